@@ -1,0 +1,214 @@
+"""Finding the volumes of a data set in its folder, and the names of its classes."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ufc_monai.data.phantom import MMWHS_LABELS
+from ufc_monai.errors import InputError
+
+__all__ = ["Case", "find_cases", "image_items", "require_dataset_dir", "resolve_labels"]
+
+logger = logging.getLogger(__name__)
+
+SUFFIXES = (".nii.gz", ".nii")
+FOLDERS = {"imagesTr": "labelsTr", "imagesTs": "labelsTs", "images": "labels"}
+"""Folders of images and where their labels lie (Medical Segmentation Decathlon, nnU-Net, plain)."""
+UNLABELLED_LISTS = ("unlabelled", "unlabeled", "test")
+"""Lists of a dataset.json whose images come without labels."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """One volume of a data set.
+
+    Attributes:
+        image: path of the image relative to the data set's folder, with forward slashes.
+        label: path of its label, or ``None``.
+        patient: whom it belongs to; patients are what is split, never volumes or slices.
+    """
+
+    image: str
+    label: str | None
+    patient: str
+
+    def item(self, dataset_dir: str | os.PathLike[str]) -> dict[str, str]:
+        """The volume as MONAI's transforms take it: absolute paths under ``image`` and, if any, ``label``."""
+        root = os.path.abspath(dataset_dir)
+        item = {"image": os.path.join(root, self.image), "patient": self.patient}
+        return item if self.label is None else item | {"label": os.path.join(root, self.label)}
+
+
+def require_dataset_dir(dataset_dir: str | os.PathLike[str]) -> Path:
+    """Check that a data set's folder was named and exists.
+
+    Raises:
+        InputError: naming the key ``dataset_dir``.
+    """
+    if not os.fspath(dataset_dir):
+        raise InputError("dataset_dir is not set: name the folder of your volumes with --dataset_dir DIR.")
+    root = Path(dataset_dir)
+    if not root.is_dir():
+        raise InputError(f"dataset_dir: there is no folder {root}. Name the folder of your volumes: --dataset_dir DIR.")
+    return root
+
+
+def find_cases(dataset_dir: str | os.PathLike[str]) -> list[Case]:
+    """Find the labelled and unlabelled volumes of a folder.
+
+    Understood, in this order: a ``dataset.json`` that lists ``training`` (Medical Segmentation Decathlon; entries
+    without ``label``, and the lists ``unlabelled`` and ``test``, are unlabelled; an entry may name its ``patient``);
+    folders ``imagesTr``/``labelsTr``, ``imagesTs``/``labelsTs``, ``images``/``labels``, an image without a label of the
+    same name being unlabelled; ``*_image.nii.gz`` with ``*_label.nii.gz`` in any folder below (MMWHS); and, with none
+    of these, every NIfTI file of the folder as an unlabelled image.
+
+    Returns:
+        The cases, sorted by image path.
+
+    Raises:
+        InputError: if the folder is missing or holds no volume, a listed file is missing, or two entries are the same.
+    """
+    root = require_dataset_dir(dataset_dir)
+    cases = _from_dataset_json(root) or _from_folders(root) or _from_mmwhs_names(root)
+    cases = cases or [Case(_relative(f, root), None, _stem(f)) for f in _volumes(root)]
+    if not cases:
+        raise InputError(
+            f"dataset_dir {root} holds no volumes (*.nii.gz, *.nii): expected dataset.json, imagesTr/ with labelsTr/, "
+            "or *_image.nii.gz with *_label.nii.gz."
+        )
+    cases.sort(key=lambda case: case.image)
+    for one, other in zip(cases, cases[1:], strict=False):
+        if one.image == other.image:
+            raise InputError(f"{root}: {one.image} is listed twice. Keep one entry.")
+    return cases
+
+
+def image_items(dataset_dir: str | os.PathLike[str], unlabelled_only: bool = False) -> list[dict[str, str]]:
+    """The images of a folder, for inference: items with ``image`` and ``patient``, never ``label``.
+
+    Args:
+        dataset_dir: as in :func:`find_cases`.
+        unlabelled_only: leave out the images that have a label.
+    """
+    cases = [c for c in find_cases(dataset_dir) if not (unlabelled_only and c.label)]
+    if not cases:
+        raise InputError(f"dataset_dir: every image of {dataset_dir} has a label. Pass --unlabelled_only False.")
+    return [Case(c.image, None, c.patient).item(dataset_dir) for c in cases]
+
+
+def resolve_labels(labels: Mapping[str, int] | None, dataset_dir: str | os.PathLike[str]) -> dict[str, int]:
+    """The classes of a data set, ``{name: id}`` without background.
+
+    Args:
+        labels: the user's; ``None`` takes them from dataset.json, or MMWHS's where the files are named like its.
+        dataset_dir: the data set's folder.
+
+    Raises:
+        InputError: if there is no word of the classes, naming the key ``labels``.
+    """
+    if labels is not None:
+        return _checked_labels(labels)
+    root = require_dataset_dir(dataset_dir)
+    listed = _read_dataset_json(root).get("labels", {})
+    if listed:
+        pairs = ((n, i) if str(i).isdigit() else (i, n) for n, i in listed.items())
+        return _checked_labels({str(name): int(i) for name, i in pairs if int(i) != 0})
+    if _from_mmwhs_names(root):
+        return dict(MMWHS_LABELS)
+    raise InputError(
+        f"labels: neither given nor found in {root / 'dataset.json'}. Name them: --labels \"{{'liver': 1, 'spleen': 2}}\"."
+    )
+
+
+def _checked_labels(labels: Any) -> dict[str, int]:
+    if not isinstance(labels, Mapping) or not all(isinstance(i, int) and i > 0 for i in labels.values()):
+        raise InputError(f"labels must map names to ids above 0, like {{'liver': 1, 'spleen': 2}}; got {labels!r}.")
+    return dict(labels)
+
+
+def _read_dataset_json(root: Path) -> dict[str, Any]:
+    path = root / "dataset.json"
+    if not path.is_file():
+        return {}
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as e:
+        raise InputError(f"{path} is not valid JSON ({e}). Mend or remove it.") from e
+    return content if isinstance(content, dict) else {}
+
+
+def _from_dataset_json(root: Path) -> list[Case]:
+    content = _read_dataset_json(root)
+    if not content.get("training"):
+        return []
+    cases = [_listed_case(entry, root) for entry in content["training"]]
+    for name in UNLABELLED_LISTS:
+        unlabelled = [_listed_case(entry, root) for entry in content.get(name, [])]
+        if any(case.label for case in unlabelled):
+            raise InputError(
+                f"{root / 'dataset.json'}: the list '{name}' holds labels. ufc_monai draws the test patients itself: "
+                "move labelled entries to 'training', or take them out of the folder to keep them unseen."
+            )
+        if unlabelled:
+            logger.info("%d unlabelled volumes of dataset.json's list '%s' join pretraining", len(unlabelled), name)
+        cases += unlabelled
+    return cases
+
+
+def _listed_case(entry: str | Mapping[str, str], root: Path) -> Case:
+    entry = {"image": entry} if isinstance(entry, str) else entry
+    paths = {}
+    for key in ("image", "label"):
+        if entry.get(key):
+            paths[key] = os.path.normpath(entry[key]).replace(os.sep, "/")
+            if not (root / paths[key]).is_file():
+                raise InputError(f"{root / 'dataset.json'} lists {entry[key]}, which does not exist under {root}.")
+    if "image" not in paths:
+        raise InputError(f"{root / 'dataset.json'}: entry {dict(entry)} has no 'image'.")
+    patient = entry.get("patient", _stem(Path(paths["image"])))
+    return Case(paths["image"], paths.get("label"), str(patient))
+
+
+def _from_folders(root: Path) -> list[Case]:
+    cases = []
+    for images, labels in FOLDERS.items():
+        label_of = {_stem(f): f for f in _volumes(root / labels)}
+        for image in _volumes(root / images):
+            label = label_of.get(_stem(image))
+            cases.append(Case(_relative(image, root), _relative(label, root) if label else None, _stem(image)))
+    return cases
+
+
+def _from_mmwhs_names(root: Path) -> list[Case]:
+    cases = []
+    for image in _volumes(root, below=True):
+        stem = _stem(image)
+        if stem.endswith("_image"):
+            label = next((f for s in SUFFIXES if (f := image.with_name(stem[:-6] + "_label" + s)).is_file()), None)
+            cases.append(Case(_relative(image, root), _relative(label, root) if label else None, stem[:-6]))
+    return cases
+
+
+def _volumes(folder: Path, below: bool = False) -> Iterable[Path]:
+    if not folder.is_dir():
+        return []
+    found = folder.rglob("*") if below else folder.iterdir()
+    return sorted(f for f in found if f.name.endswith(SUFFIXES) and not f.name.startswith(".") and f.is_file())
+
+
+def _stem(path: Path) -> str:
+    """The name without suffix and without nnU-Net's channel number."""
+    name = path.name
+    for suffix in SUFFIXES:
+        name = name.removesuffix(suffix)
+    return name.removesuffix("_0000")
+
+
+def _relative(path: Path, root: Path) -> str:
+    return path.relative_to(root).as_posix()

@@ -1,0 +1,40 @@
+"""The opt-in region of interest, from the labels that fine-tuning may use."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from monai.transforms import Compose, Orientationd
+
+from ufc_monai.errors import InputError
+from ufc_monai.transforms import LoadVolumed, label_region
+
+__all__ = ["resolve_region"]
+
+logger = logging.getLogger(__name__)
+
+
+def resolve_region(region: Sequence[float] | str | None, data: Sequence[Mapping[str, Any]]) -> list[float] | None:
+    """The region that ``BodyCropd`` shall cut out.
+
+    Args:
+        region: ``None`` for the whole body; four fractions of the body's box; or ``"labels"`` for the region that holds
+            the labels of ``data``.
+        data: the labelled volumes of the current budget, and no others.
+
+    Raises:
+        InputError: at another word, naming the key ``region``.
+    """
+    if region is None or not isinstance(region, str):
+        return None if region is None else [float(f) for f in region]
+    if region != "labels":
+        raise InputError(f"region must be null, 4 fractions of the body's box, or 'labels'; got {region!r}.")
+    load = Compose(
+        [LoadVolumed(["image", "label"]), Orientationd(["image", "label"], axcodes="RAS", labels=None)]
+    )
+    volumes = [load(dict(item)) for item in data]
+    found = label_region([v["image"] for v in volumes], [v["label"] for v in volumes])
+    logger.info("region of interest from the labels of %d volumes: %s", len(volumes), found)
+    return found

@@ -1,0 +1,112 @@
+"""A map-style data set of the axial slices of volumes, for any PyTorch loader."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from monai.transforms import Compose
+from torch.utils.data import Dataset
+
+from ufc_monai.data.store import SliceStore, StoreEntry
+from ufc_monai.errors import InputError
+from ufc_monai.transforms import AxialSlicesd
+
+__all__ = ["SliceDataset"]
+
+
+class SliceDataset(Dataset[dict[str, Any]]):
+    """The axial slices of volumes, read from a memory-mapped store on disk.
+
+    ``transform`` is what a ``CacheDataset`` would take as well, and gives the same samples there. What stands before
+    and including :class:`~ufc_monai.transforms.AxialSlicesd` runs once a volume and its result is kept in the store;
+    what stands behind it runs for every sample. Shuffle it, weight it, read it with any number of workers.
+
+    Args:
+        data: items of one volume each, with the paths of ``image`` and, if wanted, ``label``.
+        transform: a ``Compose`` with one ``AxialSlicesd``.
+        cache_dir: folder of the store; entries are found again by what they were made of.
+        workers: threads that build missing entries; ``None`` for one a core.
+
+    Raises:
+        InputError: if ``data`` is empty, ``transform`` has no ``AxialSlicesd``, or a volume cannot be used.
+
+    Example:
+        >>> from monai.transforms import Compose
+        >>> from ufc_monai.transforms import AxialSlicesd, LoadVolumed
+        >>> items = [{"image": "scan.nii.gz"}]
+        >>> slices = SliceDataset(items, Compose([LoadVolumed("image"), AxialSlicesd("image")]), "cache")  # doctest: +SKIP
+        >>> slices[0]["id"]  # doctest: +SKIP
+        'scan.nii.gz#0'
+    """
+
+    def __init__(
+        self,
+        data: Sequence[Mapping[str, Any]],
+        transform: Compose,
+        cache_dir: str | os.PathLike[str],
+        workers: int | None = None,
+    ) -> None:
+        if not data:
+            raise InputError("SliceDataset got no volumes: the list under 'data' is empty. Check dataset_dir.")
+        self.data = [dict(item) for item in data]
+        self.transform = transform
+        steps = list(transform.flatten().transforms)
+        cut = next((i for i, step in enumerate(steps) if isinstance(step, AxialSlicesd)), None)
+        if cut is None:
+            raise InputError("SliceDataset: its transform needs one AxialSlicesd, which cuts volumes into slices.")
+        self.slice_transform = Compose(steps[cut + 1 :])
+        self.entries: list[StoreEntry] = SliceStore(cache_dir, steps[: cut + 1]).open(self.data, workers)
+        self._ends = np.cumsum([len(entry) for entry in self.entries])
+
+    def __len__(self) -> int:
+        return int(self._ends[-1])
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        entry, place = self._find(index)
+        return dict(self.slice_transform(entry.sample(place)))
+
+    @property
+    def items(self) -> list[dict[str, Any]]:
+        """``id``, ``patient`` and ``position`` of every slice, without reading pixels."""
+        return [item for entry in self.entries for item in entry.items]
+
+    def slices_per_image(self) -> dict[str, int]:
+        """Number of slices of every image, by its name in the slice ids."""
+        return {entry.items[0]["id"].rpartition("#")[0]: len(entry) for entry in self.entries}
+
+    def class_counts(self, n_classes: int, key: str = "label") -> torch.Tensor:
+        """Pixels of each class in each slice, (number of slices, ``n_classes``) int64.
+
+        Args:
+            n_classes: classes including background.
+            key: the label, integers 0 to ``n_classes - 1``.
+        """
+        counts = [
+            np.stack([np.bincount(s.ravel().astype(np.int64), minlength=n_classes) for s in entry.array(key)])
+            for entry in self.entries
+        ]
+        return torch.from_numpy(np.concatenate(counts))
+
+    def foreground_weights(self, n_classes: int, base: float = 0.1) -> torch.Tensor:
+        """Sampling weights that favour slices with many classes: ``base`` + share of the foreground classes present.
+
+        Args:
+            n_classes: classes including background.
+            base: weight of a slice of background alone.
+
+        Returns:
+            (number of slices,) float64.
+        """
+        present = self.class_counts(n_classes)[:, 1:] > 0
+        return base + present.double().mean(dim=1)
+
+    def _find(self, index: int) -> tuple[StoreEntry, int]:
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"slice {index} of {len(self)}")
+        index %= len(self)
+        volume = int(np.searchsorted(self._ends, index, side="right"))
+        return self.entries[volume], index - int(self._ends[volume]) + len(self.entries[volume])

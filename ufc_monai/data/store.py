@@ -1,0 +1,181 @@
+"""The slice store: what the volume transforms made of each volume, as memory-mapped arrays on disk.
+
+One folder an entry, named by a hash of the transforms and one of the files' identity, so an entry never goes stale and
+data sets share the volumes that they share. An entry is written under a temporary name and takes its own in one step:
+several processes may build at once, and a killed build leaves nothing half.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import monai
+import numpy as np
+import torch
+from monai.transforms import Randomizable, apply_transform
+from numpy.typing import NDArray
+from torch import Tensor
+from tqdm import tqdm
+
+from ufc_monai.errors import InputError
+
+__all__ = ["SliceStore", "StoreEntry", "fingerprint"]
+
+FORMAT = 1
+
+
+class StoreEntry:
+    """The slices of one volume.
+
+    Attributes:
+        folder: where the arrays lie.
+        items: what each slice knows of itself beside arrays (``id``, ``patient``, ``position``), one dict a slice.
+        keys: names of the arrays.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        meta = json.loads((folder / "entry.json").read_text(encoding="utf-8"))
+        self.items: list[dict[str, Any]] = meta["items"]
+        self.keys: list[str] = meta["keys"]
+        self._arrays: dict[str, NDArray[Any]] = {}
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __getstate__(self) -> dict[str, Any]:
+        # a memory map would travel to a worker as a copy of its content
+        return self.__dict__ | {"_arrays": {}}
+
+    def array(self, key: str) -> NDArray[Any]:
+        """The slices under ``key``, (n, C, H, W), memory-mapped."""
+        if key not in self._arrays:
+            self._arrays[key] = np.load(self.folder / f"{key}.npy", mmap_mode="r")
+        return self._arrays[key]
+
+    def sample(self, index: int) -> dict[str, Any]:
+        """One slice as ``AxialSlicesd`` cut it."""
+        arrays = {key: torch.from_numpy(np.array(self.array(key)[index])) for key in self.keys}
+        return arrays | self.items[index]
+
+
+class SliceStore:
+    """Build and open the entries of a data set.
+
+    Args:
+        cache_dir: folder of the store.
+        transforms: the volume transforms; the last one returns the list of slice items.
+    """
+
+    def __init__(self, cache_dir: str | os.PathLike[str], transforms: Sequence[Callable[..., Any]]) -> None:
+        self.transforms = list(transforms)
+        described = [FORMAT, monai.__version__, [_describe(t) for t in self.transforms]]
+        self.folder = Path(cache_dir) / fingerprint(described)
+
+    def open(self, data: Sequence[Mapping[str, Any]], workers: int | None = None) -> list[StoreEntry]:
+        """The entries of ``data``, in its order; those that are missing are built, in parallel.
+
+        Args:
+            data: items with the paths of the volumes' files.
+            workers: threads; ``None`` for one a core.
+
+        Raises:
+            InputError: if a volume cannot be read or transformed, naming its file.
+        """
+        folders = [self.folder / fingerprint(_identity(item)) for item in data]
+        missing = {f: item for f, item in zip(folders, data, strict=True) if not (f / "entry.json").is_file()}
+        if missing:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with ThreadPoolExecutor(workers or os.cpu_count()) as pool:
+                building = pool.map(self._build, missing.values(), missing)
+                try:
+                    list(tqdm(building, "slice store", total=len(missing), unit="volume", disable=None))
+                except BaseException:
+                    pool.shutdown(cancel_futures=True)
+                    raise
+        return [StoreEntry(folder) for folder in folders]
+
+    def _build(self, item: Mapping[str, Any], folder: Path) -> None:
+        slices = self._slices(item)
+        temporary = Path(tempfile.mkdtemp(dir=self.folder, prefix=".building-"))
+        try:
+            keys = [key for key, value in slices[0].items() if isinstance(value, Tensor)]
+            for key in keys:
+                np.save(temporary / f"{key}.npy", torch.stack([s[key] for s in slices]).numpy())
+            items = [{key: value for key, value in s.items() if key not in keys} for s in slices]
+            (temporary / "entry.json").write_text(json.dumps({"keys": keys, "items": items}), encoding="utf-8")
+            try:
+                temporary.rename(folder)
+            except OSError:
+                if not (folder / "entry.json").is_file():  # else another process was faster
+                    raise
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+    def _slices(self, item: Mapping[str, Any]) -> list[dict[str, Any]]:
+        value: Any = dict(item)
+        for transform in self.transforms:
+            try:
+                value = apply_transform(transform, value)
+            except Exception as e:
+                raise _input_error(e) or InputError(
+                    f"{item.get('image')}: {type(transform).__name__} failed on it ({e.__cause__ or e})."
+                ) from e
+        return list(value)
+
+
+def fingerprint(described: Any) -> str:
+    """A short hash of something that JSON can write."""
+    return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()[:24]
+
+
+def _identity(item: Mapping[str, Any]) -> dict[str, Any]:
+    """What an item is made of: for a file its path, size and time of change."""
+    identity: dict[str, Any] = {}
+    for key, value in item.items():
+        path = Path(str(value))
+        if key in ("image", "label"):
+            if not path.is_file():
+                raise InputError(f"{key}: there is no file {path}.")
+            status = path.stat()
+            identity[key] = [os.path.abspath(path), status.st_size, status.st_mtime_ns]
+        else:
+            identity[key] = str(value)
+    return identity
+
+
+def _describe(thing: Any) -> Any:
+    """A transform as plain JSON: its class and, recursively, its settings."""
+    if thing is None or isinstance(thing, bool | int | float | str):
+        return thing
+    if isinstance(thing, Mapping):
+        return {str(key): _describe(value) for key, value in thing.items()}
+    if isinstance(thing, list | tuple):
+        return [_describe(value) for value in thing]
+    if isinstance(thing, set | frozenset):
+        return sorted(str(value) for value in thing)
+    if isinstance(thing, np.ndarray | Tensor):
+        return thing.tolist()
+    if isinstance(thing, Randomizable):
+        raise InputError(
+            f"{type(thing).__name__} is random and stands before AxialSlicesd, where it would run once and be kept: "
+            "move it behind AxialSlicesd."
+        )
+    name = getattr(thing, "__qualname__", type(thing).__qualname__)
+    settings: Mapping[Hashable, Any] = getattr(thing, "__dict__", {}) if not isinstance(thing, type) else {}
+    return [f"{type(thing).__module__}.{name}", _describe(settings)]
+
+
+def _input_error(error: BaseException | None) -> InputError | None:
+    """The InputError that a chain of errors began with, if any."""
+    while error is not None and not isinstance(error, InputError):
+        error = error.__cause__
+    return error

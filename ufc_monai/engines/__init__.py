@@ -1,0 +1,35 @@
+"""What the bundles' engines need beside MONAI's: batches, handlers, records. All of it is used from JSON."""
+
+from __future__ import annotations
+
+from ufc_monai.engines.batch import PrepareBatch
+from ufc_monai.engines.compute import AutocastInferer, resolve_precision, set_threads
+from ufc_monai.engines.console import checked_bool, find_input_error, readable_errors
+from ufc_monai.engines.dice import DiceTable
+from ufc_monai.engines.guidance import PseudoLabeld, check_pseudo_labels, open_pseudo_labels
+from ufc_monai.engines.log import MetricsLog
+from ufc_monai.engines.monitors import ContrastiveMonitor, LatentMonitor
+from ufc_monai.engines.pseudo_label import PseudoLabeller
+from ufc_monai.engines.record import RunRecord
+from ufc_monai.engines.save import FeatureSaver, WeightsSaver
+
+__all__ = [
+    "AutocastInferer",
+    "ContrastiveMonitor",
+    "DiceTable",
+    "FeatureSaver",
+    "LatentMonitor",
+    "MetricsLog",
+    "PrepareBatch",
+    "PseudoLabeld",
+    "PseudoLabeller",
+    "RunRecord",
+    "WeightsSaver",
+    "check_pseudo_labels",
+    "checked_bool",
+    "find_input_error",
+    "open_pseudo_labels",
+    "readable_errors",
+    "resolve_precision",
+    "set_threads",
+]

@@ -1,0 +1,74 @@
+"""Threads and precision: fixed rules from what the machine has, never from a timing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from monai.inferers import Inferer, SimpleInferer
+from torch import Tensor, nn
+
+from ufc_monai.errors import InputError
+
+__all__ = ["AutocastInferer", "resolve_precision", "set_threads"]
+
+PRECISIONS = ("auto", "fp32", "bf16")
+
+
+def set_threads(threads: int | None) -> int:
+    """Set PyTorch's threads on the CPU.
+
+    Args:
+        threads: how many; ``None`` keeps PyTorch's own choice (one a core). Take 1 on a machine that others use too:
+            two threads beside a busy process are several times slower than one.
+
+    Returns:
+        The number in force.
+    """
+    if threads is not None:
+        torch.set_num_threads(threads)
+    return torch.get_num_threads()
+
+
+def resolve_precision(precision: str, device: torch.device | str) -> str:
+    """The precision to compute in.
+
+    Args:
+        precision: ``"fp32"``, ``"bf16"``, or ``"auto"``: bf16 where the device multiplies in it (a CUDA GPU of compute
+            capability 8 or more, a CPU with AVX512-BF16 or AMX-BF16), else fp32.
+        device: where the network is.
+
+    Raises:
+        InputError: at another word.
+    """
+    if precision not in PRECISIONS:
+        raise InputError(f"precision must be one of {', '.join(PRECISIONS)}; got {precision!r}.")
+    if precision != "auto":
+        return precision
+    if torch.device(device).type == "cuda":
+        return "bf16" if torch.cuda.get_device_capability(device)[0] >= 8 else "fp32"
+    cpu = torch.cpu.get_capabilities()
+    return "bf16" if cpu.get("avx512_bf16") or cpu.get("amx_bf16") else "fp32"
+
+
+class AutocastInferer(Inferer):
+    """Run an inferer under autocast and hand back float32.
+
+    MONAI's trainer knows autocast on CUDA only; this one serves every device. The loss and its backward pass are
+    outside, in float32.
+
+    Args:
+        precision: ``"fp32"`` or ``"bf16"``, as :func:`resolve_precision` gives it.
+        inferer: the inferer to run; a plain forward pass by default.
+    """
+
+    def __init__(self, precision: str, inferer: Inferer | None = None) -> None:
+        super().__init__()
+        self.precision = precision
+        self.inferer = inferer or SimpleInferer()
+
+    def __call__(self, inputs: Tensor, network: nn.Module, *args: Any, **kwargs: Any) -> Any:
+        """Forward ``inputs`` through ``network``; the result may be a tensor or a tuple of tensors."""
+        with torch.autocast(inputs.device.type, dtype=torch.bfloat16, enabled=self.precision == "bf16"):
+            output = self.inferer(inputs, network, *args, **kwargs)
+        return tuple(part.float() for part in output) if isinstance(output, tuple) else output.float()

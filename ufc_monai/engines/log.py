@@ -1,0 +1,64 @@
+"""One line an epoch on the console, and everything in ``metrics.jsonl``."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+from ignite.engine import Engine, Events
+from torch import Tensor
+
+__all__ = ["MetricsLog"]
+
+logger = logging.getLogger(__name__)
+
+
+class MetricsLog:
+    """Write the mean loss and ``engine.state.metrics`` of every epoch, to the console and to ``metrics.jsonl``.
+
+    List it behind the handlers that compute metrics.
+
+    Args:
+        output_dir: folder of ``metrics.jsonl``; a file that is there is begun anew.
+        evaluator: an evaluator whose metrics of this epoch are logged too.
+    """
+
+    def __init__(self, output_dir: str | os.PathLike[str], evaluator: Engine | None = None) -> None:
+        self.path = Path(output_dir) / "metrics.jsonl"
+        self.evaluator = evaluator
+        self._loss: Tensor | float = 0.0
+        self._started = 0.0
+
+    def attach(self, engine: Engine) -> None:
+        """Log a trainer."""
+        engine.add_event_handler(Events.STARTED, self._begin)
+        engine.add_event_handler(Events.EPOCH_STARTED, self._reset)
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self._add)
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self._write)
+
+    def _begin(self, engine: Engine) -> None:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self.path.write_text("", encoding="utf-8")
+
+    def _reset(self, engine: Engine) -> None:
+        self._loss, self._started = 0.0, time.monotonic()
+
+    def _add(self, engine: Engine) -> None:
+        # stays on the device: reading the number here would make every step wait for it
+        self._loss = self._loss + engine.state.output["loss"].detach()
+
+    def _write(self, engine: Engine) -> None:
+        state = engine.state
+        values: dict[str, Any] = {"loss": float(self._loss) / state.epoch_length, **state.metrics}
+        if self.evaluator is not None and self.evaluator.state.metrics:
+            values |= self.evaluator.state.metrics
+        record = {"epoch": state.epoch, "iteration": state.iteration, **values}
+        record["seconds"] = round(time.monotonic() - self._started, 3)
+        with open(self.path, "a", encoding="utf-8") as file:
+            file.write(json.dumps(record) + "\n")
+        shown = " | ".join(f"{name} {value:.4g}" for name, value in values.items() if isinstance(value, int | float))
+        logger.info("epoch %d/%d | %s | %.1f s", state.epoch, state.max_epochs, shown, record["seconds"])

@@ -1,0 +1,149 @@
+"""Handlers that watch a training: is the latent space used, do the embeddings collapse, does the loss move?
+
+They put plain numbers into ``engine.state.metrics`` at the end of each epoch, where :class:`MetricsLog` finds them.
+"""
+
+from __future__ import annotations
+
+import logging
+
+import torch
+from ignite.engine import Engine, Events
+from torch import Tensor
+
+from ufc_monai.losses import chance_level, kl_per_dimension, reconstruction_error, valid_anchors
+
+__all__ = ["ContrastiveMonitor", "LatentMonitor", "alignment", "effective_rank", "uniformity"]
+
+logger = logging.getLogger(__name__)
+
+ACTIVE_KL = 0.1
+"""Nats of KL from which on a latent dimension counts as used. The usual test on the variance of the means passes a
+nearly collapsed model."""
+FEW_ACTIVE = 0.1
+"""The share of used dimensions below which a warning is due."""
+
+
+class LatentMonitor:
+    """Reconstruction error, KL (in all and per dimension) and the number of used dimensions, over an epoch.
+
+    Warns in plain words at the end of training when less than a tenth of the dimensions are used.
+
+    Args:
+        beta: weight of the KL in the full loss; at 0 there is no posterior to watch.
+    """
+
+    def __init__(self, beta: float) -> None:
+        self.beta = beta
+        self._sums: dict[str, Tensor] = {}
+        self._batches = 0
+
+    def attach(self, engine: Engine) -> None:
+        """Watch a trainer of stage 1."""
+        engine.add_event_handler(Events.EPOCH_STARTED, self._reset)
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self._add)
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self._report)
+        engine.add_event_handler(Events.COMPLETED, self._judge)
+
+    def _reset(self, engine: Engine) -> None:
+        self._sums, self._batches = {}, 0
+
+    def _add(self, engine: Engine) -> None:
+        reconstruction, mu, logvar = engine.state.output["pred"][:3]
+        image = engine.state.output["image"]
+        with torch.no_grad():
+            values = {"mse": reconstruction_error(reconstruction, image) / image[0].numel()}
+            if self.beta > 0:
+                values["kl"] = kl_per_dimension(mu, logvar)
+        self._sums = {key: self._sums.get(key, 0) + value for key, value in values.items()}
+        self._batches += 1
+
+    def _report(self, engine: Engine) -> None:
+        metrics = engine.state.metrics
+        metrics["mse"] = float(self._sums["mse"]) / self._batches
+        if self.beta > 0:
+            kl = self._sums["kl"] / self._batches
+            metrics["kl"] = float(kl.sum())
+            metrics["active_dimensions"] = int((kl > ACTIVE_KL).sum())
+            metrics["kl_per_dimension"] = [round(value, 4) for value in kl.tolist()]
+
+    def _judge(self, engine: Engine) -> None:
+        metrics = engine.state.metrics
+        if self.beta == 0 or "kl_per_dimension" not in metrics:
+            return
+        used, n = metrics["active_dimensions"], len(metrics["kl_per_dimension"])
+        if used < FEW_ACTIVE * n:
+            logger.warning(
+                "only %d of %d latent dimensions carry information (KL above %g nat): the clusters may be close to "
+                "noise. Lower beta (now %g) or train longer.",
+                used,
+                n,
+                ACTIVE_KL,
+                self.beta,
+            )
+
+
+class ContrastiveMonitor:
+    """The chance level beside the loss, effective rank, alignment, uniformity and anchors without negatives.
+
+    All are measured on the last batch of an epoch; anchors are counted over the whole epoch.
+
+    Args:
+        preset: name of the loss's preset.
+    """
+
+    def __init__(self, preset: str) -> None:
+        self.preset = preset
+        self._dropped = 0
+        self._anchors = 0
+
+    def attach(self, engine: Engine) -> None:
+        """Watch a trainer of stage 2."""
+        engine.add_event_handler(Events.EPOCH_STARTED, self._reset)
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self._count)
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self._report)
+
+    def _reset(self, engine: Engine) -> None:
+        self._dropped = self._anchors = 0
+
+    def _count(self, engine: Engine) -> None:
+        valid = valid_anchors(engine.state.output["label"], self.preset)
+        self._dropped += int((~valid).sum())
+        self._anchors += len(valid)
+
+    def _report(self, engine: Engine) -> None:
+        embeddings = engine.state.output["pred"].detach().float()
+        first, second = embeddings.chunk(2)
+        engine.state.metrics.update(
+            chance=float(chance_level(engine.state.output["label"], self.preset)),
+            effective_rank=effective_rank(embeddings),
+            alignment=alignment(first, second),
+            uniformity=uniformity(embeddings),
+            dropped_anchors=self._dropped / self._anchors,
+        )
+        if self._dropped:
+            logger.info("%d of %d anchors had no negative and were dropped", self._dropped, self._anchors)
+
+
+def effective_rank(embeddings: Tensor) -> float:
+    """How many directions the embeddings use: exp of the entropy of their normalised singular values.
+
+    Args:
+        embeddings: (n, d).
+
+    Returns:
+        1 when all lie on one line (collapse), up to min(n, d).
+    """
+    values = torch.linalg.svdvals(embeddings)
+    shares = values / values.sum()
+    return float(torch.exp(-(shares * shares.clamp_min(torch.finfo(shares.dtype).tiny).log()).sum()))
+
+
+def alignment(first: Tensor, second: Tensor) -> float:
+    """Mean squared distance of the two views of an image (Wang & Isola 2020); 0 when they coincide, 4 at most."""
+    return float((first - second).square().sum(dim=1).mean())
+
+
+def uniformity(embeddings: Tensor) -> float:
+    """Log of the mean Gaussian potential of all pairs, t = 2 (Wang & Isola 2020); 0 at collapse, lower is better."""
+    return float(torch.pdist(embeddings).square().mul(-2).exp().mean().log())

@@ -1,0 +1,71 @@
+"""Small files that stages hand to each other: written whole or not at all, and known by their sha256."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from ufc_monai.errors import InputError
+
+__all__ = ["atomic_path", "read_json", "sha256_of", "write_json"]
+
+
+@contextlib.contextmanager
+def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """A temporary file beside ``path`` that takes its name at the end, and is removed if the block fails.
+
+    Example:
+        >>> with atomic_path("numbers.txt") as temporary:  # doctest: +SKIP
+        ...     temporary.write_text("1 2 3")
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=path.suffix)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        temporary.chmod(0o644)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_json(path: str | os.PathLike[str], content: Any) -> None:
+    """Write ``content`` as indented JSON, atomically."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def read_json(path: str | os.PathLike[str], key: str) -> dict[str, Any]:
+    """Read a JSON object.
+
+    Args:
+        path: the file.
+        key: the configuration key that named it, for the error.
+
+    Raises:
+        InputError: if the file is missing or is not a JSON object.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"{key}: there is no file {path}.")
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as e:
+        raise InputError(f"{key}: {path} is not valid JSON ({e}).") from e
+    if not isinstance(content, dict):
+        raise InputError(f"{key}: {path} should hold a JSON object, not a {type(content).__name__}.")
+    return content
+
+
+def sha256_of(path: str | os.PathLike[str]) -> str:
+    """The sha256 of a file's bytes, in hexadecimal."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

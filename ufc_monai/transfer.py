@@ -1,0 +1,173 @@
+"""Weights between stages: ``network.json`` beside every ``model.pt``, and the checked transfer of an encoder."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ufc_monai.errors import InputError
+from ufc_monai.files import atomic_path, read_json, sha256_of, write_json
+
+__all__ = ["load_encoder", "load_weights", "read_network", "save_network"]
+
+logger = logging.getLogger(__name__)
+
+FORMAT = 1
+ENCODER = ("conv_0.", "down_")
+"""What the names of the encoder's parameters begin with, in ``UNetEncoder`` and in MONAI's ``BasicUNet``."""
+
+
+def save_network(ckpt_dir: str | os.PathLike[str], weights: Mapping[str, Tensor], record: Mapping[str, Any]) -> None:
+    """Write ``model.pt`` and the ``network.json`` that belongs to it.
+
+    Args:
+        ckpt_dir: the folder.
+        weights: a plain state dict.
+        record: ``stage``, ``architecture``, ``preprocessing``, and whatever else has to travel with the weights.
+    """
+    model = Path(ckpt_dir) / "model.pt"
+    with atomic_path(model) as temporary:
+        torch.save({name: value.detach().cpu().contiguous() for name, value in weights.items()}, temporary)
+        digest = sha256_of(temporary)
+    write_json(model.with_name("network.json"), {"format": FORMAT, **record, "model_sha256": digest})
+
+
+def read_network(ckpt_dir: str | os.PathLike[str], stage: str) -> dict[str, Any]:
+    """What ``network.json`` says of the weights beside it.
+
+    Args:
+        ckpt_dir: folder of ``model.pt`` and ``network.json``.
+        stage: the bundle that must have written them.
+
+    Raises:
+        InputError: if either file is missing, they do not belong together, or another stage wrote them.
+    """
+    folder = Path(ckpt_dir)
+    model, path = folder / "model.pt", folder / "network.json"
+    for file in (model, path):
+        if not file.is_file():
+            raise InputError(f"there is no {file}: train first (configs/train.json of {stage}), or copy both files.")
+    network = read_json(path, "ckpt_dir")
+    if network.get("format") != FORMAT or network.get("stage") != stage:
+        raise InputError(
+            f"{path} describes weights of {network.get('stage')} (format {network.get('format')}); expected those of "
+            f"{stage} (format {FORMAT})."
+        )
+    if network["model_sha256"] != sha256_of(model):
+        raise InputError(
+            f"{path} describes another model.pt than the one beside it (sha256 differs): copy both from one run."
+        )
+    return network
+
+
+def load_weights(network: nn.Module, ckpt_dir: str | os.PathLike[str]) -> None:
+    """Load ``model.pt`` strictly into a network.
+
+    Raises:
+        InputError: if a name or a shape differs.
+    """
+    path = Path(ckpt_dir) / "model.pt"
+    try:
+        network.load_state_dict(_read_weights(path))
+    except RuntimeError as e:
+        raise InputError(f"{path} does not fit the network of network.json: {_first_difference(e)}") from e
+
+
+def load_encoder(
+    network: nn.Module,
+    path: str | os.PathLike[str] | None,
+    *,
+    default: str | os.PathLike[str] | None = None,
+    expected: Mapping[str, Any] | None = None,
+    held_out_sha256: Iterable[str] = (),
+) -> str:
+    """Start a network's encoder from pretrained weights, all of it or not at all.
+
+    Args:
+        network: a network with the encoder of MONAI's ``BasicUNet``.
+        path: a ``model.pt`` of stage 1 or 2 with its ``network.json``; ``None`` or ``"none"`` leaves it random.
+        default: the path that is used when the user names none. If ``path`` is this one and nothing is there, a
+            warning is given and the encoder stays random: bundles may be copied alone.
+        expected: preprocessing that the weights must have been trained with, name by name.
+        held_out_sha256: content hashes of images that must not have been pretrained on.
+
+    Returns:
+        One line that says what was loaded.
+
+    Raises:
+        InputError: if the file is missing, a tensor is missing or has another shape, the preprocessing differs, or a
+            held-out image was pretrained on.
+    """
+    if path is None or str(path).lower() == "none":
+        return _report("encoder starts from random weights (pretrained_path is none)")
+    path = Path(path)
+    if not path.is_file():
+        if default is None or os.path.abspath(path) != os.path.abspath(default):
+            raise InputError(f"pretrained_path: there is no file {path}. Name a model.pt, or none for random weights.")
+        logger.warning("no pretrained encoder at %s: the encoder starts from random weights", path)
+        return "encoder starts from random weights (nothing at the default path)"
+    _check_record(path, expected or {}, set(held_out_sha256))
+    weights = _read_weights(path)
+    own = {name: value for name, value in network.state_dict().items() if name.startswith(ENCODER)}
+    fitting = {name: weights[name] for name, value in own.items() if _fits(weights.get(name), value)}
+    if len(fitting) < len(own):
+        name = next(n for n in own if n not in fitting)
+        got = tuple(weights[name].shape) if name in weights else "nothing"
+        raise InputError(
+            f"pretrained_path: {path} fits {len(fitting)} of {len(own)} encoder tensors; {name} should have shape "
+            f"{tuple(own[name].shape)}, the file has {got}. Use the same features and norm in both stages."
+        )
+    network.load_state_dict(network.state_dict() | fitting)
+    return _report(f"{len(fitting)} of {len(own)} encoder tensors from {path}")
+
+
+def _report(line: str) -> str:
+    logger.info(line)
+    return line
+
+
+def _fits(weight: Tensor | None, own: Tensor) -> bool:
+    return weight is not None and weight.shape == own.shape
+
+
+def _read_weights(path: Path) -> dict[str, Tensor]:
+    if not path.is_file():
+        raise InputError(f"there is no {path}: train first, or copy model.pt and network.json there.")
+    try:
+        weights = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as e:
+        raise InputError(f"{path} is not a plain state dict that PyTorch loads safely ({type(e).__name__}).") from e
+    if not isinstance(weights, dict) or not all(isinstance(value, Tensor) for value in weights.values()):
+        raise InputError(f"{path} should hold a state dict of tensors, name by name.")
+    return weights
+
+
+def _check_record(path: Path, expected: Mapping[str, Any], held_out: set[str]) -> None:
+    record = path.with_name("network.json")
+    if not record.is_file():
+        raise InputError(f"pretrained_path: {path} has no network.json beside it. Copy both files from one run.")
+    network = read_json(record, "pretrained_path")
+    for name, value in expected.items():
+        trained = network.get("preprocessing", {}).get(name)
+        if trained != value:
+            raise InputError(
+                f"pretrained_path: {path} was trained with {name} {trained}, this run has {value}. "
+                f"Pass the same --{name} to both stages."
+            )
+    leaked = held_out.intersection(network.get("pretrained_on", []))
+    if leaked:
+        raise InputError(
+            f"pretrained_path: {path} was pretrained on {len(leaked)} volumes of this fold's validation or test "
+            "patients. Pretrain with the same fold and split, or name other weights."
+        )
+
+
+def _first_difference(error: RuntimeError) -> str:
+    lines = [line.strip() for line in str(error).splitlines()[1:] if line.strip()]
+    return lines[0] if lines else str(error)

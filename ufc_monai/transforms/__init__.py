@@ -1,0 +1,25 @@
+"""What MONAI's transforms lack for this project; array transforms and their dictionary twins (``d``)."""
+
+from __future__ import annotations
+
+from ufc_monai.transforms.batch import BatchAugment, BatchAugmentd, TwoViews, TwoViewsd
+from ufc_monai.transforms.crop import BodyCrop, BodyCropd, label_region
+from ufc_monai.transforms.labels import RemapLabels, RemapLabelsd
+from ufc_monai.transforms.volume import AxialSlices, AxialSlicesd, LoadVolume, LoadVolumed, slice_id
+
+__all__ = [
+    "AxialSlices",
+    "AxialSlicesd",
+    "BatchAugment",
+    "BatchAugmentd",
+    "BodyCrop",
+    "BodyCropd",
+    "LoadVolume",
+    "LoadVolumed",
+    "RemapLabels",
+    "RemapLabelsd",
+    "TwoViews",
+    "TwoViewsd",
+    "label_region",
+    "slice_id",
+]

@@ -1,0 +1,219 @@
+"""Augmentation of a whole batch at once, on the device that the batch lies on.
+
+Every sample of a batch gets parameters of its own. They are drawn (``randomize``) from one generator, which a
+checkpoint can save and restore, and then applied in a few tensor operations: one resampling for all that is
+spatial, a handful for what is intensity.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Any
+
+import torch
+from kornia.filters import gaussian_blur2d
+from monai.config import KeysCollection
+from monai.transforms import MapTransform
+from torch import Tensor
+from torch.nn import functional as F
+
+__all__ = ["BatchAugment", "BatchAugmentd", "TwoViews", "TwoViewsd"]
+
+Range = Sequence[float]
+
+
+class BatchAugment:
+    """Random rotation, zoom, shift, brightness, contrast, gamma, noise and blur, per sample of a batch.
+
+    Images have values in [0, 1] and keep them. Labels follow the image exactly, by the nearest pixel; what comes from
+    outside of the image is 0. Intensity leaves labels alone.
+
+    Args:
+        rotation: largest angle to either side, in degrees.
+        field: range of the side of the seen square, as a share of the image's side: below 1 zooms in.
+        shift: largest shift of the seen square along each axis, as a share of the image's side; ``None`` shifts as far
+            as the square stays within the image, which makes a random crop of a ``field`` below 1.
+        brightness: largest amount added or taken away.
+        contrast: range of the factor about the image's mean.
+        gamma: range of the exponent.
+        noise: largest standard deviation of Gaussian noise.
+        blur: probability of a Gaussian blur, with a standard deviation between 0.5 and 1.5 pixels.
+        seed: seed of the generator.
+
+    Example:
+        >>> augment = BatchAugment(rotation=10, field=(0.9, 1.1), seed=0)
+        >>> image, label = torch.rand(4, 1, 32, 32), torch.ones(4, 1, 32, 32, dtype=torch.uint8)
+        >>> new_image, new_label = augment(image, label)
+        >>> new_label.dtype, tuple(new_image.shape)
+        (torch.uint8, (4, 1, 32, 32))
+    """
+
+    def __init__(
+        self,
+        rotation: float = 0.0,
+        field: Range = (1.0, 1.0),
+        shift: float | None = 0.0,
+        brightness: float = 0.0,
+        contrast: Range = (1.0, 1.0),
+        gamma: Range = (1.0, 1.0),
+        noise: float = 0.0,
+        blur: float = 0.0,
+        seed: int = 0,
+    ) -> None:
+        self.rotation = rotation
+        self.field = field
+        self.shift = shift
+        self.brightness = brightness
+        self.contrast = contrast
+        self.gamma = gamma
+        self.noise = noise
+        self.blur = blur
+        self.generator = torch.Generator()
+        self.set_random_state(seed)
+
+    def set_random_state(self, seed: int) -> BatchAugment:
+        """Start the generator anew."""
+        self.generator.manual_seed(seed)
+        return self
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """The generator's place, for a checkpoint."""
+        return {"generator": self.generator.get_state()}
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Go on from a saved place."""
+        self.generator.set_state(state["generator"])
+
+    def randomize(self, batch: int) -> dict[str, Tensor]:
+        """Draw the parameters of ``batch`` samples, each a float tensor (batch,) or, for the shift, (batch, 2)."""
+        field = self._uniform(batch, *self.field)
+        room = (1 - field).clamp(min=0) / 2 if self.shift is None else torch.full((batch,), float(self.shift))
+        return {
+            "angle": torch.deg2rad(self._uniform(batch, -self.rotation, self.rotation)),
+            "field": field,
+            "shift": torch.stack([self._uniform(batch, -1, 1), self._uniform(batch, -1, 1)], dim=1) * room[:, None],
+            "brightness": self._uniform(batch, -self.brightness, self.brightness),
+            "contrast": self._uniform(batch, *self.contrast),
+            "gamma": self._uniform(batch, *self.gamma),
+            "noise": self._uniform(batch, 0, self.noise),
+            "blur": self._uniform(batch, 0.5, 1.5) * (self._uniform(batch, 0, 1) < self.blur),
+        }
+
+    def __call__(self, image: Tensor, label: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+        """Augment a batch.
+
+        Args:
+            image: (B, C, H, W), values in [0, 1].
+            label: (B, 1, H, W), any dtype, or ``None``.
+
+        Returns:
+            The new image and label, of the same shapes and dtypes.
+        """
+        p = {name: value.to(image.device, image.dtype) for name, value in self.randomize(len(image)).items()}
+        noise = torch.randn(image.shape, generator=self.generator, dtype=image.dtype).to(image.device)
+        grid = _sampling_grid(image, p["angle"], p["field"], p["shift"])
+        seen = F.grid_sample(image, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+        if label is not None:
+            nearest = F.grid_sample(label.to(image.dtype), grid, mode="nearest", padding_mode="zeros", align_corners=False)
+            label = nearest.to(label.dtype)
+        return _change_intensity(seen, p, noise), label
+
+    def _uniform(self, n: int, low: float, high: float) -> Tensor:
+        return torch.rand(n, generator=self.generator) * (high - low) + low
+
+
+class TwoViews:
+    """Two differently augmented views of every image of a batch: ``aug_1(x)`` and ``aug_2(x)`` of the paper.
+
+    Args:
+        augment: what makes a view.
+    """
+
+    def __init__(self, augment: BatchAugment) -> None:
+        self.augment = augment
+
+    def __call__(self, image: Tensor) -> Tensor:
+        """Return (2B, C, H, W): rows i and i + B are the two views of image i of the batch (B, C, H, W)."""
+        views, _ = self.augment(torch.cat([image, image]))
+        return views
+
+
+class BatchAugmentd(MapTransform):
+    """Dictionary twin of :class:`BatchAugment` for a collated batch: image and labels move together.
+
+    Args:
+        keys: key of the image and, behind it, of one label at most.
+        augment: the augmentation.
+    """
+
+    def __init__(self, keys: KeysCollection, augment: BatchAugment) -> None:
+        super().__init__(keys)
+        self.augment = augment
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Augment one batch."""
+        d = dict(data)
+        image_key, *label_keys = self.keys
+        if not label_keys:
+            d[image_key], _ = self.augment(d[image_key])
+        else:
+            d[image_key], d[label_keys[0]] = self.augment(d[image_key], d[label_keys[0]])
+        return d
+
+
+class TwoViewsd(MapTransform):
+    """Dictionary twin of :class:`TwoViews` for a collated batch: views under the key, other tensors repeated.
+
+    Args:
+        keys: key of the image.
+        augment: what makes a view.
+        repeat_keys: keys of tensors (B, ...) to repeat for the second views, such as pseudo-labels.
+    """
+
+    def __init__(self, keys: KeysCollection, augment: BatchAugment, repeat_keys: Sequence[str] = ()) -> None:
+        super().__init__(keys)
+        self.views = TwoViews(augment)
+        self.repeat_keys = tuple(repeat_keys)
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Make the two views of one batch."""
+        d = dict(data)
+        for key in self.key_iterator(d):
+            d[key] = self.views(d[key])
+        for name in self.repeat_keys:
+            d[name] = torch.cat([d[name], d[name]])
+        return d
+
+
+def _sampling_grid(image: Tensor, angle: Tensor, field: Tensor, shift: Tensor) -> Tensor:
+    """Where each output pixel looks: the unit square, scaled by ``field``, turned by ``angle``, moved by ``shift``."""
+    cos, sin = torch.cos(angle) * field, torch.sin(angle) * field
+    # grid_sample's square runs from -1 to 1, so a shift by a share of the side counts twice
+    theta = torch.stack(
+        [torch.stack([cos, -sin, 2 * shift[:, 0]], dim=1), torch.stack([sin, cos, 2 * shift[:, 1]], dim=1)], dim=1
+    )
+    return F.affine_grid(theta, list(image.shape), align_corners=False)
+
+
+def _change_intensity(image: Tensor, p: Mapping[str, Tensor], noise: Tensor) -> Tensor:
+    """Blur, gamma, contrast, brightness, noise, in this order; the result stays within [0, 1]."""
+
+    def column(name: str) -> Tensor:
+        return p[name][:, None, None, None]
+
+    image = _blur(image, p["blur"])
+    image = image.clamp(0, 1) ** column("gamma")
+    mean = image.mean(dim=(1, 2, 3), keepdim=True)
+    image = (image - mean) * column("contrast") + mean + column("brightness") + noise * column("noise")
+    return image.clamp(0, 1)
+
+
+def _blur(image: Tensor, sigma: Tensor) -> Tensor:
+    """Blur the samples whose ``sigma`` is above 0."""
+    chosen = sigma > 0
+    if not chosen.any():
+        return image
+    sigmas = sigma[chosen, None].expand(-1, 2)
+    blurred = image.clone()
+    blurred[chosen] = gaussian_blur2d(image[chosen], (7, 7), sigmas)
+    return blurred

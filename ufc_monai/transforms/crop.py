@@ -1,0 +1,190 @@
+"""Cropping a CT volume in-plane: to the body, and, if wanted, to a region of interest within the body."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+
+import numpy as np
+from monai.config import KeysCollection
+from monai.data import MetaTensor
+from monai.transforms import CropForeground
+from monai.transforms.croppad.dictionary import Cropd
+from numpy.typing import NDArray
+from scipy import ndimage
+from torch import Tensor
+
+from ufc_monai.errors import InputError
+
+__all__ = ["BodyCrop", "BodyCropd", "label_region"]
+
+MAX_BODY_LOSS = 0.05
+"""The share of the body's outline that a crop may lose before the whole slice is taken instead."""
+
+DENSE_SHARE = 0.2
+"""The share of slices in which a column of voxels has to be dense to belong to the body's outline."""
+
+Box = tuple[NDArray[np.int64], NDArray[np.int64]]
+"""Start and end (exclusive) of a box in voxels, three numbers each; it may reach beyond the image."""
+
+
+class BodyCrop(CropForeground):
+    """Crop all slices of a CT volume to one square box around the patient's body. Can be inverted.
+
+    The body is found by intensity alone, never from labels: the largest piece of what is denser than ``threshold``,
+    seen along the body's axis, once the couch and cables are worn away. The box is square, so that resizing keeps
+    the shape of organs, and filled with the image's smallest value where it reaches beyond the image. The whole slice
+    is taken where no body is found or where the box would cut some of it (legs, or arms beside the body).
+
+    Args:
+        threshold: what is denser is body, in Hounsfield units.
+        margin: pixels added around the body.
+        couch: what is thinner than this many pixels is no body.
+        region: region of interest as fractions (x start, x end, y start, y end) of the body's square box, e.g. from
+            :func:`label_region`; ``None`` keeps the body.
+
+    Raises:
+        InputError: if ``region`` is not made of four rising fractions.
+    """
+
+    def __init__(
+        self, threshold: float = -90.0, margin: int = 2, couch: int = 5, region: Sequence[float] | None = None
+    ) -> None:
+        super().__init__(margin=margin, allow_smaller=False)
+        if region is not None and not (len(region) == 4 and region[0] < region[1] and region[2] < region[3]):
+            raise InputError(
+                f"region must be null or 4 fractions [x start, x end, y start, y end] of the body's box, got {region}."
+            )
+        self.threshold = threshold
+        self.couch = couch
+        self.region = region
+
+    def compute_bounding_box(self, img: Tensor) -> Box:
+        """The box to crop to.
+
+        Args:
+            img: (1, H, W, D) in Hounsfield units.
+        """
+        box = self.body_box(img)
+        return box if self.region is None else _part_of(box, self.region)
+
+    def body_box(self, img: Tensor) -> Box:
+        """The square box around the body, or around the whole slice."""
+        volume = np.asarray(img[0])
+        shape = np.array(volume.shape)
+        dense = (volume > self.threshold).mean(axis=2) > DENSE_SHARE
+        # holes are filled last: a hole between couch and body would tie the two together
+        opened = ndimage.binary_opening(dense, iterations=max(1, self.couch // 2))
+        pieces, n = ndimage.label(ndimage.binary_fill_holes(opened))
+        if n == 0:
+            return self.whole_slice(img)
+        sizes = np.bincount(pieces.ravel())[1:]
+        x, y = ndimage.find_objects(pieces)[int(np.argmax(sizes))]
+        if (pieces[x, y] > 0).sum() < (1 - MAX_BODY_LOSS) * sizes.sum():
+            return self.whole_slice(img)
+        start = np.maximum([x.start - self.margin, y.start - self.margin, 0], 0)
+        end = np.minimum([x.stop + self.margin, y.stop + self.margin, shape[2]], shape)
+        return _squared(start, end, shape)
+
+    def whole_slice(self, img: Tensor) -> Box:
+        """The smallest square box that holds whole slices."""
+        shape = np.array(img.shape[1:])
+        return _squared(np.zeros(3, dtype=np.int64), shape, shape)
+
+
+class BodyCropd(Cropd):
+    """Dictionary twin of :class:`BodyCrop`: the box is found on one image and cuts all keys.
+
+    Where the box would cut a labelled voxel of a label under ``keys``, the whole slice is taken (unless a ``region``
+    asked for the cut).
+
+    Args:
+        keys: keys of image and labels.
+        source_key: key of the image that the body is found on, in Hounsfield units.
+        threshold: as in :class:`BodyCrop`.
+        margin: as in :class:`BodyCrop`.
+        couch: as in :class:`BodyCrop`.
+        region: as in :class:`BodyCrop`.
+        allow_missing_keys: leave out keys that an item lacks.
+    """
+
+    def __init__(
+        self,
+        keys: KeysCollection,
+        source_key: str = "image",
+        threshold: float = -90.0,
+        margin: int = 2,
+        couch: int = 5,
+        region: Sequence[float] | None = None,
+        allow_missing_keys: bool = False,
+    ) -> None:
+        cropper = BodyCrop(threshold, margin, couch, region)
+        super().__init__(keys, cropper=cropper, allow_missing_keys=allow_missing_keys)
+        self.source_key = source_key
+
+    def __call__(self, data: Mapping[Hashable, Tensor], lazy: bool | None = None) -> dict[Hashable, Tensor]:
+        """Crop every key."""
+        d = dict(data)
+        image = d[self.source_key]
+        start, end = self.cropper.compute_bounding_box(image)
+        labels = [d[key] for key in self.key_iterator(d) if key != self.source_key]
+        if self.cropper.region is None and any(_cuts(start, end, label) for label in labels):
+            start, end = self.cropper.whole_slice(image)
+        for key in self.key_iterator(d):
+            fill = float(d[key].min()) if key == self.source_key else 0.0
+            d[key] = self.cropper.crop_pad(d[key], start, end, mode="constant", value=fill)
+        return d
+
+
+def label_region(images: Sequence[Tensor], labels: Sequence[Tensor], margin: float = 0.1) -> list[float]:
+    """The region of interest that holds every labelled voxel of some volumes, for ``BodyCrop(region=...)``.
+
+    Hand in the volumes of the current label budget only: those of other patients would leak their labels.
+
+    Args:
+        images: volumes (1, H, W, D) in Hounsfield units, RAS orientation.
+        labels: their labels, 0 is background.
+        margin: added on each side, as a share of the body's box.
+
+    Returns:
+        Fractions (x start, x end, y start, y end) of the body's square box, rounded to three places.
+    """
+    corners = []
+    for image, label in zip(images, labels, strict=True):
+        start, end = BodyCrop().body_box(image)
+        seen = np.argwhere(np.asarray(label[0]).any(axis=2))
+        corners.append(np.concatenate([seen.min(0) - start[:2], seen.max(0) + 1 - start[:2]]) / (end - start)[0])
+    low, high = np.min(corners, axis=0)[:2] - margin, np.max(corners, axis=0)[2:] + margin
+    return [round(float(f), 3) for f in (low[0], high[0], low[1], high[1])]
+
+
+def _squared(start: NDArray[np.int64], end: NDArray[np.int64], shape: NDArray[np.int64]) -> Box:
+    """Grow the shorter in-plane side to the longer one, around its centre, inside the image where that fits."""
+    side = int((end - start)[:2].max())
+    start, end = start.copy(), end.copy()
+    for axis in (0, 1):
+        first = (start[axis] + end[axis] - side) // 2
+        room = int(shape[axis]) - side
+        start[axis] = np.clip(first, 0, room) if room >= 0 else room // 2
+        end[axis] = start[axis] + side
+    return start, end
+
+
+def _part_of(box: Box, region: Sequence[float]) -> Box:
+    """The square box around a region that is given as fractions of a box."""
+    start, end = box
+    side = (end - start)[0]
+    low = start + np.array([round(region[0] * side), round(region[2] * side), 0])
+    high = np.array([start[0] + round(region[1] * side), start[1] + round(region[3] * side), end[2]])
+    half = (max((high - low)[:2]) + 1) // 2
+    centre = (low + high) // 2
+    return (
+        np.array([centre[0] - half, centre[1] - half, start[2]]),
+        np.array([centre[0] + half, centre[1] + half, end[2]]),
+    )
+
+
+def _cuts(start: NDArray[np.int64], end: NDArray[np.int64], label: Tensor) -> bool:
+    """Whether a labelled voxel lies outside of the box."""
+    plain = label.as_tensor() if isinstance(label, MetaTensor) else label
+    low = np.maximum(start, 0)
+    return bool((plain > 0).sum() > (plain[:, low[0] : end[0], low[1] : end[1]] > 0).sum())

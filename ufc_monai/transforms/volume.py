@@ -1,0 +1,149 @@
+"""From a volume's file to its axial slices: load, check, cut."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Hashable, Mapping
+from typing import Any
+
+import torch
+from monai.config import KeysCollection
+from monai.data import MetaTensor
+from monai.transforms import LoadImage, LoadImaged, MapTransform, Transform
+from torch import Tensor
+
+from ufc_monai.errors import InputError
+
+__all__ = ["AxialSlices", "AxialSlicesd", "LoadVolume", "LoadVolumed", "slice_id", "slice_items"]
+
+
+class LoadVolume(LoadImage):
+    """MONAI's ``LoadImage`` for one-channel 3D volumes, channel first, with errors that name the file.
+
+    Args:
+        reader: name of a MONAI reader.
+
+    Raises:
+        InputError: when called on a file that cannot be read, is no 3D volume, or holds a NaN or infinite voxel.
+    """
+
+    def __init__(self, reader: str = "NibabelReader") -> None:
+        super().__init__(reader=reader, image_only=True, ensure_channel_first=True)
+
+    def __call__(self, filename: Any, reader: Any = None) -> Any:
+        """Load ``filename`` into a ``MetaTensor`` of shape (1, H, W, D), float32."""
+        try:
+            loaded = super().__call__(filename, reader)
+        except Exception as e:
+            raise InputError(
+                f"{filename}: cannot be read as a volume ({_last_line(e)}). Copy the file anew or remove it."
+            ) from e
+        volume = loaded if self.image_only else loaded[0]
+        if volume.ndim != 4 or volume.shape[0] != 1:
+            raise InputError(f"{filename}: expected a 3D volume of one channel, got shape {tuple(volume.shape[1:])}.")
+        if not torch.isfinite(volume).all():
+            raise InputError(f"{filename}: holds NaN or infinite voxels. Replace them (-1024 HU is air) or remove it.")
+        return loaded
+
+
+class LoadVolumed(LoadImaged):
+    """Dictionary twin of :class:`LoadVolume`; it also checks that all keys lie on one grid.
+
+    Args:
+        keys: keys of the file paths, the image first.
+        reader: name of a MONAI reader.
+        allow_missing_keys: leave out keys that an item lacks.
+
+    Raises:
+        InputError: as :class:`LoadVolume`, and when a label does not have the shape of its image.
+    """
+
+    def __init__(self, keys: KeysCollection, reader: str = "NibabelReader", allow_missing_keys: bool = False) -> None:
+        super().__init__(keys, reader=reader, image_only=True, allow_missing_keys=allow_missing_keys)
+        self._loader = LoadVolume(reader)
+
+    def __call__(self, data: Mapping[Hashable, Any], reader: Any = None) -> dict[Hashable, Any]:
+        """Load every key."""
+        d: dict[Hashable, Any] = super().__call__(data, reader)
+        first, *others = list(self.key_iterator(d))
+        for key in others:
+            if d[key].shape != d[first].shape:
+                raise InputError(
+                    f"{data[key]}: has shape {tuple(d[key].shape[1:])}, but its {first} {data[first]} has "
+                    f"{tuple(d[first].shape[1:])}. Both must lie on one grid: export one of them anew."
+                )
+        return d
+
+
+class AxialSlices(Transform):
+    """Cut a volume (C, H, W, D) into its D axial slices (C, H, W), from inferior to superior.
+
+    The volume has to be in RAS orientation by now, so that the last axis runs from feet to head.
+    """
+
+    def __call__(self, volume: Tensor) -> list[Tensor]:
+        """Return D plain tensors; they share the volume's memory."""
+        plain = volume.as_tensor() if isinstance(volume, MetaTensor) else volume
+        return list(plain.unbind(dim=-1))
+
+
+class AxialSlicesd(MapTransform):
+    """Dictionary twin of :class:`AxialSlices`: one item in, a list of slice items out.
+
+    A slice item holds the cut ``keys`` and
+
+    - ``id``: ``"<image>#<index>"``, the image's path relative to ``root`` and the slice's index from the feet up;
+    - ``patient``: the item's ``patient`` if it has one, else the image's path in the id;
+    - ``position``: (index + 0.5) / number of slices, in (0, 1).
+
+    What stands before this transform in a ``SliceDataset`` runs once a volume, what stands behind it once a sample.
+
+    Args:
+        keys: keys of the volumes, the image first.
+        root: folder that the path in the id is relative to; a file elsewhere keeps its absolute path.
+        allow_missing_keys: leave out keys that an item lacks.
+    """
+
+    def __init__(
+        self, keys: KeysCollection, root: str | os.PathLike[str] = "", allow_missing_keys: bool = False
+    ) -> None:
+        super().__init__(keys, allow_missing_keys)
+        self.root = os.fspath(root)
+        self.slices = AxialSlices()
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> list[dict[Hashable, Any]]:
+        """Cut one item."""
+        volumes = {key: self.slices(data[key]) for key in self.key_iterator(dict(data))}
+        name = self.image_name(data)
+        patient = str(data.get("patient", name))
+        n = len(volumes[self.keys[0]])
+        return [
+            {key: volume[i] for key, volume in volumes.items()} | slice_items(name, patient, i, n) for i in range(n)
+        ]
+
+    def image_name(self, data: Mapping[Hashable, Any]) -> str:
+        """The image's path as it stands in the slice ids.
+
+        Args:
+            data: an item before loading (its image is a path) or after it (its image knows its file).
+        """
+        image = data[self.keys[0]]
+        path = os.path.abspath(image.meta["filename_or_obj"] if isinstance(image, MetaTensor) else image)
+        inside = os.path.relpath(path, os.path.abspath(self.root or os.curdir))
+        return path if inside.startswith(os.pardir) else inside.replace(os.sep, "/")
+
+
+def slice_id(image: str, index: int) -> str:
+    """The name of a slice that every stage knows it by."""
+    return f"{image}#{index}"
+
+
+def slice_items(name: str, patient: str, index: int, n_slices: int) -> dict[Hashable, Any]:
+    """What a sample knows about its slice, beside the pixels."""
+    return {"id": slice_id(name, index), "patient": patient, "position": (index + 0.5) / n_slices}
+
+
+def _last_line(error: Exception) -> str:
+    """The last line of an error's text: MONAI quotes whole tracebacks, whose reason stands there."""
+    lines = str(error).strip().splitlines()
+    return lines[-1].strip()[:160] if lines else type(error).__name__
