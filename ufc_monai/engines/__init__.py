@@ -11,7 +11,7 @@ from ufc_monai.engines.log import MetricsLog
 from ufc_monai.engines.monitors import ContrastiveMonitor, LatentMonitor
 from ufc_monai.engines.pseudo_label import PseudoLabeller
 from ufc_monai.engines.record import RunRecord
-from ufc_monai.engines.save import FeatureSaver, WeightsSaver
+from ufc_monai.engines.save import FeatureSaver, TrainingCheckpoint, WeightsSaver
 
 __all__ = [
     "AutocastInferer",
@@ -24,6 +24,7 @@ __all__ = [
     "PseudoLabeld",
     "PseudoLabeller",
     "RunRecord",
+    "TrainingCheckpoint",
     "WeightsSaver",
     "check_pseudo_labels",
     "checked_bool",

@@ -11,6 +11,7 @@ from monai.transforms import Transform
 from ufc_monai.clustering import PseudoLabels
 from ufc_monai.data import SliceDataset, Split
 from ufc_monai.errors import InputError
+from ufc_monai.losses import uses_clusters
 
 __all__ = ["PseudoLabeld", "check_pseudo_labels", "open_pseudo_labels"]
 
@@ -44,13 +45,17 @@ class PseudoLabeld(Transform):
         return {**data, "cluster": cluster}
 
 
-def check_pseudo_labels(pseudo_labels: PseudoLabels | None, dataset: SliceDataset, split: Split, fold: int) -> None:
-    """Refuse pseudo-labels that were made for other slices, another split or another fold.
+def check_pseudo_labels(
+    pseudo_labels: PseudoLabels | None, dataset: SliceDataset, split: Split, fold: int, preset: str
+) -> None:
+    """Refuse pseudo-labels that were made for other slices, another split or another fold, or a lack of them.
 
     Raises:
         InputError: naming ``pseudo_labels_path`` and what differs.
     """
     if pseudo_labels is None:
+        if uses_clusters(preset):
+            raise InputError(f"pseudo_labels_path is none, but contrast {preset!r} needs pseudo-labels: run stage 1.")
         return
     origin = pseudo_labels.provenance
     if origin.get("split_sha256") != split.sha256 or origin.get("fold") != fold:

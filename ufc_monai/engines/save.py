@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from ignite.engine import Engine, Events
 from torch import nn
 
 from ufc_monai.files import atomic_path
 from ufc_monai.transfer import save_network
 
-__all__ = ["FeatureSaver", "WeightsSaver"]
+__all__ = ["FeatureSaver", "TrainingCheckpoint", "WeightsSaver"]
 
 
 class WeightsSaver:
@@ -68,6 +69,30 @@ class WeightsSaver:
 
     def _save(self, chosen: Mapping[str, Any]) -> None:
         save_network(self.ckpt_dir, self.network.state_dict(), {**self.record, "chosen": dict(chosen)})
+
+
+class TrainingCheckpoint:
+    """Save ``checkpoint.pt``: everything that training goes on from, head and optimiser included.
+
+    Args:
+        ckpt_dir: folder of the file.
+        parts: objects with a ``state_dict``, by name; the trainer's own state is added as ``trainer``.
+        interval: epochs between two saves; the last epoch is saved always.
+    """
+
+    def __init__(self, ckpt_dir: str | os.PathLike[str], parts: Mapping[str, Any], interval: int = 10) -> None:
+        self.path = Path(ckpt_dir) / "checkpoint.pt"
+        self.parts = dict(parts)
+        self.interval = interval
+
+    def attach(self, engine: Engine) -> None:
+        """Save a trainer."""
+        engine.add_event_handler(Events.EPOCH_COMPLETED(every=self.interval) | Events.COMPLETED, self._save)
+
+    def _save(self, engine: Engine) -> None:
+        states = {name: part.state_dict() for name, part in self.parts.items()}
+        with atomic_path(self.path) as temporary:
+            torch.save({**states, "trainer": dict(engine.state_dict()), "rng": torch.get_rng_state()}, temporary)
 
 
 class FeatureSaver:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from ufc_monai.transforms.batch import BatchAugment, BatchAugmentd, TwoViews, TwoViewsd
 from ufc_monai.transforms.crop import BodyCrop, BodyCropd, label_region
 from ufc_monai.transforms.labels import RemapLabels, RemapLabelsd
+from ufc_monai.transforms.restore import RestoreGridd, upsample_argmax
 from ufc_monai.transforms.volume import AxialSlices, AxialSlicesd, LoadVolume, LoadVolumed, slice_id
 
 __all__ = [
@@ -18,8 +19,10 @@ __all__ = [
     "LoadVolumed",
     "RemapLabels",
     "RemapLabelsd",
+    "RestoreGridd",
     "TwoViews",
     "TwoViewsd",
     "label_region",
     "slice_id",
+    "upsample_argmax",
 ]

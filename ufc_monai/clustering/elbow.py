@@ -1,0 +1,121 @@
+"""How many clusters: the elbow of the mean within-cluster distance (section II.A of the paper)."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from kneed import KneeLocator
+from numpy.typing import NDArray
+
+from ufc_monai.clustering.centroids import centroids
+from ufc_monai.clustering.ward import cut_tree
+from ufc_monai.errors import InputError
+
+__all__ = ["Elbow", "choose_n_clusters", "expected_positives", "mean_within_cluster_distance"]
+
+
+@dataclass(frozen=True)
+class Elbow:
+    """The curve and what was read from it.
+
+    Attributes:
+        n_clusters: the number chosen from the curve.
+        ks: numbers of clusters of the curve.
+        distances: mean within-cluster distance for each.
+        searched: smallest and largest number searched; it has a say in where the elbow lies, so report it along.
+        chord: the number farthest from the straight line between the curve's ends.
+        method: ``"kneed"``, or ``"chord"`` where kneed finds no elbow.
+        reason: one sentence for the log.
+    """
+
+    n_clusters: int
+    ks: tuple[int, ...]
+    distances: tuple[float, ...]
+    searched: tuple[int, int]
+    chord: int
+    method: str
+    reason: str
+
+
+def mean_within_cluster_distance(features: NDArray[Any], labels: NDArray[np.int64]) -> float:
+    """Mean over slices of the Euclidean distance to the centre of their cluster."""
+    return float(np.linalg.norm(features - centroids(features, labels)[labels], axis=1).mean())
+
+
+def expected_positives(labels: NDArray[np.int64], batch_size: int) -> float:
+    """Positives that an anchor expects in a batch: 1 + 2 (b - 1) sum_c q_c^2, for cluster shares q.
+
+    Args:
+        labels: clusters of all slices.
+        batch_size: b, images in a batch of stage 2.
+    """
+    shares = np.bincount(labels) / len(labels)
+    return float(1 + 2 * (batch_size - 1) * np.square(shares).sum())
+
+
+def choose_n_clusters(
+    features: NDArray[Any],
+    tree: NDArray[np.float64],
+    *,
+    k_range: tuple[int, int] = (2, 60),
+    batch_size: int = 48,
+    min_positives: float = 3.0,
+) -> Elbow:
+    """Find the elbow on cuts of one tree.
+
+    The search ends where an anchor would expect fewer than ``min_positives`` positives in a batch: beyond, clusters
+    hardly differ from single images. The first number of the range is always looked at, and no number is that of the
+    slices or more, so that few slices leave a short curve but always a result.
+
+    Args:
+        features: (n, d), what the tree was made of.
+        tree: its linkage matrix.
+        k_range: smallest and largest number of clusters to look at.
+        batch_size: of stage 2.
+        min_positives: see above.
+
+    Raises:
+        InputError: if ``k_range`` is no range of 2 or more.
+    """
+    low, high = k_range
+    if not 2 <= low <= high:
+        raise InputError(f"k_range must be [smallest, largest] with 2 <= smallest <= largest, got {list(k_range)}.")
+    high = max(2, min(high, len(features) - 1))
+    low = min(low, high)
+    ks: list[int] = []
+    distances: list[float] = []
+    for k in range(low, high + 1):
+        labels = cut_tree(tree, k)
+        if ks and expected_positives(labels, batch_size) < min_positives:
+            break
+        ks.append(k)
+        distances.append(mean_within_cluster_distance(features, labels))
+    knee, chord = find_knee(ks, distances), farthest_from_chord(ks, distances)
+    chosen, method = (chord, "chord") if knee is None else (knee, "kneed")
+    rule = "farthest from the chord (kneed finds no elbow)" if knee is None else "the elbow"
+    reason = f"k = {chosen} is {rule} of the mean within-cluster distance over k = {ks[0]} to {ks[-1]}"
+    if ks[-1] < high:
+        reason += f"; beyond, a batch of {batch_size} gives an anchor fewer than {min_positives:g} positives"
+    return Elbow(chosen, tuple(ks), tuple(distances), (ks[0], ks[-1]), chord, method, f"{reason}.")
+
+
+def find_knee(ks: Sequence[int], distances: Sequence[float]) -> int | None:
+    """The elbow of a falling convex curve by kneed; ``None`` where there is none between its ends."""
+    if np.ptp(distances) <= 1e-9 * np.max(distances):
+        return None
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        knee = KneeLocator(ks, distances, curve="convex", direction="decreasing").knee
+    return int(knee) if knee is not None and ks[0] < knee < ks[-1] else None
+
+
+def farthest_from_chord(ks: Sequence[int], distances: Sequence[float]) -> int:
+    """The number where the curve lies farthest below the straight line between its ends; the first if nowhere."""
+    line = np.interp(ks, [ks[0], ks[-1]], [distances[0], distances[-1]])
+    below = line - np.asarray(distances)
+    # A straight curve differs from its line by rounding only.
+    return ks[int(np.argmax(np.where(below > 1e-9 * np.max(distances), below, 0.0)))]

@@ -1,0 +1,70 @@
+"""Hierarchical agglomerative clustering with Ward linkage, and cutting its tree."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.cluster.hierarchy import linkage
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+
+from ufc_monai.errors import InputError
+
+__all__ = ["cut_tree", "ward_tree"]
+
+
+def ward_tree(features: NDArray[Any]) -> NDArray[np.float64]:
+    """The exact merge tree of Ward's method on Euclidean distances.
+
+    Nothing in it is random. Takes n (n - 1) / 2 * 8 bytes for the distances: 0.04 GB for 3,000 slices, 8 GB for 45,000.
+
+    Args:
+        features: (n, d), n at least 2, finite.
+
+    Returns:
+        SciPy's linkage matrix, (n - 1, 4).
+
+    Raises:
+        InputError: at a single slice, or a feature that is not finite.
+    """
+    if len(features) < 2:
+        raise InputError(f"clustering needs 2 slices or more, got {len(features)}. Check dataset_dir.")
+    if not np.isfinite(features).all():
+        raise InputError("features hold NaN or infinite values: the VAE diverged. Train it with a lower learning_rate.")
+    return np.asarray(linkage(np.asarray(features, dtype=np.float64), method="ward"))
+
+
+def cut_tree(tree: NDArray[np.float64], n_clusters: int) -> NDArray[np.int64]:
+    """Labels for exactly ``n_clusters`` clusters: the state before the last ``n_clusters - 1`` merges.
+
+    Counting merges instead of comparing heights gives the asked number even where heights tie.
+
+    Args:
+        tree: a linkage matrix of n slices.
+        n_clusters: 1 to n.
+
+    Returns:
+        (n,), numbered from the largest cluster down; among equals the one with the earliest slice first.
+
+    Raises:
+        InputError: if ``n_clusters`` is out of range.
+    """
+    n = len(tree) + 1
+    if not 1 <= n_clusters <= n:
+        raise InputError(f"n_clusters must be 1 to {n} for {n} slices, got {n_clusters}.")
+    merges = n - n_clusters
+    parents = np.repeat(np.arange(n, n + merges), 2)
+    children = tree[:merges, :2].astype(np.int64).ravel()
+    graph = coo_array((np.ones(2 * merges), (children, parents)), shape=(n + merges, n + merges))
+    _, component = connected_components(graph, directed=False)
+    return _by_size(component[:n])
+
+
+def _by_size(component: NDArray[Any]) -> NDArray[np.int64]:
+    _, first, label, size = np.unique(component, return_index=True, return_inverse=True, return_counts=True)
+    order = np.lexsort((first, -size))
+    rank = np.empty(len(order), dtype=np.int64)
+    rank[order] = np.arange(len(order))
+    return rank[label]

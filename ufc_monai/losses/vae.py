@@ -1,0 +1,60 @@
+"""The objective of the (beta-)VAE, Eq. 1 of the paper with its sign turned: a loss to be made small."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from ufc_monai.errors import InputError
+
+__all__ = ["BetaVAELoss", "kl_per_dimension", "reconstruction_error"]
+
+
+class BetaVAELoss(nn.Module):
+    """Reconstruction error + beta * KL(q(z|x) || N(0, I)).
+
+    Both terms are sums, over pixels and over latent dimensions, and means over the batch. A mean over pixels beside a
+    summed KL would make beta some thousand times larger and the posterior collapse. beta 0 is the plain auto-encoder, 1
+    the VAE, above 1 the beta-VAE.
+
+    Args:
+        beta: weight of the KL, 0 or more. May be changed between steps, for a warm-up.
+
+    Raises:
+        InputError: at a negative beta.
+    """
+
+    def __init__(self, beta: float = 1.0) -> None:
+        super().__init__()
+        if beta < 0:
+            raise InputError(f"beta must be 0 or more, got {beta}.")
+        self.beta = beta
+
+    def forward(self, output: tuple[Tensor, Tensor, Tensor, Tensor], image: Tensor) -> Tensor:
+        """The loss of a batch.
+
+        Args:
+            output: what MONAI's ``VarAutoEncoder`` returns: reconstruction (B, C, H, W), mu and logvar (B, latent), z.
+            image: (B, C, H, W).
+        """
+        reconstruction, mu, logvar, _ = output
+        error = reconstruction_error(reconstruction, image)
+        return error if self.beta == 0 else error + self.beta * kl_per_dimension(mu, logvar).sum()
+
+
+def reconstruction_error(reconstruction: Tensor, image: Tensor) -> Tensor:
+    """Squared error summed over channels and pixels, mean over the batch; a Gaussian log-likelihood but for constants."""
+    return (reconstruction - image).square().flatten(1).sum(dim=1).mean()
+
+
+def kl_per_dimension(mu: Tensor, logvar: Tensor) -> Tensor:
+    """KL of N(mu, exp(logvar)) to N(0, 1) in nats, mean over the batch.
+
+    Args:
+        mu: (B, latent).
+        logvar: (B, latent).
+
+    Returns:
+        (latent,), each 0 or more.
+    """
+    return 0.5 * (mu.square() + torch.expm1(logvar) - logvar).mean(dim=0)
