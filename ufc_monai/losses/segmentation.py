@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from monai.losses import DiceLoss
+from monai.losses.dice import DiceLoss
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -17,33 +17,45 @@ WEIGHT_RANGE = (0.2, 4.0)
 def class_weights(voxel_counts: Tensor) -> Tensor:
     """Weights of the classes in the cross entropy, from how often they occur in the training voxels.
 
-    ``w_c = clip(sqrt(m / n_c), 0.2, 4)``, where n_c counts the voxels of class c and m is the median count of the
-    foreground classes that occur: the root keeps rare structures from drowning out the rest, the clip keeps background
-    and the smallest structures in bounds. A class that does not occur cannot be learned and gets weight 1, which no
-    voxel uses.
+    ``w_c = clip(sqrt(m / f_c), 0.2, 4)``, where f_c is the share of class c among the training voxels and m the median
+    share of the foreground classes that occur: the root keeps rare structures from drowning out the rest, the clip
+    keeps background and the smallest structures in bounds. A class that does not occur gets weight 1: in training no
+    voxel uses it, and where it turns up all the same (validation) a 0 would hide its errors, and make the weighted mean
+    of a batch of nothing else 0 / 0.
 
     Args:
         voxel_counts: (C,) voxels of each class, background first.
 
     Returns:
         (C,) float32.
+
+    Example:
+        >>> class_weights(torch.tensor([10000, 400, 100, 25, 0]))
+        tensor([0.2000, 0.5000, 1.0000, 2.0000, 1.0000])
     """
-    counts = voxel_counts.double()
-    present = counts[1:][counts[1:] > 0]
-    if present.numel() == 0:
-        return torch.ones(len(counts))
-    weights = (present.median() / counts.clamp(min=1)).sqrt().clamp(*WEIGHT_RANGE)
-    return torch.where(counts > 0, weights, torch.ones_like(weights)).float()
+    counts = voxel_counts.double()  # the formula has ratios alone: counts do as well as shares
+    foreground = counts[1:][counts[1:] > 0]
+    if foreground.numel() == 0:
+        return torch.ones_like(counts, dtype=torch.float32)
+    weights = (foreground.quantile(0.5) / counts).sqrt().clamp(*WEIGHT_RANGE)
+    return weights.where(counts > 0, 1.0).float()
 
 
 class PresentDiceCELoss(nn.Module):
     """Soft Dice over the foreground classes that occur in the batch + class-weighted cross entropy.
 
     The Dice of a class is taken over the whole batch. A class that does not occur would have a Dice of 0 whatever the
-    network does, and is left out.
+    network does, and is left out; without any, the Dice term is 0.
 
     Args:
         class_weights: (C,) weights in the cross entropy, background first; all 1 by default.
+
+    Example:
+        >>> loss = PresentDiceCELoss(class_weights=[0.2, 1.0, 1.0])
+        >>> target = torch.tensor([0, 1, 1, 0]).view(1, 1, 2, 2)
+        >>> right = 50 * F.one_hot(target[:, 0], 3).movedim(-1, 1).float()
+        >>> round(float(loss(right, target)), 4)
+        0.0
     """
 
     def __init__(self, class_weights: Tensor | Sequence[float] | None = None) -> None:
@@ -57,13 +69,19 @@ class PresentDiceCELoss(nn.Module):
         """The loss of a batch.
 
         Args:
-            logits: (B, C, H, W).
+            logits: (B, C, H, W), with C of 2 or more.
             target: (B, 1, H, W) class indices.
+
+        Returns:
+            A scalar, computed in float32 at least.
         """
+        # sums over all pixels of a batch do not fit half precision
+        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
         target = target.long()
-        weights = None if self.class_weights is None else self.class_weights.to(logits.device, logits.dtype)
+        weights = None if self.class_weights is None else self.class_weights.to(logits)
         cross_entropy = F.cross_entropy(logits, target[:, 0], weight=weights)
         occurring = torch.bincount(target.flatten(), minlength=logits.shape[1])[1:] > 0
         if not occurring.any():
             return cross_entropy
-        return cross_entropy + self.dice(logits, target).flatten()[occurring].mean()
+        dice: Tensor = self.dice(logits, target).flatten()
+        return cross_entropy + dice[occurring].mean()

@@ -11,7 +11,7 @@ __all__ = ["BetaVAELoss", "kl_per_dimension", "reconstruction_error"]
 
 
 class BetaVAELoss(nn.Module):
-    """Reconstruction error + beta * KL(q(z|x) || N(0, I)).
+    """Reconstruction error + beta * KL(q(z|x) || N(0, I)), the negative of Eq. 1.
 
     Both terms are sums, over pixels and over latent dimensions, and means over the batch. A mean over pixels beside a
     summed KL would make beta some thousand times larger and the posterior collapse. beta 0 is the plain auto-encoder, 1
@@ -22,6 +22,12 @@ class BetaVAELoss(nn.Module):
 
     Raises:
         InputError: at a negative beta.
+
+    Example:
+        >>> image, mu = torch.zeros(2, 1, 4, 4), torch.ones(2, 3)
+        >>> loss = BetaVAELoss(beta=2.0)
+        >>> float(loss((image, mu, torch.zeros(2, 3), mu), image))  # KL of 1/2 nat in each of 3 dimensions
+        3.0
     """
 
     def __init__(self, beta: float = 1.0) -> None:
@@ -36,15 +42,32 @@ class BetaVAELoss(nn.Module):
         Args:
             output: what MONAI's ``VarAutoEncoder`` returns: reconstruction (B, C, H, W), mu and logvar (B, latent), z.
             image: (B, C, H, W).
+
+        Returns:
+            A scalar, computed in float32 at least.
         """
         reconstruction, mu, logvar, _ = output
         error = reconstruction_error(reconstruction, image)
+        # not 0 * KL: a variance that nothing holds back may overflow, and 0 * inf is NaN
         return error if self.beta == 0 else error + self.beta * kl_per_dimension(mu, logvar).sum()
 
 
 def reconstruction_error(reconstruction: Tensor, image: Tensor) -> Tensor:
-    """Squared error summed over channels and pixels, mean over the batch; a Gaussian log-likelihood but for constants."""
-    return (reconstruction - image).square().flatten(1).sum(dim=1).mean()
+    """Squared error summed over channels and pixels, mean over the batch: a Gaussian likelihood but for constants.
+
+    Args:
+        reconstruction: (B, C, H, W).
+        image: (B, C, H, W), same shape.
+
+    Returns:
+        A scalar.
+
+    Raises:
+        ValueError: when the shapes differ; they would broadcast to a wrong sum.
+    """
+    if reconstruction.shape != image.shape:
+        raise ValueError(f"expected a reconstruction of shape {tuple(image.shape)}, got {tuple(reconstruction.shape)}")
+    return (_wide(reconstruction) - _wide(image)).square().flatten(1).sum(dim=1).mean()
 
 
 def kl_per_dimension(mu: Tensor, logvar: Tensor) -> Tensor:
@@ -57,4 +80,10 @@ def kl_per_dimension(mu: Tensor, logvar: Tensor) -> Tensor:
     Returns:
         (latent,), each 0 or more.
     """
+    mu, logvar = _wide(mu), _wide(logvar)
     return 0.5 * (mu.square() + torch.expm1(logvar) - logvar).mean(dim=0)
+
+
+def _wide(values: Tensor) -> Tensor:
+    """In float32 at least: half precision overflows in sums over pixels and cancels in the KL."""
+    return values.to(torch.promote_types(values.dtype, torch.float32))

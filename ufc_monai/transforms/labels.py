@@ -8,12 +8,14 @@ import torch
 from monai.config import KeysCollection
 from monai.data import MetaTensor
 from monai.transforms import MapTransform, Transform
-from monai.utils import TransformBackends
+from monai.utils import TransformBackends, convert_to_dst_type
 from torch import Tensor
 
 from ufc_monai.errors import InputError
 
 __all__ = ["RemapLabels", "RemapLabelsd"]
+
+UNCLAIMED = 255
 
 
 class RemapLabels(Transform):
@@ -47,18 +49,20 @@ class RemapLabels(Transform):
 
     def __call__(self, label: Tensor) -> Tensor:
         """Return class indices (uint8) in the shape of ``label``; its meta data are kept."""
-        ids = torch.unique(label.as_tensor() if isinstance(label, MetaTensor) else label)
-        strange = [i.item() for i in ids if i.item() not in self.class_of]
-        if strange:
-            name = label.meta.get("filename_or_obj", "") if isinstance(label, MetaTensor) else ""
-            raise InputError(
-                f"{name or 'label'}: label id {_short(strange)} is claimed by no class; labels={self.labels}. Name it "
-                f"in 'labels', or list it in 'ignore_labels' (now {list(self.ignore_labels)}) to make it background."
-            )
-        classes = torch.zeros_like(label, dtype=torch.uint8)
+        plain = label.as_tensor() if isinstance(label, MetaTensor) else label
+        ids = plain.long()
+        table = torch.full((max(max(self.class_of), int(ids.max())) + 1,), UNCLAIMED, dtype=torch.uint8)
         for i, n in self.class_of.items():
-            classes[label == i] = n
-        return classes
+            table[i] = n
+        classes = table[ids.clamp(min=0)]
+        if (classes == UNCLAIMED).any() or (ids < 0).any() or (ids != plain).any():
+            name = label.meta.get("filename_or_obj", "label") if isinstance(label, MetaTensor) else "label"
+            strange = [i for i in torch.unique(plain).tolist() if i not in self.class_of]
+            raise InputError(
+                f"{name}: label id {_short(strange)} is claimed by no class; labels={self.labels}. Name it in 'labels', "
+                f"or list it in 'ignore_labels' (now {list(self.ignore_labels)}) to make it background."
+            )
+        return convert_to_dst_type(classes, label, dtype=torch.uint8)[0]
 
 
 class RemapLabelsd(MapTransform):

@@ -1,0 +1,94 @@
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from ufc_monai.clustering import cluster_slices, cut_tree, warning
+from ufc_monai.errors import InputError
+
+
+def patients_at_levels(patient_effect: float) -> tuple[NDArray[np.float64], list[str], NDArray[np.float64]]:
+    """Features of 6 patients, 40 slices each, at 4 levels of the body, and a shift of each patient's own."""
+    rng = np.random.default_rng(0)
+    patient, position = np.repeat(np.arange(6), 40), np.tile(np.linspace(0, 1, 40), 6)
+    level = np.minimum((position * 4).astype(int), 3)
+    features = 10 * np.eye(4, 12)[level] + patient_effect * np.eye(6, 12, k=4)[patient]
+    return features + rng.normal(size=features.shape), [f"p{i}" for i in patient], position
+
+
+def test_levels_are_found_and_everything_fits_together() -> None:
+    features, patients, positions = patients_at_levels(0)
+    result = cluster_slices(features, patients, positions, k_range=(2, 20))
+    assert result.n_clusters == result.elbow.n_clusters == 4
+    np.testing.assert_array_equal(np.bincount(result.labels), [60] * 4)
+    np.testing.assert_array_equal(result.labels, cut_tree(result.tree, 4))
+    assert result.centroids.shape == (4, 12)
+    assert sorted(result.patient_means) == [f"p{i}" for i in range(6)]
+    assert warning(result.agreement) is None
+
+
+def test_centring_takes_the_patient_out() -> None:
+    features, patients, positions = patients_at_levels(30)
+    plain = cluster_slices(features, patients, positions, n_clusters=6, centred=False)
+    centred = cluster_slices(features, patients, positions, n_clusters=6)
+    assert plain.patient_means == {}
+    assert plain.agreement["nmi_patient"] == pytest.approx(1)
+    assert warning(plain.agreement) is not None
+    assert centred.agreement["nmi_patient"] < 0.1 < centred.agreement["nmi_position"]
+
+
+def test_given_number_wins_and_the_elbow_is_still_told() -> None:
+    features, patients, positions = patients_at_levels(0)
+    result = cluster_slices(features, patients, positions, n_clusters=7, k_range=(2, 20))
+    assert result.n_clusters == 7
+    assert len(np.unique(result.labels)) == 7
+    assert result.elbow.n_clusters == 4
+
+
+def test_order_of_the_slices_does_not_matter() -> None:
+    features, patients, positions = patients_at_levels(5)
+    order = np.random.default_rng(1).permutation(len(features))
+    straight = cluster_slices(features, patients, positions)
+    shuffled = cluster_slices(features[order], [patients[i] for i in order], positions[order])
+    assert shuffled.n_clusters == straight.n_clusters
+    for name, value in straight.agreement.items():
+        assert shuffled.agreement[name] == pytest.approx(value)
+
+
+@pytest.mark.parametrize("n", [2, 3, 4])
+@pytest.mark.parametrize("n_clusters", [None, 1, 2])
+def test_few_slices(n: int, n_clusters: int | None) -> None:
+    features = np.random.default_rng(2).normal(size=(n, 3))
+    result = cluster_slices(features, ["a"] * n, np.linspace(0, 1, n), n_clusters=n_clusters)
+    assert len(np.unique(result.labels)) == (n_clusters or result.elbow.n_clusters)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"n_clusters": 0}, "n_clusters must be 1 to 240"),
+        ({"n_clusters": 241}, "n_clusters must be 1 to 240"),
+        ({"k_range": (1, 9)}, "k_range must be"),
+    ],
+)
+def test_impossible_settings(change: dict[str, Any], message: str) -> None:
+    features, patients, positions = patients_at_levels(0)
+    with pytest.raises(InputError, match=message):
+        cluster_slices(features, patients, positions, **change)
+
+
+@pytest.mark.parametrize("centred", [True, False])
+def test_features_that_are_not_finite(centred: bool) -> None:
+    features, patients, positions = patients_at_levels(0)
+    features[3, 2] = np.nan
+    with pytest.raises(InputError, match="NaN or infinite"):
+        cluster_slices(features, patients, positions, centred=centred)
+
+
+def test_lengths_that_differ() -> None:
+    features, patients, positions = patients_at_levels(0)
+    with pytest.raises(ValueError, match="240 features, 239 patients and 240 positions differ"):
+        cluster_slices(features, patients[1:], positions)
