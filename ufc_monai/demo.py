@@ -68,7 +68,7 @@ def run_demo(folder: str | os.PathLike[str], bundles: str | os.PathLike[str], pa
     skipping = True
     for stage in demo_stages():
         skipping = skipping and _complete(folder, stage)
-        logger.info("\n# %s%s\n%s", stage.title, " (complete, skipped)" if skipping else "", shlex.join(stage.command))
+        logger.info("\n# %s%s\n%s", stage.title, " (complete, skipped)" if skipping else "", _shown(stage.command))
         if not skipping:
             _run(stage, folder)
     logger.info("\n%s", dice_table({ARMS[arm]: folder / arm / "eval" / "dice.csv" for arm in ARMS}))
@@ -134,6 +134,11 @@ def _stage(title: str, bundle: str, configs: Sequence[str], record: str, overrid
     ]
     place = record if overrides else f"{bundle}/{record}"
     return Stage(title, tuple(command), f"{place}/run.json")
+
+
+def _shown(command: Sequence[str]) -> str:
+    """A command as one would type it; lists hold single quotes and stand in double ones."""
+    return " ".join(f'"{word}"' if "'" in word else shlex.quote(word) for word in command)
 
 
 def _copy_bundles(bundles: Path, folder: Path) -> None:

@@ -32,8 +32,10 @@ def save_network(ckpt_dir: str | os.PathLike[str], weights: Mapping[str, Tensor]
         record: ``stage``, ``architecture``, ``preprocessing``, and whatever else has to travel with the weights.
     """
     model = Path(ckpt_dir) / "model.pt"
+    plain = {name: value.detach().cpu().contiguous() for name, value in weights.items()}
     with atomic_path(model) as temporary:
-        torch.save({name: value.detach().cpu().contiguous() for name, value in weights.items()}, temporary)
+        with open(temporary, "wb") as file:  # given a path, PyTorch writes the file's name into the file
+            torch.save(plain, file)
         digest = sha256_of(temporary)
     write_json(model.with_name("network.json"), {"format": FORMAT, **record, "model_sha256": digest})
 

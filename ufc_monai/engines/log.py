@@ -24,7 +24,7 @@ class MetricsLog:
 
     Args:
         output_dir: folder of ``metrics.jsonl``; a file that is there is begun anew.
-        evaluator: an evaluator whose metrics of this epoch are logged too.
+        evaluator: an evaluator whose metrics are logged in the epochs in which it ran.
     """
 
     def __init__(self, output_dir: str | os.PathLike[str], evaluator: Engine | None = None) -> None:
@@ -32,6 +32,7 @@ class MetricsLog:
         self.evaluator = evaluator
         self._loss: Tensor | float = 0.0
         self._started = 0.0
+        self._validation: dict[str, Any] = {}
 
     def attach(self, engine: Engine) -> None:
         """Log a trainer."""
@@ -39,23 +40,26 @@ class MetricsLog:
         engine.add_event_handler(Events.EPOCH_STARTED, self._reset)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self._add)
         engine.add_event_handler(Events.EPOCH_COMPLETED, self._write)
+        if self.evaluator is not None:
+            self.evaluator.add_event_handler(Events.COMPLETED, self._validated)
 
     def _begin(self, engine: Engine) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self.path.write_text("", encoding="utf-8")
 
     def _reset(self, engine: Engine) -> None:
-        self._loss, self._started = 0.0, time.monotonic()
+        self._loss, self._started, self._validation = 0.0, time.monotonic(), {}
 
     def _add(self, engine: Engine) -> None:
         # stays on the device: reading the number here would make every step wait for it
         self._loss = self._loss + engine.state.output["loss"].detach()
 
+    def _validated(self, evaluator: Engine) -> None:
+        self._validation = dict(evaluator.state.metrics)
+
     def _write(self, engine: Engine) -> None:
         state = engine.state
-        values: dict[str, Any] = {"loss": float(self._loss) / state.epoch_length, **state.metrics}
-        if self.evaluator is not None and self.evaluator.state.metrics:
-            values |= self.evaluator.state.metrics
+        values = {"loss": float(self._loss) / state.epoch_length, **state.metrics, **self._validation}
         record = {"epoch": state.epoch, "iteration": state.iteration, **values}
         record["seconds"] = round(time.monotonic() - self._started, 3)
         with open(self.path, "a", encoding="utf-8") as file:

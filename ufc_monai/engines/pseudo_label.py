@@ -128,6 +128,6 @@ class PseudoLabeller:
             members = np.flatnonzero(clustering.labels == cluster)
             shown = members[np.linspace(0, len(members) - 1, min(EXAMPLES, len(members))).round().astype(int)]
             images.append(np.stack([np.asarray(self.dataset[int(i)]["image"][0], dtype=np.float32) for i in shown]))
-            n_patients = len({patients[i] for i in members})
+            n_patients = len({patients[i] for i in members.tolist()})
             titles.append(f"cluster {cluster} · {len(members)} slices · {n_patients} patients")
         save_cluster_montage(self.output_dir / "clusters.png", images, titles)

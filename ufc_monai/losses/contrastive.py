@@ -35,7 +35,7 @@ class Preset:
         aggregation: the positives are summed inside of the logarithm, or a term of each is averaged outside of it.
         denominator: the negatives; the negatives and the positives of the numerator; or all positives and negatives.
         inverse_weight: an anchor with p positives counts 1 / p.
-        repel_mates: where only the own view is a positive, the rest of the anchor's cluster are negatives; else neither.
+        repel_mates: where only the own view is a positive, the rest of the cluster are negatives; else neither.
         include_self: an anchor is its own positive, as Eq. 2 is printed.
     """
 

@@ -77,7 +77,7 @@ class FeatureVAE(BetaVAE):
     A bundle's ``network_def`` has to map a tensor to a tensor; the features of a slice are the posterior means.
     """
 
-    def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]
+    def forward(self, x: Tensor) -> Tensor:
         """Posterior means.
 
         Args:
@@ -86,4 +86,5 @@ class FeatureVAE(BetaVAE):
         Returns:
             ``(B, latent_size)``.
         """
-        return self.encode_forward(x)[0]
+        mu: Tensor = self.encode_forward(x)[0]
+        return mu

@@ -62,7 +62,8 @@ class RemapLabels(Transform):
                 f"{name}: label id {_short(strange)} is claimed by no class; labels={self.labels}. Name it in 'labels', "
                 f"or list it in 'ignore_labels' (now {list(self.ignore_labels)}) to make it background."
             )
-        return convert_to_dst_type(classes, label, dtype=torch.uint8)[0]
+        remapped: Tensor = convert_to_dst_type(classes, label, dtype=torch.uint8)[0]
+        return remapped
 
 
 class RemapLabelsd(MapTransform):

@@ -9,6 +9,7 @@ import torch
 from monai.config import KeysCollection
 from monai.data import MetaTensor
 from monai.transforms import Compose, MapTransform
+from monai.transforms.utils import scale_affine
 from monai.utils.enums import TraceKeys
 from torch import Tensor
 from torch.nn import functional as F
@@ -64,12 +65,13 @@ class RestoreGridd(MapTransform):
         *before, resize = image.applied_operations
         if resize[TraceKeys.CLASS_NAME] != "Resize":
             raise InputError(f"RestoreGridd: the preprocessing must end with Resized, not {resize['class']}.")
-        height, width, _ = resize[TraceKeys.ORIG_SIZE]
+        size = [int(n) for n in resize[TraceKeys.ORIG_SIZE]]
+        scale = torch.as_tensor(scale_affine(size, image.shape[1:]), dtype=torch.float64)
         steps = [step for step in self.transform.flatten().transforms if type(step).__name__ != "Resized"]
         for key in self.key_iterator(d):
             mask = MetaTensor(
-                upsample_argmax(d[key], (int(height), int(width))),
-                affine=image.affine,
+                upsample_argmax(d[key], (size[0], size[1])),
+                affine=image.affine.double() @ torch.linalg.inv(scale),
                 meta=image.meta,
                 applied_operations=list(before),
             )

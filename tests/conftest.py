@@ -1,0 +1,96 @@
+"""Fixtures that several tests share: a small phantom, and the chain run on it once."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from monai.bundle import ConfigWorkflow
+
+from ufc_monai.data import make_phantom
+
+ROOT = Path(__file__).parents[1]
+NAMES = ("ufc_feature_vae", "ufc_cluster_contrastive", "ufc_unet_segmentation")
+SIZE = {"image_size": 32, "threads": 1}
+WIDTHS = {"features": [4, 4, 8, 8, 16, 4], "norm": "batch"}
+SMALL: dict[str, dict[str, Any]] = {
+    "ufc_feature_vae": {**SIZE, "vae_channels": [4, 8, 8], "latent_size": 8, "epochs": 2, "kl_warmup_epochs": 1},
+    "ufc_cluster_contrastive": {**SIZE, **WIDTHS, "head_hidden": 16, "embedding_size": 8, "epochs": 2},
+    "ufc_unet_segmentation": {
+        **SIZE,
+        **WIDTHS,
+        "epochs": 2,
+        "min_steps": 4,
+        "val_interval": 1,
+        "labelled_volumes": 2,
+        "learning_rate": 0.003,
+    },
+}
+"""Overrides that make a stage run in a second or two."""
+
+
+def copy_bundles(folder: Path) -> Path:
+    """The three bundles side by side in ``folder``, without what runs have left in the repository."""
+    for name in NAMES:
+        for part in ("configs", "docs"):
+            shutil.copytree(ROOT / "bundles" / name / part, folder / name / part, dirs_exist_ok=True)
+    return folder
+
+
+def run_bundle(bundles: Path, name: str, configs: str, dataset_dir: Path, **overrides: Any) -> ConfigWorkflow:
+    """Run a bundle in this process, the way ``python -m monai.bundle run`` does."""
+    folder = bundles / name
+    files = [str(folder / "configs" / f"{config}.json") for config in configs.split("+")]
+    workflow = ConfigWorkflow(
+        config_file=files,
+        meta_file=str(folder / "configs" / "metadata.json"),
+        logging_file=False,
+        workflow_type="infer" if configs == "inference" else "train",
+        bundle_root=str(folder),
+        dataset_dir=str(dataset_dir),
+        **overrides,
+    )
+    workflow.initialize()
+    workflow.run()
+    workflow.finalize()
+    return workflow
+
+
+def run_chain(bundles: Path, dataset_dir: Path, **overrides: Any) -> None:
+    """All stages up to the fine-tuned network, small."""
+    first, second, third = NAMES
+    run_bundle(bundles, first, "train", dataset_dir, **SMALL[first])
+    run_bundle(bundles, first, "inference", dataset_dir, n_clusters=4)
+    run_bundle(bundles, second, "train", dataset_dir, **SMALL[second])
+    run_bundle(bundles, third, "train", dataset_dir, **{**SMALL[third], **overrides})
+
+
+@pytest.fixture(autouse=True)
+def _quiet_and_restored() -> Iterator[None]:
+    """Bundles set threads and the deterministic switches of the whole process; a test leaves none of it behind."""
+    threads, determinism = torch.get_num_threads(), torch.backends.cudnn.deterministic
+    logging.getLogger("ignite").setLevel(logging.CRITICAL)
+    yield
+    torch.set_num_threads(threads)
+    torch.backends.cudnn.deterministic = determinism
+
+
+@pytest.fixture(scope="session")
+def phantom(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Eight labelled patients."""
+    folder = tmp_path_factory.mktemp("phantom")
+    make_phantom(folder, patients=8, matrix=48)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def chain(tmp_path_factory: pytest.TempPathFactory, phantom: Path) -> Path:
+    """The bundles' folder after all stages have run on the phantom."""
+    bundles = copy_bundles(tmp_path_factory.mktemp("chain"))
+    run_chain(bundles, phantom)
+    return bundles

@@ -1,0 +1,345 @@
+from __future__ import annotations
+
+import doctest
+from math import exp, log
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from monai.losses.contrastive import ContrastiveLoss
+from pytorch_metric_learning.losses import SupConLoss
+from torch import Tensor
+from torch.nn import functional as F
+
+from ufc_monai.errors import InputError
+from ufc_monai.losses import (
+    PRESETS,
+    ClusterContrastiveLoss,
+    anchor_losses,
+    chance_level,
+    contrastive,
+    uses_clusters,
+    valid_anchors,
+)
+
+LOWEST, HIGHEST = -1.0, 1.0
+IGNORE_CLUSTERS = ["simclr", "dcl"]
+NEED_CLUSTERS = [name for name in PRESETS if name not in IGNORE_CLUSTERS]
+CLUSTERS = {
+    "mixed": [0, 1, 0, 2, 0],
+    "unique": [4, 3, 2, 1, 0],
+    "one cluster but one": [7, 7, 7, 7, -1],
+}
+
+
+def two_views(clusters: list[int]) -> Tensor:
+    return torch.tensor(clusters).repeat(2)
+
+
+def draw(n: int, size: int = 4, seed: int = 0) -> Tensor:
+    return torch.randn(n, size, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def value(preset: str, embeddings: Tensor, clusters: Tensor, temperature: float = 0.3) -> Tensor:
+    loss: Tensor = ClusterContrastiveLoss(preset, temperature)(embeddings, clusters)
+    return loss
+
+
+def gradient(loss: Tensor, of: Tensor) -> Tensor:
+    return torch.autograd.grad(loss, of)[0]
+
+
+def slow_loss(preset: str, embeddings: Tensor, clusters: Tensor, temperature: float) -> float:
+    """The formulas as they stand in the papers, anchor by anchor, with neither masks nor log-sum-exp."""
+    rows = [[x / sum(y * y for y in row) ** 0.5 for x in row] for row in embeddings.tolist()]
+    labels = clusters.tolist()
+    n = len(rows)
+    losses: list[float] = []
+    for i in range(n):
+        e = [exp(sum(x * y for x, y in zip(rows[i], rows[j], strict=True)) / temperature) for j in range(n)]
+        own = e[(i + n // 2) % n]
+        mates = [e[j] for j in range(n) if j != i and labels[j] == labels[i]]
+        others = [e[j] for j in range(n) if labels[j] != labels[i]]
+        everyone = [e[j] for j in range(n) if j != i]
+        formulas = {
+            "ufc": -log(sum(mates) / sum(others)) / len(mates),
+            "ufc_printed": -log((sum(mates) + e[i]) / sum(others)) / (len(mates) + 1),
+            "ufc_softplus": -log(sum(mates) / sum(everyone)) / len(mates),
+            "supcon_out": sum(-log(x / sum(everyone)) for x in mates) / len(mates),
+            "sincere": sum(-log(x / (x + sum(others))) for x in mates) / len(mates),
+            "fn_elim": -log(own / (own + sum(others))),
+            "simclr": -log(own / sum(everyone)),
+            "dcl": -log(own / (sum(everyone) - own)),
+        }
+        losses.append(formulas[preset])
+    return sum(losses) / n
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("layout", CLUSTERS)
+def test_equals_the_double_loop(preset: str, layout: str) -> None:
+    embeddings, clusters = draw(10), two_views(CLUSTERS[layout])
+    expected = slow_loss(preset, embeddings, clusters, temperature=0.3)
+    assert value(preset, embeddings, clusters).item() == pytest.approx(expected, abs=1e-8)
+
+
+def test_simclr_equals_monai() -> None:
+    first, second = draw(6).float(), draw(6, seed=1).float()
+    ours = value("simclr", torch.cat([first, second]), two_views([0] * 6))
+    torch.testing.assert_close(ours, ContrastiveLoss(temperature=0.3)(first, second))
+
+
+def test_supcon_out_equals_pytorch_metric_learning() -> None:
+    embeddings, clusters = draw(12), two_views([0, 1, 0, 2, 2, 0])
+    theirs = SupConLoss(temperature=0.3)(embeddings, clusters)
+    torch.testing.assert_close(value("supcon_out", embeddings, clusters), theirs)
+
+
+def masks(clusters: Tensor) -> tuple[Tensor, Tensor]:
+    same = clusters[:, None] == clusters
+    return same & ~torch.eye(len(clusters), dtype=torch.bool), ~same
+
+
+def test_unique_clusters_are_instance_discrimination() -> None:
+    embeddings, clusters = draw(10), two_views([0, 1, 2, 3, 4])
+    nt_xent = value("simclr", embeddings, clusters)
+    for preset in ["ufc_softplus", "sincere", "supcon_out", "fn_elim"]:
+        torch.testing.assert_close(value(preset, embeddings, clusters), nt_xent)
+    torch.testing.assert_close(value("ufc", embeddings, clusters), value("dcl", embeddings, clusters))
+    f = F.normalize(embeddings, dim=1)
+    eq2 = anchor_losses(f @ f.T / 0.3, *masks(clusters), PRESETS["ufc"])
+    torch.testing.assert_close(F.softplus(eq2).mean(), nt_xent)
+
+
+@pytest.mark.parametrize(
+    ("preset", "expected"),
+    [
+        ("ufc", log(12 / 3) / 3),
+        ("ufc_printed", log(12 / 4) / 4),
+        ("ufc_softplus", log(1 + 12 / 3) / 3),
+        ("supcon_out", log(15)),
+        ("sincere", log(1 + 12)),
+        ("fn_elim", log(1 + 12)),
+        ("simclr", log(15)),
+        ("dcl", log(14)),
+    ],
+)
+def test_collapse_constants(preset: str, expected: float) -> None:
+    clusters = two_views([0, 0, 1, 1, 2, 2, 3, 3])  # 2b = 16, p = 3, n = 12
+    collapsed = draw(1).expand(16, -1)
+    assert value(preset, collapsed, clusters).item() == pytest.approx(expected)
+    assert chance_level(clusters, preset).item() == pytest.approx(expected)
+
+
+def test_chance_level_with_clusters_of_different_size() -> None:
+    clusters = two_views([0, 0, 0, 1])  # six anchors with p = 5, n = 2 and two with p = 1, n = 6
+    assert chance_level(clusters, "ufc").item() == pytest.approx((6 * log(2 / 5) / 5 + 2 * log(6)) / 8)
+
+
+@pytest.mark.parametrize(("p", "n", "low", "high"), [(1, 108, -15.3, 24.7), (36, 73, -0.54, 0.58)])
+def test_range_of_eq2(p: int, n: int, low: float, high: float) -> None:
+    positive = torch.arange(p + n)[None] < p
+    best = torch.where(positive, HIGHEST, LOWEST) / 0.1
+    extremes = [anchor_losses(s, positive, ~positive, PRESETS["ufc"]).item() for s in (best, -best)]
+    assert extremes == pytest.approx([low, high], abs=0.05)
+
+
+@settings(deadline=None, max_examples=25, derandomize=True)
+@given(
+    labels=st.lists(st.integers(0, 3), min_size=2, max_size=6),
+    seed=st.integers(0, 1000),
+    preset=st.sampled_from(list(PRESETS)),
+)
+def test_order_views_names_and_lengths_do_not_matter(labels: list[int], seed: int, preset: str) -> None:
+    b = len(labels)
+    first, second, clusters = draw(b, seed=seed), draw(b, seed=seed + 1), torch.tensor(labels)
+    expected = value(preset, torch.cat([first, second]), two_views(labels))
+    assert torch.isfinite(expected)
+    order = torch.randperm(b, generator=torch.Generator().manual_seed(seed))
+    permuted = value(preset, torch.cat([first[order], second[order]]), clusters[order].repeat(2))
+    swapped = value(preset, torch.cat([second, first]), two_views(labels))
+    renamed = value(preset, torch.cat([first, second]), 10 - clusters.repeat(2))
+    rescaled = value(preset, torch.cat([first * 7, second / 3]), two_views(labels))
+    for other in (permuted, swapped, renamed, rescaled):
+        torch.testing.assert_close(other, expected)
+
+
+@settings(deadline=None, max_examples=25, derandomize=True)
+@given(labels=st.lists(st.integers(0, 2), min_size=2, max_size=8), seed=st.integers(0, 1000))
+def test_eq2_stays_in_its_range(labels: list[int], seed: int) -> None:
+    clusters = two_views(labels)
+    f = F.normalize(draw(len(clusters), seed=seed), dim=1)
+    positive, negative = masks(clusters)
+    losses = anchor_losses(f @ f.T / 0.1, positive, negative, PRESETS["ufc"])[valid_anchors(clusters, "ufc")]
+    p, n = (mask.sum(1)[valid_anchors(clusters, "ufc")].double() for mask in (positive, negative))
+    assert ((losses - (n / p).log() / p).abs() <= 2 / 0.1 / p + 1e-9).all()
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.1])
+def test_two_tight_clusters_at_right_angles(temperature: float) -> None:
+    clusters = two_views([0, 0, 0, 1, 1, 1])
+    embeddings = F.one_hot(clusters).double()
+    p, n, near = 5, 6, 1 / temperature
+    expected = {
+        "ufc": (log(n / p) - near) / p,
+        "ufc_softplus": log(1 + n / p * exp(-near)) / p,
+        "supcon_out": log(p + n * exp(-near)),  # its minimum is not near 0
+        "sincere": log(1 + n * exp(-near)),
+    }
+    for preset, loss in expected.items():
+        assert value(preset, embeddings, clusters, temperature).item() == pytest.approx(loss)
+
+
+def test_gradient_of_eq2_pulls_and_pushes_with_one_over_p() -> None:
+    clusters = two_views([0, 0, 1, 2])
+    positive, negative = masks(clusters)
+    similarity = draw(8, 8).requires_grad_()
+    eq2 = anchor_losses(similarity, positive, negative, PRESETS["ufc"])
+    pull = similarity.detach().masked_fill(~positive, -torch.inf).softmax(1)
+    push = similarity.detach().masked_fill(~negative, -torch.inf).softmax(1)
+    expected = (push - pull) / positive.sum(1, keepdim=True)
+    torch.testing.assert_close(gradient(eq2.sum(), similarity), expected)
+
+
+def test_self_changes_eq2_by_a_known_term() -> None:
+    embeddings, clusters = draw(8), two_views([0, 0, 1, 1])  # p = 3
+    f = F.normalize(embeddings, dim=1)
+    similarity = (f @ f.T / 0.3).exp()
+    attraction = (similarity * masks(clusters)[0]).sum(1)
+    difference = 4 * value("ufc_printed", embeddings, clusters) - 3 * value("ufc", embeddings, clusters)
+    torch.testing.assert_close(difference, (attraction / (attraction + exp(1 / 0.3))).log().mean())
+
+
+def test_self_gives_no_gradient() -> None:
+    embeddings, clusters = draw(8).requires_grad_(), two_views([0, 0, 1, 2])
+    expected = gradient(value("ufc_printed", embeddings, clusters), embeddings)
+    f = F.normalize(embeddings, dim=1)
+    itself = torch.eye(8, dtype=torch.bool)
+    constant_self = (f @ f.T / 0.3).masked_fill(itself, 1 / 0.3)
+    positive, negative = masks(clusters)
+    loss = anchor_losses(constant_self, positive | itself, negative, PRESETS["ufc_printed"]).mean()
+    torch.testing.assert_close(gradient(loss, embeddings), expected)
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_gradcheck(preset: str) -> None:
+    clusters = two_views([0, 0, 1])
+    assert torch.autograd.gradcheck(lambda x: value(preset, x, clusters), draw(6, 3).requires_grad_())
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("preset", PRESETS)
+def test_half_precision_input_is_computed_in_float32(preset: str, dtype: torch.dtype) -> None:
+    embeddings = draw(8).to(dtype).requires_grad_()
+    clusters = two_views([0, 0, 1, 2])
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        loss = value(preset, embeddings, clusters, temperature=0.05)
+    assert loss.dtype == torch.float32
+    assert loss.item() == value(preset, embeddings.float(), clusters, temperature=0.05).item()
+    assert gradient(loss, embeddings).isfinite().all()
+
+
+def test_float64_is_kept() -> None:
+    assert value("ufc", draw(4), two_views([0, 1])).dtype == torch.float64
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_low_temperature_neither_overflows_nor_loses_the_gradient(preset: str) -> None:
+    embeddings = draw(8).float().requires_grad_()
+    loss = value(preset, embeddings, two_views([0, 0, 1, 2]), temperature=1e-3)
+    slope = gradient(loss, embeddings)
+    assert loss.isfinite()
+    assert slope.isfinite().all()
+    assert slope.abs().max() > 1
+
+
+@pytest.mark.parametrize("preset", NEED_CLUSTERS)
+def test_a_batch_of_one_cluster_has_no_valid_anchor(preset: str) -> None:
+    embeddings, clusters = draw(6).requires_grad_(), two_views([3, 3, 3])
+    loss = value(preset, embeddings, clusters)
+    assert loss.item() == 0
+    assert (gradient(loss, embeddings) == 0).all()
+    assert not valid_anchors(clusters, preset).any()
+    assert chance_level(clusters, preset).item() == 0
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_a_single_image_has_no_negatives(preset: str) -> None:
+    assert value(preset, draw(2), two_views([0])).item() == 0
+    assert not valid_anchors(two_views([0]), preset).any()
+
+
+def test_invalid_anchors_are_left_alone_and_the_others_keep_finite_gradients() -> None:
+    similarity = draw(3, 4).requires_grad_()
+    positive = torch.tensor([[1, 0, 0, 0], [0, 0, 0, 0], [1, 1, 1, 1]], dtype=torch.bool)
+    negative = ~positive
+    for preset in PRESETS.values():
+        losses = anchor_losses(similarity, positive, negative, preset)
+        slope = gradient(losses[0], similarity)
+        assert losses.isfinite().all()
+        assert slope.isfinite().all()
+        assert (slope[1:] == 0).all()
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_valid_anchors(preset: str) -> None:
+    assert valid_anchors(two_views([0, 0, 1]), preset).tolist() == [True] * 6
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_only_some_presets_look_at_the_clusters(preset: str) -> None:
+    embeddings = draw(8)
+    guided, unguided = (value(preset, embeddings, two_views(c)) for c in ([0, 0, 1, 2], [-1, -2, -3, -4]))
+    assert uses_clusters(preset) == (guided != unguided).item() == (preset in NEED_CLUSTERS)
+
+
+def test_the_views_of_an_image_are_mates_whatever_the_pseudo_labels_say() -> None:
+    embeddings = draw(4)
+    disagreeing = value("ufc", embeddings, torch.tensor([0, 1, 2, 3]))
+    torch.testing.assert_close(disagreeing, value("ufc", embeddings, two_views([0, 1])))
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_anchors_may_meet_any_number_of_keys(preset: str) -> None:
+    """Room for a queue: keys that are neither positive nor negative change nothing."""
+    embeddings, clusters = draw(8), two_views([0, 0, 1, 2])
+    f = F.normalize(embeddings, dim=1)
+    positive, negative = masks(clusters)
+    square = anchor_losses(f @ f.T, positive, negative, PRESETS[preset])
+    unused = torch.zeros(8, 5, dtype=torch.bool)
+    keys = torch.cat([f, draw(5, seed=3)])
+    wide = anchor_losses(
+        f @ keys.T, torch.cat([positive, unused], 1), torch.cat([negative, unused], 1), PRESETS[preset]
+    )
+    torch.testing.assert_close(wide, square)
+
+
+def test_default_is_eq2_at_the_papers_temperature() -> None:
+    embeddings, clusters = draw(8), two_views([0, 0, 1, 2])
+    torch.testing.assert_close(
+        ClusterContrastiveLoss()(embeddings, clusters), value("ufc", embeddings, clusters, temperature=0.1)
+    )
+
+
+def test_unknown_preset_names_the_known_ones() -> None:
+    with pytest.raises(InputError, match=r"ufc_softplus.*got 'moco'"):
+        ClusterContrastiveLoss("moco")
+    with pytest.raises(InputError, match=r"ufc_softplus.*got 'moco'"):
+        valid_anchors(two_views([0, 1]), "moco")
+
+
+@pytest.mark.parametrize("temperature", [0.0, -0.1])
+def test_temperature_must_be_positive(temperature: float) -> None:
+    with pytest.raises(InputError, match="temperature must be above 0"):
+        ClusterContrastiveLoss(temperature=temperature)
+
+
+@pytest.mark.parametrize(("shape", "n_clusters"), [((5, 3), 5), ((4, 3), 2), ((4, 3, 1), 4), ((4,), 4)])
+def test_wrong_shapes(shape: tuple[int, ...], n_clusters: int) -> None:
+    with pytest.raises(ValueError, match="expected embeddings"):
+        value("ufc", torch.zeros(shape), torch.zeros(n_clusters, dtype=torch.long))
+
+
+def test_docstring_examples() -> None:
+    assert doctest.testmod(contrastive).failed == 0

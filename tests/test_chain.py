@@ -1,0 +1,174 @@
+"""The three bundles, one after the other, for real."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+from conftest import NAMES, SMALL, copy_bundles, run_bundle, run_chain
+
+from ufc_monai.data import make_phantom
+from ufc_monai.engines import find_input_error
+from ufc_monai.errors import InputError
+
+VAE, CONTRASTIVE, UNET = NAMES
+
+
+def read(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def test_every_stage_leaves_its_files(chain: Path) -> None:
+    for name in NAMES:
+        weights = torch.load(chain / name / "models" / "model.pt", weights_only=True)
+        assert all(torch.isfinite(value).all() for value in weights.values() if value.is_floating_point())
+        torch.load(chain / name / "models" / "checkpoint.pt", weights_only=True)
+        record = read(chain / name / "eval" / "train" / "run.json")
+        assert record["status"] == "complete"
+        lines = (chain / name / "eval" / "train" / "metrics.jsonl").read_text().splitlines()
+        assert [json.loads(line)["epoch"] for line in lines] == list(range(1, len(lines) + 1))
+    features = np.load(chain / VAE / "eval" / "inference" / "features.npz")
+    labels = read(chain / VAE / "eval" / "inference" / "pseudo_labels.json")
+    assert len(features["ids"]) == len(features["features"]) == sum(len(c) for c in labels["clusters"].values())
+    assert {c for clusters in labels["clusters"].values() for c in clusters} == set(range(4))
+    for picture in ("elbow.png", "clusters.png"):
+        assert (chain / VAE / "eval" / "inference" / picture).stat().st_size > 5000
+
+
+def test_pretraining_sees_no_held_out_patient(chain: Path) -> None:
+    split = read(chain / VAE / "eval" / "split.json")
+    fold = split["folds"][0]
+    held_out = {i for i, e in split["images"].items() if e["patient"] in fold["validation"] + fold["test"]}
+    assert held_out
+    clustered = set(read(chain / VAE / "eval" / "inference" / "pseudo_labels.json")["clusters"])
+    assert not clustered & held_out
+    hashes = {split["images"][i]["sha256"] for i in held_out}
+    for name in (VAE, CONTRASTIVE):
+        pretrained_on = read(chain / name / "models" / "network.json")["pretrained_on"]
+        assert pretrained_on
+        assert not hashes & set(pretrained_on)
+
+
+def test_encoder_starts_from_stage_2(chain: Path, phantom: Path, tmp_path: Path, caplog: Any) -> None:
+    bundles = tmp_path / "copy"
+    shutil.copytree(chain, bundles)
+    small = {**SMALL[UNET], "learning_rate": 0.0, "weight_decay": 0.0, "output_dir": str(tmp_path / "out")}
+    with caplog.at_level("INFO"):
+        run_bundle(bundles, UNET, "train", phantom, **small)
+    assert "70 of 70 encoder tensors" in caplog.text
+    encoder = torch.load(bundles / CONTRASTIVE / "models" / "model.pt", weights_only=True)
+    unet = torch.load(bundles / UNET / "models" / "model.pt", weights_only=True)
+    convolutions = [name for name in encoder if name.endswith("conv.weight")]
+    assert len(convolutions) == 10
+    assert all(torch.equal(encoder[name], unet[name]) for name in convolutions)
+
+
+def test_evaluate_on_test_patients(chain: Path, phantom: Path) -> None:
+    run_bundle(chain, UNET, "train+evaluate", phantom)
+    with open(chain / UNET / "eval" / "evaluate" / "dice.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    test = read(chain / VAE / "eval" / "split.json")["folds"][0]["test"]
+    assert sorted(row["volume"] for row in rows) == sorted(f"{patient}_image.nii.gz" for patient in test)
+    assert list(rows[0])[2:] == list(read(chain / UNET / "models" / "network.json")["labels"])
+    record = read(chain / UNET / "eval" / "evaluate" / "run.json")
+    assert record["results"]["mean_dice"] == pytest.approx(np.mean([float(row["mean"]) for row in rows]), abs=1e-3)
+
+
+def test_same_seed_same_bits(chain: Path, phantom: Path, tmp_path: Path) -> None:
+    again = copy_bundles(tmp_path)
+    run_chain(again, phantom)
+    for name in NAMES:
+        one, two = (torch.load(b / name / "models" / "model.pt", weights_only=True) for b in (chain, again))
+        assert all(torch.equal(one[key], two[key]) for key in one)
+    files = [b / VAE / "eval" / "inference" / "pseudo_labels.json" for b in (chain, again)]
+    assert files[0].read_bytes() == files[1].read_bytes()
+
+
+def test_simclr_needs_no_clusters(chain: Path, phantom: Path, tmp_path: Path) -> None:
+    bundles = tmp_path / "copy"
+    shutil.copytree(chain, bundles)
+    shutil.rmtree(bundles / CONTRASTIVE / "eval")
+    (bundles / VAE / "eval" / "inference" / "pseudo_labels.json").unlink()
+    run_bundle(bundles, CONTRASTIVE, "train+simclr", phantom, **SMALL[CONTRASTIVE])
+    line = json.loads((bundles / CONTRASTIVE / "eval" / "train" / "metrics.jsonl").read_text().splitlines()[-1])
+    assert line["chance"] == pytest.approx(np.log(2 * 48 - 1), abs=1e-4)
+
+
+@pytest.mark.parametrize("beta", [0.0, 4.0])
+def test_auto_encoders_by_one_number(beta: float, phantom: Path, tmp_path: Path) -> None:
+    bundles = copy_bundles(tmp_path)
+    run_bundle(bundles, VAE, "train", phantom, **{**SMALL[VAE], "beta": beta})
+    line = json.loads((bundles / VAE / "eval" / "train" / "metrics.jsonl").read_text().splitlines()[-1])
+    assert ("kl" in line) == (beta > 0)
+    assert line["mse"] > 0
+
+
+def test_twelve_scans_three_labels(tmp_path: Path, caplog: Any) -> None:
+    """The case that the project is for, with too few labels to hold any out."""
+    data = tmp_path / "data"
+    make_phantom(data, patients=12, labelled=3, matrix=40)
+    bundles = copy_bundles(tmp_path / "bundles")
+    with caplog.at_level("WARNING"):
+        run_chain(bundles, data, labelled_volumes=None)
+    assert "nothing is held out" in caplog.text
+    assert len(read(bundles / VAE / "models" / "network.json")["pretrained_on"]) == 12
+    run_bundle(bundles, UNET, "inference", data, unlabelled_only=True)
+    masks = sorted((bundles / UNET / "eval" / "inference").rglob("*_seg.nii.gz"))
+    assert len(masks) == 9
+    for mask in masks:
+        image = nib.load(data / mask.name.replace("_seg", ""))
+        segmented = nib.load(mask)
+        assert segmented.shape == image.shape
+        assert np.allclose(segmented.affine, image.affine)
+        assert set(np.unique(segmented.get_fdata())) <= set(range(8))
+    with pytest.raises(Exception, match=".") as caught:
+        run_bundle(bundles, UNET, "train+evaluate", data)
+    assert "holds out no test patients" in str(find_input_error(caught.value))
+
+
+def test_another_run_is_refused(chain: Path, phantom: Path) -> None:
+    with pytest.raises(Exception, match=".") as caught:
+        run_bundle(chain, VAE, "train", phantom, **{**SMALL[VAE], "epochs": 3})
+    message = str(find_input_error(caught.value))
+    assert "epochs 2 / 3" in message
+    assert "--output_dir" in message
+    assert read(chain / VAE / "eval" / "train" / "run.json")["settings"]["epochs"] == 2
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        ({"features": [8, 4, 8, 8, 16, 4]}, "fits "),
+        ({"image_size": 48}, "image_size 32, this run has 48"),
+        ({"fold": 1}, "validation or test patients"),
+        ({"pretrained_path": "nowhere/model.pt"}, "no file nowhere"),
+        ({"labelled_volumes": 9}, "labelled_volumes must be 1 to 4"),
+        ({"labels": {"aorta": 820}}, "claimed by no class"),
+    ],
+)
+def test_what_does_not_fit_is_refused(
+    overrides: dict[str, Any], words: str, chain: Path, phantom: Path, tmp_path: Path
+) -> None:
+    outputs = {"output_dir": str(tmp_path / "out"), "ckpt_dir": str(tmp_path / "models")}
+    with pytest.raises(Exception, match=".") as caught:
+        run_bundle(chain, UNET, "train", phantom, **{**SMALL[UNET], **outputs, **overrides})
+    assert isinstance(error := find_input_error(caught.value), InputError)
+    assert words in str(error)
+    assert not (tmp_path / "models" / "model.pt").exists()
+
+
+def test_pseudo_labels_of_other_data_are_refused(chain: Path, tmp_path: Path) -> None:
+    data = tmp_path / "other"
+    make_phantom(data, patients=8, matrix=40, seed=1)
+    labels = chain / VAE / "eval" / "inference" / "pseudo_labels.json"
+    bundles = copy_bundles(tmp_path / "bundles")
+    with pytest.raises(Exception, match=".") as caught:
+        run_bundle(bundles, CONTRASTIVE, "train", data, pseudo_labels_path=str(labels), **SMALL[CONTRASTIVE])
+    assert "pseudo_labels_path" in str(find_input_error(caught.value))
