@@ -300,6 +300,19 @@ def test_the_views_of_an_image_are_mates_whatever_the_pseudo_labels_say() -> Non
     torch.testing.assert_close(disagreeing, value("ufc", embeddings, two_views([0, 1])))
 
 
+def test_the_mean_is_over_valid_anchors_alone() -> None:
+    clusters = torch.tensor([0, 0, 0, 1])  # row 1 has the other rows of cluster 0 and its own view, 3, as mates
+    assert valid_anchors(clusters, "ufc").tolist() == [True, False, True, True]
+    embeddings = draw(4)
+    e = (F.normalize(embeddings, dim=1) @ F.normalize(embeddings, dim=1).T / 0.3).exp()
+    rows = [
+        -((e[0, 1] + e[0, 2]) / e[0, 3]).log() / 2,
+        -((e[2, 0] + e[2, 1]) / e[2, 3]).log() / 2,
+        -(e[3, 1] / (e[3, 0] + e[3, 2])).log(),
+    ]
+    torch.testing.assert_close(value("ufc", embeddings, clusters), torch.stack(rows).mean())
+
+
 @pytest.mark.parametrize("preset", PRESETS)
 def test_anchors_may_meet_any_number_of_keys(preset: str) -> None:
     """Room for a queue: keys that are neither positive nor negative change nothing."""

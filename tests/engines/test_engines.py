@@ -1,0 +1,113 @@
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from ufc_monai.engines import (
+    AutocastInferer,
+    PrepareBatch,
+    RunRecord,
+    checked_bool,
+    find_input_error,
+    readable_errors,
+    resolve_precision,
+)
+from ufc_monai.engines.dice import mean_over_present
+from ufc_monai.errors import InputError
+from ufc_monai.transforms import BatchAugment, TwoViewsd
+
+
+def test_precision_is_a_fixed_rule(monkeypatch: pytest.MonkeyPatch) -> None:
+    for capabilities, expected in (({}, "fp32"), ({"avx512_bf16": True}, "bf16"), ({"amx_bf16": True}, "bf16")):
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda c=capabilities: c)
+        assert resolve_precision("auto", "cpu") == expected
+        assert resolve_precision("fp32", torch.device("cpu")) == "fp32"
+    with pytest.raises(InputError, match="precision must be one of auto, fp32, bf16; got 'fp16'"):
+        resolve_precision("fp16", "cpu")
+
+
+def test_autocast_computes_in_bf16_and_returns_float32() -> None:
+    seen: list[torch.dtype] = []
+    layer = nn.Linear(4, 4)
+    layer.register_forward_hook(lambda _m, _i, output: seen.append(output.dtype))
+    x = torch.rand(2, 4)
+    assert AutocastInferer("bf16")(x, layer).dtype == torch.float32
+    assert torch.equal(AutocastInferer("fp32")(x, layer), layer(x))
+    assert seen[:2] == [torch.bfloat16, torch.float32]
+
+
+def test_prepare_batch_transforms_the_whole_batch() -> None:
+    batch = {"image": torch.rand(3, 1, 8, 8), "cluster": torch.tensor([5, 6, 7]), "id": ["a", "b", "c"]}
+    prepare = PrepareBatch(
+        target_key="cluster", transform=TwoViewsd("image", BatchAugment(), repeat_keys=["cluster"])
+    )
+    image, clusters = prepare(batch, "cpu")
+    assert image.shape == (6, 1, 8, 8)
+    assert clusters.tolist() == [5, 6, 7, 5, 6, 7]
+    image, target = PrepareBatch(target_key="image")(batch, "cpu")
+    assert torch.equal(image, target)
+
+
+@pytest.mark.parametrize(("value", "expected"), [(True, True), ("false", False), ("True", True), (False, False)])
+def test_switches_from_the_command_line(value: object, expected: bool) -> None:
+    assert checked_bool(value, "centred") is expected
+    with pytest.raises(InputError, match="centred must be True or False, got 'yes'"):
+        checked_bool("yes", "centred")
+
+
+def test_readable_errors_print_two_lines_at_most(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "excepthook", sys.__excepthook__)
+    readable_errors()
+    try:
+        try:
+            raise InputError("dataset_dir is not set")
+        except InputError as e:
+            raise RuntimeError("MONAI wraps it") from e
+    except RuntimeError as wrapped:
+        assert isinstance(find_input_error(wrapped), InputError)
+        sys.excepthook(RuntimeError, wrapped, wrapped.__traceback__)
+    assert capsys.readouterr().err == "error: dataset_dir is not set\n"
+    sys.excepthook(KeyError, KeyError("a bug"), None)
+    assert "KeyError" in capsys.readouterr().err
+
+
+def record(folder: Path, **settings: Any) -> RunRecord:
+    return RunRecord(folder, "stage/train", {"epochs": 2, **settings}, {"split": folder / "split.json", "no": None})
+
+
+def test_run_record_says_what_ran(tmp_path: Path) -> None:
+    (tmp_path / "split.json").write_text("{}")
+    one = record(tmp_path)
+    one.start()
+    assert json.loads((tmp_path / "run.json").read_text())["status"] == "started"
+    one.finish({"loss": 1.5, "tensor": torch.ones(1)}, {"split": tmp_path / "split.json"})
+    content = json.loads((tmp_path / "run.json").read_text())
+    assert content["status"] == "complete"
+    assert content["results"] == {"loss": 1.5}
+    assert content["inputs"]["split"]["sha256"] == content["outputs"]["split"]["sha256"]
+    assert content["versions"]["torch"] == torch.__version__
+
+
+def test_the_same_run_may_be_made_again_and_another_not(tmp_path: Path) -> None:
+    (tmp_path / "split.json").write_text("{}")
+    record(tmp_path).start()
+    record(tmp_path).start()
+    with pytest.raises(InputError, match=r"holds another run .*epochs 2 / 3.*--output_dir"):
+        record(tmp_path, epochs=3).start()
+    (tmp_path / "split.json").write_text('{"other": 1}')
+    with pytest.raises(InputError, match="split "):
+        record(tmp_path).start()
+
+
+def test_mean_dice_leaves_out_absent_structures() -> None:
+    dice = torch.tensor([[0.5, torch.nan], [1.0, 0.0]])
+    assert mean_over_present(dice) == pytest.approx(0.5)
+    assert mean_over_present(dice[:, [0]]) == pytest.approx(0.75)

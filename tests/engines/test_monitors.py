@@ -1,0 +1,67 @@
+from __future__ import annotations
+
+import math
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from ignite.engine import Engine
+from torch.nn import functional as F
+
+from ufc_monai.engines import ContrastiveMonitor, LatentMonitor
+from ufc_monai.engines.monitors import alignment, effective_rank, uniformity
+
+
+def run(monitor: Any, outputs: list[dict[str, Any]]) -> SimpleNamespace:
+    """One epoch of an engine that hands out ``outputs``."""
+    engine = Engine(lambda _, batch: batch)
+    monitor.attach(engine)
+    return engine.run(outputs, max_epochs=1)  # type: ignore[no-any-return]
+
+
+def latents(active: int, dimensions: int = 20) -> dict[str, Any]:
+    """A batch in which ``active`` dimensions carry 2 nats each and the others none."""
+    mu = torch.zeros(8, dimensions)
+    mu[:, :active] = 2.0
+    image = torch.zeros(8, 1, 4, 4)
+    return {"image": image, "pred": (image + 0.5, mu, torch.zeros_like(mu), mu)}
+
+
+def test_latent_monitor_counts_used_dimensions(caplog: pytest.LogCaptureFixture) -> None:
+    state = run(LatentMonitor(beta=1.0), [latents(5), latents(5)])
+    assert state.metrics["mse"] == pytest.approx(0.25)
+    assert state.metrics["kl"] == pytest.approx(5 * 2.0)
+    assert state.metrics["active_dimensions"] == 5
+    assert "latent dimensions" not in caplog.text
+
+
+def test_latent_monitor_warns_in_plain_words(caplog: pytest.LogCaptureFixture) -> None:
+    run(LatentMonitor(beta=4.0), [latents(1)])
+    assert "only 1 of 20 latent dimensions carry information" in caplog.text
+
+
+def test_auto_encoder_has_no_posterior(caplog: pytest.LogCaptureFixture) -> None:
+    assert "kl" not in run(LatentMonitor(beta=0.0), [latents(0)]).metrics
+    assert not caplog.text
+
+
+def test_contrastive_monitor_reports_chance_and_dropped_anchors() -> None:
+    f = F.normalize(torch.randn(8, 6, generator=torch.Generator().manual_seed(0)))
+    one_cluster, four = torch.zeros(8, dtype=torch.long), torch.arange(4).repeat(2)
+    state = run(ContrastiveMonitor("ufc"), [{"pred": f, "label": one_cluster}, {"pred": f, "label": four}])
+    assert state.metrics["dropped_anchors"] == 0.5
+    assert state.metrics["chance"] == pytest.approx(math.log(6))
+
+
+def test_effective_rank_of_known_matrices() -> None:
+    assert effective_rank(torch.ones(9, 5)) == pytest.approx(1, abs=1e-3)
+    assert effective_rank(torch.eye(7)) == pytest.approx(7, rel=1e-4)
+
+
+def test_alignment_and_uniformity_at_their_ends() -> None:
+    f = torch.eye(4)
+    assert alignment(f, f) == 0
+    assert alignment(f, -f) == pytest.approx(4)
+    assert uniformity(f[:1].expand(4, 4).contiguous()) == pytest.approx(0)
+    assert uniformity(f) == pytest.approx(-4)  # all pairs at squared distance 2

@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from monai.networks.nets import BasicUNet
+
+from ufc_monai.errors import InputError
+from ufc_monai.networks import BetaVAE, ContrastiveNetwork, FeatureVAE, ProjectionHead, UNetEncoder
+
+WIDTHS = (4, 4, 8, 8, 16, 4)
+
+
+@pytest.mark.parametrize("norm", ["batch", ("instance", {"affine": True})])
+def test_encoder_is_the_encoder_of_basic_unet(norm: str | tuple[str, dict[str, bool]]) -> None:
+    encoder = UNetEncoder(WIDTHS, norm)
+    unet = BasicUNet(spatial_dims=2, out_channels=3, features=WIDTHS, norm=norm)
+    missing, unexpected = unet.load_state_dict(encoder.state_dict(), strict=False)
+    assert not unexpected
+    assert all(name.startswith(("upcat_", "final_conv")) for name in missing)
+
+    x = torch.rand(2, 1, 32, 32)
+    encoder.eval()
+    unet.eval()
+    maps = encoder.feature_maps(x)
+    decoded = unet.upcat_4(maps[4], maps[3])
+    for up, skip in ((unet.upcat_3, 2), (unet.upcat_2, 1), (unet.upcat_1, 0)):
+        decoded = up(decoded, maps[skip])
+    assert torch.equal(unet.final_conv(decoded), unet(x))
+
+
+def test_encoder_has_40_tensors_with_instance_norm() -> None:
+    assert len(UNetEncoder(WIDTHS).state_dict()) == 40
+
+
+def test_encoder_averages_the_deepest_map() -> None:
+    encoder = UNetEncoder(WIDTHS)
+    x = torch.rand(2, 1, 48, 32)
+    assert torch.allclose(encoder(x), encoder.feature_maps(x)[4].mean((2, 3)))
+
+
+def test_embeddings_have_unit_length() -> None:
+    network = ContrastiveNetwork(UNetEncoder(WIDTHS), ProjectionHead(16, hidden=8, out_features=5))
+    assert torch.allclose(network(torch.rand(3, 1, 32, 32)).norm(dim=1), torch.ones(3))
+
+
+def test_vae_samples_only_while_training() -> None:
+    vae = BetaVAE(16, 3, (4, 8))
+    mu, logvar = torch.zeros(500, 3), torch.zeros(500, 3)
+    assert not torch.equal(vae.reparameterize(mu, logvar), mu)
+    assert torch.equal(vae.eval().reparameterize(mu, logvar), mu)
+    assert torch.equal(BetaVAE(16, 3, (4, 8), sampling=False).train().reparameterize(mu, logvar), mu)
+
+
+def test_vae_samples_from_the_posterior() -> None:
+    generator_state = torch.get_rng_state()
+    torch.manual_seed(0)
+    z = BetaVAE(16, 1, (4, 8)).reparameterize(torch.full((20000, 1), 2.0), torch.full((20000, 1), -1.0))
+    torch.set_rng_state(generator_state)
+    assert z.mean().item() == pytest.approx(2, abs=0.02)
+    assert z.var().item() == pytest.approx(torch.exp(torch.tensor(-1.0)).item(), abs=0.02)
+
+
+def test_feature_vae_returns_the_mean_and_shares_the_weights() -> None:
+    vae, features = BetaVAE(16, 3, (4, 8)).eval(), FeatureVAE(16, 3, (4, 8)).eval()
+    features.load_state_dict(vae.state_dict())
+    x = torch.rand(2, 1, 16, 16)
+    assert torch.equal(features(x), vae(x)[1])
+
+
+def test_image_size_has_to_divide() -> None:
+    with pytest.raises(InputError, match="multiple of 8.*got 36.*--image_size 32"):
+        BetaVAE(36, 3, (4, 8, 8))

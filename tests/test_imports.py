@@ -1,0 +1,47 @@
+"""Who may import whom; and that the package is light to import."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[1] / "ufc_monai"
+BASE = {"errors", "files"}
+ALLOWED = {
+    "errors": set(),
+    "files": {"errors"},
+    "losses": {"errors"},
+    "networks": {"errors"},
+    "transforms": {"errors"},
+    "clustering": BASE,
+    "report": BASE,
+    "transfer": BASE,
+    "data": BASE | {"transforms"},
+    "engines": BASE | {"clustering", "data", "losses", "report", "transfer"},
+    "demo": BASE | {"data"},
+    "__main__": {"demo", "errors"},
+}
+"""What each room may import of the package, beside itself."""
+
+
+def rooms_imported(path: Path) -> set[str]:
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        names = [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+        names += [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+        found |= {name.split(".")[1] for name in names if name.startswith("ufc_monai.")}
+    return found
+
+
+@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_imports_point_one_way(path: Path) -> None:
+    room = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+    if room != "__init__":
+        assert rooms_imported(path) - {room} <= ALLOWED[room]
+
+
+def test_files_are_short() -> None:
+    long = {p.name: n for p in PACKAGE.rglob("*.py") if (n := len(p.read_text().splitlines())) > 320}
+    assert not long

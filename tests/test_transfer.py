@@ -1,0 +1,100 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from monai.networks.nets import BasicUNet
+from torch import nn
+
+from ufc_monai.errors import InputError
+from ufc_monai.networks import UNetEncoder
+from ufc_monai.transfer import load_encoder, load_weights, read_network, save_network
+
+WIDTHS = (4, 4, 8, 8, 16, 4)
+RECORD = {"stage": "ufc_cluster_contrastive", "preprocessing": {"image_size": 32}, "pretrained_on": ["aa", "bb"]}
+
+
+def unet(features: tuple[int, ...] = WIDTHS) -> nn.Module:
+    network: nn.Module = BasicUNet(spatial_dims=2, out_channels=3, features=features)
+    return network
+
+
+@pytest.fixture
+def saved(tmp_path: Path) -> tuple[UNetEncoder, Path]:
+    encoder = UNetEncoder(WIDTHS)
+    save_network(tmp_path, encoder.state_dict(), RECORD)
+    return encoder, tmp_path / "model.pt"
+
+
+def test_all_of_the_encoder_and_nothing_else(saved: tuple[UNetEncoder, Path]) -> None:
+    encoder, path = saved
+    network = unet()
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    assert load_encoder(network, path).startswith("40 of 40 encoder tensors")
+    after = network.state_dict()
+    assert all(torch.equal(after[name], value) for name, value in encoder.state_dict().items())
+    decoder = set(after) - set(encoder.state_dict())
+    assert decoder
+    assert all(torch.equal(after[name], before[name]) for name in decoder)
+
+
+@pytest.mark.parametrize("path", [None, "none", "None"])
+def test_random_arm(path: str | None) -> None:
+    assert "random" in load_encoder(unet(), path)
+
+
+def test_a_missing_default_warns_and_a_missing_name_is_an_error(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    nothing = tmp_path / "model.pt"
+    assert "random" in load_encoder(unet(), nothing, default=nothing)
+    assert "starts from random weights" in caplog.text
+    with pytest.raises(InputError, match="pretrained_path: there is no file"):
+        load_encoder(unet(), nothing, default=tmp_path / "other.pt")
+
+
+def test_other_widths_are_refused_and_nothing_is_loaded(saved: tuple[UNetEncoder, Path]) -> None:
+    network = unet((4, 4, 8, 8, 32, 4))
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    with pytest.raises(InputError, match=r"fits 3\d of 40 encoder tensors; down_4"):
+        load_encoder(network, saved[1])
+    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+
+
+def test_other_preprocessing_and_leaks_are_refused(saved: tuple[UNetEncoder, Path]) -> None:
+    with pytest.raises(InputError, match="image_size 32, this run has 64"):
+        load_encoder(unet(), saved[1], expected={"image_size": 64})
+    with pytest.raises(InputError, match="pretrained on 1 volumes"):
+        load_encoder(unet(), saved[1], held_out_sha256=["bb", "cc"])
+    load_encoder(unet(), saved[1], expected={"image_size": 32}, held_out_sha256=["cc"])
+
+
+def test_network_json_belongs_to_its_weights(saved: tuple[UNetEncoder, Path]) -> None:
+    folder = saved[1].parent
+    assert read_network(folder, "ufc_cluster_contrastive")["preprocessing"] == {"image_size": 32}
+    with pytest.raises(InputError, match="expected those of ufc_feature_vae"):
+        read_network(folder, "ufc_feature_vae")
+    torch.save(UNetEncoder(WIDTHS).state_dict(), saved[1])
+    with pytest.raises(InputError, match="sha256 differs"):
+        read_network(folder, "ufc_cluster_contrastive")
+    saved[1].unlink()
+    with pytest.raises(InputError, match="train first"):
+        read_network(folder, "ufc_cluster_contrastive")
+
+
+def test_same_weights_same_file(tmp_path: Path) -> None:
+    weights = UNetEncoder(WIDTHS).state_dict()
+    hashes = []
+    for folder in (tmp_path / "a", tmp_path / "b"):
+        save_network(folder, weights, RECORD)
+        hashes.append(json.loads((folder / "network.json").read_text())["model_sha256"])
+    assert hashes[0] == hashes[1]
+
+
+def test_weights_load_strictly(saved: tuple[UNetEncoder, Path]) -> None:
+    load_weights(UNetEncoder(WIDTHS), saved[1].parent)
+    with pytest.raises(InputError, match="does not fit the network"):
+        load_weights(unet(), saved[1].parent)
+    saved[1].write_bytes(b"no weights")
+    with pytest.raises(InputError, match="not a plain state dict"):
+        load_weights(UNetEncoder(WIDTHS), saved[1].parent)
