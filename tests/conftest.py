@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import shutil
 from collections.abc import Iterator
@@ -13,6 +14,8 @@ import torch
 from monai.bundle import ConfigWorkflow
 
 from ufc_monai.data import make_phantom
+from ufc_monai.engines import find_input_error
+from ufc_monai.errors import InputError
 
 ROOT = Path(__file__).parents[1]
 NAMES = ("ufc_feature_vae", "ufc_cluster_contrastive", "ufc_unet_segmentation")
@@ -59,6 +62,17 @@ def run_bundle(bundles: Path, name: str, configs: str, dataset_dir: Path, **over
     workflow.run()
     workflow.finalize()
     return workflow
+
+
+@contextlib.contextmanager
+def refused() -> Iterator[list[str]]:
+    """Expect an InputError, wrapped by MONAI or not; its message is in the list afterwards."""
+    message: list[str] = []
+    with pytest.raises((InputError, RuntimeError)) as caught:
+        yield message
+    error = find_input_error(caught.value)
+    assert error is not None
+    message.append(str(error))
 
 
 def run_chain(bundles: Path, dataset_dir: Path, **overrides: Any) -> None:

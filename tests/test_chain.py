@@ -12,11 +12,9 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
-from conftest import NAMES, SMALL, copy_bundles, run_bundle, run_chain
+from conftest import NAMES, SMALL, copy_bundles, refused, run_bundle, run_chain
 
 from ufc_monai.data import make_phantom
-from ufc_monai.engines import find_input_error
-from ufc_monai.errors import InputError
 
 VAE, CONTRASTIVE, UNET = NAMES
 
@@ -128,17 +126,16 @@ def test_twelve_scans_three_labels(tmp_path: Path, caplog: Any) -> None:
         assert segmented.shape == image.shape
         assert np.allclose(segmented.affine, image.affine)
         assert set(np.unique(segmented.get_fdata())) <= set(range(8))
-    with pytest.raises(Exception, match=".") as caught:
+    with refused() as message:
         run_bundle(bundles, UNET, "train+evaluate", data)
-    assert "holds out no test patients" in str(find_input_error(caught.value))
+    assert "holds out no test patients" in message[0]
 
 
 def test_another_run_is_refused(chain: Path, phantom: Path) -> None:
-    with pytest.raises(Exception, match=".") as caught:
+    with refused() as message:
         run_bundle(chain, VAE, "train", phantom, **{**SMALL[VAE], "epochs": 3})
-    message = str(find_input_error(caught.value))
-    assert "epochs 2 / 3" in message
-    assert "--output_dir" in message
+    assert "epochs 2 / 3" in message[0]
+    assert "--output_dir" in message[0]
     assert read(chain / VAE / "eval" / "train" / "run.json")["settings"]["epochs"] == 2
 
 
@@ -157,10 +154,9 @@ def test_what_does_not_fit_is_refused(
     overrides: dict[str, Any], words: str, chain: Path, phantom: Path, tmp_path: Path
 ) -> None:
     outputs = {"output_dir": str(tmp_path / "out"), "ckpt_dir": str(tmp_path / "models")}
-    with pytest.raises(Exception, match=".") as caught:
+    with refused() as message:
         run_bundle(chain, UNET, "train", phantom, **{**SMALL[UNET], **outputs, **overrides})
-    assert isinstance(error := find_input_error(caught.value), InputError)
-    assert words in str(error)
+    assert words in message[0]
     assert not (tmp_path / "models" / "model.pt").exists()
 
 
@@ -169,6 +165,6 @@ def test_pseudo_labels_of_other_data_are_refused(chain: Path, tmp_path: Path) ->
     make_phantom(data, patients=8, matrix=40, seed=1)
     labels = chain / VAE / "eval" / "inference" / "pseudo_labels.json"
     bundles = copy_bundles(tmp_path / "bundles")
-    with pytest.raises(Exception, match=".") as caught:
+    with refused() as message:
         run_bundle(bundles, CONTRASTIVE, "train", data, pseudo_labels_path=str(labels), **SMALL[CONTRASTIVE])
-    assert "pseudo_labels_path" in str(find_input_error(caught.value))
+    assert "pseudo_labels_path" in message[0]

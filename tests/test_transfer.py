@@ -45,7 +45,9 @@ def test_random_arm(path: str | None) -> None:
     assert "random" in load_encoder(unet(), path)
 
 
-def test_a_missing_default_warns_and_a_missing_name_is_an_error(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_missing_default_warns_and_a_missing_name_is_an_error(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     nothing = tmp_path / "model.pt"
     assert "random" in load_encoder(unet(), nothing, default=nothing)
     assert "starts from random weights" in caplog.text

@@ -73,8 +73,8 @@ def run_demo(folder: str | os.PathLike[str], bundles: str | os.PathLike[str], pa
             _run(stage, folder)
     logger.info("\n%s", dice_table({ARMS[arm]: folder / arm / "eval" / "dice.csv" for arm in ARMS}))
     logger.info(
-        "%d labelled volumes, same labels, steps and seed in both columns. A demo this short shows the machinery, not the "
-        "method's gain: differences of a few points are noise. %.0f s in all.",
+        "%d labelled volumes, same labels, steps and seed in both columns. A demo this short shows the machinery, not "
+        "the method's gain: differences of a few points are noise. %.0f s in all.",
         LABELLED,
         time.monotonic() - began,
     )
@@ -98,9 +98,7 @@ def demo_stages() -> list[Stage]:
                 f"{arm}/train",
                 f"{start}--labelled_volumes {LABELLED} {place}/train",
             ),
-            _stage(
-                f"stage 3: test, {title}", BUNDLES[2], ["train", "evaluate"], f"{arm}/eval", f"{place}/eval"
-            ),
+            _stage(f"stage 3: test, {title}", BUNDLES[2], ["train", "evaluate"], f"{arm}/eval", f"{place}/eval"),
         ]
     return stages
 

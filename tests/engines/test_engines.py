@@ -44,9 +44,7 @@ def test_autocast_computes_in_bf16_and_returns_float32() -> None:
 
 def test_prepare_batch_transforms_the_whole_batch() -> None:
     batch = {"image": torch.rand(3, 1, 8, 8), "cluster": torch.tensor([5, 6, 7]), "id": ["a", "b", "c"]}
-    prepare = PrepareBatch(
-        target_key="cluster", transform=TwoViewsd("image", BatchAugment(), repeat_keys=["cluster"])
-    )
+    prepare = PrepareBatch(target_key="cluster", transform=TwoViewsd("image", BatchAugment(), repeat_keys=["cluster"]))
     image, clusters = prepare(batch, "cpu")
     assert image.shape == (6, 1, 8, 8)
     assert clusters.tolist() == [5, 6, 7, 5, 6, 7]
@@ -66,14 +64,10 @@ def test_readable_errors_print_two_lines_at_most(
 ) -> None:
     monkeypatch.setattr(sys, "excepthook", sys.__excepthook__)
     readable_errors()
-    try:
-        try:
-            raise InputError("dataset_dir is not set")
-        except InputError as e:
-            raise RuntimeError("MONAI wraps it") from e
-    except RuntimeError as wrapped:
-        assert isinstance(find_input_error(wrapped), InputError)
-        sys.excepthook(RuntimeError, wrapped, wrapped.__traceback__)
+    wrapped = RuntimeError("MONAI wraps it")
+    wrapped.__cause__ = InputError("dataset_dir is not set")
+    assert isinstance(find_input_error(wrapped), InputError)
+    sys.excepthook(RuntimeError, wrapped, None)
     assert capsys.readouterr().err == "error: dataset_dir is not set\n"
     sys.excepthook(KeyError, KeyError("a bug"), None)
     assert "KeyError" in capsys.readouterr().err

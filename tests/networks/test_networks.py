@@ -68,5 +68,5 @@ def test_feature_vae_returns_the_mean_and_shares_the_weights() -> None:
 
 
 def test_image_size_has_to_divide() -> None:
-    with pytest.raises(InputError, match="multiple of 8.*got 36.*--image_size 32"):
+    with pytest.raises(InputError, match=r"multiple of 8.*got 36.*--image_size 32"):
         BetaVAE(36, 3, (4, 8, 8))

@@ -7,6 +7,7 @@ import logging
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -83,7 +84,7 @@ def find_cases(dataset_dir: str | os.PathLike[str]) -> list[Case]:
             "or *_image.nii.gz with *_label.nii.gz."
         )
     cases.sort(key=lambda case: case.image)
-    for one, other in zip(cases, cases[1:], strict=False):
+    for one, other in pairwise(cases):
         if one.image == other.image:
             raise InputError(f"{root}: {one.image} is listed twice. Keep one entry.")
     return cases
@@ -122,7 +123,8 @@ def resolve_labels(labels: Mapping[str, int] | None, dataset_dir: str | os.PathL
     if _from_mmwhs_names(root):
         return dict(MMWHS_LABELS)
     raise InputError(
-        f"labels: neither given nor found in {root / 'dataset.json'}. Name them: --labels \"{{'liver': 1, 'spleen': 2}}\"."
+        f"labels: neither given nor found in {root / 'dataset.json'}. Name them, e.g. "
+        "--labels \"{'liver': 1, 'spleen': 2}\"."
     )
 
 

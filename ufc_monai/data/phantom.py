@@ -52,9 +52,7 @@ def make_phantom(
     return images
 
 
-def _write(
-    path: str, array: NDArray[np.int16] | NDArray[np.uint16], patient: Patient, flipped: bool
-) -> Path:
+def _write(path: str, array: NDArray[np.int16] | NDArray[np.uint16], patient: Patient, flipped: bool) -> Path:
     """Write an array in RAS order, stored as it is or, ``flipped``, as LPS, like many scanners do."""
     affine = np.diag([patient.pixel, patient.pixel, patient.thickness, 1.0])
     affine[:3, 3] = [-(n - 1) / 2 * patient.pixel for n in patient.matrix] + [0]

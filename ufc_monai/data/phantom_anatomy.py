@@ -158,7 +158,11 @@ def _lungs(grid: Grid, hu: Array, inner: Array, rng: np.random.Generator) -> Non
 
 def _abdomen(grid: Grid, hu: Array, inner: Array, p: Patient) -> None:
     x, y, z = grid
-    dome = -46 + 22 * np.exp(-(((x - 62) / 55) ** 2) - (y / 70) ** 2) + 12 * np.exp(-(((x + 70) / 45) ** 2) - (y / 70) ** 2)
+    dome = (
+        -46
+        + 22 * np.exp(-(((x - 62) / 55) ** 2) - (y / 70) ** 2)
+        + 12 * np.exp(-(((x + 70) / 45) ** 2) - (y / 70) ** 2)
+    )
     below = (inner < 0.97) & (z < dome)
     hu[below] = FAT
     liver = below & (_ellipsoid(grid, (45, 2, -70), (92, 74, 56)) < 1)
@@ -192,7 +196,15 @@ def _heart(grid: Grid, p: Patient, hu: Array, label: NDArray[np.uint16]) -> None
     arch = _tube(turned, [(2, -6, 80), (-14, -30, 84), (-22, -48, 70)], 12)
     hu[arch] = p.left_blood
     blood = {"right_ventricle": p.right_blood, "right_atrium": p.right_blood, "pulmonary_artery": p.right_blood}
-    order = ("right_ventricle", "myocardium", "right_atrium", "left_atrium", "pulmonary_artery", "aorta", "left_ventricle")
+    order = (
+        "right_ventricle",
+        "myocardium",
+        "right_atrium",
+        "left_atrium",
+        "pulmonary_artery",
+        "aorta",
+        "left_ventricle",
+    )
     for name in order:
         hu[inside[name]] = 95 if name == "myocardium" else blood.get(name, p.left_blood)
         label[inside[name]] = MMWHS_LABELS[name]

@@ -31,9 +31,7 @@ def resolve_region(region: Sequence[float] | str | None, data: Sequence[Mapping[
         return None if region is None else [float(f) for f in region]
     if region != "labels":
         raise InputError(f"region must be null, 4 fractions of the body's box, or 'labels'; got {region!r}.")
-    load = Compose(
-        [LoadVolumed(["image", "label"]), Orientationd(["image", "label"], axcodes="RAS", labels=None)]
-    )
+    load = Compose([LoadVolumed(["image", "label"]), Orientationd(["image", "label"], axcodes="RAS", labels=None)])
     volumes = [load(dict(item)) for item in data]
     found = label_region([v["image"] for v in volumes], [v["label"] for v in volumes])
     logger.info("region of interest from the labels of %d volumes: %s", len(volumes), found)

@@ -38,7 +38,9 @@ class SliceDataset(Dataset[dict[str, Any]]):
         >>> from monai.transforms import Compose
         >>> from ufc_monai.transforms import AxialSlicesd, LoadVolumed
         >>> items = [{"image": "scan.nii.gz"}]
-        >>> slices = SliceDataset(items, Compose([LoadVolumed("image"), AxialSlicesd("image")]), "cache")  # doctest: +SKIP
+        >>> slices = SliceDataset(
+        ...     items, Compose([LoadVolumed("image"), AxialSlicesd("image")]), "cache"
+        ... )  # doctest: +SKIP
         >>> slices[0]["id"]  # doctest: +SKIP
         'scan.nii.gz#0'
     """

@@ -103,9 +103,7 @@ class Split:
         """Content hashes of every image of the validation and test patients, labelled or not."""
         roles = self._roles(fold)
         return {
-            entry["sha256"]
-            for image, entry in self.content["images"].items()
-            if roles[image] in ("validation", "test")
+            entry["sha256"] for image, entry in self.content["images"].items() if roles[image] in ("validation", "test")
         }
 
     def image_sha256(self, items: Iterable[dict[str, str]]) -> list[str]:
@@ -242,7 +240,9 @@ def _check_same_files(content: dict[str, Any], cases: Sequence[Case], path: Path
     known = content["images"]
     now = {c.image for c in cases}
     strange = sorted(now.symmetric_difference(known))
-    strange += [c.image for c in cases if c.image in known and (root / c.image).stat().st_size != known[c.image]["bytes"]]
+    strange += [
+        c.image for c in cases if c.image in known and (root / c.image).stat().st_size != known[c.image]["bytes"]
+    ]
     strange += [c.image for c in cases if c.image in known and c.label != known[c.image]["label"]]
     if strange:
         raise InputError(

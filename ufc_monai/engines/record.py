@@ -76,9 +76,7 @@ class RunRecord:
         }
         write_json(self.path, self.content)
 
-    def finish(
-        self, results: Mapping[str, Any], outputs: Mapping[str, str | os.PathLike[str]] | None = None
-    ) -> None:
+    def finish(self, results: Mapping[str, Any], outputs: Mapping[str, str | os.PathLike[str]] | None = None) -> None:
         """Write the record as complete.
 
         Args:

@@ -114,8 +114,10 @@ class BatchAugment:
         grid = _sampling_grid(image, p["angle"], p["field"], p["shift"])
         seen = F.grid_sample(image, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
         if label is not None:
-            nearest = F.grid_sample(label.to(image.dtype), grid, mode="nearest", padding_mode="zeros", align_corners=False)
-            label = nearest.to(label.dtype)
+            moved = F.grid_sample(
+                label.to(image.dtype), grid, mode="nearest", padding_mode="zeros", align_corners=False
+            )
+            label = moved.to(label.dtype)
         return _change_intensity(seen, p, noise), label
 
     def _uniform(self, n: int, low: float, high: float) -> Tensor:

@@ -34,7 +34,7 @@ class RemapLabels(Transform):
         [[0, 2, 1, 0]]
     """
 
-    backend = [TransformBackends.TORCH]
+    backend = (TransformBackends.TORCH,)
 
     def __init__(self, labels: Mapping[str, int], ignore_labels: Sequence[int] = ()) -> None:
         ids = [int(i) for i in labels.values()]
@@ -45,7 +45,7 @@ class RemapLabels(Transform):
             )
         self.labels = dict(labels)
         self.ignore_labels = tuple(int(i) for i in ignore_labels)
-        self.class_of = {0: 0} | {i: 0 for i in self.ignore_labels} | {i: n for n, i in enumerate(ids, start=1)}
+        self.class_of = {0: 0} | dict.fromkeys(self.ignore_labels, 0) | {i: n for n, i in enumerate(ids, start=1)}
 
     def __call__(self, label: Tensor) -> Tensor:
         """Return class indices (uint8) in the shape of ``label``; its meta data are kept."""
@@ -59,8 +59,8 @@ class RemapLabels(Transform):
             name = label.meta.get("filename_or_obj", "label") if isinstance(label, MetaTensor) else "label"
             strange = [i for i in torch.unique(plain).tolist() if i not in self.class_of]
             raise InputError(
-                f"{name}: label id {_short(strange)} is claimed by no class; labels={self.labels}. Name it in 'labels', "
-                f"or list it in 'ignore_labels' (now {list(self.ignore_labels)}) to make it background."
+                f"{name}: label id {_short(strange)} is claimed by no class; labels={self.labels}. Name it in "
+                f"'labels', or list it in 'ignore_labels' (now {list(self.ignore_labels)}) to make it background."
             )
         remapped: Tensor = convert_to_dst_type(classes, label, dtype=torch.uint8)[0]
         return remapped

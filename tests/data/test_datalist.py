@@ -1,0 +1,163 @@
+"""Volumes are found in every layout that the bundles promise to understand."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ufc_monai.data import MMWHS_LABELS, Case, find_cases, image_items, resolve_labels
+from ufc_monai.errors import InputError
+
+
+def write(root: Path, *names: str) -> None:
+    """Empty files: finding volumes never reads them."""
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).touch()
+
+
+def write_dataset_json(root: Path, content: dict[str, Any]) -> None:
+    (root / "dataset.json").write_text(json.dumps(content), encoding="utf-8")
+
+
+def test_decathlon_mixes_labelled_and_unlabelled_entries(tmp_path: Path) -> None:
+    images = ["imagesTr/a.nii.gz", "imagesTr/b.nii.gz", "imagesTr/c.nii.gz", "imagesTs/d.nii.gz", "more/e.nii.gz"]
+    write(tmp_path, *images, "labelsTr/a.nii.gz", "labelsTr/b.nii.gz")
+    training = [
+        {"image": "./imagesTr/a.nii.gz", "label": "./labelsTr/a.nii.gz"},
+        {"image": "./imagesTr/c.nii.gz"},
+        {"image": "imagesTr/b.nii.gz", "label": "labelsTr/b.nii.gz", "patient": "anna"},
+    ]
+    content = {"training": training, "test": ["./imagesTs/d.nii.gz"], "unlabelled": [{"image": "more/e.nii.gz"}]}
+    write_dataset_json(tmp_path, content)
+    assert find_cases(tmp_path) == [
+        Case("imagesTr/a.nii.gz", "labelsTr/a.nii.gz", "a"),
+        Case("imagesTr/b.nii.gz", "labelsTr/b.nii.gz", "anna"),
+        Case("imagesTr/c.nii.gz", None, "c"),
+        Case("imagesTs/d.nii.gz", None, "d"),
+        Case("more/e.nii.gz", None, "e"),
+    ]
+
+
+@pytest.mark.parametrize("name", ["test", "unlabelled", "unlabeled"])
+def test_a_label_in_an_unlabelled_list_is_refused(tmp_path: Path, name: str) -> None:
+    write(tmp_path, "a.nii.gz", "b.nii.gz", "b_seg.nii.gz")
+    write_dataset_json(tmp_path, {"training": ["a.nii.gz"], name: [{"image": "b.nii.gz", "label": "b_seg.nii.gz"}]})
+    with pytest.raises(InputError, match=f"the list '{name}' holds labels"):
+        find_cases(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("training", "reason"),
+    [
+        ([{"image": "a.nii.gz", "label": "gone.nii.gz"}], "gone.nii.gz, which does not exist"),
+        (["gone.nii.gz"], "gone.nii.gz, which does not exist"),
+        ([{"label": "a.nii.gz"}], "has no 'image'"),
+        (["a.nii.gz", "./a.nii.gz"], "a.nii.gz is listed twice"),
+    ],
+)
+def test_a_wrong_entry_is_named(tmp_path: Path, training: list[Any], reason: str) -> None:
+    write(tmp_path, "a.nii.gz")
+    write_dataset_json(tmp_path, {"training": training})
+    with pytest.raises(InputError, match=reason):
+        find_cases(tmp_path)
+
+
+def test_broken_dataset_json_is_named(tmp_path: Path) -> None:
+    write(tmp_path, "a.nii.gz")
+    (tmp_path / "dataset.json").write_text("{'training': []}")
+    with pytest.raises(InputError, match=r"dataset\.json is not valid JSON"):
+        find_cases(tmp_path)
+
+
+def test_folders_with_fewer_labels_than_images(tmp_path: Path) -> None:
+    write(tmp_path, "imagesTr/b.nii.gz", "imagesTr/a.nii", "imagesTs/c.nii.gz", "labelsTr/a.nii.gz")
+    write(tmp_path, "imagesTr/._a.nii.gz", "imagesTr/notes.txt")
+    assert find_cases(tmp_path) == [
+        Case("imagesTr/a.nii", "labelsTr/a.nii.gz", "a"),
+        Case("imagesTr/b.nii.gz", None, "b"),
+        Case("imagesTs/c.nii.gz", None, "c"),
+    ]
+
+
+def test_nnunet_channel_number_belongs_to_no_name(tmp_path: Path) -> None:
+    write(tmp_path, "imagesTr/liver_007_0000.nii.gz", "labelsTr/liver_007.nii.gz")
+    write_dataset_json(tmp_path, {"channel_names": {"0": "CT"}, "labels": {"background": 0, "liver": 1}})
+    assert find_cases(tmp_path) == [Case("imagesTr/liver_007_0000.nii.gz", "labelsTr/liver_007.nii.gz", "liver_007")]
+    assert resolve_labels(None, tmp_path) == {"liver": 1}
+
+
+def test_mmwhs_names_in_any_folder_below(tmp_path: Path) -> None:
+    write(tmp_path, "train/ct_1_image.nii.gz", "train/ct_1_label.nii.gz", "test/ct_2_image.nii.gz")
+    assert find_cases(tmp_path) == [
+        Case("test/ct_2_image.nii.gz", None, "ct_2"),
+        Case("train/ct_1_image.nii.gz", "train/ct_1_label.nii.gz", "ct_1"),
+    ]
+
+
+def test_a_plain_folder_holds_unlabelled_images(tmp_path: Path) -> None:
+    write(tmp_path, "y.nii", "x.nii.gz")
+    assert find_cases(tmp_path) == [Case("x.nii.gz", None, "x"), Case("y.nii", None, "y")]
+
+
+@pytest.mark.parametrize(
+    ("folder", "reason"), [("", "dataset_dir is not set"), ("gone", "there is no folder"), (".", "holds no volumes")]
+)
+def test_a_folder_without_volumes_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folder: str, reason: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match=reason):
+        find_cases(folder)
+
+
+def test_items_have_absolute_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path, "data/imagesTr/a.nii.gz", "data/labelsTr/a.nii.gz")
+    monkeypatch.chdir(tmp_path)
+    (case,) = find_cases("data")
+    folder = os.path.join(os.getcwd(), "data")
+    image, label = os.path.join(folder, "imagesTr/a.nii.gz"), os.path.join(folder, "labelsTr/a.nii.gz")
+    assert case.item("data") == {"image": image, "label": label, "patient": "a"}
+
+
+def test_image_items_never_hold_labels(tmp_path: Path) -> None:
+    write(tmp_path, "imagesTr/a.nii.gz", "imagesTr/b.nii.gz", "labelsTr/a.nii.gz")
+    assert [sorted(item) for item in image_items(tmp_path)] == [["image", "patient"]] * 2
+    assert [item["patient"] for item in image_items(tmp_path, unlabelled_only=True)] == ["b"]
+    write(tmp_path, "labelsTr/b.nii.gz")
+    with pytest.raises(InputError, match="every image of .* has a label"):
+        image_items(tmp_path, unlabelled_only=True)
+
+
+@pytest.mark.parametrize(
+    "listed", [{"0": "background", "1": "liver", "2": "spleen"}, {"background": 0, "liver": 1, "spleen": 2}]
+)
+def test_classes_of_both_styles_of_dataset_json(tmp_path: Path, listed: dict[str, Any]) -> None:
+    write_dataset_json(tmp_path, {"labels": listed})
+    assert resolve_labels(None, tmp_path) == {"liver": 1, "spleen": 2}
+
+
+def test_classes_that_the_user_gives_win(tmp_path: Path) -> None:
+    write_dataset_json(tmp_path, {"labels": {"0": "background", "1": "liver"}})
+    assert resolve_labels({"kidney": 7}, tmp_path) == {"kidney": 7}
+
+
+def test_classes_of_mmwhs(tmp_path: Path) -> None:
+    write(tmp_path, "ct_1_image.nii.gz")
+    assert resolve_labels(None, tmp_path) == MMWHS_LABELS
+
+
+def test_unknown_classes_are_asked_for(tmp_path: Path) -> None:
+    write(tmp_path, "imagesTr/a.nii.gz")
+    with pytest.raises(InputError, match="labels: neither given nor found"):
+        resolve_labels(None, tmp_path)
+
+
+@pytest.mark.parametrize("labels", [{"liver": 0}, {"liver": -1}, {"liver": "1"}, ["liver"]])
+def test_classes_are_positive_ids(tmp_path: Path, labels: Any) -> None:
+    with pytest.raises(InputError, match="labels must map names to ids above 0"):
+        resolve_labels(labels, tmp_path)

@@ -1,0 +1,70 @@
+"""Files are written whole or not at all."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import pytest
+
+from ufc_monai.errors import InputError
+from ufc_monai.files import atomic_path, read_json, sha256_of, write_json
+
+
+def test_json_comes_back_as_it_was_written(tmp_path: Path) -> None:
+    content = {"b": [1, 2.5, None], "a": {"name": "left atrium"}}
+    write_json(tmp_path / "new" / "folder" / "split.json", content)
+    assert read_json(tmp_path / "new" / "folder" / "split.json", "split_path") == content
+
+
+def test_the_same_content_has_the_same_bytes(tmp_path: Path) -> None:
+    for name in ("one.json", "other.json"):
+        write_json(tmp_path / name, {"b": 1, "a": [2]})
+    assert sha256_of(tmp_path / "one.json") == sha256_of(tmp_path / "other.json")
+
+
+def test_sha256_is_that_of_the_bytes(tmp_path: Path) -> None:
+    (tmp_path / "scan").write_bytes(b"voxels")
+    assert sha256_of(tmp_path / "scan") == hashlib.sha256(b"voxels").hexdigest()
+
+
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
+def test_a_failed_write_keeps_the_old_file_and_leaves_no_other(tmp_path: Path, error: type[BaseException]) -> None:
+    path = tmp_path / "numbers.txt"
+    path.write_text("old")
+    with pytest.raises(error), atomic_path(path) as temporary:
+        temporary.write_text("half")
+        raise error
+    assert path.read_text() == "old"
+    assert [f.name for f in tmp_path.iterdir()] == ["numbers.txt"]
+
+
+def test_nothing_has_the_name_before_the_block_ends(tmp_path: Path) -> None:
+    path = tmp_path / "model.pt"
+    with atomic_path(path) as temporary:
+        temporary.write_text("weights")
+        assert not path.exists()
+        assert temporary.suffix == ".pt"
+    assert path.read_text() == "weights"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_nan_is_refused_and_the_old_json_kept(tmp_path: Path) -> None:
+    path = tmp_path / "summary.json"
+    write_json(path, {"dice": 0.5})
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        write_json(path, {"dice": float("nan")})
+    assert read_json(path, "summary") == {"dice": 0.5}
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"), [(None, "there is no file"), ("{half", "not valid JSON"), ("[1, 2]", "JSON object, not a list")]
+)
+def test_an_unusable_json_is_named_with_its_key(tmp_path: Path, text: str | None, reason: str) -> None:
+    path = tmp_path / "split.json"
+    if text is not None:
+        path.write_text(text)
+    with pytest.raises(InputError, match=reason) as caught:
+        read_json(path, "split_path")
+    assert str(caught.value).startswith("split_path: ")
+    assert str(path) in str(caught.value)
