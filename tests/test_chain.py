@@ -168,3 +168,20 @@ def test_pseudo_labels_of_other_data_are_refused(chain: Path, tmp_path: Path) ->
     with refused() as message:
         run_bundle(bundles, CONTRASTIVE, "train", data, pseudo_labels_path=str(labels), **SMALL[CONTRASTIVE])
     assert "pseudo_labels_path" in message[0]
+
+
+def test_region_of_interest_travels_with_the_weights(chain: Path, phantom: Path, tmp_path: Path) -> None:
+    outputs = {"output_dir": str(tmp_path / "out"), "ckpt_dir": str(tmp_path / "models")}
+    run_bundle(chain, UNET, "train", phantom, **{**SMALL[UNET], **outputs, "region": "labels"})
+    region = read(tmp_path / "models" / "network.json")["preprocessing"]["region"]
+    assert len(region) == 4
+    assert 0 < region[1] - region[0] < 1
+    run_bundle(chain, UNET, "inference", phantom, ckpt_dir=outputs["ckpt_dir"], output_dir=str(tmp_path / "masks"))
+    assert len(list((tmp_path / "masks").rglob("*_seg.nii.gz"))) == 8
+
+
+def test_encoder_bundle_hands_out_features(chain: Path, phantom: Path) -> None:
+    run_bundle(chain, CONTRASTIVE, "inference", phantom)
+    with np.load(chain / CONTRASTIVE / "eval" / "inference" / "features.npz") as file:
+        assert file["features"].shape == (len(file["ids"]), 16)
+        assert len({i.rpartition("#")[0] for i in file["ids"]}) == 8

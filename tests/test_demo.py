@@ -25,6 +25,20 @@ def test_both_arms_differ_in_their_start_alone() -> None:
     assert random.replace("--pretrained_path none ", "").replace("random/", "pretrained/") == pretrained
 
 
+@pytest.mark.slow
+def test_demo_ends_with_the_table_and_goes_on_from_cache(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    bundles = Path(__file__).parents[1] / "bundles"
+    with caplog.at_level("INFO"):
+        run_demo(tmp_path / "demo", bundles, patients=8)
+        assert caplog.text.count("python -m monai.bundle run") == len(demo_stages())
+        assert "skipped" not in caplog.text
+        table = caplog.text[caplog.text.index("random initialisation  pretrained encoder") :]
+        caplog.clear()
+        run_demo(tmp_path / "demo", bundles, patients=8)
+    assert caplog.text.count("complete, skipped") == len(demo_stages())
+    assert table.splitlines()[:9] == caplog.text[caplog.text.index("random init") :].splitlines()[:9]
+
+
 def test_errors_are_short(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["demo", "--bundles", str(tmp_path), "--folder", str(tmp_path / "demo")]) == 1
     assert capsys.readouterr().err.startswith("error: --bundles: there is no bundle")
