@@ -13,6 +13,7 @@ from ufc_monai.engines import (
     AutocastInferer,
     PrepareBatch,
     RunRecord,
+    check_overrides,
     checked_bool,
     find_input_error,
     readable_errors,
@@ -50,6 +51,16 @@ def test_prepare_batch_transforms_the_whole_batch() -> None:
     assert clusters.tolist() == [5, 6, 7, 5, 6, 7]
     image, target = PrepareBatch(target_key="image")(batch, "cpu")
     assert torch.equal(image, target)
+
+
+def test_misspelt_keys_are_refused(tmp_path: Path) -> None:
+    config = tmp_path / "train.json"
+    config.write_text('{"epochs": 1, "train": {"trainer": {}}}')
+    check_overrides(["run", "--config_file", str(config), "--epochs", "3", "--train#trainer#max_epochs=2"])
+    check_overrides(["run", f"--config_file=['{config}']", "--tracking", "mlflow"])
+    check_overrides(["--anything", "1"])
+    with pytest.raises(InputError, match=r"--epohcs is no key of .*train.json. Did you mean --epochs\?"):
+        check_overrides(["run", "--config_file", str(config), "--epohcs", "3"])
 
 
 @pytest.mark.parametrize(("value", "expected"), [(True, True), ("false", False), ("True", True), (False, False)])

@@ -6,6 +6,7 @@ Coordinates are millimetres, RAS: x to the patient's right, y to the front, z to
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -108,7 +109,7 @@ def _ellipsoid(grid: Grid, centre: tuple[float, ...], half: tuple[float, ...]) -
 def _tube(grid: Grid, points: list[tuple[float, float, float]], radius: float) -> NDArray[np.bool_]:
     """What lies within ``radius`` of a line through ``points``."""
     inside: NDArray[np.bool_] | None = None
-    for start, end in zip(points, points[1:], strict=False):
+    for start, end in pairwise(points):
         a, b = np.array(start, dtype=np.float32), np.array(end, dtype=np.float32)
         way = b - a
         t = sum((g - c) * w for g, c, w in zip(grid, a, way, strict=True)) / (way @ way)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ufc_monai.engines.batch import PrepareBatch
 from ufc_monai.engines.compute import AutocastInferer, resolve_precision, set_threads
-from ufc_monai.engines.console import checked_bool, find_input_error, readable_errors
+from ufc_monai.engines.console import check_overrides, checked_bool, find_input_error, readable_errors
 from ufc_monai.engines.dice import DiceTable
 from ufc_monai.engines.guidance import PseudoLabeld, check_pseudo_labels, open_pseudo_labels
 from ufc_monai.engines.log import MetricsLog
@@ -26,6 +26,7 @@ __all__ = [
     "RunRecord",
     "TrainingCheckpoint",
     "WeightsSaver",
+    "check_overrides",
     "check_pseudo_labels",
     "checked_bool",
     "find_input_error",
