@@ -60,10 +60,5 @@ def _write(path: str, array: NDArray[np.int16] | NDArray[np.uint16], patient: Pa
     if flipped:
         volume = volume.as_reoriented(nib.orientations.axcodes2ornt("LPS", (("L", "R"), ("P", "A"), ("I", "S"))))
     with atomic_path(path) as temporary:
-        target = temporary.with_name(temporary.name + ".nii.gz")
-        try:
-            nib.save(volume, target)
-            os.replace(target, temporary)
-        finally:
-            target.unlink(missing_ok=True)
+        nib.save(volume, temporary)
     return Path(path)

@@ -1,0 +1,199 @@
+"""Loading and cutting volumes; and what every transform of this package has to keep to."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+from monai.data import MetaTensor
+from monai.transforms import Compose, Orientationd
+
+from ufc_monai.data import MMWHS_LABELS
+from ufc_monai.errors import InputError
+from ufc_monai.transforms import (
+    AxialSlices,
+    AxialSlicesd,
+    BatchAugment,
+    BatchAugmentd,
+    BodyCrop,
+    BodyCropd,
+    LoadVolume,
+    LoadVolumed,
+    RemapLabels,
+    RemapLabelsd,
+    TwoViews,
+    TwoViewsd,
+    slice_id,
+)
+
+PATIENT = "ct_train_1001"
+
+
+def _augment() -> BatchAugment:
+    return BatchAugment(rotation=20, field=(0.8, 1.1), shift=0.1, gamma=(0.8, 1.2), noise=0.1, blur=0.5, seed=3)
+
+
+def _path(phantom: Path) -> str:
+    return str(phantom / f"{PATIENT}_image.nii.gz")
+
+
+def _image(phantom: Path) -> Any:
+    return LoadVolume()(_path(phantom))
+
+
+def _label(phantom: Path) -> Any:
+    return LoadVolume()(str(phantom / f"{PATIENT}_label.nii.gz"))
+
+
+def _batch(phantom: Path) -> torch.Tensor:
+    return torch.rand(3, 1, 16, 16, generator=torch.Generator().manual_seed(0))
+
+
+def _first_image(transform: BatchAugment) -> Callable[[torch.Tensor], torch.Tensor]:
+    return lambda image: transform(image)[0]
+
+
+# (array transform, dictionary twin with the key "x", input); random ones start from one seed
+TWINS: dict[str, tuple[Callable[[], Any], Callable[[], Any], Callable[[Path], Any]]] = {
+    "LoadVolume": (LoadVolume, lambda: LoadVolumed("x"), _path),
+    "AxialSlices": (AxialSlices, lambda: AxialSlicesd("x"), _image),
+    "BodyCrop": (BodyCrop, lambda: BodyCropd("x", source_key="x"), _image),
+    "BodyCrop to a region": (
+        lambda: BodyCrop(region=[0.1, 0.7, 0.2, 1.2]),
+        lambda: BodyCropd("x", source_key="x", region=[0.1, 0.7, 0.2, 1.2]),
+        _image,
+    ),
+    "RemapLabels": (
+        lambda: RemapLabels(MMWHS_LABELS, [421]),
+        lambda: RemapLabelsd("x", MMWHS_LABELS, [421]),
+        _label,
+    ),
+    "BatchAugment": (_augment, lambda: BatchAugmentd("x", _augment()), _batch),
+    "TwoViews": (lambda: TwoViews(_augment()), lambda: TwoViewsd("x", _augment()), _batch),
+}
+
+
+def _plain(result: Any) -> Any:
+    """What a transform returned as plain tensors, to compare."""
+    if isinstance(result, tuple):
+        result = result[0]
+    if isinstance(result, list):
+        return torch.stack([torch.as_tensor(r["x"] if isinstance(r, dict) else r) for r in result])
+    return torch.as_tensor(result["x"] if isinstance(result, dict) else result)
+
+
+@pytest.mark.parametrize("name", TWINS)
+def test_transform_equals_its_twin_and_survives_pickling(name: str, phantom: Path) -> None:
+    make_array, make_twin, make_input = TWINS[name]
+    value = make_input(phantom)
+    expected = _plain(make_array()(value))
+    results = [
+        make_twin()({"x": value}),
+        pickle.loads(pickle.dumps(make_array()))(value),
+        pickle.loads(pickle.dumps(make_twin()))({"x": value}),
+    ]
+    for result in map(_plain, results):
+        assert result.dtype == expected.dtype
+        assert torch.equal(result, expected)
+
+
+@pytest.mark.parametrize("name", TWINS)
+def test_transform_leaves_its_input_alone(name: str, phantom: Path) -> None:
+    make_array, make_twin, make_input = TWINS[name]
+    value = make_input(phantom)
+    item = {"x": value, "other": "kept"}
+    before = copy.deepcopy(value)
+    make_array()(value)
+    result = make_twin()(item)
+    assert list(item) == ["x", "other"]
+    assert item["x"] is value
+    if isinstance(value, torch.Tensor):
+        assert torch.equal(torch.as_tensor(value), torch.as_tensor(before))
+        assert getattr(value, "applied_operations", None) == getattr(before, "applied_operations", None)
+    if isinstance(result, dict):
+        assert result["other"] == "kept"
+
+
+def save(path: Path, array: np.ndarray[Any, Any]) -> str:
+    nib.save(nib.Nifti1Image(array, np.eye(4)), path)
+    return str(path)
+
+
+def test_volume_is_channel_first_and_knows_its_file(tmp_path: Path) -> None:
+    array = np.arange(24, dtype=np.int16).reshape(2, 3, 4)
+    path = save(tmp_path / "a.nii.gz", array)
+    volume = LoadVolume()(path)
+    assert isinstance(volume, MetaTensor)
+    assert volume.dtype == torch.float32
+    assert np.array_equal(volume[0], array)
+    assert volume.meta["filename_or_obj"] == path
+
+
+@pytest.mark.parametrize("voxel", [np.nan, np.inf, -np.inf])
+def test_voxels_that_are_no_number_are_refused(tmp_path: Path, voxel: float) -> None:
+    array = np.zeros((3, 3, 3), dtype=np.float32)
+    array[1, 1, 1] = voxel
+    with pytest.raises(InputError, match=r"a\.nii: holds NaN or infinite voxels"):
+        LoadVolume()(save(tmp_path / "a.nii", array))
+
+
+@pytest.mark.parametrize("shape", [(3, 3), (3, 3, 3, 2)])
+def test_what_is_no_volume_is_refused(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    with pytest.raises(InputError, match=r"a\.nii: expected a 3D volume of one channel"):
+        LoadVolume()(save(tmp_path / "a.nii", np.zeros(shape, dtype=np.float32)))
+
+
+def test_an_unreadable_file_is_named_in_one_line(tmp_path: Path) -> None:
+    path = tmp_path / "a.nii.gz"
+    path.write_bytes(b"no volume")
+    with pytest.raises(InputError, match=r"a\.nii\.gz: cannot be read as a volume") as caught:
+        LoadVolumed("image")({"image": str(path)})
+    assert "\n" not in str(caught.value)
+    assert "Traceback" not in str(caught.value)
+
+
+def test_image_and_label_have_to_share_a_grid(tmp_path: Path) -> None:
+    item = {
+        "image": save(tmp_path / "a.nii", np.zeros((3, 3, 3), dtype=np.uint8)),
+        "label": save(tmp_path / "b.nii", np.zeros((3, 3, 4), dtype=np.uint8)),
+    }
+    with pytest.raises(InputError, match=r"b\.nii: has shape \(3, 3, 4\), but its image .*a\.nii has \(3, 3, 3\)"):
+        LoadVolumed(["image", "label"])(item)
+
+
+def test_a_missing_label_may_be_allowed(tmp_path: Path) -> None:
+    item = {"image": save(tmp_path / "a.nii", np.zeros((3, 3, 3), dtype=np.uint8))}
+    assert set(LoadVolumed(["image", "label"], allow_missing_keys=True)(item)) == {"image"}
+
+
+def test_slices_run_from_the_feet_to_the_head_in_either_orientation(tmp_path: Path) -> None:
+    array = np.arange(24, dtype=np.float32).reshape(2, 3, 4)
+    upright = nib.Nifti1Image(array, np.eye(4))
+    upside_down = upright.as_reoriented(nib.orientations.axcodes2ornt("RAI"))
+    transform = Compose([LoadVolumed("image"), Orientationd("image", axcodes="RAS", labels=None), AxialSlicesd("image")])
+    for name, volume in {"upright": upright, "upside_down": upside_down}.items():
+        nib.save(volume, tmp_path / f"{name}.nii")
+        slices = transform({"image": str(tmp_path / f"{name}.nii")})
+        assert all(np.array_equal(s["image"][0], array[:, :, i]) for i, s in enumerate(slices))
+
+
+def test_slice_items_name_image_patient_and_position(tmp_path: Path) -> None:
+    volume = MetaTensor(torch.zeros(1, 2, 2, 4), meta={"filename_or_obj": str(tmp_path / "below" / "a.nii.gz")})
+    slices = AxialSlicesd("image", root=tmp_path)({"image": volume, "patient": 7})
+    assert [s["id"] for s in slices] == [slice_id("below/a.nii.gz", i) for i in range(4)]
+    assert [s["position"] for s in slices] == [0.125, 0.375, 0.625, 0.875]
+    assert {s["patient"] for s in slices} == {"7"}
+    assert not any(isinstance(s["image"], MetaTensor) for s in slices)
+
+
+def test_an_image_elsewhere_keeps_its_absolute_path(tmp_path: Path) -> None:
+    cut = AxialSlicesd("image", root=tmp_path / "data")
+    assert cut.image_name({"image": str(tmp_path / "data" / "a.nii")}) == "a.nii"
+    assert cut.image_name({"image": str(tmp_path / "else" / "a.nii")}) == str(tmp_path / "else" / "a.nii")
