@@ -2,9 +2,9 @@
 
     python benchmarks/start_and_memory.py --dataset_dir DIR [--labels ...] [--window ...]
 
-Copies the bundles into a temporary folder and trains each stage for an epoch with cpu.json at ``--image_size`` (128), twice: the
-first start builds the slice store, the second finds it. Memory is the largest resident memory without mapped pages
-(``RssAnon``), sampled ten times a second. Needs Linux.
+Copies the bundles into a temporary folder and trains each stage for an epoch with cpu.json at ``--image_size`` (128),
+twice: the first start builds the slice store, the second finds it. Memory is the largest resident memory without mapped
+pages (``RssAnon``), sampled ten times a second. Needs Linux.
 """
 
 from __future__ import annotations
@@ -64,7 +64,12 @@ def main() -> None:
     parser.add_argument("--labels", type=eval, default=None)
     parser.add_argument("--ignore_labels", type=eval, default=[421])
     options = parser.parse_args()
-    common = {"dataset_dir": options.dataset_dir, "image_size": options.image_size, "window": options.window, "epochs": 1}
+    common = {
+        "dataset_dir": options.dataset_dir,
+        "image_size": options.image_size,
+        "window": options.window,
+        "epochs": 1,
+    }
     labels = {"labels": options.labels, "ignore_labels": options.ignore_labels, "min_steps": 1, "val_interval": 1}
     stages = {
         "ufc_feature_vae": common,

@@ -37,7 +37,13 @@ def test_links_lead_somewhere(page: Path) -> None:
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
 def test_keys_exist(page: Path) -> None:
     configs = [json.loads(p.read_text()) for p in ROOT.glob("bundles/*/configs/*.json")]
-    known = {key for config in configs for key in config} | {"config_file", "meta_file", "filepath", "bundles", "folder"}
+    known = {key for config in configs for key in config} | {
+        "config_file",
+        "meta_file",
+        "filepath",
+        "bundles",
+        "folder",
+    }
     used = set(re.findall(r"(?<![\w-])--([a-z]\w+)", page.read_text(encoding="utf-8")))
     assert used - known <= {"patients", "image_size", "dataset_dir", "labels", "net_id"}
 
@@ -59,7 +65,12 @@ def test_readme_commands_run_from_any_folder(phantom: Path, tmp_path: Path) -> N
         overrides = " ".join(f"--{key} {shlex.quote(repr(value))}" for key, value in small.items())
         words = line.replace("python ", f"{shlex.quote(sys.executable)} -W ignore ", 1)
         done = subprocess.run(
-            ["bash", "-c", f"{words} {overrides}"], cwd=tmp_path, env=variables, capture_output=True, text=True, check=False
+            ["bash", "-c", f"{words} {overrides}"],
+            cwd=tmp_path,
+            env=variables,
+            capture_output=True,
+            text=True,
+            check=False,
         )
         assert done.returncode == 0, done.stderr[-2000:]
     masks = list((bundles / NAMES[2] / "eval" / "inference").rglob("*_seg.nii.gz"))

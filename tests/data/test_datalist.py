@@ -129,7 +129,7 @@ def test_image_items_never_hold_labels(tmp_path: Path) -> None:
     assert [sorted(item) for item in image_items(tmp_path)] == [["image", "patient"]] * 2
     assert [item["patient"] for item in image_items(tmp_path, unlabelled_only=True)] == ["b"]
     write(tmp_path, "labelsTr/b.nii.gz")
-    with pytest.raises(InputError, match="every image of .* has a label"):
+    with pytest.raises(InputError, match=r"every image of .* has a label"):
         image_items(tmp_path, unlabelled_only=True)
 
 

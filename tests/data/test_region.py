@@ -24,7 +24,9 @@ def test_given_fractions_are_kept() -> None:
 
 
 def test_another_word_is_refused() -> None:
-    with pytest.raises(InputError, match="region must be null, 4 fractions of the body's box, or 'labels'; got 'heart'"):
+    with pytest.raises(
+        InputError, match="region must be null, 4 fractions of the body's box, or 'labels'; got 'heart'"
+    ):
         resolve_region("heart", [])
 
 

@@ -128,7 +128,9 @@ def test_an_existing_split_is_taken_over(root: Path, tmp_path: Path) -> None:
 
 
 def test_few_labelled_patients_hold_nothing_out(tmp_path: Path) -> None:
-    split = open_split(tmp_path / "split.json", make_data(tmp_path, {"a": (1, 0), "b": (1, 0), "c": (2, 0), "u": (0, 1)}))
+    split = open_split(
+        tmp_path / "split.json", make_data(tmp_path, {"a": (1, 0), "b": (1, 0), "c": (2, 0), "u": (0, 1)})
+    )
     assert not split.holds_out
     assert split.validation(0) == []
     assert patients_of(split.labelled(0)) == {"a", "b", "c"}

@@ -15,7 +15,14 @@ SPATIAL = [
     {"rotation": 20.0, "field": (0.7, 1.2), "shift": 0.1},
     {"field": (0.4, 0.8), "shift": None},
 ]
-EVERYTHING = {"rotation": 20.0, "brightness": 0.3, "contrast": (0.5, 1.5), "gamma": (0.5, 1.5), "noise": 0.2, "blur": 0.5}
+EVERYTHING = {
+    "rotation": 20.0,
+    "brightness": 0.3,
+    "contrast": (0.5, 1.5),
+    "gamma": (0.5, 1.5),
+    "noise": 0.2,
+    "blur": 0.5,
+}
 
 
 def images(batch: int = 4, seed: int = 0, dtype: torch.dtype = torch.float32) -> Tensor:
@@ -58,9 +65,10 @@ def test_label_is_the_nearest_pixel_of_the_very_same_grid(options: dict[str, obj
     where, label = augment(options)(ramps, index)
     assert label is not None
     rows, columns = where[0] * n - 0.5
-    # half a pixel from the border the ramps fade to 0, and a tie may fall to either side
-    inside = (label[0, 0] > 0) & (where[0] > 1.5 / n).all(dim=0) & (where[0] < 1 - 1.5 / n).all(dim=0)
     came_from = (label[0, 0] - 1).float()
+    # beside the border the ramps fade to 0; half a pixel off, a tie may fall to either side
+    row, column = torch.div(came_from, n, rounding_mode="floor"), came_from % n
+    inside = (label[0, 0] > 0) & (row > 0) & (row < n - 1) & (column > 0) & (column < n - 1)
     assert inside.sum() > n * n / 4
     assert ((torch.div(came_from, n, rounding_mode="floor") - rows).abs()[inside] <= 0.501).all()
     assert ((came_from % n - columns).abs()[inside] <= 0.501).all()
@@ -113,7 +121,8 @@ def test_intensity_changes_the_image_alone(name: str) -> None:
 def test_every_sample_gets_its_own_parameters(options: dict[str, object]) -> None:
     same = images(1).expand(8, 1, 24, 24).contiguous()
     new, _ = augment(options)(same)
-    assert len({tuple(sample.flatten().tolist()) for sample in new}) >= 4
+    # a blur strikes half of the samples only
+    assert len({tuple(sample.flatten().tolist()) for sample in new}) >= 3
 
 
 def test_blur_strikes_its_share_of_the_samples() -> None:
@@ -158,9 +167,10 @@ def test_dtypes_and_shapes_are_kept(dtype: torch.dtype, label_dtype: torch.dtype
 
 
 def test_twin_moves_image_and_label_together() -> None:
-    batch = {"image": images(), "label": (images(seed=1) * 8).to(torch.uint8), "id": list("abcd")}
+    old_image, old_label = images(), (images(seed=1) * 8).to(torch.uint8)
+    batch = {"image": old_image, "label": old_label, "id": list("abcd")}
     new = BatchAugmentd(["image", "label"], augment(EVERYTHING))(batch)
-    image, label = augment(EVERYTHING)(batch["image"], batch["label"])
+    image, label = augment(EVERYTHING)(old_image, old_label)
     assert label is not None
     assert torch.equal(new["image"], image)
     assert torch.equal(new["label"], label)

@@ -163,7 +163,11 @@ def test_label_region_holds_every_label_with_its_margin() -> None:
 
 
 def test_volumes_without_a_labelled_voxel_say_nothing_about_the_region() -> None:
-    image, label, empty = scan(BODY), MetaTensor(ellipse((30, 26), (4, 3))[None].float()), MetaTensor(torch.zeros(1, *SHAPE))
+    image, label, empty = (
+        scan(BODY),
+        MetaTensor(ellipse((30, 26), (4, 3))[None].float()),
+        MetaTensor(torch.zeros(1, *SHAPE)),
+    )
     assert label_region([image, image], [label, empty]) == label_region([image], [label])
     with pytest.raises(InputError, match="labelled voxel"):
         label_region([image], [empty])

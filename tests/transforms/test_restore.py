@@ -54,7 +54,9 @@ def test_perfect_logits_give_back_the_label(
     both = preprocessing(BOTH, region)(item)
     # inference knows the image alone
     transform = preprocessing(["image"], region)
-    mask = RestoreGridd("pred", transform)({**transform({"image": item["image"]}), "pred": one_hot(both["label"])})["pred"]
+    mask = RestoreGridd("pred", transform)({**transform({"image": item["image"]}), "pred": one_hot(both["label"])})[
+        "pred"
+    ]
     assert mask.dtype == torch.uint8
     assert mask.shape == (1, *original.shape)
     assert np.allclose(mask.affine, original.affine, atol=1e-4)

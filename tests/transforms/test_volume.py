@@ -177,7 +177,9 @@ def test_slices_run_from_the_feet_to_the_head_in_either_orientation(tmp_path: Pa
     array = np.arange(24, dtype=np.float32).reshape(2, 3, 4)
     upright = nib.Nifti1Image(array, np.eye(4))
     upside_down = upright.as_reoriented(nib.orientations.axcodes2ornt("RAI"))
-    transform = Compose([LoadVolumed("image"), Orientationd("image", axcodes="RAS", labels=None), AxialSlicesd("image")])
+    transform = Compose(
+        [LoadVolumed("image"), Orientationd("image", axcodes="RAS", labels=None), AxialSlicesd("image")]
+    )
     for name, volume in {"upright": upright, "upside_down": upside_down}.items():
         nib.save(volume, tmp_path / f"{name}.nii")
         slices = transform({"image": str(tmp_path / f"{name}.nii")})

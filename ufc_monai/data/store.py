@@ -12,9 +12,10 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import CodeType, FunctionType
 from typing import Any
 
 import monai
@@ -169,8 +170,13 @@ def _describe(thing: Any) -> Any:
             f"{type(thing).__name__} is random and stands before AxialSlicesd, where it would run once and be kept: "
             "move it behind AxialSlicesd."
         )
+    if isinstance(thing, FunctionType):
+        captured = [cell.cell_contents for cell in thing.__closure__ or ()]
+        return [thing.__module__, thing.__qualname__, _describe(thing.__code__), _describe(captured)]
+    if isinstance(thing, CodeType):
+        return [thing.co_code.hex(), list(thing.co_names), _describe(thing.co_consts)]
     name = getattr(thing, "__qualname__", type(thing).__qualname__)
-    settings: Mapping[Hashable, Any] = getattr(thing, "__dict__", {}) if not isinstance(thing, type) else {}
+    settings: Mapping[str, Any] = getattr(thing, "__dict__", {}) if not isinstance(thing, type) else {}
     return [f"{type(thing).__module__}.{name}", _describe(settings)]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Hashable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from monai.transforms import Transform
@@ -36,7 +36,7 @@ class PseudoLabeld(Transform):
     def __init__(self, pseudo_labels: PseudoLabels | None) -> None:
         self.pseudo_labels = pseudo_labels
 
-    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+    def __call__(self, data: Mapping[str, Any]) -> dict[str, Any]:
         """Label one slice."""
         cluster = NO_CLUSTER
         if self.pseudo_labels is not None:

@@ -7,7 +7,7 @@ spatial, a handful for what is intensity.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -84,10 +84,17 @@ class BatchAugment:
         """Go on from a saved place."""
         self.generator.set_state(state["generator"])
 
-    def randomize(self, batch: int) -> dict[str, Tensor]:
-        """Draw the parameters of ``batch`` samples, each a float tensor (batch,) or, for the shift, (batch, 2)."""
+    def randomize(self, batch: int, side: int | None = None) -> dict[str, Tensor]:
+        """Draw the parameters of ``batch`` samples, each a float tensor (batch,) or, for the shift, (batch, 2).
+
+        Args:
+            batch: number of samples.
+            side: pixels along the image's shorter side; keeps a random crop half a pixel away from its border, where
+                the picture begins to fade.
+        """
         field = self._uniform(batch, *self.field)
-        room = (1 - field).clamp(min=0) / 2 if self.shift is None else torch.full((batch,), float(self.shift))
+        within = (1 - field).clamp(min=0) / 2 * (1 - 1 / side if side else 1)
+        room = within if self.shift is None else torch.full((batch,), float(self.shift))
         return {
             "angle": torch.deg2rad(self._uniform(batch, -self.rotation, self.rotation)),
             "field": field,
@@ -109,7 +116,8 @@ class BatchAugment:
         Returns:
             The new image and label, of the same shapes and dtypes.
         """
-        p = {name: value.to(image.device, image.dtype) for name, value in self.randomize(len(image)).items()}
+        drawn = self.randomize(len(image), min(image.shape[-2:]))
+        p = {name: value.to(image.device, image.dtype) for name, value in drawn.items()}
         noise = torch.randn(image.shape, generator=self.generator, dtype=image.dtype).to(image.device)
         grid = _sampling_grid(image, p["angle"], p["field"], p["shift"])
         seen = F.grid_sample(image, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
@@ -152,7 +160,7 @@ class BatchAugmentd(MapTransform):
         super().__init__(keys)
         self.augment = augment
 
-    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+    def __call__(self, data: Mapping[str, Any]) -> dict[str, Any]:
         """Augment one batch."""
         d = dict(data)
         image_key, *label_keys = self.keys
@@ -177,7 +185,7 @@ class TwoViewsd(MapTransform):
         self.views = TwoViews(augment)
         self.repeat_keys = tuple(repeat_keys)
 
-    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+    def __call__(self, data: Mapping[str, Any]) -> dict[str, Any]:
         """Make the two views of one batch."""
         d = dict(data)
         for key in self.key_iterator(d):

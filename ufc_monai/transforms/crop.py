@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from monai.config import KeysCollection
@@ -121,7 +121,7 @@ class BodyCropd(Cropd):
         super().__init__(keys, cropper=cropper, allow_missing_keys=allow_missing_keys)
         self.source_key = source_key
 
-    def __call__(self, data: Mapping[Hashable, Tensor], lazy: bool | None = None) -> dict[Hashable, Tensor]:
+    def __call__(self, data: Mapping[str, Tensor], lazy: bool | None = None) -> dict[str, Tensor]:
         """Crop every key."""
         d = dict(data)
         image = d[self.source_key]
@@ -145,6 +145,9 @@ def label_region(images: Sequence[Tensor], labels: Sequence[Tensor], margin: flo
         labels: their labels, 0 is background.
         margin: added on each side, as a share of the body's box.
 
+    Raises:
+        InputError: if no volume holds a labelled voxel.
+
     Returns:
         Fractions (x start, x end, y start, y end) of the body's square box, rounded to three places.
     """
@@ -152,7 +155,11 @@ def label_region(images: Sequence[Tensor], labels: Sequence[Tensor], margin: flo
     for image, label in zip(images, labels, strict=True):
         start, end = BodyCrop().body_box(image)
         seen = np.argwhere(np.asarray(label[0]).any(axis=2))
+        if not len(seen):
+            continue
         corners.append(np.concatenate([seen.min(0) - start[:2], seen.max(0) + 1 - start[:2]]) / (end - start)[0])
+    if not corners:
+        raise InputError("region: none of the labelled volumes of this budget holds a labelled voxel.")
     low, high = np.min(corners, axis=0)[:2] - margin, np.max(corners, axis=0)[2:] + margin
     return [round(float(f), 3) for f in (low[0], high[0], low[1], high[1])]
 

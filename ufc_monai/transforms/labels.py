@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from monai.config import KeysCollection
@@ -88,7 +88,7 @@ class RemapLabelsd(MapTransform):
         super().__init__(keys, allow_missing_keys)
         self.remap = RemapLabels(labels, ignore_labels)
 
-    def __call__(self, data: Mapping[Hashable, Tensor]) -> dict[Hashable, Tensor]:
+    def __call__(self, data: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Remap every key."""
         d = dict(data)
         for key in self.key_iterator(d):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -58,7 +58,7 @@ class RestoreGridd(MapTransform):
         self.transform = transform
         self.orig_key = orig_key
 
-    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+    def __call__(self, data: Mapping[str, Any]) -> dict[str, Any]:
         """Restore every key to the grid, orientation and affine of the image's file; (1, H, W, D) uint8."""
         d = dict(data)
         image = d[self.orig_key]

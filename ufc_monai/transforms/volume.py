@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Hashable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -62,9 +62,9 @@ class LoadVolumed(LoadImaged):
         super().__init__(keys, reader=reader, image_only=True, allow_missing_keys=allow_missing_keys)
         self._loader = LoadVolume(reader)
 
-    def __call__(self, data: Mapping[Hashable, Any], reader: Any = None) -> dict[Hashable, Any]:
+    def __call__(self, data: Mapping[str, Any], reader: Any = None) -> dict[str, Any]:
         """Load every key."""
-        d: dict[Hashable, Any] = super().__call__(data, reader)
+        d: dict[str, Any] = super().__call__(data, reader)
         first, *others = list(self.key_iterator(d))
         for key in others:
             if d[key].shape != d[first].shape:
@@ -111,7 +111,7 @@ class AxialSlicesd(MapTransform):
         self.root = os.fspath(root)
         self.slices = AxialSlices()
 
-    def __call__(self, data: Mapping[Hashable, Any]) -> list[dict[Hashable, Any]]:
+    def __call__(self, data: Mapping[str, Any]) -> list[dict[str, Any]]:
         """Cut one item."""
         volumes = {key: self.slices(data[key]) for key in self.key_iterator(dict(data))}
         name = self.image_name(data)
@@ -121,7 +121,7 @@ class AxialSlicesd(MapTransform):
             {key: volume[i] for key, volume in volumes.items()} | slice_items(name, patient, i, n) for i in range(n)
         ]
 
-    def image_name(self, data: Mapping[Hashable, Any]) -> str:
+    def image_name(self, data: Mapping[str, Any]) -> str:
         """The image's path as it stands in the slice ids.
 
         Args:
@@ -138,7 +138,7 @@ def slice_id(image: str, index: int) -> str:
     return f"{image}#{index}"
 
 
-def slice_items(name: str, patient: str, index: int, n_slices: int) -> dict[Hashable, Any]:
+def slice_items(name: str, patient: str, index: int, n_slices: int) -> dict[str, Any]:
     """What a sample knows about its slice, beside the pixels."""
     return {"id": slice_id(name, index), "patient": patient, "position": (index + 0.5) / n_slices}
 
