@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import pickle
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +82,10 @@ def save(path: Path, array: np.ndarray[Any, Any]) -> None:
 
 def cut(*before: Any) -> Compose:
     return Compose([LoadVolumed(BOTH), *before, AxialSlicesd(BOTH)])
+
+
+def adding(amount: int) -> Callable[[Any], Any]:
+    return lambda x: x + amount
 
 
 def entries(cache: Path) -> dict[Path, int]:
@@ -175,9 +180,12 @@ def test_what_stands_behind_the_cut_builds_nothing(small: list[Item], tmp_path: 
     [
         (ScaleIntensityd("image", minv=0, maxv=1), ScaleIntensityd("image", minv=0, maxv=2)),
         (Lambdad("image", lambda x: x + 1), Lambdad("image", lambda x: x + 2)),
-        (Lambdad("image", lambda x: x + 1), Lambdad("image", lambda x: x * 1)),
+        (Lambdad("image", lambda x: x + 2), Lambdad("image", lambda x: x * 2)),
+        (Lambdad("image", lambda x, a=1: x + a), Lambdad("image", lambda x, a=2: x + a)),
+        (Lambdad("image", adding(1)), Lambdad("image", adding(2))),
+        (Lambdad("image", partial(torch.add, other=1)), Lambdad("image", partial(torch.add, other=2))),
     ],
-    ids=["setting", "constant of a function", "code of a function"],
+    ids=["setting", "constant of a function", "code of a function", "default", "closure", "partial"],
 )
 def test_another_setting_builds_anew(small: list[Item], tmp_path: Path, one: Any, other: Any) -> None:
     first = SliceDataset(small, cut(one), tmp_path / "cache")[0]["image"]

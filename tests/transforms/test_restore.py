@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from ufc_monai.data import MMWHS_LABELS
 from ufc_monai.errors import InputError
-from ufc_monai.transforms import BodyCropd, LoadVolumed, RemapLabelsd, RestoreGridd, upsample_argmax
+from ufc_monai.transforms import BodyCropd, LoadVolumed, RemapLabels, RestoreGridd, upsample_argmax
 
 BOTH = ["image", "label"]
 N_CLASSES = len(MMWHS_LABELS) + 1
@@ -35,12 +35,12 @@ def preprocessing(keys: list[str], region: list[float] | None = None) -> Compose
 
 def one_hot(label: torch.Tensor) -> torch.Tensor:
     """Perfect logits (C, h, w, D) of a preprocessed label."""
-    classes = RemapLabels_(label)
+    classes = classes_of(label)
     return F.one_hot(classes[0].long(), N_CLASSES).permute(3, 0, 1, 2).float()
 
 
-def RemapLabels_(label: torch.Tensor) -> torch.Tensor:  # noqa: N802
-    return torch.as_tensor(RemapLabelsd("label", MMWHS_LABELS, [421])({"label": label})["label"])
+def classes_of(label: torch.Tensor) -> torch.Tensor:
+    return torch.as_tensor(RemapLabels(MMWHS_LABELS, [421])(label))
 
 
 @pytest.mark.parametrize("region", [None, [0.1, 0.95, 0.1, 0.95]])
@@ -60,7 +60,7 @@ def test_perfect_logits_give_back_the_label(
     assert mask.dtype == torch.uint8
     assert mask.shape == (1, *original.shape)
     assert np.allclose(mask.affine, original.affine, atol=1e-4)
-    truth = RemapLabels_(torch.as_tensor(original.get_fdata())[None])
+    truth = classes_of(torch.as_tensor(original.get_fdata())[None])
     assert dice(mask, truth) > 0.9
 
 

@@ -56,10 +56,6 @@ def _batch(phantom: Path) -> torch.Tensor:
     return torch.rand(3, 1, 16, 16, generator=torch.Generator().manual_seed(0))
 
 
-def _first_image(transform: BatchAugment) -> Callable[[torch.Tensor], torch.Tensor]:
-    return lambda image: transform(image)[0]
-
-
 # (array transform, dictionary twin with the key "x", input); random ones start from one seed
 TWINS: dict[str, tuple[Callable[[], Any], Callable[[], Any], Callable[[Path], Any]]] = {
     "LoadVolume": (LoadVolume, lambda: LoadVolumed("x"), _path),

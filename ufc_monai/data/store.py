@@ -14,6 +14,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from types import CodeType, FunctionType
 from typing import Any
@@ -171,8 +172,10 @@ def _describe(thing: Any) -> Any:
             "move it behind AxialSlicesd."
         )
     if isinstance(thing, FunctionType):
-        captured = [cell.cell_contents for cell in thing.__closure__ or ()]
+        captured = [thing.__defaults__, thing.__kwdefaults__, *(c.cell_contents for c in thing.__closure__ or ())]
         return [thing.__module__, thing.__qualname__, _describe(thing.__code__), _describe(captured)]
+    if isinstance(thing, partial):
+        return ["partial", _describe([thing.func, thing.args, thing.keywords])]
     if isinstance(thing, CodeType):
         return [thing.co_code.hex(), list(thing.co_names), _describe(thing.co_consts)]
     name = getattr(thing, "__qualname__", type(thing).__qualname__)

@@ -1,0 +1,146 @@
+"""Each bundle by itself: metadata, documented keys, MONAI's own checks."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from conftest import NAMES, ROOT
+from monai.bundle import ConfigParser, ConfigWorkflow, verify_net_in_out
+
+BUNDLES = ROOT / "bundles"
+CONFIGS = sorted(BUNDLES.glob("*/configs/*.json"))
+REQUIRED = {
+    *("schema", "version", "changelog", "monai_version", "pytorch_version", "numpy_version", "task", "description"),
+    *("required_packages_version", "authors", "copyright", "network_data_format"),
+}
+PATHS = ["imports", "bundle_root", "dataset_dir", "cache_dir", "output_dir", "ckpt_dir"]
+
+
+def read(name: str, config: str) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads((BUNDLES / name / "configs" / f"{config}.json").read_text(encoding="utf-8"))
+    return content
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_metadata_says_what_the_zoo_asks(name: str) -> None:
+    metadata = read(name, "metadata")
+    assert set(metadata) >= REQUIRED
+    assert metadata["version"] in metadata["changelog"]
+    formats = metadata["network_data_format"]
+    assert set(formats) == {"inputs", "outputs"}
+    size = read(name, "train")["image_size"]
+    assert formats["inputs"]["image"]["spatial_shape"] == [size, size]
+    assert (BUNDLES / name / "LICENSE").read_bytes() == (ROOT / "LICENSE").read_bytes()
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda p: f"{p.parts[-3]}/{p.name}")
+def test_configs_are_tidy(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    assert text == json.dumps(json.loads(text), indent=4, ensure_ascii=False) + "\n"
+    assert not re.findall(r'"/[a-z]', text)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_train_configs_share_their_order(name: str) -> None:
+    config = read(name, "train")
+    assert list(config)[: len(PATHS)] == PATHS
+    assert list(config)[-3:] == ["train", "initialize", "run"] or list(config)[-4:-2] == ["train", "validate"]
+    assert all("_target_" in handler for handler in config["train"]["handlers"])
+
+
+@pytest.mark.parametrize("path", [p for p in CONFIGS if p.stem in ("cpu", "simclr")], ids=lambda p: f"{p.parts[-3]}")
+def test_presets_change_keys_that_exist(path: Path) -> None:
+    assert set(json.loads(path.read_text())) <= set(read(path.parts[-3], "train"))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_documented_keys_and_defaults(name: str) -> None:
+    """The README's table of keys holds plain values of train.json, all of them, with their defaults."""
+    page = (BUNDLES / name / "docs" / "README.md").read_text(encoding="utf-8")
+    rows = {}
+    for key, default in re.findall(r"^\| `(\w+)` \| (.+?) \|", page, flags=re.MULTILINE):
+        rows.setdefault(key, default)
+    config = read(name, "train")
+    plain = {k: v for k, v in config.items() if not isinstance(v, dict) and k not in ("imports", "initialize", "run")}
+    plain = {k: v for k, v in plain.items() if not (isinstance(v, str) and v.startswith(("$", "@")))}
+    assert set(plain) <= set(rows)
+    for key, value in plain.items():
+        shown = rows[key].replace("`", "").replace("empty", "").strip()
+        expected = "" if value == "" else json.dumps(value)
+        assert shown.replace('"', "") == expected.replace('"', ""), key
+
+
+def workflow(bundles: Path, name: str, config: str, dataset_dir: Path) -> ConfigWorkflow:
+    root = bundles / name
+    overrides = {}
+    if config == "train":  # the small network that the chain trained
+        settings = json.loads((root / "eval" / "train" / "run.json").read_text())["settings"]
+        overrides = {"image_size": 32}
+        if "features" in settings["architecture"]:
+            overrides |= {key: settings["architecture"][key] for key in ("features", "norm")}
+        else:
+            overrides |= {"vae_channels": settings["architecture"]["channels"]}
+    return ConfigWorkflow(
+        config_file=str(root / "configs" / f"{config}.json"),
+        meta_file=str(root / "configs" / "metadata.json"),
+        logging_file=False,
+        workflow_type="infer" if config == "inference" else "train",
+        bundle_root=str(root),
+        dataset_dir=str(dataset_dir),
+        **overrides,
+    )
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("config", ["train", "inference"])
+def test_properties_are_what_monai_expects(name: str, config: str, chain: Path, phantom: Path) -> None:
+    loaded = workflow(chain, name, config, phantom)
+    loaded.initialize()
+    assert not loaded.check_properties()
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
+def test_network_maps_a_tensor_to_a_tensor(name: str, chain: Path, tmp_path: Path) -> None:
+    """MONAI's own check, against metadata mended to the size of the small network; and it can be scripted."""
+    root = chain / name
+    network = json.loads((root / "models" / "network.json").read_text())
+    metadata = read(name, "metadata")
+    size = network["preprocessing"]["image_size"]
+    metadata["network_data_format"]["inputs"]["image"]["spatial_shape"] = [size, size]
+    outputs = metadata["network_data_format"]["outputs"]["pred"]
+    outputs["spatial_shape"] = [size, size] if outputs["spatial_shape"] else []
+    architecture = network["architecture"]
+    features = architecture.get("features", [0] * 5)[4]
+    outputs["num_channels"] = architecture.get("out_channels", architecture.get("latent_size", features))
+    meta_file = tmp_path / "metadata.json"
+    meta_file.write_text(json.dumps(metadata))
+    config = root / "configs" / "inference.json"
+    verify_net_in_out("network_def", str(meta_file), str(config), bundle_root=str(root), device="cpu")
+
+    parser = ConfigParser()
+    parser.read_config(str(config))
+    parser["bundle_root"] = str(root)
+    net = parser.get_parsed_content("network_def").eval()
+    x = torch.rand(1, 1, size, size)
+    assert torch.allclose(torch.jit.script(net)(x), net(x), atol=1e-5)
+
+
+def test_a_bundle_holds_no_code() -> None:
+    assert not list(BUNDLES.rglob("*.py"))
+    assert {p.name for p in BUNDLES.iterdir()} == set(NAMES)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_bundle_can_be_copied_alone(name: str, chain: Path, tmp_path: Path) -> None:
+    shutil.copytree(chain / name / "configs", tmp_path / name / "configs")
+    parser = ConfigParser()
+    parser.read_config(str(tmp_path / name / "configs" / "train.json"))
+    parser["bundle_root"] = str(tmp_path / name)
+    assert parser.get_parsed_content("device") is not None
