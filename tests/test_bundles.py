@@ -63,7 +63,7 @@ def test_presets_change_keys_that_exist(path: Path) -> None:
 def test_documented_keys_and_defaults(name: str) -> None:
     """The README's table of keys holds plain values of train.json, all of them, with their defaults."""
     page = (BUNDLES / name / "docs" / "README.md").read_text(encoding="utf-8")
-    rows = {}
+    rows: dict[str, str] = {}
     for key, default in re.findall(r"^\| `(\w+)` \| (.+?) \|", page, flags=re.MULTILINE):
         rows.setdefault(key, default)
     config = read(name, "train")
