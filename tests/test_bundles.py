@@ -54,38 +54,51 @@ def test_train_configs_share_their_order(name: str) -> None:
     assert all("_target_" in handler for handler in config["train"]["handlers"])
 
 
-@pytest.mark.parametrize("path", [p for p in CONFIGS if p.stem in ("cpu", "simclr")], ids=lambda p: f"{p.parts[-3]}")
-def test_presets_change_keys_that_exist(path: Path) -> None:
-    assert set(json.loads(path.read_text())) <= set(read(path.parts[-3], "train"))
+@pytest.mark.parametrize(
+    "path", [p for p in CONFIGS if p.stem in ("cpu", "simclr", "evaluate")], ids=lambda p: f"{p.parts[-3]}/{p.name}"
+)
+def test_what_is_laid_over_train_changes_keys_that_exist(path: Path) -> None:
+    """A misspelt key would be added beside the one that was meant; ``network_file`` is evaluate.json's own."""
+    parser = ConfigParser(read(path.parts[-3], "train"))
+    assert [key for key in json.loads(path.read_text()) if key not in parser] in ([], ["network_file"])
+
+
+def settings(config: dict[str, Any]) -> dict[str, Any]:
+    """What a user may override: by the order of the configurations, all from bundle_root to device."""
+    keys = list(config)
+    return {key: config[key] for key in keys[keys.index("bundle_root") : keys.index("device") + 1]}
+
+
+def shown(value: object) -> str:
+    """A default as the README shows it: JSON, a path below bundle_root, or the expression."""
+    if isinstance(value, str) and value.startswith("$os.path.join(@bundle_root"):
+        return "/".join(["bundle_root", *re.findall(r"'([^']*)'", value)])
+    return value if isinstance(value, str) and value.startswith(("$", "@")) else json.dumps(value)
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_documented_keys_and_defaults(name: str) -> None:
-    """The README's table of keys holds plain values of train.json, all of them, with their defaults."""
+    """The README's tables: all that train.json lets a user override, then what is other in inference.json."""
     page = (BUNDLES / name / "docs" / "README.md").read_text(encoding="utf-8")
-    rows: dict[str, str] = {}
-    for key, default in re.findall(r"^\| `(\w+)` \| (.+?) \|", page, flags=re.MULTILINE):
-        rows.setdefault(key, default)
-    config = read(name, "train")
-    plain = {k: v for k, v in config.items() if not isinstance(v, dict) and k not in ("imports", "initialize", "run")}
-    plain = {k: v for k, v in plain.items() if not (isinstance(v, str) and v.startswith(("$", "@")))}
-    assert set(plain) <= set(rows)
-    for key, value in plain.items():
-        shown = rows[key].replace("`", "").replace("empty", "").strip()
-        expected = "" if value == "" else json.dumps(value)
-        assert shown.replace('"', "") == expected.replace('"', ""), key
+    tables = page.split("## Keys of train.json")[1].split("## Keys of inference.json")
+    train, inference = (dict(re.findall(r"^\| `(\w+)` \| `(.+?)` \|", t, flags=re.MULTILINE)) for t in tables)
+    expected = {key: shown(value) for key, value in settings(read(name, "train")).items()}
+    assert train == expected
+    other = {key: shown(value) for key, value in settings(read(name, "inference")).items()}
+    assert inference == {key: value for key, value in other.items() if expected.get(key) != value}
 
 
 def workflow(bundles: Path, name: str, config: str, dataset_dir: Path) -> ConfigWorkflow:
     root = bundles / name
-    overrides = {}
+    overrides: dict[str, Any] = {}
     if config == "train":  # the small network that the chain trained
-        settings = json.loads((root / "eval" / "train" / "run.json").read_text())["settings"]
+        record = json.loads((root / "eval" / "train" / "run.json").read_text())
         overrides = {"image_size": 32}
-        if "features" in settings["architecture"]:
-            overrides |= {key: settings["architecture"][key] for key in ("features", "norm")}
+        architecture = record["settings"]["architecture"]
+        if "features" in architecture:
+            overrides |= {key: architecture[key] for key in ("features", "norm")}
         else:
-            overrides |= {"vae_channels": settings["architecture"]["channels"]}
+            overrides |= {"vae_channels": architecture["channels"]}
     return ConfigWorkflow(
         config_file=str(root / "configs" / f"{config}.json"),
         meta_file=str(root / "configs" / "metadata.json"),

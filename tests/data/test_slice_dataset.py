@@ -242,6 +242,10 @@ def test_what_a_killed_build_leaves_is_no_entry(small: list[Item], tmp_path: Pat
     killed.mkdir(parents=True)
     (killed / "image.npy").write_bytes(b"half")
     assert len(SliceDataset(small, cut(), tmp_path / "cache")) == 3
+    assert killed.exists()  # it may belong to a build that still runs
+    os.utime(killed, (0, 0))
+    SliceDataset([small[0] | {"patient": "another"}], cut(), tmp_path / "cache")
+    assert not killed.exists()
 
 
 def test_random_transform_before_the_cut_is_refused(small: list[Item], tmp_path: Path) -> None:

@@ -148,6 +148,18 @@ def test_one_scan_under_two_names_is_refused(root: Path, tmp_path: Path, role: s
     assert split.pretraining(fold_where(split, "p3", "training"))
 
 
+def test_one_labelled_scan_under_two_names_is_refused(root: Path, tmp_path: Path) -> None:
+    (root / "p5_0.nii.gz").write_bytes((root / "p3_0.nii.gz").read_bytes())
+    split = open_split(tmp_path / "split.json", root)
+    apart = [
+        f for f, fold in enumerate(split.content["folds"]) if ("p3" in fold["training"]) != ("p5" in fold["training"])
+    ]
+    assert apart
+    for fold in apart:
+        with pytest.raises(InputError, match="has the same content"):
+            split.labelled(fold)
+
+
 def test_changed_files_are_refused(root: Path, tmp_path: Path) -> None:
     open_split(tmp_path / "split.json", root)
     (root / "p3_0.nii.gz").write_text("longer than it was before")

@@ -56,14 +56,8 @@ class Split:
         Raises:
             InputError: if the pixels of one of them are those of a validation or test patient.
         """
-        held_out = self.held_out_sha256(fold)
         chosen = [image for image, role in self._roles(fold).items() if role in ("training", "unlabelled")]
-        for image in chosen:
-            if self.content["images"][image]["sha256"] in held_out:
-                raise InputError(
-                    f"{image} has the same content as a volume of a validation or test patient of fold {fold}: "
-                    f"one scan under two names would leak. Remove one of them, then delete {self.path}."
-                )
+        self._refuse_leaks(chosen, fold)
         return [Case(image, None, self._case(image).patient).item(self.dataset_dir) for image in chosen]
 
     def labelled(self, fold: int, volumes: int | None = None, draw: int = 0) -> list[dict[str, str]]:
@@ -73,6 +67,9 @@ class Split:
             fold: which fold.
             volumes: the label budget; ``None`` is all of them.
             draw: which order.
+
+        Raises:
+            InputError: at a budget or draw that there is not, or if the pixels of one volume are held out.
         """
         order = self._fold(fold)["label_orders"]
         if not 0 <= draw < len(order):
@@ -80,6 +77,7 @@ class Split:
         most = len(order[draw])
         if volumes is not None and not 1 <= volumes <= most:
             raise InputError(f"labelled_volumes must be 1 to {most} (or null for all) in fold {fold}, got {volumes}.")
+        self._refuse_leaks(order[draw][:volumes], fold)
         return [self._case(image).item(self.dataset_dir) for image in order[draw][:volumes]]
 
     def validation(self, fold: int) -> list[dict[str, str]]:
@@ -110,6 +108,15 @@ class Split:
         """Content hashes of the images of some items of this split."""
         names = (os.path.relpath(item["image"], os.path.abspath(self.dataset_dir)) for item in items)
         return [self.content["images"][name.replace(os.sep, "/")]["sha256"] for name in names]
+
+    def _refuse_leaks(self, images: Iterable[str], fold: int) -> None:
+        held_out = self.held_out_sha256(fold)
+        for image in images:
+            if self.content["images"][image]["sha256"] in held_out:
+                raise InputError(
+                    f"{image} has the same content as a volume of a validation or test patient of fold {fold}: "
+                    f"one scan under two names would leak. Remove one of them, then delete {self.path}."
+                )
 
     def _fold(self, fold: int) -> dict[str, Any]:
         folds: list[dict[str, Any]] = self.content["folds"]

@@ -12,6 +12,7 @@ import json
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -32,6 +33,8 @@ from ufc_monai.errors import InputError
 __all__ = ["SliceStore", "StoreEntry", "fingerprint"]
 
 FORMAT = 1
+ABANDONED = 3600.0
+"""Seconds after which an unfinished entry is taken for left over."""
 
 
 class StoreEntry:
@@ -96,6 +99,7 @@ class SliceStore:
         missing = {f: item for f, item in zip(folders, data, strict=True) if not (f / "entry.json").is_file()}
         if missing:
             self.folder.mkdir(parents=True, exist_ok=True)
+            self._sweep()
             with ThreadPoolExecutor(workers or os.cpu_count()) as pool:
                 building = pool.map(self._build, missing.values(), missing)
                 try:
@@ -104,6 +108,12 @@ class SliceStore:
                     pool.shutdown(cancel_futures=True)
                     raise
         return [StoreEntry(folder) for folder in folders]
+
+    def _sweep(self) -> None:
+        """Remove what builds that were killed have left; one that still runs is younger."""
+        for folder in self.folder.glob(".building-*"):
+            if time.time() - folder.stat().st_mtime > ABANDONED:
+                shutil.rmtree(folder, ignore_errors=True)
 
     def _build(self, item: Mapping[str, Any], folder: Path) -> None:
         slices = self._slices(item)
