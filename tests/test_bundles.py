@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -148,12 +147,3 @@ def test_network_maps_a_tensor_to_a_tensor(name: str, chain: Path, tmp_path: Pat
 def test_a_bundle_holds_no_code() -> None:
     assert not list(BUNDLES.rglob("*.py"))
     assert {p.name for p in BUNDLES.iterdir()} == set(NAMES)
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_bundle_can_be_copied_alone(name: str, chain: Path, tmp_path: Path) -> None:
-    shutil.copytree(chain / name / "configs", tmp_path / name / "configs")
-    parser = ConfigParser()
-    parser.read_config(str(tmp_path / name / "configs" / "train.json"))
-    parser["bundle_root"] = str(tmp_path / name)
-    assert parser.get_parsed_content("device") is not None

@@ -12,7 +12,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
-from conftest import NAMES, SMALL, copy_bundles, refused, run_bundle, run_chain
+from conftest import NAMES, ROOT, SMALL, copy_bundles, refused, run_bundle, run_chain
 
 from ufc_monai.data import make_phantom
 
@@ -185,3 +185,12 @@ def test_encoder_bundle_hands_out_features(chain: Path, phantom: Path) -> None:
     with np.load(chain / CONTRASTIVE / "eval" / "inference" / "features.npz") as file:
         assert file["features"].shape == (len(file["ids"]), 16)
         assert len({i.rpartition("#")[0] for i in file["ids"]}) == 8
+
+
+def test_segmentation_bundle_works_alone(phantom: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Copied without its siblings it warns, starts from random weights and draws a split of its own."""
+    shutil.copytree(ROOT / "bundles" / UNET / "configs", tmp_path / UNET / "configs")
+    run_bundle(tmp_path, UNET, "train", phantom, **SMALL[UNET])
+    assert "starts from random weights" in caplog.text
+    assert len(read(tmp_path / UNET / "eval" / "split.json")["folds"]) == 4
+    assert sorted(p.name for p in tmp_path.iterdir()) == [UNET]
