@@ -46,16 +46,17 @@ def make_phantom(
         hu, label = render(patient, rng)
         name = Path(folder) / f"ct_train_{1001 + n}"
         flipped = n % 3 == 1
-        images.append(_write(f"{name}_image.nii.gz", hu, patient, flipped))
+        # the label first: an image without one would pass for an unlabelled patient if this is interrupted
         if labelled is None or n < labelled:
             _write(f"{name}_label.nii.gz", label, patient, flipped)
+        images.append(_write(f"{name}_image.nii.gz", hu, patient, flipped))
     return images
 
 
 def _write(path: str, array: NDArray[np.int16] | NDArray[np.uint16], patient: Patient, flipped: bool) -> Path:
     """Write an array in RAS order, stored as it is or, ``flipped``, as LPS, like many scanners do."""
     affine = np.diag([patient.pixel, patient.pixel, patient.thickness, 1.0])
-    affine[:3, 3] = [-(n - 1) / 2 * patient.pixel for n in patient.matrix] + [0]
+    affine[:3, 3] = patient.origin
     volume = nib.Nifti1Image(array, affine)
     if flipped:
         volume = volume.as_reoriented(nib.orientations.axcodes2ornt("LPS", (("L", "R"), ("P", "A"), ("I", "S"))))

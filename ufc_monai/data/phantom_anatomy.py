@@ -1,17 +1,19 @@
-"""The anatomy of the phantom: a stylised chest with a heart, as implicit functions of patient coordinates.
+"""The anatomy of the phantom: a stylised heart in a chest, as implicit functions of patient coordinates.
 
-Coordinates are millimetres, RAS: x to the patient's right, y to the front, z to the head, the heart's centre at 0.
+Coordinates are millimetres, RAS: x to the patient's right, y to the front, z to the head; 0 is in the heart.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 from scipy.spatial.transform import Rotation
+
+from ufc_monai.data.phantom_chest import CHEST_WALL, Chest, paint_chest
+from ufc_monai.data.phantom_shapes import Array, Ellipsoid, Grid, Mask, Point, rotated, tube
 
 __all__ = ["MMWHS_LABELS", "STRAY_LABEL", "Patient", "draw_patient", "render"]
 
@@ -28,55 +30,78 @@ MMWHS_LABELS = {
 STRAY_LABEL = 421
 """An id that occurs in a few voxels of the real data beside 420, by mistake."""
 
-Array = NDArray[np.float32]
-Grid = tuple[Array, Array, Array]
-LUNG, FAT, MUSCLE, BONE, AIR = -850.0, -100.0, 50.0, 420.0, -1000.0
-HEART = {  # centre, half axes
-    "left_ventricle": ((-30, 4, -14), (21, 21, 37)),
-    "right_ventricle": ((12, 26, -16), (34, 25, 36)),
-    "left_atrium": ((-6, -32, 18), (29, 19, 21)),
-    "right_atrium": ((43, -2, 6), (21, 24, 29)),
-}
-WALL = 10.0
-"""Thickness of the left ventricle's myocardium."""
+# The heart of a patient of size 1, before it is posed. The ventricles' long axis points to the apex: to the left, the
+# front and the feet; the second axis from the left ventricle to the right one.
+AXES = ((-0.660, 0.580, -0.478), (0.656, 0.755, 0.010), (0.367, -0.307, -0.878))
+LEFT_VENTRICLE = Ellipsoid((-36, 4, -18), (42, 23, 23), AXES)
+RIGHT_VENTRICLE = Ellipsoid((-15, 24, -18), (46, 25, 34), AXES)
+LEFT_ATRIUM = Ellipsoid((-7, -37, 12), (32, 20, 23))
+RIGHT_ATRIUM = Ellipsoid((34, -3, -4), (25, 27, 30))
+WALL, MITRAL, TRICUSPID = 9.0, -25.0, -42.0
+"""Thickness of the myocardium, and where along the long axis the ventricles end at their valves."""
+OUTFLOW: list[Point] = [(-12, 28, -14), (-20, 34, 8)]
+AORTA: list[Point] = [(-11, 0, 2), (4, 9, 20), (15, 12, 38), (15, 6, 52)]
+TRUNK: list[Point] = [(-20, 35, 12), (-22, 32, 28), (-17, 16, 42), (-14, 2, 46)]
+BRANCHES: list[Point] = [(52, -24, 38), (28, -17, 43), (6, -11, 45), (-14, 2, 46), (-34, -20, 47), (-54, -32, 45)]
+VEINS: list[list[Point]] = [
+    [(s * 26 - 7, -38, z), (s * 66 - 7, -46, z + rise)] for s in (-1, 1) for z, rise in ((20, 10), (6, -12))
+]
 
 
 @dataclass(frozen=True)
 class Patient:
-    """What differs between patients."""
+    """What differs between patients; lengths in mm, contrast in Hounsfield units.
+
+    Attributes:
+        size: of the heart, 1 is average.
+        pose: rotation of the heart about x, y and z, in degrees.
+        shift: of the heart in the chest.
+        chest: the body around it.
+        myocardium: its contrast.
+        noise: standard deviation.
+        pixel: voxel size in x and y.
+        thickness: voxel size in z.
+        origin: centre of the first voxel.
+        matrix: voxels in x, y and z.
+        stray: whether the label holds stray voxels.
+    """
 
     size: float
-    pose: tuple[float, float, float]
-    shift: tuple[float, float, float]
-    body: tuple[float, float]
-    fat: float
-    left_blood: float
-    right_blood: float
+    pose: Point
+    shift: Point
+    chest: Chest
+    myocardium: float
     noise: float
     pixel: float
     thickness: float
-    slices: int
-    matrix: tuple[int, int]
+    origin: Point
+    matrix: tuple[int, int, int]
     stray: bool
 
 
 def draw_patient(rng: np.random.Generator, matrix: int) -> Patient:
-    """Draw a patient; ``matrix`` is the number of pixels along the sides, cut short on one side for some."""
-    thickness = float(rng.uniform(4.0, 6.5))
-    short = int(rng.choice([0, 0, matrix // 14]))
+    """Draw a patient; a slice has ``matrix`` pixels along its sides, for some a few less from back to front."""
+    size = float(rng.uniform(0.87, 1.12))
+    pose = rng.uniform(-15, 15, 3)
+    low, high = _span(Rotation.from_euler("xyz", pose, degrees=True), size)
+    low, high = low - float(rng.uniform(14, 26)), high + float(rng.uniform(12, 20))
+    slices = int(rng.integers(max(24, int(np.ceil((high - low) / 6))), 45))
+    chest = Chest.draw(rng, size)
+    thickness = (high - low) / slices
+    pixel = 2 * (chest.width + CHEST_WALL + chest.fat) * float(rng.uniform(1.17, 1.3)) / matrix
+    rows = matrix - int(rng.choice([0, 0, matrix // 14]))
+    corner = rng.uniform(-5, 5, 2) - np.array([matrix - 1, rows - 1]) / 2 * pixel
     return Patient(
-        size=float(rng.uniform(0.85, 1.15)),
-        pose=tuple(rng.uniform(-15, 15, 3).tolist()),
-        shift=tuple(rng.uniform(-8, 8, 3).tolist()),
-        body=(float(rng.uniform(142, 172)), float(rng.uniform(98, 116))),
-        fat=float(rng.uniform(10, 24)),
-        left_blood=float(rng.uniform(270, 430)),
-        right_blood=float(rng.uniform(130, 380)),
+        size=size,
+        pose=_point(pose),
+        shift=(float(rng.uniform(-6, 6)), float(rng.uniform(-3, 3)), 0.0),
+        chest=chest,
+        myocardium=float(rng.uniform(80, 125)),
         noise=float(rng.uniform(12, 40)),
-        pixel=float(rng.uniform(345, 400)) / matrix,
+        pixel=pixel,
         thickness=thickness,
-        slices=round(float(rng.uniform(165, 180)) / thickness),
-        matrix=(matrix, matrix - short),
+        origin=(float(corner[0]), float(corner[1]) + chest.middle - 8, low + thickness / 2),
+        matrix=(matrix, rows, slices),
         stray=bool(rng.random() < 0.5),
     )
 
@@ -84,145 +109,80 @@ def draw_patient(rng: np.random.Generator, matrix: int) -> Patient:
 def render(patient: Patient, rng: np.random.Generator) -> tuple[NDArray[np.int16], NDArray[np.uint16]]:
     """Image (Hounsfield units) and label of a patient, both (x, y, z) in RAS order."""
     grid = _grid(patient)
-    hu = _chest(grid, patient, rng)
+    turn = Rotation.from_euler("xyz", patient.pose, degrees=True)
+    x, y, z = ((g - np.float32(s)) / np.float32(patient.size) for g, s in zip(grid, patient.shift, strict=True))
+    posed = rotated((x, y, z), turn.inv().as_matrix())
+    structures = _structures(posed)
+    veins = np.logical_or.reduce([tube(posed, vein, 7) for vein in VEINS])
+    arch = _point(turn.apply(AORTA[-1]) * patient.size + patient.shift)
+    heart = np.logical_or.reduce(list(structures.values()))
+    hu, taken = paint_chest(grid, patient.chest, heart, veins, arch, rng)
     label = np.zeros(hu.shape, dtype=np.uint16)
-    _heart(grid, patient, hu, label)
+    for name, inside in structures.items():
+        hu[inside & ~taken] = _contrast(patient, name)
+        label[inside & ~taken] = MMWHS_LABELS[name]
     if patient.stray:
         _add_stray(label, rng)
+    return _scanned(hu, patient.noise, rng), label
+
+
+def _scanned(hu: Array, noise: float, rng: np.random.Generator) -> NDArray[np.int16]:
+    """Blurred a little, with correlated noise, in whole Hounsfield units."""
     hu = ndimage.gaussian_filter(hu, (0.6, 0.6, 0.3))
     grain = ndimage.gaussian_filter(rng.standard_normal(hu.shape, dtype=np.float32), (0.7, 0.7, 0))
-    hu += grain * np.float32(patient.noise / grain.std())
-    return np.clip(np.rint(hu), -1024, 3071).astype(np.int16), label
+    hu += grain * np.float32(noise / grain.std())
+    return np.clip(np.rint(hu), -1024, 3071).astype(np.int16)
+
+
+def _structures(grid: Grid) -> dict[str, Mask]:
+    """The labelled structures in the heart's own frame; later ones cover earlier ones."""
+    long = LEFT_VENTRICLE.along(grid)[0]
+    below_mitral = long > MITRAL
+    shell = (LEFT_VENTRICLE.grown(WALL).at(grid) < 1) & below_mitral
+    right = (RIGHT_VENTRICLE.at(grid) < 1) & (long > TRICUSPID)
+    return {
+        "right_ventricle": right | tube(grid, OUTFLOW, 15),
+        "right_atrium": RIGHT_ATRIUM.at(grid) < 1,
+        "left_atrium": LEFT_ATRIUM.at(grid) < 1,
+        "pulmonary_artery": tube(grid, TRUNK, 13) | tube(grid, BRANCHES, 9),
+        "aorta": tube(grid, AORTA, 14),
+        "myocardium": shell,
+        "left_ventricle": (LEFT_VENTRICLE.at(grid) < 1) & below_mitral,
+    }
+
+
+def _span(turn: Rotation, size: float) -> tuple[float, float]:
+    """Lowest and highest z that a structure of a posed heart may reach."""
+    up = turn.as_matrix()[2]
+    spheres = [*((p, 14.0) for p in AORTA), *((p, 13.0) for p in TRUNK), *((p, 9.0) for p in BRANCHES)]
+    for e in (LEFT_VENTRICLE.grown(WALL), RIGHT_VENTRICLE, LEFT_ATRIUM, RIGHT_ATRIUM):
+        spheres.append((e.centre, float(np.linalg.norm(np.array(e.axes) @ up * e.half))))
+    return float(size * min(up @ c - r for c, r in spheres)), float(size * max(up @ c + r for c, r in spheres))
+
+
+def _contrast(p: Patient, name: str) -> float:
+    if name == "myocardium":
+        return p.myocardium
+    right = name in {"right_ventricle", "right_atrium", "pulmonary_artery"}
+    return p.chest.right_blood if right else p.chest.left_blood
 
 
 def _grid(p: Patient) -> Grid:
-    x, y = ((np.arange(n, dtype=np.float32) - (n - 1) / 2) * p.pixel for n in p.matrix)
-    z = (np.arange(p.slices, dtype=np.float32) - (p.slices - 1) / 2) * p.thickness + 12
-    return x[:, None, None], y[None, :, None] + 6, z[None, None, :]
-
-
-def _ellipsoid(grid: Grid, centre: tuple[float, ...], half: tuple[float, ...]) -> Array:
-    """1 on the surface of an ellipsoid, less inside."""
-    return np.sqrt(sum(((g - c) / h) ** 2 for g, c, h in zip(grid, centre, half, strict=True)))
-
-
-def _tube(grid: Grid, points: list[tuple[float, float, float]], radius: float) -> NDArray[np.bool_]:
-    """What lies within ``radius`` of a line through ``points``."""
-    inside: NDArray[np.bool_] | None = None
-    for start, end in pairwise(points):
-        a, b = np.array(start, dtype=np.float32), np.array(end, dtype=np.float32)
-        way = b - a
-        t = sum((g - c) * w for g, c, w in zip(grid, a, way, strict=True)) / (way @ way)
-        t = np.clip(t, 0, 1)
-        near = sum((g - (c + t * w)) ** 2 for g, c, w in zip(grid, a, way, strict=True)) < radius**2
-        inside = near if inside is None else inside | near
-    assert inside is not None
-    return inside
-
-
-def _chest(grid: Grid, p: Patient, rng: np.random.Generator) -> Array:
-    x, y, z = grid
-    a, b = p.body
-    shoulders = 1 + 0.1 * np.clip((z - 60) / 40, 0, 1)
-    skin = np.sqrt((x / (a * shoulders)) ** 2 + (y / b) ** 2) + 0 * z
-    inner = np.sqrt((x / (a - p.fat - 14)) ** 2 + (y / (b - p.fat - 12)) ** 2) + 0 * z
-    hu = np.full(skin.shape, AIR, dtype=np.float32)
-    hu[skin < 1] = FAT
-    hu[np.sqrt((x / (a * shoulders - p.fat)) ** 2 + (y / (b - p.fat)) ** 2) + 0 * z < 1] = MUSCLE
-    angle = np.arctan2(y, x)
-    ribs = (inner > 0.98) & (inner < 1.1) & (np.sin(z / 4.2 + 4.5 * np.abs(angle)) > 0.55)
-    hu[ribs & (z > -70)] = BONE
-    _lungs(grid, hu, inner, rng)
-    _abdomen(grid, hu, inner, p)
-    spine = np.sqrt((x / 19) ** 2 + ((y + b - 48) / 16) ** 2) + 0 * z
-    hu[spine < 1.25] = MUSCLE
-    hu[spine < 1] = 190 + 130 * (spine[spine < 1] > 0.8)
-    hu[(np.abs(x) < 14) & (np.abs(y - b + 21) < 6) & (z > -45)] = BONE * 0.7
-    hu[_tube(grid, [(-24, 62 - b, -120), (-24, 62 - b, 78)], 11)] = p.left_blood - 10
-    couch = (np.abs(y + b + 9 - 0.0009 * x**2) < 3.5) & (np.abs(x) < a * 1.05)
-    hu[couch & (skin > 1.02)] = 120
-    return hu
-
-
-def _lungs(grid: Grid, hu: Array, inner: Array, rng: np.random.Generator) -> None:
-    x, y, z = grid
-    cavity = inner < 0.97
-    width = 30 + 16 * np.clip((20 - z) / 60, 0, 1)
-    mediastinum = np.sqrt(((x + 6) / width) ** 2 + ((y - 8) / 88) ** 2) < 1
-    field = ndimage.gaussian_filter(rng.standard_normal(hu.shape, dtype=np.float32), (1.1, 1.1, 0.8))
-    vessels = field > 2.1 * field.std()
-    lung = cavity & ~mediastinum
-    hu[cavity] = FAT + 60
-    hu[lung] = LUNG
-    hu[lung & vessels & (inner < 0.85)] = 20
-
-
-def _abdomen(grid: Grid, hu: Array, inner: Array, p: Patient) -> None:
-    x, y, z = grid
-    dome = (
-        -46
-        + 22 * np.exp(-(((x - 62) / 55) ** 2) - (y / 70) ** 2)
-        + 12 * np.exp(-(((x + 70) / 45) ** 2) - (y / 70) ** 2)
+    spacing = (p.pixel, p.pixel, p.thickness)
+    x, y, z = (
+        (np.arange(n) * mm + first).astype(np.float32) for n, mm, first in zip(p.matrix, spacing, p.origin, strict=True)
     )
-    below = (inner < 0.97) & (z < dome)
-    hu[below] = FAT
-    liver = below & (_ellipsoid(grid, (45, 2, -70), (92, 74, 56)) < 1)
-    hu[liver] = 60 + 0.12 * p.left_blood
-    stomach = below & (_ellipsoid(grid, (-62, 18, -68), (42, 44, 34)) < 1)
-    hu[stomach] = np.where(np.broadcast_to(y > 36, stomach.shape)[stomach], AIR + 40, 25.0)
-    hu[below & (_ellipsoid(grid, (-82, -38, -72), (30, 28, 34)) < 1)] = 115
+    return x[:, None, None], y[None, :, None], z[None, None, :]
 
 
-def _heart(grid: Grid, p: Patient, hu: Array, label: NDArray[np.uint16]) -> None:
-    """Paint the heart's structures; what comes later covers what came before."""
-    turned = _turned(grid, Rotation.from_euler("xyz", p.pose, degrees=True), p)
-    # the ventricles' long axis points to the left, the front and the feet
-    tilted = _turned(turned, Rotation.from_euler("xy", [38, 34], degrees=True), None)
-    axis = Rotation.from_euler("xy", [38, 34], degrees=True)
-    inside = {}
-    for name, (centre, half) in HEART.items():
-        ventricle = name.endswith("ventricle")
-        frame = tilted if ventricle else turned
-        place = tuple(axis.inv().apply(centre)) if ventricle else centre
-        inside[name] = _ellipsoid(frame, place, half) < 1
-        if name == "left_ventricle":
-            thick = tuple(h + WALL for h in half)
-            inside["myocardium"] = _ellipsoid(frame, place, thick) < 1
-    sac = ndimage.binary_dilation(np.logical_or.reduce(list(inside.values())), iterations=2)
-    hu[sac & (hu < FAT / 2)] = FAT + 20
-    inside["pulmonary_artery"] = _tube(turned, [(-2, 34, 12), (-10, 26, 40), (-16, 8, 54)], 13) | _tube(
-        turned, [(48, -14, 52), (10, -6, 55), (-16, 8, 54), (-46, -22, 56)], 8.5
-    )
-    inside["aorta"] = _tube(turned, [(-2, -2, 12), (10, 10, 36), (10, 6, 66), (2, -6, 80)], 14)
-    arch = _tube(turned, [(2, -6, 80), (-14, -30, 84), (-22, -48, 70)], 12)
-    hu[arch] = p.left_blood
-    blood = {"right_ventricle": p.right_blood, "right_atrium": p.right_blood, "pulmonary_artery": p.right_blood}
-    order = (
-        "right_ventricle",
-        "myocardium",
-        "right_atrium",
-        "left_atrium",
-        "pulmonary_artery",
-        "aorta",
-        "left_ventricle",
-    )
-    for name in order:
-        hu[inside[name]] = 95 if name == "myocardium" else blood.get(name, p.left_blood)
-        label[inside[name]] = MMWHS_LABELS[name]
-
-
-def _turned(grid: Grid, rotation: Rotation, p: Patient | None) -> Grid:
-    """Coordinates in a frame that is turned, and for a patient's heart also moved and scaled."""
-    shift, size = (p.shift, p.size) if p else ((0.0, 0.0, 0.0), 1.0)
-    matrix = rotation.inv().as_matrix().astype(np.float32) / np.float32(size)
-    moved = [g - np.float32(s) for g, s in zip(grid, shift, strict=True)]
-    x, y, z = (sum(m * g for m, g in zip(row, moved, strict=True)) for row in matrix)
+def _point(values: NDArray[np.float64]) -> Point:
+    x, y, z = values.tolist()
     return x, y, z
 
 
 def _add_stray(label: NDArray[np.uint16], rng: np.random.Generator) -> None:
+    """Give a few voxels at the border of the left atrium the id of MMWHS' mistake."""
     atrium = label == MMWHS_LABELS["left_atrium"]
     border = np.argwhere(atrium & ~ndimage.binary_erosion(atrium))
-    if len(border):
-        chosen = border[rng.choice(len(border), size=min(3, len(border)), replace=False)]
-        label[tuple(chosen.T)] = STRAY_LABEL
+    chosen = rng.choice(border, size=min(3, len(border)), replace=False)
+    label[tuple(chosen.T)] = STRAY_LABEL
