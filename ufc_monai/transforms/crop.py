@@ -58,6 +58,12 @@ class BodyCrop(CropForeground):
         self.couch = couch
         self.region = region
 
+    def __call__(self, img: Tensor) -> Tensor:
+        """Crop a volume, (1, H, W, D) in Hounsfield units."""
+        start, end = self.compute_bounding_box(img)
+        cropped: Tensor = self.crop_pad(img, start, end, mode="constant", value=float(img.min()))
+        return cropped
+
     def compute_bounding_box(self, img: Tensor) -> Box:
         """The box to crop to.
 
