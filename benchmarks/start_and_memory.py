@@ -61,6 +61,7 @@ def main() -> None:
     parser.add_argument("--dataset_dir", required=True, type=os.path.abspath)
     parser.add_argument("--image_size", type=int, default=128)
     parser.add_argument("--window", type=eval, default=[-250, 650])
+    parser.add_argument("--labelled_volumes", type=int, default=2)
     parser.add_argument("--labels", type=eval, default=None)
     parser.add_argument("--ignore_labels", type=eval, default=[421])
     options = parser.parse_args()
@@ -71,6 +72,7 @@ def main() -> None:
         "epochs": 1,
     }
     labels = {"labels": options.labels, "ignore_labels": options.ignore_labels, "min_steps": 1, "val_interval": 1}
+    labels["labelled_volumes"] = options.labelled_volumes
     stages = {
         "ufc_feature_vae": common,
         "ufc_cluster_contrastive": {**common, "contrast": "simclr", "pseudo_labels_path": "none"},

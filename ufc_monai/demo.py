@@ -159,7 +159,9 @@ def _complete(folder: Path, stage: Stage) -> bool:
 def _run(stage: Stage, folder: Path) -> None:
     words = [sys.executable, "-W", "ignore::UserWarning", *stage.command[1:]]
     (folder / stage.record).unlink(missing_ok=True)
-    code = subprocess.run(words, cwd=folder, check=False).returncode
+    # waiting threads that spin make two busy processes slow each other many times over
+    patient = {"OMP_WAIT_POLICY": "PASSIVE", **os.environ}
+    code = subprocess.run(words, cwd=folder, env=patient, check=False).returncode
     if code:
         raise InputError(f"'{stage.title}' ended with exit code {code}; its message stands above.")
 
