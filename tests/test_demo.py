@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from ufc_monai.__main__ import main
+from ufc_monai.data import MMWHS_LABELS
 from ufc_monai.demo import demo_stages, dice_table, run_demo
 from ufc_monai.errors import InputError
 
@@ -25,6 +26,10 @@ def test_both_arms_differ_in_their_start_alone() -> None:
     assert random.replace("--pretrained_path none ", "").replace("random/", "pretrained/") == pretrained
 
 
+def printed_table(text: str) -> list[str]:
+    return text[text.index("random initialisation  pretrained encoder") :].splitlines()[: 2 + len(MMWHS_LABELS)]
+
+
 @pytest.mark.slow
 def test_demo_ends_with_the_table_and_goes_on_from_cache(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     bundles = Path(__file__).parents[1] / "bundles"
@@ -32,11 +37,12 @@ def test_demo_ends_with_the_table_and_goes_on_from_cache(tmp_path: Path, caplog:
         run_demo(tmp_path / "demo", bundles, patients=8)
         assert caplog.text.count("python -m monai.bundle run") == len(demo_stages())
         assert "skipped" not in caplog.text
-        table = caplog.text[caplog.text.index("random initialisation  pretrained encoder") :]
+        first = printed_table(caplog.text)
         caplog.clear()
         run_demo(tmp_path / "demo", bundles, patients=8)
     assert caplog.text.count("complete, skipped") == len(demo_stages())
-    assert table.splitlines()[:9] == caplog.text[caplog.text.index("random init") :].splitlines()[:9]
+    assert first == printed_table(caplog.text)
+    assert [row.split()[0] for row in first[1:]] == [*MMWHS_LABELS, "mean"]
 
 
 def test_errors_are_short(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
