@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,14 +14,19 @@ from pathlib import Path
 import pytest
 from conftest import NAMES, ROOT, SMALL, copy_bundles
 
+from ufc_monai.__main__ import KEYS
+from ufc_monai.data import make_phantom
+
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 PAGES = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("bundles/*/docs/README.md")]
+EXECUTED = ["README.md", "docs/tutorial.md", "docs/how-to.md"]
 
 
-def commands() -> list[str]:
-    """The lines of README's block for one's own data."""
-    block = re.findall(r"```bash\n(.*?)```", README, flags=re.DOTALL)[0]
-    return [line for line in block.splitlines() if line.startswith("python")]
+def commands(page: str) -> list[str]:
+    """The commands in the page's blocks for the shell, without their remarks."""
+    blocks = re.findall(r"```bash\n(.*?)```", (ROOT / page).read_text(encoding="utf-8"), flags=re.DOTALL)
+    lines = [line.split("  #")[0].strip() for block in blocks for line in block.splitlines()]
+    return [line for line in lines if line and not line.startswith(("#", "make venv"))]
 
 
 def test_readme_begins_with_the_two_commands() -> None:
@@ -30,48 +36,61 @@ def test_readme_begins_with_the_two_commands() -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
 def test_links_lead_somewhere(page: Path) -> None:
-    links = re.findall(r"\]\(([^)#:]+)\)", page.read_text(encoding="utf-8"))
+    links = re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8"))
     assert [link for link in links if not (page.parent / link).exists()] == []
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
 def test_keys_exist(page: Path) -> None:
     configs = [json.loads(p.read_text()) for p in ROOT.glob("bundles/*/configs/*.json")]
-    known = {key for config in configs for key in config} | {
-        "config_file",
-        "meta_file",
-        "filepath",
-        "bundles",
-        "folder",
-    }
-    used = set(re.findall(r"(?<![\w-])--([a-z]\w+)", page.read_text(encoding="utf-8")))
-    assert used - known <= {"patients", "image_size", "dataset_dir", "labels", "net_id"}
+    known = {key for config in configs for key in config} | {"config_file", "meta_file", "filepath", "net_id"}
+    known |= {*KEYS, "folder", "bundles", "patients", "labelled", "preset", "compare", "set", "weights", "k", "write"}
+    used = set(re.findall(r"(?<![\w-])--([a-z]\w*)", page.read_text(encoding="utf-8")))
+    assert used - known <= {"help"}
 
 
-def test_every_stage_has_its_command() -> None:
-    assert len(commands()) == 6
-    assert all(any(f"/{name}/configs/train.json" in line for line in commands()) for name in NAMES)
+def test_every_bundle_is_started_by_hand() -> None:
+    for page in ("README.md", "docs/how-to.md"):
+        assert all(any(f"/{name}/configs/train.json" in line for line in commands(page)) for name in NAMES)
 
 
 @pytest.mark.slow
-def test_readme_commands_run_from_any_folder(phantom: Path, tmp_path: Path) -> None:
-    bundles = copy_bundles(tmp_path / "bundles")
-    variables = {**os.environ, "BUNDLES": str(bundles), "DIR": str(phantom)}
-    for line in commands():
-        name = next(n for n in NAMES if f"/{n}/" in line)
-        small = SMALL[name] if line.count("train.json") and "evaluate" not in line else {}
-        if "feature_vae/configs/inference" in line:
-            small = {"n_clusters": 4}
-        overrides = " ".join(f"--{key} {shlex.quote(repr(value))}" for key, value in small.items())
-        words = line.replace("python ", f"{shlex.quote(sys.executable)} -W ignore ", 1)
+@pytest.mark.parametrize("page", EXECUTED)
+def test_commands_run(page: str, chain: Path, tmp_path: Path) -> None:
+    """Every command of a page, one after the other in one folder, with settings that make it quick."""
+    data, bundles = tmp_path / "my_scans", copy_bundles(tmp_path / "bundles")
+    make_phantom(data, patients=9, labelled=8, matrix=48)
+    if page == "docs/how-to.md":
+        shutil.copytree(chain, tmp_path / "run")
+    variables = {**os.environ, "BUNDLES": str(bundles)}
+    for line in commands(page):
+        words = re.sub(r"\bDIR\b", str(data), line).replace("python ", f"{shlex.quote(sys.executable)} -W ignore ", 1)
         done = subprocess.run(
-            ["bash", "-c", f"{words} {overrides}"],
+            ["bash", "-c", f"{words} {small_settings(line)}"],
             cwd=tmp_path,
             env=variables,
             capture_output=True,
             text=True,
             check=False,
         )
-        assert done.returncode == 0, done.stderr[-2000:]
-    masks = list((bundles / NAMES[2] / "eval" / "inference").rglob("*_seg.nii.gz"))
-    assert len(masks) == 8
+        assert done.returncode == 0, f"{line}\n{done.stdout[-1000:]}\n{done.stderr[-2000:]}"
+    expected = {"README.md": "run/report.html", "docs/tutorial.md": "mask.nii.gz", "docs/how-to.md": "split.json"}
+    assert (tmp_path / expected[page]).is_file()
+    assert list(tmp_path.rglob("*_seg.nii.gz"))
+
+
+def small_settings(line: str) -> str:
+    """What to add to a command so that it takes seconds."""
+    if "ufc_monai run" in line:
+        settings = [(f"{bundle}.{key}", value) for bundle, small in SMALL.items() for key, value in small.items()]
+        settings = [
+            (name, value) for name, value in settings if name.split(".")[1] not in ("threads", "labelled_volumes")
+        ]
+        words = [f"--set {shlex.quote(f'{name}={value!r}')}" for name, value in settings]
+        return " ".join([*words, "--threads 1", "" if "--n_clusters" in line else "--n_clusters 4"])
+    if "feature_vae/configs/inference" in line:
+        return "--n_clusters 4"
+    if "train.json" in line and "evaluate" not in line:
+        small = SMALL[next(n for n in NAMES if f"/{n}/" in line)]
+        return " ".join(f"--{key} {shlex.quote(repr(value))}" for key, value in small.items())
+    return ""

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from ufc_monai.errors import InputError
-from ufc_monai.files import atomic_path, read_json, sha256_of, write_json
+from ufc_monai.files import atomic_path, read_json, sha256_of, size_of, write_json
 
 
 def test_json_comes_back_as_it_was_written(tmp_path: Path) -> None:
@@ -26,6 +26,32 @@ def test_the_same_content_has_the_same_bytes(tmp_path: Path) -> None:
 def test_sha256_is_that_of_the_bytes(tmp_path: Path) -> None:
     (tmp_path / "scan").write_bytes(b"voxels")
     assert sha256_of(tmp_path / "scan") == hashlib.sha256(b"voxels").hexdigest()
+
+
+def test_a_folder_is_known_by_the_names_and_bytes_of_its_files(tmp_path: Path) -> None:
+    folders = [tmp_path / name for name in ("one", "same", "renamed", "changed")]
+    for folder in folders:
+        folder.mkdir()
+        (folder / "2.dcm").write_bytes(b"second")
+        (folder / "1.dcm").write_bytes(b"first")
+    (folders[1] / ".DS_Store").touch()
+    (folders[2] / "2.dcm").rename(folders[2] / "3.dcm")
+    (folders[3] / "2.dcm").write_bytes(b"SECOND")
+    one, same, renamed, changed = map(sha256_of, folders)
+    assert one == same
+    assert len({one, renamed, changed}) == 3
+    assert [size_of(folder) for folder in folders] == [11] * 4
+    assert size_of(folders[0] / "1.dcm") == 5
+
+
+@pytest.mark.parametrize(("name", "line"), [("a.mhd", "ElementDataFile = b.raw"), ("a.nhdr", "data file: b.raw")])
+def test_detached_voxels_belong_to_their_header(tmp_path: Path, name: str, line: str) -> None:
+    (tmp_path / name).write_text(f"first\n{line}\n")
+    (tmp_path / "b.raw").write_bytes(b"voxels")
+    before = sha256_of(tmp_path / name)
+    assert size_of(tmp_path / name) == len(line) + 7 + 6
+    (tmp_path / "b.raw").write_bytes(b"VOXELS")
+    assert sha256_of(tmp_path / name) != before
 
 
 @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])

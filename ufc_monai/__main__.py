@@ -3,33 +3,220 @@
 from __future__ import annotations
 
 import argparse
+import ast
 import logging
 import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from ufc_monai.demo import run_demo
 from ufc_monai.errors import InputError
 
+if TYPE_CHECKING:
+    from ufc_monai.commands.plan import RunOptions
 
-def main(arguments: list[str] | None = None) -> int:
+KEYS = {
+    "window": 'the Hounsfield units that become 0 and 1, e.g. "[-125,275]"',
+    "labels": "names and ids of the structures, e.g. \"{'liver': 1, 'spleen': 2}\"",
+    "ignore_labels": 'ids that become background, e.g. "[3,4]"',
+    "n_clusters": "number of clusters instead of the elbow's",
+    "fold": "which quarter of the labelled patients is tested (default: 0)",
+    "label_draw": "which of five nested orders grants the labels (default: 0)",
+    "seed": "seed of every stage (default: 0)",
+    "threads": "PyTorch's threads; 1 on a machine that others use too",
+    "device": "where to compute, e.g. cpu or cuda:0",
+}
+"""Keys of the bundles that ``run`` hands to every stage that has them."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; an :class:`InputError` is shown as its message.
 
     Returns:
         The exit code.
     """
-    parser = argparse.ArgumentParser(prog="python -m ufc_monai", description="Tools around the ufc_monai bundles.")
-    commands = parser.add_subparsers(dest="command", required=True)
-    demo = commands.add_parser("demo", help="run the three bundles on synthetic patients and compare the results")
-    demo.add_argument("--folder", default="demo", help="where data, bundles and results go (default: demo)")
-    demo.add_argument("--bundles", default="bundles", help="folder of the three bundles (default: bundles)")
-    demo.add_argument("--patients", type=int, default=12, help="synthetic patients (default: 12)")
-    chosen = parser.parse_args(arguments)
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
+    chosen = _parser().parse_args(arguments)
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stdout)
+    logging.getLogger("ufc_monai").setLevel(logging.INFO)
     try:
-        run_demo(chosen.folder, chosen.bundles, chosen.patients)
+        return int(chosen.action(chosen) or 0)
     except InputError as e:
         sys.stderr.write(f"error: {e}\n")
         return 1
-    return 0
+    except KeyboardInterrupt:
+        sys.stderr.write("\nstopped\n")
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m ufc_monai", description="Tools around the ufc_monai bundles.")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    _add_check(commands.add_parser("check", help="look at a data set before any training"))
+    _add_run(commands.add_parser("run", help="run all stages on a data set and write a report"))
+    _add_segment(commands.add_parser("segment", help="write masks of new scans"))
+    _add_cut(commands.add_parser("cut", help="cut the saved clusters' tree at another number of clusters"))
+    _add_report(commands.add_parser("report", help="write the HTML report of a run's folder anew"))
+    _add_demo(commands.add_parser("demo", help="run everything on synthetic patients"))
+    _add_phantom(commands.add_parser("phantom", help="make synthetic heart CT patients to try things on"))
+    return parser
+
+
+# Each command imports what it needs when it runs: PyTorch and MONAI take seconds, and "cut" needs neither.
+
+
+def _add_check(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("dataset_dir", type=Path, metavar="DIR", help="folder of the volumes")
+    _add_options(parser)
+    parser.add_argument("--write", type=Path, metavar="SPLIT", help="write the split to this file, e.g. split.json")
+    parser.add_argument("--output", type=Path, default=Path("check_preview.png"), help="the preview picture")
+
+    def action(chosen: argparse.Namespace) -> int:
+        from ufc_monai.commands.check import run_check
+
+        return run_check(_options(chosen), output=chosen.output, write=chosen.write)
+
+    parser.set_defaults(action=action, folder=Path("run"))
+
+
+def _add_run(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--dataset_dir", type=Path, required=True, metavar="DIR", help="folder of the volumes")
+    parser.add_argument("--folder", type=Path, default=Path("run"), help="where everything goes (default: run)")
+    _add_options(parser)
+
+    def action(chosen: argparse.Namespace) -> None:
+        from ufc_monai.commands.run import run_all
+
+        run_all(_options(chosen))
+
+    parser.set_defaults(action=action)
+
+
+def _add_options(parser: argparse.ArgumentParser) -> None:
+    """What ``check`` and ``run`` share, so that the one foretells the other."""
+    parser.add_argument("--labelled", type=int, metavar="N", help="labelled volumes to train on (default: all)")
+    parser.add_argument(
+        "--preset",
+        choices=("auto", "cpu", "paper"),
+        default="auto",
+        help="cpu: small and quick; paper: the paper's recipe, wants a GPU; auto: cpu without a GPU (default)",
+    )
+    parser.add_argument("--compare", action="store_true", help="also fine-tune from random weights")
+    for key, text in KEYS.items():
+        parser.add_argument(f"--{key}", type=_value, help=text)
+    parser.add_argument(
+        "--set",
+        type=_override,
+        action="append",
+        default=[],
+        metavar="BUNDLE.KEY=VALUE",
+        help="a key of one bundle's training, e.g. ufc_cluster_contrastive.epochs=50; may be repeated",
+    )
+    parser.add_argument("--bundles", type=Path, help="folder of the three bundles (default: bundles)")
+
+
+def _options(chosen: argparse.Namespace) -> RunOptions:
+    from ufc_monai.commands.plan import RunOptions, find_bundles
+
+    overrides: dict[str, dict[str, Any]] = {}
+    for bundle, key, value in chosen.set:
+        overrides.setdefault(bundle, {})[key] = value
+    return RunOptions(
+        dataset_dir=chosen.dataset_dir,
+        folder=chosen.folder,
+        bundles=find_bundles(chosen.bundles),
+        labelled=chosen.labelled,
+        preset=chosen.preset,
+        compare=chosen.compare,
+        keys=_given(chosen, KEYS),
+        overrides=overrides,
+    )
+
+
+def _add_segment(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--weights", type=Path, required=True, help="folder of a run, or of the segmentation bundle")
+    parser.add_argument("--device", help=KEYS["device"])
+    parser.add_argument("IN", type=Path, help="a scan, a folder of scans, or a folder with one DICOM series")
+    parser.add_argument("OUT", type=Path, help="folder of the masks; for one scan also a file")
+
+    def action(chosen: argparse.Namespace) -> None:
+        from ufc_monai.commands.segment import segment
+
+        segment(chosen.weights, chosen.IN, chosen.OUT, _given(chosen, ["device"]))
+
+    parser.set_defaults(action=action)
+
+
+def _add_cut(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--k", type=int, required=True, help="number of clusters")
+    parser.add_argument("--folder", type=Path, default=Path("run"), help="of the run (default: run)")
+
+    def action(chosen: argparse.Namespace) -> None:
+        from ufc_monai.commands.cut import cut
+
+        cut(chosen.folder, chosen.k)
+
+    parser.set_defaults(action=action)
+
+
+def _add_report(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--folder", type=Path, default=Path("run"), help="of the run (default: run)")
+    parser.add_argument("--output", type=Path, help="the HTML file (default: report.html in the run's folder)")
+
+    def action(chosen: argparse.Namespace) -> None:
+        from ufc_monai.report import write_report
+
+        path = chosen.output or chosen.folder / "report.html"
+        write_report(chosen.folder, path)
+        logging.getLogger(__package__).info("report: %s", path)
+
+    parser.set_defaults(action=action)
+
+
+def _add_demo(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--folder", type=Path, default=Path("demo"), help="where everything goes (default: demo)")
+    parser.add_argument("--bundles", type=Path, help="folder of the three bundles (default: bundles)")
+    parser.add_argument("--patients", type=int, default=12, help="synthetic patients (default: 12)")
+
+    def action(chosen: argparse.Namespace) -> None:
+        from ufc_monai.commands.demo import run_demo
+
+        run_demo(chosen.folder, chosen.bundles, chosen.patients)
+
+    parser.set_defaults(action=action)
+
+
+def _add_phantom(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("OUT", type=Path, help="folder to write to")
+    parser.add_argument("--patients", type=int, default=9, help="how many (default: 9)")
+    parser.add_argument("--labelled", type=int, help="how many have labels (default: all)")
+
+    def action(chosen: argparse.Namespace) -> None:
+        from ufc_monai.data import make_phantom
+
+        images = make_phantom(chosen.OUT, patients=chosen.patients, labelled=chosen.labelled)
+        logging.getLogger(__package__).info("%d synthetic patients in %s", len(images), chosen.OUT)
+
+    parser.set_defaults(action=action)
+
+
+def _given(chosen: argparse.Namespace, keys: Sequence[str] | dict[str, str]) -> dict[str, Any]:
+    return {key: getattr(chosen, key) for key in keys if getattr(chosen, key) is not None}
+
+
+def _value(text: str) -> Any:
+    """A number, list or mapping as one writes it in Python; anything else stays text."""
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text
+
+
+def _override(text: str) -> tuple[str, str, Any]:
+    name, equals, value = text.partition("=")
+    bundle, point, key = name.partition(".")
+    if not (equals and point and key):
+        raise argparse.ArgumentTypeError(f"expected BUNDLE.KEY=VALUE, got {text!r}")
+    return bundle, key, _value(value)
 
 
 if __name__ == "__main__":

@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from ufc_monai.errors import InputError
+from ufc_monai.formats import parts_of
 
-__all__ = ["atomic_path", "read_json", "sha256_of", "write_json"]
+__all__ = ["atomic_path", "read_json", "sha256_of", "size_of", "write_json"]
 
 
 @contextlib.contextmanager
@@ -66,6 +67,18 @@ def read_json(path: str | os.PathLike[str], key: str) -> dict[str, Any]:
 
 
 def sha256_of(path: str | os.PathLike[str]) -> str:
-    """The sha256 of a file's bytes, in hexadecimal."""
-    with open(path, "rb") as file:
+    """The sha256, in hexadecimal, of a file's bytes; or of the names and sha256 of the files an image is made of."""
+    if (parts := parts_of(path)) == [Path(path)]:
+        return _digest(Path(path))
+    named = [[part.name, _digest(part)] for part in parts]
+    return hashlib.sha256(json.dumps(named).encode()).hexdigest()
+
+
+def size_of(path: str | os.PathLike[str]) -> int:
+    """The bytes of a file, or of all files that an image is made of."""
+    return sum(part.stat().st_size for part in parts_of(path))
+
+
+def _digest(file_path: Path) -> str:
+    with open(file_path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

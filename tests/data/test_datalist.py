@@ -20,6 +20,14 @@ def write(root: Path, *names: str) -> None:
         (root / name).touch()
 
 
+def write_series(root: Path, *names: str) -> None:
+    """Folders with what looks like a few DICOM files."""
+    for name in names:
+        write(root, f"{name}/notes.txt", f"{name}/.hidden")
+        for i in (1, 2):
+            (root / name / f"1.2.{i}").write_bytes(bytes(128) + b"DICM")
+
+
 def write_dataset_json(root: Path, content: dict[str, Any]) -> None:
     (root / "dataset.json").write_text(json.dumps(content), encoding="utf-8")
 
@@ -104,8 +112,60 @@ def test_a_plain_folder_holds_unlabelled_images(tmp_path: Path) -> None:
     assert find_cases(tmp_path) == [Case("x.nii.gz", None, "x"), Case("y.nii", None, "y")]
 
 
+def test_images_below_count_and_masks_and_previews_do_not(tmp_path: Path) -> None:
+    write(tmp_path, "b/y.NRRD", "x.mha", "x_seg.mha", "b/y_label.nrrd", "b/c/z_mask.nii", "b/x.png", ".old/v.nii")
+    write(tmp_path, "labels/b/y.nrrd")
+    write_series(tmp_path, "b/c/1.2.840")
+    assert find_cases(tmp_path) == [
+        Case("b/c/1.2.840", None, "1.2.840"),
+        Case("b/y.NRRD", None, "y"),
+        Case("x.mha", None, "x"),
+    ]
+
+
+def test_patients_with_files_of_the_same_name_are_told_apart(tmp_path: Path) -> None:
+    write(tmp_path, "p1/late.nii.gz", "p3/early.nii.gz")
+    write_series(tmp_path, "p1/CT", "p2/CT")
+    assert [case.patient for case in find_cases(tmp_path)] == ["p1/CT", "late", "p2/CT", "early"]
+
+
+def test_pictures_alone_are_images(tmp_path: Path) -> None:
+    write(tmp_path, "a.JPG", "b/c.png", "b/c_segmentation.png", "d.jpeg")
+    assert [case.image for case in find_cases(tmp_path)] == ["a.JPG", "b/c.png", "d.jpeg"]
+
+
+@pytest.mark.parametrize("folders", [("images", "labels"), ("imagesTr", "labelsTr")])
+def test_labels_may_have_another_format_than_images(tmp_path: Path, folders: tuple[str, str]) -> None:
+    images, labels = folders
+    write(tmp_path, f"{images}/a.nrrd", f"{images}/b.jpg", f"{images}/c.mhd", f"{images}/c.raw")
+    write_series(tmp_path, f"{images}/1.2.840", f"{images}/e", f"{labels}/e")
+    write(tmp_path, f"{labels}/a.nii.gz", f"{labels}/b_segmentation.png", f"{labels}/1.2.840.nii.gz")
+    assert find_cases(tmp_path) == [
+        Case(f"{images}/1.2.840", f"{labels}/1.2.840.nii.gz", "1.2.840"),
+        Case(f"{images}/a.nrrd", f"{labels}/a.nii.gz", "a"),
+        Case(f"{images}/b.jpg", f"{labels}/b_segmentation.png", "b"),
+        Case(f"{images}/c.mhd", None, "c"),
+        Case(f"{images}/e", None, "e"),
+    ]
+
+
+def test_dataset_json_may_list_dicom_series_as_images_only(tmp_path: Path) -> None:
+    write_series(tmp_path, "scans/a")
+    write(tmp_path, "a.nii.gz")
+    write_dataset_json(tmp_path, {"training": [{"image": "scans/a", "label": "a.nii.gz"}]})
+    assert find_cases(tmp_path) == [Case("scans/a", "a.nii.gz", "a")]
+    write_dataset_json(tmp_path, {"training": [{"image": "a.nii.gz", "label": "scans/a"}]})
+    with pytest.raises(InputError, match=r"lists scans/a, which does not exist"):
+        find_cases(tmp_path)
+
+
 @pytest.mark.parametrize(
-    ("folder", "reason"), [("", "dataset_dir is not set"), ("gone", "there is no folder"), (".", "holds no volumes")]
+    ("folder", "reason"),
+    [
+        ("", "dataset_dir is not set"),
+        ("gone", "there is no folder"),
+        (".", r"holds no volumes \(\*\.nii\.gz, .*DICOM"),
+    ],
 )
 def test_a_folder_without_volumes_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folder: str, reason: str
@@ -131,6 +191,20 @@ def test_image_items_never_hold_labels(tmp_path: Path) -> None:
     write(tmp_path, "labelsTr/b.nii.gz")
     with pytest.raises(InputError, match=r"every image of .* has a label"):
         image_items(tmp_path, unlabelled_only=True)
+
+
+def test_one_file_or_one_series_is_an_item(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path, "a_0000.nrrd", "notes.txt")
+    write_series(tmp_path, "1.2.840")
+    monkeypatch.chdir(tmp_path)
+    assert image_items("a_0000.nrrd", unlabelled_only=True) == [
+        {"image": str(tmp_path / "a_0000.nrrd"), "patient": "a"}
+    ]
+    assert image_items(tmp_path / "1.2.840") == [{"image": str(tmp_path / "1.2.840"), "patient": "1.2.840"}]
+    with pytest.raises(InputError, match=r"notes\.txt is no image: expected one of \*\.nii\.gz"):
+        image_items("notes.txt")
+    with pytest.raises(InputError, match="dataset_dir is not set"):
+        image_items("")
 
 
 @pytest.mark.parametrize(

@@ -25,6 +25,7 @@ from monai.transforms import (
     ScaleIntensityd,
     ScaleIntensityRanged,
 )
+from scans import STRAIGHT, make_image, write_dicom
 from torch.utils.data import DataLoader
 
 from ufc_monai.data import MMWHS_LABELS, SliceDataset, SliceStore, find_cases
@@ -200,6 +201,18 @@ def test_touched_file_builds_anew(small: list[Item], tmp_path: Path, key: str) -
     save(Path(small[0][key]), np.full((6, 6, 3), 7, dtype=np.uint8))
     os.utime(small[0][key], ns=(0, 0))
     assert torch.all(SliceDataset(small, cut(), tmp_path / "cache")[0][key] == 7)
+    assert built(tmp_path / "cache") == 2
+
+
+def test_a_touched_dicom_slice_builds_anew(tmp_path: Path) -> None:
+    write_dicom(tmp_path / "series", make_image(STRAIGHT))
+    item = {"image": str(tmp_path / "series")}
+    transform = Compose([LoadVolumed("image"), AxialSlicesd("image")])
+    for _ in range(2):
+        SliceDataset([item], transform, tmp_path / "cache")
+    assert built(tmp_path / "cache") == 1
+    os.utime(next((tmp_path / "series").iterdir()), ns=(0, 0))
+    SliceDataset([item], transform, tmp_path / "cache")
     assert built(tmp_path / "cache") == 2
 
 

@@ -93,10 +93,12 @@ def test_run_record_says_what_ran(tmp_path: Path) -> None:
     one = record(tmp_path)
     one.start()
     assert json.loads((tmp_path / "run.json").read_text())["status"] == "started"
-    one.finish({"loss": 1.5, "tensor": torch.ones(1)}, {"split": tmp_path / "split.json"})
+    results = {"loss": 1.5, "stuck": ["aorta"], "verdict": "fine"}
+    left_out = {"tensor": torch.ones(1), "dice_absent": float("nan")}
+    one.finish({**results, **left_out}, {"split": tmp_path / "split.json"})
     content = json.loads((tmp_path / "run.json").read_text())
     assert content["status"] == "complete"
-    assert content["results"] == {"loss": 1.5}
+    assert content["results"] == results
     assert content["inputs"]["split"]["sha256"] == content["outputs"]["split"]["sha256"]
     assert content["versions"]["torch"] == torch.__version__
 

@@ -51,12 +51,14 @@ def test_contrastive_monitor_reports_chance_and_dropped_anchors() -> None:
     one_cluster, four = torch.zeros(8, dtype=torch.long), torch.arange(4).repeat(2)
     state = run(ContrastiveMonitor("ufc"), [{"pred": f, "label": one_cluster}, {"pred": f, "label": four}])
     assert state.metrics["dropped_anchors"] == 0.5
-    assert state.metrics["chance"] == pytest.approx(math.log(6))
+    # the mean of both batches, like the loss: without a negative there is none, and no loss either
+    assert state.metrics["chance"] == pytest.approx(math.log(6) / 2)
 
 
 def test_effective_rank_of_known_matrices() -> None:
     assert effective_rank(torch.ones(9, 5)) == pytest.approx(1, abs=1e-3)
     assert effective_rank(torch.eye(7)) == pytest.approx(7, rel=1e-4)
+    assert math.isnan(effective_rank(torch.full((4, 3), math.nan)))
 
 
 def test_alignment_and_uniformity_at_their_ends() -> None:

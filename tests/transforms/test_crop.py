@@ -171,3 +171,10 @@ def test_volumes_without_a_labelled_voxel_say_nothing_about_the_region() -> None
     assert label_region([image, image], [label, empty]) == label_region([image], [label])
     with pytest.raises(InputError, match="labelled voxel"):
         label_region([image], [empty])
+
+
+def test_a_single_slice_is_kept_whole_and_padded_to_a_square() -> None:
+    image = scan(BODY)[..., :1]
+    cropped = BodyCrop()(image)
+    assert cropped.shape == (1, 60, 60, 1)
+    assert torch.equal(cropped[:, :, 6:54], image)

@@ -27,6 +27,7 @@ class Clustering:
         n_clusters: their number.
         tree: SciPy's linkage matrix, to cut at another number.
         elbow: the curve over the number of clusters, and its elbow even where ``n_clusters`` was given.
+        features: what was clustered, (n, d): centred or as it came.
         centroids: (k, d), in the space that was clustered.
         patient_means: what was subtracted for each patient; empty without centring.
         agreement: see :func:`~ufc_monai.clustering.agreement.agreement`.
@@ -36,6 +37,7 @@ class Clustering:
     n_clusters: int
     tree: NDArray[np.float64]
     elbow: Elbow
+    features: NDArray[np.float64]
     centroids: NDArray[np.float64]
     patient_means: dict[str, NDArray[np.float64]]
     agreement: dict[str, float]
@@ -77,5 +79,5 @@ def cluster_slices(
     k = elbow.n_clusters if n_clusters is None else n_clusters
     labels = cut_tree(tree, k)
     return Clustering(
-        labels, k, tree, elbow, centroids(features, labels), means, agreement(labels, patients, positions)
+        labels, k, tree, elbow, features, centroids(features, labels), means, agreement(labels, patients, positions)
     )

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import logging
 import os
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -13,14 +14,16 @@ from typing import Any
 
 from ufc_monai.data.phantom import MMWHS_LABELS
 from ufc_monai.errors import InputError
+from ufc_monai.formats import FORMATS, PICTURES, is_dicom_series, stem_of, suffix_of
 
 __all__ = ["Case", "find_cases", "image_items", "require_dataset_dir", "resolve_labels"]
 
 logger = logging.getLogger(__name__)
 
-SUFFIXES = (".nii.gz", ".nii")
 FOLDERS = {"imagesTr": "labelsTr", "imagesTs": "labelsTs", "images": "labels"}
 """Folders of images and where their labels lie (Medical Segmentation Decathlon, nnU-Net, plain)."""
+MASK_ENDINGS = ("_seg", "_segmentation", "_label", "_mask")
+"""What masks are called that lie beside images."""
 UNLABELLED_LISTS = ("unlabelled", "unlabeled", "test")
 """Lists of a dataset.json whose images come without labels."""
 
@@ -66,8 +69,10 @@ def find_cases(dataset_dir: str | os.PathLike[str]) -> list[Case]:
     Understood, in this order: a ``dataset.json`` that lists ``training`` (Medical Segmentation Decathlon; entries
     without ``label``, and the lists ``unlabelled`` and ``test``, are unlabelled; an entry may name its ``patient``);
     folders ``imagesTr``/``labelsTr``, ``imagesTs``/``labelsTs``, ``images``/``labels``, an image without a label of the
-    same name being unlabelled; ``*_image.nii.gz`` with ``*_label.nii.gz`` in any folder below (MMWHS); and, with none
-    of these, every NIfTI file of the folder as an unlabelled image.
+    same name (or that name and ``_segmentation``, as in ISIC) being unlabelled; ``*_image`` with ``*_label`` files in
+    any folder below (MMWHS); and, with none of these, every image in any folder below, unlabelled: all volumes but
+    masks (``*_seg``, ``*_label``, ``*_mask``), or all pictures where there are no volumes. An image is a file or the
+    folder of a DICOM series, a label is a file, and the two may differ in format.
 
     Returns:
         The cases, sorted by image path.
@@ -76,12 +81,11 @@ def find_cases(dataset_dir: str | os.PathLike[str]) -> list[Case]:
         InputError: if the folder is missing or holds no volume, a listed file is missing, or two entries are the same.
     """
     root = require_dataset_dir(dataset_dir)
-    cases = _from_dataset_json(root) or _from_folders(root) or _from_mmwhs_names(root)
-    cases = cases or [Case(_relative(f, root), None, _stem(f)) for f in _volumes(root)]
+    cases = _from_dataset_json(root) or _from_folders(root) or _from_mmwhs_names(root) or _from_anywhere(root)
     if not cases:
         raise InputError(
-            f"dataset_dir {root} holds no volumes (*.nii.gz, *.nii): expected dataset.json, imagesTr/ with labelsTr/, "
-            "or *_image.nii.gz with *_label.nii.gz."
+            f"dataset_dir {root} holds no volumes ({FORMATS}): expected dataset.json, imagesTr/ with labelsTr/, "
+            "*_image.nii.gz with *_label.nii.gz, or images in any folder below."
         )
     cases.sort(key=lambda case: case.image)
     for one, other in pairwise(cases):
@@ -94,9 +98,11 @@ def image_items(dataset_dir: str | os.PathLike[str], unlabelled_only: bool = Fal
     """The images of a folder, for inference: items with ``image`` and ``patient``, never ``label``.
 
     Args:
-        dataset_dir: as in :func:`find_cases`.
+        dataset_dir: as in :func:`find_cases`; or one image: its file, or the folder of its DICOM series.
         unlabelled_only: leave out the images that have a label.
     """
+    if dataset_dir and (os.path.isfile(dataset_dir) or is_dicom_series(dataset_dir)):
+        return [_one_image(Path(os.path.abspath(dataset_dir)))]
     cases = [c for c in find_cases(dataset_dir) if not (unlabelled_only and c.label)]
     if not cases:
         raise InputError(f"dataset_dir: every image of {dataset_dir} has a label. Pass --unlabelled_only False.")
@@ -126,6 +132,12 @@ def resolve_labels(labels: Mapping[str, int] | None, dataset_dir: str | os.PathL
         f"labels: neither given nor found in {root / 'dataset.json'}. Name them, e.g. "
         "--labels \"{'liver': 1, 'spleen': 2}\"."
     )
+
+
+def _one_image(path: Path) -> dict[str, str]:
+    if path.is_file() and not suffix_of(path):
+        raise InputError(f"dataset_dir: {path} is no image: expected one of {FORMATS}, or a folder of images.")
+    return {"image": os.fspath(path), "patient": _stem(path)}
 
 
 def _checked_labels(labels: Any) -> dict[str, int]:
@@ -169,7 +181,7 @@ def _listed_case(entry: str | Mapping[str, str], root: Path) -> Case:
     for key in ("image", "label"):
         if entry.get(key):
             paths[key] = os.path.normpath(entry[key]).replace(os.sep, "/")
-            if not (root / paths[key]).is_file():
+            if not ((root / paths[key]).is_file() or (key == "image" and is_dicom_series(root / paths[key]))):
                 raise InputError(f"{root / 'dataset.json'} lists {entry[key]}, which does not exist under {root}.")
     if "image" not in paths:
         raise InputError(f"{root / 'dataset.json'}: entry {dict(entry)} has no 'image'.")
@@ -180,36 +192,56 @@ def _listed_case(entry: str | Mapping[str, str], root: Path) -> Case:
 def _from_folders(root: Path) -> list[Case]:
     cases = []
     for images, labels in FOLDERS.items():
-        label_of = {_stem(f): f for f in _volumes(root / labels)}
-        for image in _volumes(root / images):
+        label_of = {_stem(f).removesuffix("_segmentation"): f for f in _images(root / labels) if f.is_file()}
+        for image in _images(root / images):
             label = label_of.get(_stem(image))
             cases.append(Case(_relative(image, root), _relative(label, root) if label else None, _stem(image)))
     return cases
 
 
 def _from_mmwhs_names(root: Path) -> list[Case]:
+    found = {image.parent / _stem(image): image for image in _images_below(root)}
     cases = []
-    for image in _volumes(root, below=True):
-        stem = _stem(image)
-        if stem.endswith("_image"):
-            label = next((f for s in SUFFIXES if (f := image.with_name(stem[:-6] + "_label" + s)).is_file()), None)
-            cases.append(Case(_relative(image, root), _relative(label, root) if label else None, stem[:-6]))
+    for name, image in found.items():
+        if name.name.endswith("_image"):
+            patient = name.name.removesuffix("_image")
+            label = found.get(name.with_name(f"{patient}_label"))
+            cases.append(Case(_relative(image, root), _relative(label, root) if label else None, patient))
     return cases
 
 
-def _volumes(folder: Path, below: bool = False) -> Iterable[Path]:
-    if not folder.is_dir():
-        return []
-    found = folder.rglob("*") if below else folder.iterdir()
-    return sorted(f for f in found if f.name.endswith(SUFFIXES) and not f.name.startswith(".") and f.is_file())
+def _from_anywhere(root: Path) -> list[Case]:
+    found = [f for f in _images_below(root) if not _is_mask(f.relative_to(root))]
+    # pictures among volumes are previews of them
+    found = [f for f in found if suffix_of(f) not in PICTURES] or found
+    same = Counter(map(_stem, found))
+    # p1/CT and p2/CT are two patients
+    names = [_stem(f) if same[_stem(f)] == 1 else _relative(f.with_name(_stem(f)), root) for f in found]
+    return [Case(_relative(f, root), None, name) for f, name in zip(found, names, strict=True)]
+
+
+def _is_mask(path: Path) -> bool:
+    return _stem(path).endswith(MASK_ENDINGS) or not set(FOLDERS.values()).isdisjoint(path.parts[:-1])
+
+
+def _images(folder: Path) -> list[Path]:
+    """The images that lie directly in a folder, sorted: files, and the folders of DICOM series."""
+    visible = (f for f in folder.iterdir() if not f.name.startswith(".")) if folder.is_dir() else ()
+    return sorted(f for f in visible if (suffix_of(f) and f.is_file()) or is_dicom_series(f))
+
+
+def _images_below(folder: Path) -> Iterator[Path]:
+    """The images in a folder and all folders below it."""
+    images = _images(folder)
+    yield from images
+    folders = (f for f in folder.iterdir() if f.is_dir() and not (f.is_symlink() or f.name.startswith(".")))
+    for below in sorted(set(folders).difference(images)):
+        yield from _images_below(below)
 
 
 def _stem(path: Path) -> str:
     """The name without suffix and without nnU-Net's channel number."""
-    name = path.name
-    for suffix in SUFFIXES:
-        name = name.removesuffix(suffix)
-    return name.removesuffix("_0000")
+    return stem_of(path).removesuffix("_0000")
 
 
 def _relative(path: Path, root: Path) -> str:

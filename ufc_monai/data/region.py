@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from monai.transforms import Compose, Orientationd
+from tqdm import tqdm
 
 from ufc_monai.errors import InputError
 from ufc_monai.transforms import LoadVolumed, label_region
@@ -32,7 +33,7 @@ def resolve_region(region: Sequence[float] | str | None, data: Sequence[Mapping[
     if region != "labels":
         raise InputError(f"region must be null, 4 fractions of the body's box, or 'labels'; got {region!r}.")
     load = Compose([LoadVolumed(["image", "label"]), Orientationd(["image", "label"], axcodes="RAS", labels=None)])
-    volumes = [load(dict(item)) for item in data]
+    volumes = [load(dict(item)) for item in tqdm(data, "region", unit="volume", leave=False, disable=None)]
     found = label_region([v["image"] for v in volumes], [v["label"] for v in volumes])
     logger.info("region of interest from the labels of %d volumes: %s", len(volumes), found)
     return found

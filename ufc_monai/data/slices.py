@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from monai.transforms import Compose
 from torch.utils.data import Dataset
+from tqdm import tqdm
 
 from ufc_monai.data.store import SliceStore, StoreEntry
 from ufc_monai.errors import InputError
@@ -89,7 +90,7 @@ class SliceDataset(Dataset[dict[str, Any]]):
         """
         counts = [
             np.stack([np.bincount(s.ravel().astype(np.int64), minlength=n_classes) for s in entry.array(key)])
-            for entry in self.entries
+            for entry in tqdm(self.entries, "labels", unit="volume", leave=False, disable=None)
         ]
         return torch.from_numpy(np.concatenate(counts))
 

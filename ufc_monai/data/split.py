@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from tqdm import tqdm
 
 from ufc_monai.data.datalist import Case, find_cases, require_dataset_dir
 from ufc_monai.errors import InputError
-from ufc_monai.files import read_json, sha256_of, write_json
+from ufc_monai.files import read_json, sha256_of, size_of, write_json
 
 __all__ = ["Split", "make_split", "open_split", "shared_split_path"]
 
@@ -221,10 +222,10 @@ def _write_split(path: Path, cases: Sequence[Case], dataset_dir: str, seed: int)
         c.image: {
             "patient": c.patient,
             "label": c.label,
-            "bytes": (root / c.image).stat().st_size,
+            "bytes": size_of(root / c.image),
             "sha256": sha256_of(root / c.image),
         }
-        for c in cases
+        for c in tqdm(cases, "hashing", unit="volume", disable=None)
     }
     write_json(path, split)
     first = split["folds"][0]
@@ -247,9 +248,7 @@ def _check_same_files(content: dict[str, Any], cases: Sequence[Case], path: Path
     known = content["images"]
     now = {c.image for c in cases}
     strange = sorted(now.symmetric_difference(known))
-    strange += [
-        c.image for c in cases if c.image in known and (root / c.image).stat().st_size != known[c.image]["bytes"]
-    ]
+    strange += [c.image for c in cases if c.image in known and size_of(root / c.image) != known[c.image]["bytes"]]
     strange += [c.image for c in cases if c.image in known and c.label != known[c.image]["label"]]
     if strange:
         raise InputError(

@@ -29,6 +29,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from ufc_monai.errors import InputError
+from ufc_monai.formats import parts_of
 
 __all__ = ["SliceStore", "StoreEntry", "fingerprint"]
 
@@ -150,15 +151,15 @@ def fingerprint(described: Any) -> str:
 
 
 def _identity(item: Mapping[str, Any]) -> dict[str, Any]:
-    """What an item is made of: for a file its path, size and time of change."""
+    """What an item is made of: for an image its path, and the name, size and time of change of all its files."""
     identity: dict[str, Any] = {}
     for key, value in item.items():
         path = Path(str(value))
         if key in ("image", "label"):
-            if not path.is_file():
+            if not path.exists():
                 raise InputError(f"{key}: there is no file {path}.")
-            status = path.stat()
-            identity[key] = [os.path.abspath(path), status.st_size, status.st_mtime_ns]
+            files = [(part.name, part.stat()) for part in parts_of(path)]
+            identity[key] = [os.path.abspath(path), [[name, s.st_size, s.st_mtime_ns] for name, s in files]]
         else:
             identity[key] = str(value)
     return identity

@@ -5,33 +5,46 @@ from __future__ import annotations
 from ufc_monai.engines.batch import PrepareBatch
 from ufc_monai.engines.compute import AutocastInferer, resolve_precision, set_threads
 from ufc_monai.engines.console import check_overrides, checked_bool, find_input_error, readable_errors
+from ufc_monai.engines.convergence import training_dice
 from ufc_monai.engines.dice import DiceTable
 from ufc_monai.engines.guidance import PseudoLabeld, check_pseudo_labels, open_pseudo_labels
 from ufc_monai.engines.log import MetricsLog
 from ufc_monai.engines.monitors import ContrastiveMonitor, LatentMonitor
+from ufc_monai.engines.pictures import EmbeddingPicture, OverlaysPicture, ReconstructionsPicture, ViewsPicture
+from ufc_monai.engines.probe import LinearProbe, check_probe
 from ufc_monai.engines.pseudo_label import PseudoLabeller
 from ufc_monai.engines.record import RunRecord
 from ufc_monai.engines.save import FeatureSaver, TrainingCheckpoint, WeightsSaver
+from ufc_monai.engines.verdict import PretrainingVerdict, pretraining_verdict
 
 __all__ = [
     "AutocastInferer",
     "ContrastiveMonitor",
     "DiceTable",
+    "EmbeddingPicture",
     "FeatureSaver",
     "LatentMonitor",
+    "LinearProbe",
     "MetricsLog",
+    "OverlaysPicture",
     "PrepareBatch",
+    "PretrainingVerdict",
     "PseudoLabeld",
     "PseudoLabeller",
+    "ReconstructionsPicture",
     "RunRecord",
     "TrainingCheckpoint",
+    "ViewsPicture",
     "WeightsSaver",
     "check_overrides",
+    "check_probe",
     "check_pseudo_labels",
     "checked_bool",
     "find_input_error",
     "open_pseudo_labels",
+    "pretraining_verdict",
     "readable_errors",
     "resolve_precision",
     "set_threads",
+    "training_dice",
 ]

@@ -1,18 +1,18 @@
-"""One line an epoch on the console, and everything in ``metrics.jsonl``."""
+"""One line an epoch on the console, with the time left, and everything in ``metrics.jsonl``."""
 
 from __future__ import annotations
 
 import json
 import logging
 import os
-import time
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 from ignite.engine import Engine, Events
 from torch import Tensor
 
-__all__ = ["MetricsLog"]
+__all__ = ["MetricsLog", "duration"]
 
 logger = logging.getLogger(__name__)
 
@@ -20,7 +20,7 @@ logger = logging.getLogger(__name__)
 class MetricsLog:
     """Write the mean loss and ``engine.state.metrics`` of every epoch, to the console and to ``metrics.jsonl``.
 
-    List it behind the handlers that compute metrics.
+    The console shows numbers alone; lists and texts are for the file. List it behind the handlers that compute metrics.
 
     Args:
         output_dir: folder of ``metrics.jsonl``; a file that is there is begun anew.
@@ -31,6 +31,7 @@ class MetricsLog:
         self.path = Path(output_dir) / "metrics.jsonl"
         self.evaluator = evaluator
         self._loss: Tensor | float = 0.0
+        self._began = 0.0
         self._started = 0.0
         self._validation: dict[str, Any] = {}
 
@@ -46,9 +47,10 @@ class MetricsLog:
     def _begin(self, engine: Engine) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self.path.write_text("", encoding="utf-8")
+        self._began = monotonic()
 
     def _reset(self, engine: Engine) -> None:
-        self._loss, self._started, self._validation = 0.0, time.monotonic(), {}
+        self._loss, self._started, self._validation = 0.0, monotonic(), {}
 
     def _add(self, engine: Engine) -> None:
         # stays on the device: reading the number here would make every step wait for it
@@ -61,8 +63,26 @@ class MetricsLog:
         state = engine.state
         values = {"loss": float(self._loss) / state.epoch_length, **state.metrics, **self._validation}
         record = {"epoch": state.epoch, "iteration": state.iteration, **values}
-        record["seconds"] = round(time.monotonic() - self._started, 3)
+        record["seconds"] = round(monotonic() - self._started, 3)
         with open(self.path, "a", encoding="utf-8") as file:
             file.write(json.dumps(record) + "\n")
         shown = " | ".join(f"{name} {value:.4g}" for name, value in values.items() if isinstance(value, int | float))
-        logger.info("epoch %d/%d | %s | %.1f s", state.epoch, state.max_epochs, shown, record["seconds"])
+        line = f"epoch {state.epoch}/{state.max_epochs} | {shown} | {record['seconds']:.1f} s"
+        to_come = state.max_epochs - state.epoch
+        if to_come:  # by the mean of all epochs: only some of them validate
+            line += f" | {duration((monotonic() - self._began) / state.epoch * to_come)} left"
+        logger.info(line)
+
+
+def duration(seconds: float) -> str:
+    """A time in words.
+
+    Example:
+        >>> duration(78), duration(7500)
+        ('1 min 18 s', '2 h 5 min')
+    """
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"

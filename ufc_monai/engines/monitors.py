@@ -6,6 +6,7 @@ They put plain numbers into ``engine.state.metrics`` at the end of each epoch, w
 from __future__ import annotations
 
 import logging
+import math
 
 import torch
 from ignite.engine import Engine, Events
@@ -86,7 +87,7 @@ class LatentMonitor:
 class ContrastiveMonitor:
     """The chance level beside the loss, effective rank, alignment, uniformity and anchors without negatives.
 
-    All are measured on the last batch of an epoch; anchors are counted over the whole epoch.
+    Chance and dropped anchors are those of the whole epoch, like the loss; the others those of its last batch.
 
     Args:
         preset: name of the loss's preset.
@@ -96,6 +97,7 @@ class ContrastiveMonitor:
         self.preset = preset
         self._dropped = 0
         self._anchors = 0
+        self._chances: list[float] = []
 
     def attach(self, engine: Engine) -> None:
         """Watch a trainer of stage 2."""
@@ -105,17 +107,19 @@ class ContrastiveMonitor:
 
     def _reset(self, engine: Engine) -> None:
         self._dropped = self._anchors = 0
+        self._chances = []
 
     def _count(self, engine: Engine) -> None:
         valid = valid_anchors(engine.state.output["label"], self.preset)
         self._dropped += int((~valid).sum())
         self._anchors += len(valid)
+        self._chances.append(float(chance_level(engine.state.output["label"], self.preset)))
 
     def _report(self, engine: Engine) -> None:
         embeddings = engine.state.output["pred"].detach().float()
         first, second = embeddings.chunk(2)
         engine.state.metrics.update(
-            chance=float(chance_level(engine.state.output["label"], self.preset)),
+            chance=sum(self._chances) / len(self._chances),
             effective_rank=effective_rank(embeddings),
             alignment=alignment(first, second),
             uniformity=uniformity(embeddings),
@@ -132,8 +136,10 @@ def effective_rank(embeddings: Tensor) -> float:
         embeddings: (n, d).
 
     Returns:
-        1 when all lie on one line (collapse), up to min(n, d).
+        1 when all lie on one line (collapse), up to min(n, d); NaN where an embedding is not finite.
     """
+    if not embeddings.isfinite().all():
+        return math.nan
     values = torch.linalg.svdvals(embeddings)
     shares = values / values.sum()
     return float(torch.exp(-(shares * shares.clamp_min(torch.finfo(shares.dtype).tiny).log()).sum()))

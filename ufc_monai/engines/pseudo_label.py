@@ -1,36 +1,30 @@
-"""The end of stage 1: features to pseudo-labels, with the files and pictures that explain them."""
+"""The end of stage 1: the features of the slices become pseudo-labels."""
 
 from __future__ import annotations
 
-import logging
 import os
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch.nn import functional as F
+from tqdm import tqdm
 
-from ufc_monai.clustering import Clustering, PseudoLabels, cluster_slices, warning
 from ufc_monai.data import SliceDataset
 from ufc_monai.errors import InputError
-from ufc_monai.files import atomic_path
-from ufc_monai.report import save_cluster_montage, save_elbow
+from ufc_monai.labelling import Slices, label_slices
 
 __all__ = ["PseudoLabeller"]
 
-logger = logging.getLogger(__name__)
-
-EXAMPLES = 8
-"""Slices of a cluster in the montage."""
+THUMBNAIL = 64
+"""Largest side of the small pictures that are kept of every slice."""
 
 
 class PseudoLabeller:
-    """Cluster the features of ``features.npz`` and write ``pseudo_labels.json`` and what belongs to it.
-
-    Beside it, in ``output_dir``: ``dendrogram.npz`` (the merge tree, to cut again), ``centroids.npz`` (cluster centres
-    and patient means, for new slices), ``elbow.png`` and ``clusters.png``.
+    """Cluster the features of ``features.npz``, see :func:`ufc_monai.labelling.label_slices`.
 
     Args:
         output_dir: folder of ``features.npz`` and of what is written.
@@ -65,27 +59,27 @@ class PseudoLabeller:
 
         Returns:
             ``n_clusters`` and the figures of agreement, for the record.
+
+        Raises:
+            InputError: if ``features.npz`` holds other slices than the data set.
         """
         items = self.dataset.items
-        features = self._features([item["id"] for item in items])
-        patients = [item["patient"] for item in items]
-        clustering = cluster_slices(
-            features,
-            patients,
-            np.array([item["position"] for item in items]),
+        ids = [item["id"] for item in items]
+        return label_slices(
+            self.output_dir,
+            self._features(ids),
+            Slices(
+                ids=ids,
+                patients=[item["patient"] for item in items],
+                positions=np.array([item["position"] for item in items]),
+                thumbnails=self._thumbnails(),
+            ),
             n_clusters=self.n_clusters,
             k_range=self.k_range,
             batch_size=self.batch_size,
             centred=self.centred,
+            provenance=self.provenance,
         )
-        self._write(clustering)
-        self._draw(clustering, patients)
-        elbow, figures = clustering.elbow, clustering.agreement
-        logger.info("%d clusters of %d slices. %s", clustering.n_clusters, len(items), elbow.reason)
-        logger.info("agreement: %s", ", ".join(f"{name} {value:.3f}" for name, value in figures.items()))
-        if shortcut := warning(figures):
-            logger.warning(shortcut)
-        return {"n_clusters": clustering.n_clusters, "searched": list(elbow.searched), **figures}
 
     def _features(self, ids: Sequence[str]) -> NDArray[np.float32]:
         path = self.output_dir / "features.npz"
@@ -94,40 +88,10 @@ class PseudoLabeller:
                 raise InputError(f"{path} holds the features of other slices. Delete it and run inference.json again.")
             return np.asarray(file["features"])
 
-    def _write(self, clustering: Clustering) -> None:
-        clusters: dict[str, list[int]] = defaultdict(list)
-        for item, label in zip(self.dataset.items, clustering.labels.tolist(), strict=True):
-            clusters[item["id"].rpartition("#")[0]].append(label)
-        elbow = clustering.elbow
-        with atomic_path(self.output_dir / "dendrogram.npz") as temporary:
-            np.savez(temporary, tree=clustering.tree, ids=np.array([item["id"] for item in self.dataset.items]))
-        with atomic_path(self.output_dir / "centroids.npz") as temporary:
-            means = clustering.patient_means
-            np.savez(
-                temporary,
-                centroids=clustering.centroids,
-                patients=np.array(list(means)),
-                patient_means=np.array(list(means.values())),
-            )
-        curve = {"k": [int(k) for k in elbow.ks], "distance": [round(float(d), 6) for d in elbow.distances]}
-        provenance = self.provenance | {
-            "method": "agglomerative, Ward linkage, Euclidean",
-            "centred_per_patient": self.centred,
-            "elbow": {"chosen": elbow.n_clusters, "searched": list(elbow.searched), "reason": elbow.reason, **curve},
-            "agreement": {name: round(float(value), 6) for name, value in clustering.agreement.items()},
-        }
-        PseudoLabels(dict(clusters), clustering.n_clusters, provenance).save(self.output_dir / "pseudo_labels.json")
-
-    def _draw(self, clustering: Clustering, patients: Sequence[str]) -> None:
-        elbow = clustering.elbow
-        save_elbow(
-            self.output_dir / "elbow.png", elbow.ks, elbow.distances, clustering.n_clusters, searched=elbow.searched
-        )
-        images, titles = [], []
-        for cluster in range(clustering.n_clusters):
-            members = np.flatnonzero(clustering.labels == cluster)
-            shown = members[np.linspace(0, len(members) - 1, min(EXAMPLES, len(members))).round().astype(int)]
-            images.append(np.stack([np.asarray(self.dataset[int(i)]["image"][0], dtype=np.float32) for i in shown]))
-            n_patients = len({patients[i] for i in members.tolist()})
-            titles.append(f"cluster {cluster} · {len(members)} slices · {n_patients} patients")
-        save_cluster_montage(self.output_dir / "clusters.png", images, titles)
+    def _thumbnails(self) -> NDArray[np.uint8]:
+        pictures = []
+        for i in tqdm(range(len(self.dataset)), "thumbnails", unit="slice", leave=False, disable=None):
+            image = torch.as_tensor(self.dataset[i]["image"])[:1].float()
+            size = min(THUMBNAIL, *image.shape[1:])
+            pictures.append((F.adaptive_avg_pool2d(image, size)[0].clamp(0, 1) * 255).round().to(torch.uint8))
+        return torch.stack(pictures).numpy()

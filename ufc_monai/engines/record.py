@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import logging
+import math
 import os
 import platform
 import sys
@@ -80,7 +81,7 @@ class RunRecord:
         """Write the record as complete.
 
         Args:
-            results: figures of the run; what is not a number, text or list of them is left out.
+            results: figures of the run; what is not a finite number, text or list of them is left out.
             outputs: files that the run wrote, by name.
         """
         began = datetime.datetime.fromisoformat(self.content["started"])
@@ -88,7 +89,7 @@ class RunRecord:
             "status": "complete",
             "finished": _now(),
             "seconds": round((datetime.datetime.now(datetime.UTC) - began).total_seconds(), 1),
-            "results": {key: value for key, value in results.items() if isinstance(value, int | float | str | list)},
+            "results": {key: value for key, value in results.items() if _is_plain(value)},
             "outputs": {name: _file(path) for name, path in (outputs or {}).items()},
         }
         write_json(self.path, self.content)
@@ -121,6 +122,10 @@ def _differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
             if x != y:
                 found.append(f"{key} {x} / {y}")
     return found
+
+
+def _is_plain(value: object) -> bool:
+    return math.isfinite(value) if isinstance(value, int | float) else isinstance(value, str | list)
 
 
 def _file(path: str | os.PathLike[str] | None) -> dict[str, str] | None:

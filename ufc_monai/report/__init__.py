@@ -1,7 +1,24 @@
-"""Figures from plain results."""
+"""Pictures and the report. Plain arrays and files in, PNG and HTML out; needs neither PyTorch nor MONAI."""
 
 from __future__ import annotations
 
-from ufc_monai.report.figures import radiological, save_cluster_montage, save_elbow
+from ufc_monai.report.clusters import save_cluster_map, save_cluster_montage, save_elbow, save_embedding_map
+from ufc_monai.report.drawing import radiological
+from ufc_monai.report.html import write_report
+from ufc_monai.report.slices import Overlay, save_overlays, save_preview, save_reconstructions, save_views
+from ufc_monai.report.summary import run_summary
 
-__all__ = ["radiological", "save_cluster_montage", "save_elbow"]
+__all__ = [
+    "Overlay",
+    "radiological",
+    "run_summary",
+    "save_cluster_map",
+    "save_cluster_montage",
+    "save_elbow",
+    "save_embedding_map",
+    "save_overlays",
+    "save_preview",
+    "save_reconstructions",
+    "save_views",
+    "write_report",
+]

@@ -5,7 +5,9 @@ from __future__ import annotations
 from ufc_monai.transforms.batch import BatchAugment, BatchAugmentd, TwoViews, TwoViewsd
 from ufc_monai.transforms.crop import BodyCrop, BodyCropd, label_region
 from ufc_monai.transforms.labels import RemapLabels, RemapLabelsd
+from ufc_monai.transforms.reader import SimpleITKReader
 from ufc_monai.transforms.restore import RestoreGridd, upsample_argmax
+from ufc_monai.transforms.save import SaveMask, SaveMaskd
 from ufc_monai.transforms.volume import AxialSlices, AxialSlicesd, LoadVolume, LoadVolumed, slice_id
 
 __all__ = [
@@ -20,6 +22,9 @@ __all__ = [
     "RemapLabels",
     "RemapLabelsd",
     "RestoreGridd",
+    "SaveMask",
+    "SaveMaskd",
+    "SimpleITKReader",
     "TwoViews",
     "TwoViewsd",
     "label_region",

@@ -33,7 +33,8 @@ class BodyCrop(CropForeground):
     The body is found by intensity alone, never from labels: the largest piece of what is denser than ``threshold``,
     seen along the body's axis, once the couch and cables are worn away. The box is square, so that resizing keeps
     the shape of organs, and filled with the image's smallest value where it reaches beyond the image. The whole slice
-    is taken where no body is found or where the box would cut some of it (legs, or arms beside the body).
+    is taken where no body is found or where the box would cut some of it (legs, or arms beside the body), and where
+    there is but one slice: that is a picture or a radiograph, in which nothing can be told from intensity.
 
     Args:
         threshold: what is denser is body, in Hounsfield units.
@@ -75,6 +76,8 @@ class BodyCrop(CropForeground):
 
     def body_box(self, img: Tensor) -> Box:
         """The square box around the body, or around the whole slice."""
+        if img.shape[-1] == 1:
+            return self.whole_slice(img)
         volume = np.asarray(img[0])
         shape = np.array(volume.shape)
         dense = (volume > self.threshold).mean(axis=2) > DENSE_SHARE

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,6 +14,7 @@ from monai.transforms import LoadImage, LoadImaged, MapTransform, Transform
 from torch import Tensor
 
 from ufc_monai.errors import InputError
+from ufc_monai.transforms.reader import reader_for
 
 __all__ = ["AxialSlices", "AxialSlicesd", "LoadVolume", "LoadVolumed", "slice_id", "slice_items"]
 
@@ -20,27 +22,38 @@ __all__ = ["AxialSlices", "AxialSlicesd", "LoadVolume", "LoadVolumed", "slice_id
 class LoadVolume(LoadImage):
     """MONAI's ``LoadImage`` for one-channel 3D volumes, channel first, with errors that name the file.
 
-    Args:
-        reader: name of a MONAI reader.
+    NIfTI is read by nibabel, everything else by :class:`SimpleITKReader`. A picture is a volume of one slice.
 
     Raises:
-        InputError: when called on a file that cannot be read, is no 3D volume, or holds a NaN or infinite voxel.
+        InputError: when called on a file that is in no known format, cannot be read, is no 3D volume, or holds a NaN
+            or infinite voxel.
     """
 
-    def __init__(self, reader: str = "NibabelReader") -> None:
-        super().__init__(reader=reader, image_only=True, ensure_channel_first=True)
+    def __init__(self) -> None:
+        super().__init__(image_only=True, ensure_channel_first=True)
 
     def __call__(self, filename: Any, reader: Any = None) -> Any:
-        """Load ``filename`` into a ``MetaTensor`` of shape (1, H, W, D), float32."""
+        """Load a file, or the folder of a DICOM series, into a ``MetaTensor`` of shape (1, H, W, D), float32.
+
+        Args:
+            filename: its path.
+            reader: a MONAI reader; ``None`` for the one that the path asks for.
+        """
+        reader = reader or reader_for(Path(filename).expanduser())
         try:
             loaded = super().__call__(filename, reader)
+        except InputError:
+            raise
         except Exception as e:
             raise InputError(
                 f"{filename}: cannot be read as a volume ({_last_line(e)}). Copy the file anew or remove it."
             ) from e
         volume = loaded if self.image_only else loaded[0]
         if volume.ndim != 4 or volume.shape[0] != 1:
-            raise InputError(f"{filename}: expected a 3D volume of one channel, got shape {tuple(volume.shape[1:])}.")
+            raise InputError(
+                f"{filename}: expected a 3D volume of one channel, got shape {tuple(volume.shape[1:])} with "
+                f"{volume.shape[0]} channels."
+            )
         if not torch.isfinite(volume).all():
             raise InputError(f"{filename}: holds NaN or infinite voxels. Replace them (-1024 HU is air) or remove it.")
         return loaded
@@ -51,16 +64,15 @@ class LoadVolumed(LoadImaged):
 
     Args:
         keys: keys of the file paths, the image first.
-        reader: name of a MONAI reader.
         allow_missing_keys: leave out keys that an item lacks.
 
     Raises:
         InputError: as :class:`LoadVolume`, and when a label does not have the shape of its image.
     """
 
-    def __init__(self, keys: KeysCollection, reader: str = "NibabelReader", allow_missing_keys: bool = False) -> None:
-        super().__init__(keys, reader=reader, image_only=True, allow_missing_keys=allow_missing_keys)
-        self._loader = LoadVolume(reader)
+    def __init__(self, keys: KeysCollection, allow_missing_keys: bool = False) -> None:
+        super().__init__(keys, image_only=True, allow_missing_keys=allow_missing_keys)
+        self._loader = LoadVolume()
 
     def __call__(self, data: Mapping[str, Any], reader: Any = None) -> dict[str, Any]:
         """Load every key."""

@@ -1,0 +1,34 @@
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import NAMES
+
+from ufc_monai.__main__ import main
+from ufc_monai.clustering import PseudoLabels
+
+
+@pytest.mark.parametrize("inside", ["", NAMES[0], f"{NAMES[0]}/eval/inference"])
+def test_another_number_of_clusters(chain: Path, tmp_path: Path, inside: str) -> None:
+    place = tmp_path / NAMES[0] / "eval" / "inference"
+    shutil.copytree(chain / NAMES[0] / "eval" / "inference", place)
+    assert main(["cut", "--k", "6", "--folder", str(tmp_path / inside)]) == 0
+    assert PseudoLabels.load(place / "pseudo_labels_k6.json").n_clusters == 6
+    assert PseudoLabels.load(place / "pseudo_labels.json").n_clusters == 4
+
+
+def test_cutting_needs_neither_torch_nor_monai() -> None:
+    code = "import sys, ufc_monai.__main__, ufc_monai.commands.cut; print({'torch', 'monai'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
+
+
+def test_errors(tmp_path: Path, chain: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["cut", "--k", "6", "--folder", str(tmp_path)]) == 1
+    assert "Run stage 1 first" in capsys.readouterr().err
+    assert main(["cut", "--k", "100000", "--folder", str(chain)]) == 1
+    assert "n_clusters must be 1 to" in capsys.readouterr().err

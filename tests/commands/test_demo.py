@@ -1,0 +1,38 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+
+from ufc_monai.__main__ import main
+from ufc_monai.commands.demo import run_demo
+from ufc_monai.data import MMWHS_LABELS
+from ufc_monai.errors import InputError
+
+
+def printed_table(text: str) -> list[str]:
+    return text[text.index("random initialisation  pretrained encoder") :].splitlines()[: 2 + len(MMWHS_LABELS)]
+
+
+@pytest.mark.slow
+def test_demo_ends_with_the_table_and_goes_on_from_cache(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("INFO"):
+        run_demo(tmp_path / "demo", ROOT / "bundles", patients=8)
+        stages = caplog.text.count("python -m monai.bundle run")
+        assert stages == 9
+        assert "skipped" not in caplog.text
+        first = printed_table(caplog.text)
+        caplog.clear()
+        run_demo(tmp_path / "demo", ROOT / "bundles", patients=8)
+    assert caplog.text.count("complete, skipped") == stages
+    assert first == printed_table(caplog.text)
+    assert [row.split()[0] for row in first[1:]] == [*MMWHS_LABELS, "mean"]
+    assert "machinery" in caplog.text
+
+
+def test_errors_are_short(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["demo", "--bundles", str(tmp_path), "--folder", str(tmp_path / "demo")]) == 1
+    assert capsys.readouterr().err.startswith("error: --bundles: there is no bundle")
+    with pytest.raises(InputError, match="8 or more"):
+        run_demo(tmp_path, ROOT / "bundles", patients=3)

@@ -1,0 +1,116 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import pytest
+from conftest import NAMES, ROOT, SMALL
+
+from ufc_monai.__main__ import main
+from ufc_monai.commands.plan import RunOptions, plan_stages
+from ufc_monai.commands.stages import Stage
+from ufc_monai.data import Case, find_cases, make_phantom
+from ufc_monai.errors import InputError
+
+VAE, CONTRASTIVE, UNET = NAMES
+
+
+def options(**changes: Any) -> RunOptions:
+    return RunOptions(Path("data"), Path("run"), ROOT / "bundles", preset="cpu", **changes)
+
+
+def cases(labelled: int, unlabelled: int) -> list[Case]:
+    named = [Case(f"l{i}.nii.gz", f"m{i}.nii.gz", f"l{i}") for i in range(labelled)]
+    return named + [Case(f"u{i}.nii.gz", None, f"u{i}") for i in range(unlabelled)]
+
+
+def titles(stages: list[Stage]) -> list[str]:
+    return [stage.title for stage in stages]
+
+
+def test_data_decide_which_stages_there_are() -> None:
+    everything = titles(plan_stages(options(compare=True), cases(8, 2)))
+    assert len(everything) == 9
+    assert "stage 3: test, random initialisation" in everything
+    few = titles(plan_stages(options(), cases(3, 9)))
+    assert not [title for title in few if "test" in title or "probe" in title or "random" in title]
+    assert few[-1] == "stage 3: segment the unlabelled volumes"
+    assert "segment" not in titles(plan_stages(options(), cases(8, 0)))[-1]
+    assert len(plan_stages(options(), cases(0, 5))) == 3
+
+
+def test_both_arms_differ_in_their_start_alone() -> None:
+    commands = [s.command for s in plan_stages(options(compare=True), cases(8, 0)) if "fine-tune" in s.title]
+    pretrained, random = (" ".join(command) for command in commands)
+    place = f"--ckpt_dir {UNET}/models_random --output_dir {UNET}/eval/random_train"
+    assert random == f"{pretrained} --pretrained_path none {place}"
+
+
+def test_keys_go_where_they_are_known() -> None:
+    keys = {"window": [0, 255], "labels": {"a": 1}, "n_clusters": 5, "threads": 1}
+    stages = plan_stages(options(keys=keys, overrides={VAE: {"epochs": 9}}), cases(8, 2))
+    of = {stage.title: " ".join(stage.command) for stage in stages}
+    assert [t for t in of if "--window" in of[t]] == [t for t in of if "beta" in t or "contrastive" in t or "fine" in t]
+    assert [t for t in of if "--n_clusters" in of[t]] == ["stage 1: features and clusters"]
+    assert [t for t in of if "--epochs 9" in of[t]] == ["stage 1: train the beta-VAE"]
+    assert all("--threads 1" in command for command in of.values())
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"labelled": 5}, "--labelled must be 1 to 4"),
+        ({"keys": {"fold": 4}}, "--fold"),
+        ({"keys": {"label_draw": 5}}, "draw"),
+        ({"overrides": {"ufc_vae": {"epochs": 1}}}, "there is no bundle ufc_vae"),
+        ({"overrides": {VAE: {"epohcs": 1}}}, "Did you mean epochs"),
+    ],
+)
+def test_what_there_is_not_is_refused_before_anything_runs(changes: dict[str, Any], words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        plan_stages(options(**changes), cases(8, 2))
+
+
+def small_arguments(data: Path, folder: Path) -> list[str]:
+    words = ["run", "--dataset_dir", str(data), "--folder", str(folder), "--preset", "cpu", "--threads", "1"]
+    words += ["--labelled", "2", "--n_clusters", "4", "--bundles", str(ROOT / "bundles")]
+    for bundle, overrides in SMALL.items():
+        settings = {k: v for k, v in overrides.items() if k not in ("threads", "labelled_volumes")}
+        words += [word for key, value in settings.items() for word in ("--set", f"{bundle}.{key}={value!r}")]
+    return words
+
+
+@pytest.mark.slow
+def test_run_goes_on_where_the_content_changed(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    data, folder = tmp_path / "my data", tmp_path / "run"
+    make_phantom(data, patients=9, labelled=8, matrix=40)
+    caplog.set_level("INFO")
+    assert main(small_arguments(data, folder)) == 0
+    count = len(plan_stages(options(), find_cases(data)))
+    assert caplog.text.count("python -m monai.bundle run") == count
+    assert "skipped" not in caplog.text
+    assert (folder / "report.html").stat().st_size > 50_000
+    assert len(list((folder / UNET / "eval" / "inference").rglob("*_seg.nii.gz"))) == 1
+
+    caplog.clear()
+    assert main(small_arguments(data, folder)) == 0
+    assert caplog.text.count("complete, skipped") == count
+
+    caplog.clear()
+    label = next(data.glob("*_label.nii.gz"))
+    volume = nib.load(label)
+    voxels = volume.get_fdata().astype("int16")
+    voxels[:2, :2, :2] = 500
+    nib.save(nib.Nifti1Image(voxels, volume.affine), label)
+    assert main(small_arguments(data, folder)) == 0
+    assert caplog.text.count("complete, skipped") == 3, "pretraining reads no labels"
+    assert json.loads((folder / UNET / "eval" / "train" / "run.json").read_text())["status"] == "complete"
+
+
+def test_errors_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["run", "--dataset_dir", str(tmp_path / "nowhere"), "--bundles", str(ROOT / "bundles")]) == 1
+    assert capsys.readouterr().err.startswith("error: dataset_dir: there is no folder")
+    assert main(["run", "--dataset_dir", str(tmp_path), "--bundles", str(tmp_path)]) == 1
+    assert capsys.readouterr().err.startswith("error: --bundles: there is no bundle")

@@ -1,0 +1,61 @@
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+from conftest import NAMES
+
+from ufc_monai.__main__ import main
+
+
+def test_one_scan_to_one_file(chain: Path, phantom: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    scan = next(phantom.glob("*_image.nii.gz"))
+    assert main(["segment", "--weights", str(chain), str(scan), str(tmp_path / "out" / "mask.nii.gz")]) == 0
+    mask = nib.load(tmp_path / "out" / "mask.nii.gz")
+    assert mask.shape == nib.load(scan).shape
+    assert np.allclose(mask.affine, nib.load(scan).affine)
+    assert [p.name for p in (tmp_path / "out").iterdir()] == ["mask.nii.gz"]
+
+
+def test_a_folder_to_a_folder(chain: Path, phantom: Path, tmp_path: Path) -> None:
+    scans = sorted(phantom.glob("*_image.nii.gz"))[:2]
+    (tmp_path / "in" / "day 1").mkdir(parents=True)
+    for scan, name in zip(scans, ("a.nii.gz", "day 1/b.nii.gz"), strict=True):
+        shutil.copy(scan, tmp_path / "in" / name)
+    bundle = chain / NAMES[2]
+    assert main(["segment", "--weights", str(bundle), str(tmp_path / "in"), str(tmp_path / "out")]) == 0
+    assert sorted(p.relative_to(tmp_path / "out").as_posix() for p in (tmp_path / "out").rglob("*.nii.gz")) == [
+        "a_seg.nii.gz",
+        "day 1/b_seg.nii.gz",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("weights", "source", "target", "words"),
+    [
+        ("nowhere", "scan", "out", "neither the folder of a run nor a bundle"),
+        ("chain", "nowhere", "out", "there is no file or folder"),
+        ("chain", "phantom", "out.nii.gz", "Name a folder"),
+        ("chain", "scan", "out.nrrd", "written as *.nii.gz"),
+    ],
+)
+def test_errors(
+    weights: str,
+    source: str,
+    target: str,
+    words: str,
+    chain: Path,
+    phantom: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    places = {"chain": chain, "phantom": phantom, "scan": next(phantom.glob("*_image.nii.gz"))}
+    words_in = [str(places.get(word, tmp_path / word)) for word in (weights, source)]
+    assert main(["segment", "--weights", *words_in, str(tmp_path / target)]) == 1
+    message = capsys.readouterr().err
+    assert words in message
+    assert len(message.splitlines()) <= 2
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,68 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from ufc_monai.commands.stages import Ledger, Stage, bundle_command, config_files, digest, shown
+from ufc_monai.errors import InputError
+
+
+def a_stage(reads_labels: bool = False, **overrides: object) -> Stage:
+    command = bundle_command("bundle", ["train", "cpu"], "/data", {"epochs": 3, **overrides})
+    return Stage("train", command, None, ("in.json",), ("models/*.pt",), reads_labels)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "bundle" / "configs").mkdir(parents=True)
+    (tmp_path / "models").mkdir()
+    for name in ("bundle/configs/train.json", "bundle/configs/cpu.json", "in.json", "models/model.pt"):
+        (tmp_path / name).write_text(name)
+    Ledger.open(tmp_path, "images", "labels").complete(a_stage())
+    return tmp_path
+
+
+def test_command_is_what_one_types() -> None:
+    command = bundle_command("b", ["train", "cpu"], "my data", {"window": [-125, 275], "labels": {"a": 1}})
+    assert shown(command) == (
+        "python -m monai.bundle run --config_file \"['b/configs/train.json','b/configs/cpu.json']\" --bundle_root b "
+        "--dataset_dir 'my data' --window '[-125,275]' --labels \"{'a':1}\""
+    )
+    assert config_files(command) == ["b/configs/train.json", "b/configs/cpu.json"]
+    assert config_files(bundle_command("b", ["train"], "d", {})) == ["b/configs/train.json"]
+
+
+def test_complete_until_something_changes(folder: Path) -> None:
+    ledger = Ledger.open(folder, "images", "labels")
+    assert ledger.is_complete(a_stage())
+    assert not ledger.is_complete(a_stage(seed=1))
+
+
+@pytest.mark.parametrize("name", ["bundle/configs/train.json", "bundle/configs/cpu.json", "in.json", "models/model.pt"])
+def test_content_counts_and_time_does_not(folder: Path, name: str) -> None:
+    content = (folder / name).read_text()
+    (folder / name).write_text("changed")
+    assert not Ledger.open(folder, "images", "labels").is_complete(a_stage())
+    (folder / name).write_text(content)  # younger, and the same
+    assert Ledger.open(folder, "images", "labels").is_complete(a_stage())
+    (folder / name).unlink()
+    assert not Ledger.open(folder, "images", "labels").is_complete(a_stage())
+
+
+def test_labels_count_where_they_are_read(folder: Path) -> None:
+    assert Ledger.open(folder, "images", "other labels").is_complete(a_stage())
+    assert not Ledger.open(folder, "other images", "labels").is_complete(a_stage())
+    Ledger.open(folder, "images", "labels").complete(a_stage(reads_labels=True))
+    assert not Ledger.open(folder, "images", "other labels").is_complete(a_stage(reads_labels=True))
+
+
+def test_a_stage_that_left_nothing_is_not_complete(folder: Path) -> None:
+    (folder / "models" / "model.pt").unlink()
+    with pytest.raises(InputError, match="without writing models"):
+        Ledger.open(folder, "images", "labels").complete(a_stage())
+
+
+def test_digest_is_of_names_and_contents() -> None:
+    assert digest({"a": "1", "b": "2"}) == digest({"b": "2", "a": "1"})
+    assert digest({"a": "1", "b": "2"}) != digest({"a": "2", "b": "1"})

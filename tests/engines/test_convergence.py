@@ -1,0 +1,48 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from monai.inferers import SimpleInferer
+from tiny_volumes import labelled_slices
+from torch import Tensor, nn
+
+from ufc_monai.engines import training_dice
+
+NAMES = ("liver", "spleen", "aorta", "absent")
+
+
+class Reader(nn.Module):
+    """Reads the class off the image, but takes every other row of the liver for background and sees no aorta."""
+
+    def forward(self, image: Tensor) -> Tensor:
+        assert not self.training
+        classes = (image[:, 0] / 10).round().long()
+        seen = classes.masked_fill(classes == 3, 0)
+        seen[:, ::2] = seen[:, ::2].masked_fill(seen[:, ::2] == 1, 0)
+        return nn.functional.one_hot(seen, 5).permute(0, 3, 1, 2).float()
+
+
+def test_dice_on_training_volumes_names_what_was_not_learned(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    first, second = np.zeros((2, 8, 8, 5))
+    first[:4, :4] = 1
+    first[5, 5, :2] = 3
+    second[:, :2, 1] = 2
+    dataset = labelled_slices(tmp_path, {"a": first, "b": second[..., :3]})
+    results = training_dice(Reader().train(), dataset, NAMES, SimpleInferer(), "cpu", batch_size=2)
+    assert results == {
+        "training_dice_liver": pytest.approx(2 / 3, abs=1e-4),  # half of it found, nothing else taken for it
+        "training_dice_spleen": 1.0,
+        "training_dice_aorta": 0.0,
+        "not_converged": ["aorta"],
+    }
+    assert "not converged: aorta 0.00" in caplog.text
+
+
+def test_nothing_is_said_when_all_is_learned(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    voxels = torch.full((8, 8, 2), 2).numpy()
+    results = training_dice(Reader(), labelled_slices(tmp_path, {"a": voxels}), NAMES, SimpleInferer(), "cpu")
+    assert results == {"training_dice_spleen": 1.0, "not_converged": []}
+    assert not caplog.text

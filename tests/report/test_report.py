@@ -1,0 +1,154 @@
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from matplotlib.image import imread
+
+from ufc_monai.errors import InputError
+from ufc_monai.report import (
+    Overlay,
+    save_cluster_map,
+    save_embedding_map,
+    save_overlays,
+    save_preview,
+    save_reconstructions,
+    save_views,
+    write_report,
+)
+from ufc_monai.report.curves import curves_svg, read_metrics
+
+VAE, CONTRASTIVE, UNET = "ufc_feature_vae", "ufc_cluster_contrastive", "ufc_unet_segmentation"
+NASTY = "<script>alert(1)</script>"
+
+
+def write(path: Path, content: Any) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(content if isinstance(content, str) else json.dumps(content), encoding="utf-8")
+
+
+@pytest.fixture
+def a_run(tmp_path: Path) -> Path:
+    record = {"status": "complete", "seconds": 3.0, "started": "2026-01-02T03:04:05+00:00", "command": []}
+    for bundle, place in ((VAE, "train"), (VAE, "inference"), (CONTRASTIVE, "train"), (UNET, "train")):
+        write(tmp_path / bundle / "eval" / place / "run.json", {**record, "results": {}})
+    verdict = {"results": {"verdict": "Too early to say."}, "command": ["x", "--dataset_dir", f"/data/{NASTY}"]}
+    write(tmp_path / CONTRASTIVE / "eval" / "train" / "run.json", {**record, **verdict})
+    write(tmp_path / VAE / "eval" / "train" / "run.json", {**record, **verdict, "results": {}})
+    lines = [{"epoch": i, "loss": 1 / i, "chance": 1.0, "mse": 1 / i, "effective_rank": 2.0} for i in (1, 2, 3)]
+    for bundle in (VAE, CONTRASTIVE, UNET):
+        write(tmp_path / bundle / "eval" / "train" / "metrics.jsonl", "\n".join(map(json.dumps, lines)))
+    agreement = {"nmi_patient": 0.1, "nmi_position": 0.6}
+    origin = {"elbow": {"reason": "k = 2 is the elbow."}, "agreement": agreement, "agreement_of_raw_pixels": agreement}
+    labels = {"format": 1, "n_clusters": 2, "provenance": origin, "clusters": {"a": [0, 1]}}
+    write(tmp_path / VAE / "eval" / "inference" / "pseudo_labels.json", labels)
+    write(tmp_path / UNET / "eval" / "evaluate" / "dice.csv", f"volume,mean,{NASTY}\n{NASTY},0.5,0.5\n")
+    save_reconstructions(
+        tmp_path / VAE / "eval" / "train" / "reconstructions.png", np.zeros((2, 8, 8)), np.ones((2, 8, 8))
+    )
+    scores = {"pretrained": 0.9, "untrained": None}
+    probe = {"structures": {NASTY: scores}, "mean": scores, "training_volumes": 4, "validation_volumes": 2}
+    write(tmp_path / CONTRASTIVE / "eval" / "probe" / "probe.json", probe)
+    return tmp_path
+
+
+def test_report_holds_what_ran(a_run: Path) -> None:
+    write_report(a_run, a_run / "report.html")
+    text = (a_run / "report.html").read_text(encoding="utf-8")
+    for words in ("Test", "Clusters", "beta-VAE", "Too early to say.", "Linear probe", "0.900", "What ran", "<svg"):
+        assert words in text
+    assert text.count("data:image/png;base64,") == 1
+    assert text.count("<section>") == text.count("</section>") == 6
+
+
+def test_names_are_escaped_and_nothing_is_fetched(a_run: Path) -> None:
+    write_report(a_run, a_run / "report.html")
+    text = (a_run / "report.html").read_text(encoding="utf-8")
+    assert "<script" not in text
+    assert text.count("&lt;script&gt;") >= 4
+    sources = re.findall(r'(?:src|(?<!xlink:)href|url)\s*[=(]\s*"?([^"\s)]*)', text)
+    assert all(source.startswith(("data:", "#")) for source in sources)
+
+
+def test_no_comparison_over_a_structure_that_did_not_converge(a_run: Path) -> None:
+    path = a_run / UNET / "eval" / "train" / "run.json"
+    write(path, {**json.loads(path.read_text()), "results": {"not_converged": ["aorta"]}})
+    write(a_run / UNET / "eval" / "random_evaluate" / "dice.csv", "volume,mean,aorta\nx,0.1,0.1\n")
+    write_report(a_run, a_run / "report.html")
+    text = (a_run / "report.html").read_text(encoding="utf-8")
+    assert "Not converged: aorta" in text
+    assert "no verdict" in text
+    assert "points of mean Dice" not in text
+
+
+def test_a_report_needs_a_run(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no stage has run"):
+        write_report(tmp_path, tmp_path / "report.html")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_run_that_was_cut_off_is_shown_up_to_there(a_run: Path) -> None:
+    path = a_run / VAE / "eval" / "train" / "metrics.jsonl"
+    path.write_text(path.read_text() + '\n{"epoch": 4, "lo')
+    assert len(read_metrics(path)) == 3
+    write_report(a_run, a_run / "report.html")
+
+
+def test_curves_scale_with_the_page_and_leave_out_what_there_is_not() -> None:
+    svg = curves_svg([{"epoch": 1, "loss": 2.0}, {"epoch": 2, "loss": 1.0}], [["loss", "chance"], ["kl"]], "a")
+    head = svg[: svg.index(">")]
+    assert "viewBox" in head
+    assert "width=" not in head
+    assert "loss" in svg
+    assert "chance" not in svg
+    assert curves_svg([], [["loss"]], "a") == ""
+
+
+@pytest.mark.parametrize(("patients", "clusters"), [(1, 1), (3, 60), (200, 5)])
+def test_cluster_map_of_few_and_many(patients: int, clusters: int, tmp_path: Path) -> None:
+    n = 10 * max(patients, clusters)
+    names = [f"a rather long name of patient {i % patients}" for i in range(n)]
+    rows = [("VAE features", 0.1, 0.5), ("raw pixels", 0.2, 0.4)]
+    save_cluster_map(tmp_path / "map.png", np.arange(n) % clusters, names, np.linspace(0, 1, n), rows)
+    assert imread(tmp_path / "map.png").shape[1] == 12 * 110
+
+
+@pytest.mark.parametrize("clusters", [np.full(30, -1), np.arange(30) % 7])
+def test_embedding_map_with_and_without_clusters(clusters: Any, tmp_path: Path) -> None:
+    points = np.random.default_rng(0).normal(size=(30, 2))
+    save_embedding_map(tmp_path / "map.png", points, clusters, np.linspace(0, 1, 30))
+    panels = 1 if (clusters < 0).all() else 2
+    assert imread(tmp_path / "map.png").shape[1] == pytest.approx(5.2 * 110 * panels, abs=1)
+
+
+def test_views_stand_below_their_slices(tmp_path: Path) -> None:
+    levels = [np.full((3, 20, 20), level) for level in (0.2, 0.5, 1.0)]
+    save_views(tmp_path / "views.png", *levels, titles=["cluster 0", "cluster 1", "cluster 12"])
+    picture = imread(tmp_path / "views.png")[..., 0]
+    rows = [picture[int(picture.shape[0] * place), int(picture.shape[1] * 0.4)] for place in (0.25, 0.5, 0.8)]
+    np.testing.assert_allclose(rows, [0.2, 0.5, 1.0], atol=0.02)
+
+
+def test_overlays_colour_the_structures_alone(tmp_path: Path) -> None:
+    mask = np.zeros((40, 40), dtype=int)
+    mask[10:30, 10:30] = 2
+    overlay = Overlay("best: a", np.full((40, 40), 0.5), mask, np.zeros_like(mask), 1.0)
+    save_overlays(tmp_path / "overlays.png", [overlay], ["aorta", "atrium"])
+    picture = imread(tmp_path / "overlays.png")[..., :3]
+    third, row = picture.shape[1] // 3, int(picture.shape[0] * 0.45)
+    plain, reference, prediction = (picture[row, third * i + third // 2] for i in range(3))
+    np.testing.assert_allclose(plain, 0.5, atol=0.02)
+    np.testing.assert_allclose(prediction, 0.5, atol=0.02)
+    assert np.ptp(reference) > 0.1
+
+
+@pytest.mark.parametrize(("volumes", "labelled"), [(1, True), (24, False)])
+def test_preview_of_few_and_many(volumes: int, labelled: bool, tmp_path: Path) -> None:
+    mask = np.ones((30, 20), dtype=int) if labelled else None
+    shown = [Overlay(f"a long name of volume {i}.nii.gz", np.zeros((30, 20)), mask, None, 1.5) for i in range(volumes)]
+    save_preview(tmp_path / "preview.png", shown, ["liver"] if labelled else [])
+    assert imread(tmp_path / "preview.png").size > 10_000

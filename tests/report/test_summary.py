@@ -1,0 +1,45 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from ufc_monai.report.summary import dice_table, run_summary
+
+UNET = Path("ufc_unet_segmentation", "eval")
+
+
+def write_arm(folder: Path, prefix: str, dice: float, not_converged: list[str]) -> None:
+    for place in (f"{prefix}train", f"{prefix}evaluate"):
+        (folder / UNET / place).mkdir(parents=True)
+    (folder / UNET / f"{prefix}evaluate" / "dice.csv").write_text(f"volume,mean,aorta\nx,{dice},{dice}\ny,{dice},\n")
+    results = {"results": {"not_converged": not_converged}}
+    (folder / UNET / f"{prefix}train" / "run.json").write_text(json.dumps(results))
+
+
+def test_the_table_shows_both_columns(tmp_path: Path) -> None:
+    for name, dice in (("a", "0.5"), ("b", "0.7")):
+        (tmp_path / name).write_text(f"volume,mean,aorta,atrium\nx,{dice},{dice},\ny,{dice},0.1,0.3\n")
+    table = dice_table({"random initialisation": tmp_path / "a", "pretrained encoder": tmp_path / "b"}).splitlines()
+    assert table[0].split() == ["Dice", "random", "initialisation", "pretrained", "encoder"]
+    assert table[1].split() == ["aorta", "0.300", "0.400"]
+    assert table[2].split() == ["atrium", "0.300", "0.300"]
+    assert table[3].split() == ["mean", "0.500", "0.700"]
+
+
+def test_difference_is_told_with_its_size(tmp_path: Path) -> None:
+    write_arm(tmp_path, "", 0.75, [])
+    write_arm(tmp_path, "random_", 0.5, [])
+    assert "pretrained - random: +25.0 points of mean Dice on 2 test volumes" in run_summary(tmp_path)
+
+
+def test_no_verdict_over_a_structure_that_did_not_converge(tmp_path: Path) -> None:
+    write_arm(tmp_path, "", 0.75, [])
+    write_arm(tmp_path, "random_", 0.5, ["aorta"])
+    text = run_summary(tmp_path)
+    assert "random initialisation: aorta" in text
+    assert "no verdict" in text
+    assert "+25.0" not in text
+
+
+def test_an_empty_run_has_nothing_to_say(tmp_path: Path) -> None:
+    assert run_summary(tmp_path) == ""

@@ -1,0 +1,121 @@
+"""A mask comes out in its image's format, exactly on its image's grid."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+from monai.transforms import Compose, Orientationd, Resized, SaveImaged
+from scans import OBLIQUE, SHAPE, STRAIGHT, make_image, sitk, write_all, write_dicom
+
+from ufc_monai.transforms import BodyCropd, LoadVolume, LoadVolumed, RestoreGridd, SaveMask, SaveMaskd
+
+EXPECTED = {
+    "a.nii.gz": "a_seg.nii.gz",
+    "a.nrrd": "a_seg.nrrd",
+    "a.nhdr": "a_seg.nrrd",
+    "a.mha": "a_seg.mha",
+    "a.mhd": "a_seg.mha",
+    "series": "series_seg.nii.gz",
+}
+
+
+def segment(path: str, output_dir: Path, data_root_dir: Path) -> Any:
+    """Load, orient, crop, resize, "segment" what is dense, restore and save, as the segmentation bundle does."""
+    transform = Compose(
+        [
+            LoadVolumed("image"),
+            Orientationd("image", axcodes="RAS", labels=None),
+            BodyCropd("image"),
+            Resized("image", (64, 64, -1), mode="nearest"),
+        ]
+    )
+    item = transform({"image": path})
+    item["pred"] = torch.cat([torch.full_like(item["image"], 100.0), item["image"]])
+    return Compose([RestoreGridd("pred", transform), SaveMaskd("pred", output_dir, data_root_dir)])(item)["pred"]
+
+
+@pytest.mark.parametrize("angle", [STRAIGHT, OBLIQUE])
+def test_the_mask_has_the_format_and_the_grid_of_its_image(tmp_path: Path, angle: float) -> None:
+    (tmp_path / "in").mkdir()
+    for path in write_all(tmp_path / "in", angle):
+        segment(path, tmp_path / "out", tmp_path / "in")
+        saved = tmp_path / "out" / EXPECTED[Path(path).name]
+        image, mask = LoadVolume()(path), LoadVolume()(str(saved))
+        assert torch.equal(mask.as_tensor(), (image > 100).float().as_tensor()), path
+        assert np.allclose(mask.affine, image.affine, atol=1e-6), path
+        if saved.suffix == ".gz":
+            header = nib.load(saved)
+            assert header.get_data_dtype() == np.uint8
+            assert np.array_equal(header.affine, image.affine.numpy().astype(np.float32))
+        else:
+            header, source = sitk.ReadImage(saved), sitk.ReadImage(path)
+            assert header.GetPixelID() == sitk.sitkUInt8
+            assert np.allclose(header.GetSpacing(), source.GetSpacing(), rtol=1e-14, atol=0)
+            assert np.allclose(header.GetDirection(), source.GetDirection(), atol=1e-14)
+            assert np.allclose(header.GetOrigin(), source.GetOrigin(), rtol=1e-14, atol=0)
+    assert {f.name for f in (tmp_path / "out").iterdir()} == set(EXPECTED.values())
+
+
+@pytest.mark.parametrize("name", ["a.png", "b.jpg"])
+def test_a_picture_s_mask_is_a_picture_of_class_indices(tmp_path: Path, name: str) -> None:
+    pixels = np.zeros((5, 7), dtype=np.uint8)
+    pixels[1, 2:6] = 250
+    sitk.WriteImage(sitk.GetImageFromArray(pixels), tmp_path / name)
+    segment(str(tmp_path / name), tmp_path / "out", tmp_path)
+    mask = sitk.ReadImage(tmp_path / "out" / f"{name[0]}_seg.png")
+    assert mask.GetSize() == (7, 5)
+    assert np.array_equal(sitk.GetArrayFromImage(mask), pixels > 100)
+
+
+def test_nifti_that_is_not_compressed_stays_so(tmp_path: Path) -> None:
+    sitk.WriteImage(make_image(STRAIGHT), tmp_path / "a.nii")
+    segment(str(tmp_path / "a.nii"), tmp_path / "out", tmp_path)
+    assert nib.load(tmp_path / "out" / "a_seg.nii").shape == SHAPE
+
+
+@pytest.mark.parametrize(
+    ("image", "root", "expected"),
+    [
+        ("data/a.nii.gz", "data", "a_seg.nii.gz"),
+        ("data/ct/a_0000.nii.gz", "data", "ct/a_0000_seg.nii.gz"),
+        ("else/a.nii.gz", "data", "a_seg.nii.gz"),
+        ("data/ct/a.nii.gz", "", "a_seg.nii.gz"),
+        ("data/a.nii.gz", "data/a.nii.gz", "a_seg.nii.gz"),
+        ("data/p.1/1.2.840", "data", "p.1/1.2.840_seg.nii.gz"),
+        ("data/p1", "data/p1", "p1_seg.nii.gz"),
+        ("data/A.NII.GZ", "data", "A_seg.nii.gz"),
+        ("data/a.b.JPG", "data", "a.b_seg.png"),
+    ],
+)
+def test_where_a_mask_goes(tmp_path: Path, image: str, root: str, expected: str) -> None:
+    saver = SaveMask(tmp_path / "out", tmp_path / root if root else "")
+    assert saver.path(tmp_path / image) == tmp_path / "out" / expected
+
+
+def test_a_mask_on_another_grid_is_refused(tmp_path: Path) -> None:
+    sitk.WriteImage(make_image(STRAIGHT), tmp_path / "a.mha")
+    mask = LoadVolume()(str(tmp_path / "a.mha"))
+    turned = Orientationd("pred", axcodes="RAS", labels=None)({"pred": mask})["pred"]
+    for wrong in (turned, mask[..., :2]):
+        with pytest.raises(ValueError, match="not on the grid of its image"):
+            SaveMask(tmp_path / "out")(wrong)
+    assert not (tmp_path / "out").exists()
+
+
+def test_monai_label_leaves_the_saving_out(tmp_path: Path) -> None:
+    assert isinstance(SaveMaskd("pred", tmp_path), SaveImaged)
+
+
+def test_a_missing_mask_may_be_allowed(tmp_path: Path) -> None:
+    assert SaveMaskd("pred", tmp_path, allow_missing_keys=True)({"image": 1}) == {"image": 1}
+
+
+def test_a_series_that_is_the_whole_data_set(tmp_path: Path) -> None:
+    write_dicom(tmp_path / "series", make_image(STRAIGHT))
+    segment(str(tmp_path / "series"), tmp_path / "out", tmp_path / "series")
+    assert (tmp_path / "out" / "series_seg.nii.gz").is_file()

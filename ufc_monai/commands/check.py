@@ -1,0 +1,231 @@
+"""``check``: what is in a data set's folder, and what a run would do with it. Trains nothing."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ufc_monai.commands.check_tables import (
+    estimate_table,
+    label_table,
+    problem_list,
+    size,
+    split_table,
+    volume_table,
+)
+from ufc_monai.commands.estimate import PROCESS_BYTES, estimate_stages, known_labels, open_config
+from ufc_monai.commands.plan import BUNDLES, RunOptions, plan_stages, training_configs
+from ufc_monai.commands.stages import shown
+from ufc_monai.data import Case, find_cases, make_split, open_split
+from ufc_monai.data.inspect import VolumeFacts, inspect_cases
+from ufc_monai.errors import InputError
+from ufc_monai.report import Overlay, save_preview
+
+__all__ = ["run_check"]
+
+logger = logging.getLogger(__name__)
+
+PREVIEWS = 24
+MOST_NAMES = 20
+"""Ids without a name that are shown in the preview and in the example of ``--labels``."""
+READING_BYTES = 12
+"""Bytes a voxel while a volume is read: float32, as stored, turned and cropped."""
+
+
+@dataclass(frozen=True)
+class _Findings:
+    """What was found out about a data set.
+
+    Attributes:
+        options: of the run that is foretold.
+        cases: the volumes.
+        facts: of each.
+        labels: names and ids of the structures; ``None`` if nobody has named them.
+        ignored: ids that become background.
+        window: that the run would use.
+    """
+
+    options: RunOptions
+    cases: Sequence[Case]
+    facts: Sequence[VolumeFacts]
+    labels: Mapping[str, int] | None
+    ignored: Sequence[int]
+    window: tuple[float, float]
+
+
+def run_check(options: RunOptions, *, output: Path = Path("check_preview.png"), write: Path | None = None) -> int:
+    """Look at a data set: print tables of it, an estimate and its problems, and draw a preview.
+
+    Args:
+        options: those of the run that is to follow; nothing is written to its folder.
+        output: the preview, a PNG file.
+        write: where to write the split; ``None`` only shows it.
+
+    Returns:
+        The exit code: 1 if something has to be mended before training, else 0.
+
+    Raises:
+        InputError: if there is no volume, or an option does not fit the data set.
+    """
+    found = _find_out(options)
+    split = make_split(found.cases, _number(options, "split_seed"))
+    fold = _number(options, "fold")
+    granted = split["folds"][fold]["label_orders"][_number(options, "label_draw")][: options.labelled]
+    _say(_totals(found), *volume_table(found.facts))
+    if any(f.label_voxels for f in found.facts):
+        _say(*label_table(found.facts, found.labels, found.ignored))
+    _say(*split_table(split, fold, granted), _written(found, write))
+    if any(f.slices for f in found.facts):
+        _say(*_estimate(found))
+        _say(_drawn(found, output))
+    if odd := problem_list(found.facts) + _remarks(found, granted):
+        _say(*odd)
+    wrong = sum(problem.blocking for f in found.facts for problem in f.problems)
+    if wrong:
+        _say(f"{wrong} problem{'s' * (wrong > 1)}: mend what is marked with ! above, then check again")
+    else:
+        condition = ", once the structures are named" if found.labels is None and _unnamed(found) else ""
+        _say(f"ready{condition}: {_next_command(found)}")
+    return int(wrong > 0)
+
+
+def _find_out(options: RunOptions) -> _Findings:
+    cases = find_cases(options.dataset_dir)
+    plan_stages(options, cases)  # refuses options that do not fit, as the run would
+    labels, config = known_labels(options), open_config(options, BUNDLES[2])
+    window, ignored = config["window"], config["ignore_labels"]
+    if not (isinstance(window, list | tuple) and len(window) == 2 and window[0] < window[1]):
+        raise InputError(f'--window must be two rising numbers like "[-125,275]"; got {window!r}.')
+    facts = inspect_cases(options.dataset_dir, cases, labels=labels, ignore_labels=ignored, previews=PREVIEWS)
+    return _Findings(options, cases, facts, labels, ignored, (window[0], window[1]))
+
+
+def _totals(found: _Findings) -> str:
+    labelled = sum(case.label is not None for case in found.cases)
+    return (
+        f"{found.options.dataset_dir}: {len({c.patient for c in found.cases})} patients, {len(found.cases)} volumes "
+        f"({labelled} labelled, {len(found.cases) - labelled} unlabelled), "
+        f"{sum(f.slices for f in found.facts):,} axial slices"
+    )
+
+
+def _written(found: _Findings, write: Path | None) -> str:
+    if write is None:
+        return "  (run draws the same; --write split.json writes it down)"
+    split = open_split(write, found.options.dataset_dir, _number(found.options, "split_seed"))
+    return f"  (written to {split.path}; hand it to a stage with --split_path)"
+
+
+def _estimate(found: _Findings) -> list[str]:
+    estimates = estimate_stages(found.options, found.cases, found.facts)
+    largest = max(int(np.prod(f.grid.shape)) for f in found.facts if f.grid)
+    at_once = min(os.cpu_count() or 1, len(found.cases))
+    preset = "cpu" if "cpu" in training_configs(found.options.preset) else "paper"
+    return [
+        f"estimate for preset {preset} on {estimates[0].device}; starting programs and the final test come on top",
+        *estimate_table(estimates),
+        f"(reading volumes, {at_once} at once, takes up to {size(PROCESS_BYTES + at_once * largest * READING_BYTES)} "
+        f"of memory; free on this disk: {size(shutil.disk_usage('.').free)})",
+    ]
+
+
+def _drawn(found: _Findings, output: Path) -> str:
+    low, high = _suggested_window(found) or found.window
+    names = found.labels or _unnamed(found)
+    overlays = []
+    for f in found.facts:
+        if f.preview:
+            image = ((f.preview.image - low) / (high - low)).clip(0, 1)
+            classes = _classes(f.preview.label, list(names.values()))
+            overlays.append(Overlay(f.patient, image, classes, None, f.preview.aspect))
+    save_preview(output, overlays, list(names))
+    return f"preview of {len(overlays)} volumes: {output}"
+
+
+def _classes(label: NDArray[Any] | None, ids: Sequence[int]) -> NDArray[np.uint8] | None:
+    """Classes 1..n in the order of the ids, 0 for all else."""
+    if label is None:
+        return None
+    classes = np.zeros(label.shape, dtype=np.uint8)
+    for n, i in enumerate(ids, start=1):
+        classes[label == i] = n
+    return classes
+
+
+def _remarks(found: _Findings, granted: Sequence[str]) -> list[str]:
+    """What is odd about the data set as a whole."""
+    lines = []
+    if found.labels is None and (unnamed := _unnamed(found)):
+        lines += ["- the structures have no names", f"    Name those that you want: {_example_of_labels(unnamed)}"]
+    if found.labels is not None and granted:
+        seen = {value for f in found.facts if f.image in granted for value in f.label_voxels}
+        missing = [name for name, i in found.labels.items() if i not in seen]
+        if missing:
+            lines.append(f"- the {len(granted)} volumes whose labels are granted hold no {', '.join(missing)}")
+            lines.append("    It cannot be learned from them: grant more with --labelled, or others with --label_draw.")
+    if window := _suggested_window(found):
+        used = f"[{found.window[0]:g},{found.window[1]:g}]"
+        lines.append(f"- the values do not fill the window {used}, the Hounsfield units that become 0 to 1")
+        lines.append(f'    Suggested: --window "[{window[0]},{window[1]}]"')
+    return lines
+
+
+def _suggested_window(found: _Findings) -> tuple[int, int] | None:
+    """The range of the values, where most volumes are no full CT scans and the window in use reaches beyond."""
+    ranges = []
+    for f in found.facts:
+        kinds = {p.kind for p in f.problems}
+        if f.hu and "clipped" in kinds:
+            ranges.append((f.hu[0], f.hu[3]))
+        elif f.hu and "8-bit" in kinds:
+            ranges.append((0.0, 255.0))
+        elif f.hu and "not HU" in kinds:
+            ranges.append((f.hu[1], f.hu[2]))
+    if 2 * len(ranges) <= sum(f.hu is not None for f in found.facts):
+        return None
+    low, high = (round(statistics.median(ends)) for ends in zip(*ranges, strict=True))
+    return None if low >= high or (low <= found.window[0] and found.window[1] <= high) else (low, high)
+
+
+def _unnamed(found: _Findings) -> dict[str, int]:
+    """The ids that were found, named by themselves."""
+    ids = {int(value) for f in found.facts for value in f.label_voxels if value > 0 and value == int(value)}
+    return {str(i): i for i in sorted(ids - set(found.ignored))[:MOST_NAMES]}
+
+
+def _example_of_labels(ids: Mapping[str, int]) -> str:
+    return f'--labels "{ {f"name of {i}": i for i in ids.values()} }"'
+
+
+def _next_command(found: _Findings) -> str:
+    """The run that was foretold, with what should be added."""
+    options, keys = found.options, dict(found.options.keys)
+    words = ["python", "-m", "ufc_monai", "run", "--dataset_dir", str(options.dataset_dir)]
+    if options.labelled is not None:
+        words += ["--labelled", str(options.labelled)]
+    if options.preset != "auto":
+        words += ["--preset", options.preset]
+    if window := _suggested_window(found):
+        keys["window"] = list(window)
+    for key, value in keys.items():
+        words += [f"--{key}", str(value).replace(", ", ",")]
+    command = shown(words)
+    unnamed = found.labels is None and _unnamed(found)
+    return f"{command} {_example_of_labels(unnamed)}" if unnamed else command
+
+
+def _number(options: RunOptions, key: str) -> int:
+    return int(options.keys.get(key, 0))
+
+
+def _say(*lines: str) -> None:
+    logger.info("%s\n", "\n".join(lines))

@@ -1,0 +1,40 @@
+"""``cut``: other clusters from the saved tree, in a second and without fitting anew."""
+
+from __future__ import annotations
+
+import logging
+import os
+from pathlib import Path
+
+from ufc_monai.errors import InputError
+from ufc_monai.labelling import cut_again
+
+__all__ = ["cut"]
+
+logger = logging.getLogger(__name__)
+
+PLACES = ("ufc_feature_vae/eval/inference", "eval/inference", ".")
+"""Where stage 1 leaves its tree in the folder of a run, of its bundle, and in its own."""
+
+
+def cut(folder: str | os.PathLike[str], n_clusters: int) -> Path:
+    """Cut the tree of a run at another number of clusters.
+
+    Args:
+        folder: of the run, of the bundle ``ufc_feature_vae``, or of the files themselves.
+        n_clusters: how many.
+
+    Returns:
+        The new pseudo-labels; those that are there stay.
+
+    Raises:
+        InputError: if there is no tree, or ``n_clusters`` is out of range.
+    """
+    places = [Path(folder, place) for place in PLACES]
+    found = next((place for place in places if (place / "dendrogram.npz").is_file()), None)
+    if found is None:
+        raise InputError(f"--folder: there is no {places[0] / 'dendrogram.npz'}. Run stage 1 first.")
+    written = cut_again(found, n_clusters)
+    logger.info("%d clusters: %s, beside it clusters_k%d.png", n_clusters, written, n_clusters)
+    logger.info("for stage 2 pass --pseudo_labels_path %s", written)
+    return written

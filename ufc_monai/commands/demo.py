@@ -1,0 +1,48 @@
+"""``demo``: a whole run on synthetic patients, from random weights and from the pretrained encoder."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+from pathlib import Path
+
+from ufc_monai.commands.plan import RunOptions, find_bundles
+from ufc_monai.commands.run import run_all
+from ufc_monai.data import make_phantom
+from ufc_monai.errors import InputError
+
+__all__ = ["run_demo"]
+
+logger = logging.getLogger(__name__)
+
+LABELLED_PATIENTS = 0.75
+"""The share of the synthetic patients that have labels, from whom training, validation and test patients are drawn."""
+BUDGET = 2
+QUICK = {"ufc_feature_vae": {"epochs": 40}, "ufc_cluster_contrastive": {"epochs": 40}}
+"""What the demo changes in cpu.json: it has ten times fewer slices than a small data set."""
+
+
+def run_demo(folder: str | os.PathLike[str], bundles: Path | None = None, patients: int = 12) -> None:
+    """Make patients, then do what ``run --compare`` does with them.
+
+    Args:
+        folder: where everything goes. Run again with the same folder, complete stages are skipped.
+        bundles: the folder of the three bundles; they are copied, and stay as they are.
+        patients: synthetic patients, 8 or more so that each fold trains on some.
+
+    Raises:
+        InputError: if a bundle is missing, there are too few patients, or a stage fails.
+    """
+    folder, source = Path(folder), find_bundles(bundles)
+    if patients < 8:
+        raise InputError(f"--patients must be 8 or more, so that every role has some; got {patients}.")
+    data = folder / "data"
+    if len(list(data.glob("*_image.nii.gz"))) != patients:
+        logger.info("making %d synthetic whole-heart CT patients in %s", patients, data)
+        shutil.rmtree(data, ignore_errors=True)
+        make_phantom(data, patients=patients, labelled=round(LABELLED_PATIENTS * patients))
+    run_all(
+        RunOptions(data, folder, source, labelled=BUDGET, preset="cpu", compare=True, overrides=QUICK, estimate=False)
+    )
+    logger.info("A demo this short shows the machinery, not the method's gain.")

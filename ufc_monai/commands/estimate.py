@@ -1,0 +1,264 @@
+"""What training will take on this machine, from a few real steps on random slices."""
+
+from __future__ import annotations
+
+import math
+import os
+import statistics
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from monai.bundle import ConfigParser
+from monai.data import list_data_collate
+from monai.transforms import Compose
+from torch import Tensor
+
+from ufc_monai.commands.plan import BUNDLES, RunOptions, training_configs
+from ufc_monai.data import Case, make_split, resolve_labels
+from ufc_monai.data.inspect import VolumeFacts
+from ufc_monai.engines import find_input_error, set_threads
+from ufc_monai.errors import InputError
+from ufc_monai.transforms import AxialSlicesd
+
+__all__ = ["PROCESS_BYTES", "StageEstimate", "estimate_stages", "known_labels", "open_config"]
+
+VAE, _, UNET = BUNDLES
+LONGEST_STEP = 1.0
+"""Seconds; a batch that would take longer is measured in part."""
+PATIENCE = 3.0
+"""Seconds of measuring, a stage."""
+PROCESS_BYTES = 700_000_000
+"""What PyTorch and MONAI take before anything is trained."""
+BYTES_PER_WEIGHT = 16
+"""Weight, gradient and AdamW's two moments in float32."""
+WARD_SECONDS = 8e-8
+"""Clustering n slices takes this times n^2."""
+WITHOUT_FILES = {"pseudo_labels": None, "crop_region": None, "class_counts": "$torch.ones(@n_classes)"}
+"""What the configurations would read from files, and what measuring takes instead."""
+
+
+@dataclass(frozen=True)
+class StageEstimate:
+    """What the training of one bundle will take.
+
+    Attributes:
+        bundle: its name.
+        steps: optimiser steps.
+        seconds: reading the volumes, all steps, validation, and for stage 1 features and clusters; starting the
+            programs and the final test are not in it.
+        disk_bytes: of the slice store.
+        memory_bytes: of the process at its largest while training or clustering. Rule: 0.7 GB for the programs, 16
+            bytes a weight, what the backward pass of one batch needs; or, if that is more, the distances of Ward's
+            method. With a GPU, the training's part is needed there.
+        device: where training was measured, e.g. ``"cpu, threads: 2"``.
+    """
+
+    bundle: str
+    steps: int
+    seconds: float
+    disk_bytes: int
+    memory_bytes: int
+    device: str
+
+
+@dataclass(frozen=True)
+class _Measured:
+    """Seconds of a step and of a forward pass, and bytes, of one whole batch."""
+
+    step: float
+    forward: float
+    memory: int
+
+
+def estimate_stages(options: RunOptions, cases: Sequence[Case], facts: Sequence[VolumeFacts]) -> list[StageEstimate]:
+    """Estimate the trainings of a run, in order; stage 3 only where there are labels.
+
+    Networks, losses, optimisers and augmentation are built from the configurations as the run will build them, and
+    PyTorch's threads are set as they set them.
+
+    Args:
+        options: of the run.
+        cases: all volumes.
+        facts: of all or of some of them; the rest is taken to be like their mean.
+
+    Raises:
+        InputError: at an option that does not fit, or if ``facts`` holds no volume that can be read.
+    """
+    split = make_split(cases, int(options.keys.get("split_seed", 0)))
+    fold = split["folds"][int(options.keys.get("fold", 0))]
+    granted = fold["label_orders"][int(options.keys.get("label_draw", 0))][: options.labelled]
+    pretrained = {*fold["training"], *split["unlabelled"]}
+    pretraining = [c.image for c in cases if c.patient in pretrained]
+    validation = [c.image for c in cases if c.label and c.patient in fold["validation"]]
+    amount = _Amount(cases, facts)
+    estimates = [_estimate(options, name, facts, amount, pretraining, []) for name in BUNDLES[:2]]
+    if granted:
+        estimates.append(_estimate(options, UNET, facts, amount, granted, validation))
+    return estimates
+
+
+def known_labels(options: RunOptions) -> dict[str, int] | None:
+    """Names and ids of the structures, or ``None`` where nobody has named them.
+
+    Raises:
+        InputError: if the option ``labels`` is no such mapping.
+    """
+    given = options.keys.get("labels")
+    try:
+        return resolve_labels(given, options.dataset_dir)
+    except InputError:
+        if given is not None:
+            raise
+        return None
+
+
+def open_config(options: RunOptions, bundle: str) -> ConfigParser:
+    """The configuration that a run trains a bundle with."""
+    folder = options.bundles / bundle / "configs"
+    parser = ConfigParser()
+    parser.read_config([str(folder / f"{config}.json") for config in training_configs(options.preset)])
+    keys = {key: value for key, value in options.keys.items() if key in parser}
+    for key, value in {**keys, **options.overrides.get(bundle, {}), "dataset_dir": str(options.dataset_dir)}.items():
+        parser[key] = value
+    return parser
+
+
+class _Amount:
+    """Slices of a list of images, and the seconds to read them with all cores."""
+
+    def __init__(self, cases: Sequence[Case], facts: Sequence[VolumeFacts]) -> None:
+        read = [f for f in facts if f.slices]
+        if not read:
+            raise InputError("no volume can be read, so there is nothing to estimate from.")
+        mean = statistics.fmean(f.slices for f in read), statistics.fmean(f.seconds for f in read)
+        self.of = {c.image: mean for c in cases} | {f.image: (f.slices, f.seconds) for f in read}
+
+    def slices(self, images: Iterable[str]) -> int:
+        return round(sum(self.of[image][0] for image in images))
+
+    def reading(self, images: Iterable[str]) -> float:
+        return sum(self.of[image][1] for image in images) / (os.cpu_count() or 1)
+
+
+def _estimate(
+    options: RunOptions,
+    bundle: str,
+    facts: Sequence[VolumeFacts],
+    amount: _Amount,
+    images: Sequence[str],
+    validation: Sequence[str],
+) -> StageEstimate:
+    parser = open_config(options, bundle)
+    if bundle == UNET:
+        found = sorted({int(i) for f in facts for i in f.label_voxels if i > 0})
+        parser["class_ids"] = known_labels(options) or {str(i): i for i in found or [1]}
+    setting = {key: parser.get_parsed_content(key) for key in ("batch_size", "epochs", "image_size", "threads")}
+    threads = set_threads(setting["threads"])
+    measured = _measured(parser)
+    n, batch = amount.slices(images), setting["batch_size"]
+    batches = max(1, n // batch)
+    epochs = max(setting["epochs"], math.ceil(parser.get("min_steps", 0) / batches))
+    looks = epochs // parser["val_interval"] * amount.slices(validation) if validation else 0
+    seconds = epochs * batches * measured.step + amount.reading([*images, *validation])
+    seconds += (looks + (n if bundle == VAE else 0)) / batch * measured.forward
+    memory = measured.memory
+    if bundle == VAE:
+        seconds += WARD_SECONDS * n**2
+        memory = max(memory, PROCESS_BYTES + 4 * n**2)
+    device = parser.get_parsed_content("device")
+    return StageEstimate(
+        bundle,
+        steps=epochs * batches,
+        seconds=seconds,
+        disk_bytes=n * setting["image_size"] ** 2 * (3 if bundle == UNET else 2),  # float16, and uint8 for labels
+        memory_bytes=memory,
+        device=f"cpu, threads: {threads}" if torch.device(device).type == "cpu" else str(device),
+    )
+
+
+def _measured(parser: ConfigParser) -> _Measured:
+    for key, value in WITHOUT_FILES.items():
+        if key in parser:
+            parser[key] = value
+    try:
+        with torch.random.fork_rng():
+            return _Step(parser).measure()
+    except RuntimeError as e:
+        # MONAI wraps what a configuration raises
+        reason = find_input_error(e)
+        raise (reason or e) from e
+
+
+class _Step:
+    """A training step as a configuration describes it, on random slices."""
+
+    def __init__(self, parser: ConfigParser) -> None:
+        parsed: Callable[[str], Any] = parser.get_parsed_content
+        self.parser = parser
+        self.network, self.loss, self.optimizer = (parsed(key) for key in ("network", "loss", "optimizer"))
+        self.inferer, self.prepare = parsed("train::inferer"), parsed("train::trainer::prepare_batch")
+        self.device, self.batch_size = torch.device(parsed("device")), parsed("batch_size")
+        self.loss.to(self.device)
+
+    def measure(self) -> _Measured:
+        began = time.monotonic()
+        batch = self.load()
+        loading = time.monotonic() - began
+        self.seconds(batch, 2)
+        times, n = [self.seconds(batch, 2)], min(2, self.batch_size)
+        if times[0] < LONGEST_STEP:
+            n = min(self.batch_size, int(2 * LONGEST_STEP / times[0]))
+            self.seconds(batch, n)
+            times = [self.seconds(batch, n)]
+        while len(times) < 3 and time.monotonic() - began < PATIENCE:
+            times.append(self.seconds(batch, n))
+        share = self.batch_size / n
+        began = time.monotonic()
+        memory = self.memory(batch, n, share)
+        forward = share * (time.monotonic() - began)
+        return _Measured(loading + share * statistics.median(times), loading + forward, memory)
+
+    def load(self) -> dict[str, Any]:
+        """A batch as the loader makes it from the slice store."""
+        steps = self.parser.get_parsed_content("train::preprocessing").flatten().transforms
+        cut = next(i for i, step in enumerate(steps) if isinstance(step, AxialSlicesd))
+        size, generator = self.parser.get_parsed_content("image_size"), torch.Generator().manual_seed(0)
+        classes = self.parser.get_parsed_content("n_classes") if "n_classes" in self.parser else 1
+        image = torch.rand(self.batch_size, 1, size, size, generator=generator).half()
+        label = torch.randint(classes, image.shape, generator=generator).byte()
+        behind = Compose(steps[cut + 1 :])
+        samples = [behind({"image": x, "label": y, "id": "#0"}) for x, y in zip(image, label, strict=True)]
+        cluster = torch.randint(20, (self.batch_size,), generator=generator)
+        return {**list_data_collate(samples), "cluster": cluster}
+
+    def forward(self, batch: Mapping[str, Any], n: int) -> Any:
+        part = {key: batch[key][:n] for key in ("image", "label", "cluster")}
+        image, target = self.prepare(part, self.device)
+        return self.loss(self.inferer(image, self.network), target)
+
+    def seconds(self, batch: Mapping[str, Any], n: int) -> float:
+        """How long a step on the first ``n`` slices of a batch takes."""
+        began = time.monotonic()
+        loss = self.forward(batch, n)
+        self.optimizer.zero_grad()
+        loss.backward()
+        self.optimizer.step()
+        loss.item()  # waits for a GPU
+        return time.monotonic() - began
+
+    def memory(self, batch: Mapping[str, Any], n: int, share: float) -> int:
+        """Bytes for a whole batch: programs, weights, and what the graph keeps for the backward pass."""
+        kept: dict[int, int] = {}
+
+        def keep(tensor: Tensor) -> Tensor:
+            kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+            graph = self.forward(batch, n)  # held, so that no storage is counted as another's
+        graph.item()
+        weights: int = sum(p.numel() for p in self.network.parameters())
+        return PROCESS_BYTES + BYTES_PER_WEIGHT * weights + round(share * sum(kept.values()))

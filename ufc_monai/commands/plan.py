@@ -1,0 +1,216 @@
+"""Which stages a data set asks for, and the command of each."""
+
+from __future__ import annotations
+
+import difflib
+import logging
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ufc_monai.commands.stages import Stage, bundle_command
+from ufc_monai.data import Case, make_split
+from ufc_monai.errors import InputError
+from ufc_monai.files import read_json
+
+__all__ = ["BUNDLES", "UNET", "RunOptions", "find_bundles", "plan_stages", "training_configs"]
+
+logger = logging.getLogger(__name__)
+
+VAE, CONTRASTIVE, UNET = BUNDLES = ("ufc_feature_vae", "ufc_cluster_contrastive", "ufc_unet_segmentation")
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """What a run does.
+
+    Attributes:
+        dataset_dir: folder of the data set.
+        folder: of the run; it becomes self-contained: bundles, weights, results, report.
+        bundles: where the three bundles are copied from.
+        labelled: the label budget in volumes; ``None`` is all that training may use.
+        preset: ``"cpu"`` lays cpu.json over each train.json, ``"paper"`` does not, ``"auto"`` takes cpu without a GPU.
+        compare: also fine-tune from random weights, with the same labels, steps and seed.
+        keys: keys that are handed to every configuration that has them.
+        overrides: keys of one bundle's training, by the bundle's name.
+        estimate: say beforehand how long it will take.
+    """
+
+    dataset_dir: Path
+    folder: Path
+    bundles: Path
+    labelled: int | None = None
+    preset: str = "auto"
+    compare: bool = False
+    keys: Mapping[str, Any] = field(default_factory=dict)
+    overrides: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    estimate: bool = True
+
+
+def find_bundles(named: Path | None = None) -> Path:
+    """The folder of the three bundles: the one named, ``bundles`` here, or the one beside the package's source.
+
+    Raises:
+        InputError: if a bundle is missing there.
+    """
+    places = [named] if named else [Path("bundles"), Path(__file__).parents[2] / "bundles"]
+    for place in places:
+        if all((place / name / "configs" / "train.json").is_file() for name in BUNDLES):
+            return place
+    raise InputError(f"--bundles: there is no bundle {places[0] / VAE}. Name the folder 'bundles' of the repository.")
+
+
+def plan_stages(options: RunOptions, cases: Sequence[Case]) -> list[Stage]:
+    """The stages that a data set allows, in order.
+
+    Without labels there is pretraining alone; with fewer than 4 labelled patients nothing is tested; without unlabelled
+    volumes nothing is left to segment.
+
+    Raises:
+        InputError: at a budget that fold and draw do not have.
+    """
+    _check_overrides(options)
+    split = make_split(cases, int(options.keys.get("split_seed", 0)))
+    plan = _Planner(options, str(options.dataset_dir.resolve()))
+    stages = plan.pretraining()
+    if not any(case.label for case in cases):
+        logger.warning("no volume has a label: stages 1 and 2 run, and there is nothing to fine-tune on")
+        return stages
+    _check_budget(split, options)
+    held_out = len(split["folds"]) > 1
+    if held_out:
+        stages.append(plan.probe())
+    stages += plan.segmentation("pretrained encoder", "", {}, held_out)
+    if options.compare:
+        arm = {"pretrained_path": "none", "ckpt_dir": f"{UNET}/models_random"}
+        stages += plan.segmentation("random initialisation", "random_", arm, held_out)
+    if any(case.label is None for case in cases):
+        stages.append(plan.unlabelled_masks())
+    return stages
+
+
+def training_configs(preset: str) -> list[str]:
+    """The configurations that a preset lays over each other; ``"auto"`` is ``"cpu"`` where there is no GPU."""
+    paper = preset == "paper" or (preset == "auto" and torch.cuda.is_available())
+    return ["train"] if paper else ["train", "cpu"]
+
+
+class _Planner:
+    """Builds the stages of one run."""
+
+    def __init__(self, options: RunOptions, dataset_dir: str) -> None:
+        self.options = options
+        self.dataset_dir = dataset_dir
+        self.train = training_configs(options.preset)
+
+    def pretraining(self) -> list[Stage]:
+        features, labels = f"{VAE}/eval/inference", f"{VAE}/eval/inference/pseudo_labels.json"
+        split = f"{VAE}/eval/split.json"
+        return [
+            self._stage("stage 1: train the beta-VAE", VAE, self.train, "train", (), (*_weights(VAE), split)),
+            self._stage(
+                "stage 1: features and clusters",
+                VAE,
+                ["inference"],
+                "inference",
+                (*_weights(VAE), split),
+                (labels, f"{features}/features.npz", f"{features}/dendrogram.npz"),
+            ),
+            self._stage(
+                "stage 2: contrastive pretraining",
+                CONTRASTIVE,
+                self.train,
+                "train",
+                (labels, split),
+                _weights(CONTRASTIVE),
+            ),
+        ]
+
+    def probe(self) -> Stage:
+        result = (f"{CONTRASTIVE}/eval/probe/probe.json",)
+        title, inputs = "stage 2: linear probe of the encoder", _weights(CONTRASTIVE)
+        return self._stage(title, CONTRASTIVE, ["probe"], "probe", inputs, result, reads_labels=True)
+
+    def segmentation(self, arm: str, prefix: str, start: Mapping[str, str], held_out: bool) -> list[Stage]:
+        weights = tuple(f"{start.get('ckpt_dir', f'{UNET}/models')}/{name}" for name in ("model.pt", "network.json"))
+        split = f"{VAE}/eval/split.json"
+        keys: dict[str, Any] = {**start}
+        if prefix:
+            keys["output_dir"] = f"{UNET}/eval/{prefix}train"
+        if self.options.labelled is not None:
+            keys["labelled_volumes"] = self.options.labelled
+        inputs = (split,) if "pretrained_path" in start else (split, *_weights(CONTRASTIVE))
+        record = f"{prefix}train"
+        stages = [self._stage(f"stage 3: fine-tune, {arm}", UNET, self.train, record, inputs, weights, keys, True)]
+        if held_out:
+            place = {"output_dir": f"{UNET}/eval/{prefix}evaluate"} if prefix else {}
+            place |= {key: start[key] for key in ("ckpt_dir",) if key in start}
+            title, result = f"stage 3: test, {arm}", (f"{UNET}/eval/{prefix}evaluate/dice.csv",)
+            record = f"{prefix}evaluate"
+            stages.append(
+                self._stage(title, UNET, ["train", "evaluate"], record, (split, *weights), result, place, True)
+            )
+        return stages
+
+    def unlabelled_masks(self) -> Stage:
+        masks = (f"{UNET}/eval/inference/**/*_seg.*",)
+        keys = {"unlabelled_only": True}
+        title = "stage 3: segment the unlabelled volumes"
+        return self._stage(title, UNET, ["inference"], None, _weights(UNET), masks, keys)
+
+    def _stage(
+        self,
+        title: str,
+        bundle: str,
+        configs: list[str],
+        record: str | None,
+        inputs: tuple[str, ...],
+        outputs: tuple[str, ...],
+        keys: Mapping[str, Any] | None = None,
+        reads_labels: bool = False,
+    ) -> Stage:
+        known = read_json(self.options.bundles / bundle / "configs" / f"{configs[0]}.json", "--bundles")
+        common = {key: value for key, value in self.options.keys.items() if _is_setting(known, key)}
+        if configs[-1] == "evaluate":  # which takes everything else from network.json
+            common = {key: value for key, value in common.items() if key in ("threads", "device")}
+        training = self.options.overrides.get(bundle, {}) if configs == self.train else {}
+        command = bundle_command(bundle, configs, self.dataset_dir, {**common, **training, **(keys or {})})
+        path = f"{bundle}/eval/{record}/run.json" if record else None
+        return Stage(title, command, path, inputs, outputs, reads_labels)
+
+
+def _weights(bundle: str) -> tuple[str, str]:
+    return f"{bundle}/models/model.pt", f"{bundle}/models/network.json"
+
+
+def _is_setting(config: Mapping[str, Any], key: str) -> bool:
+    """Whether a configuration leaves a key to the user, instead of reading it from network.json."""
+    return key in config and "network_file" not in str(config[key])
+
+
+def _check_overrides(options: RunOptions) -> None:
+    for bundle, settings in options.overrides.items():
+        if bundle not in BUNDLES:
+            raise InputError(f"--set: there is no bundle {bundle}; expected one of {', '.join(BUNDLES)}.")
+        known = read_json(options.bundles / bundle / "configs" / "train.json", "--bundles")
+        for key in settings:
+            if re.split("::|#", key)[0] not in known:
+                near = difflib.get_close_matches(key, known, n=1)
+                meant = f"Did you mean {near[0]}?" if near else "Its docs/README.md lists them."
+                raise InputError(f"--set: {key} is no key of {bundle}. {meant}")
+
+
+def _check_budget(split: Mapping[str, Any], options: RunOptions) -> None:
+    fold, draw = int(options.keys.get("fold", 0)), int(options.keys.get("label_draw", 0))
+    if not 0 <= fold < len(split["folds"]):
+        raise InputError(f"--fold must be 0 to {len(split['folds']) - 1} for this data set, got {fold}.")
+    orders = split["folds"][fold]["label_orders"]
+    if not 0 <= draw < len(orders):
+        raise InputError(f"--label_draw must be 0 to {len(orders) - 1}, got {draw}.")
+    most = len(orders[draw])
+    if options.labelled is not None and not 1 <= options.labelled <= most:
+        raise InputError(f"--labelled must be 1 to {most}, the labelled training volumes; got {options.labelled}.")

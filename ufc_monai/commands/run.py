@@ -1,0 +1,93 @@
+"""``run``: all stages on one's own data, in order, each started by the command that a user would type."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from tqdm import tqdm
+
+from ufc_monai.commands.check_tables import duration, estimate_table
+from ufc_monai.commands.estimate import estimate_stages
+from ufc_monai.commands.plan import BUNDLES, UNET, RunOptions, plan_stages
+from ufc_monai.commands.stages import Ledger, digest, run_stage, shown
+from ufc_monai.data import Case, find_cases
+from ufc_monai.data.inspect import inspect_cases
+from ufc_monai.files import sha256_of
+from ufc_monai.report import run_summary, write_report
+
+__all__ = ["run_all"]
+
+logger = logging.getLogger(__name__)
+
+SAMPLED = 4
+"""Volumes that are read for the estimate."""
+
+
+def run_all(options: RunOptions) -> None:
+    """Run every stage that is not complete, then write the report and the summary.
+
+    Args:
+        options: what to do.
+
+    Raises:
+        InputError: if the data set or an option does not fit, or a stage fails.
+    """
+    began = time.monotonic()
+    cases = find_cases(options.dataset_dir)
+    stages = plan_stages(options, cases)
+    _copy_bundles(options.bundles, options.folder)
+    ledger = _open_ledger(options, cases)
+    logger.info("cd %s", options.folder)
+    if options.estimate and not all(ledger.is_complete(stage) for stage in stages if "train" in stage.title):
+        _say_estimate(options, cases)
+    for number, stage in enumerate(stages, start=1):
+        done = ledger.is_complete(stage)
+        note = " (complete, skipped)" if done else ""
+        logger.info("\n# %d of %d, %s%s\n%s", number, len(stages), stage.title, note, shown(stage.command))
+        if not done:
+            run_stage(stage, options.folder)
+            ledger.complete(stage)
+    report = options.folder / "report.html"
+    write_report(options.folder, report)
+    logger.info("\n%s", run_summary(options.folder))
+    logger.info("report: %s\n%.0f s in all", report, time.monotonic() - began)
+
+
+def _copy_bundles(bundles: Path, folder: Path) -> None:
+    """Copy the bundles' files where they are missing; what the user has changed in the copy stays."""
+    for name in BUNDLES:
+        for source in sorted(
+            f for part in ("configs", "docs") for f in (bundles / name / part).rglob("*") if f.is_file()
+        ):
+            copy = folder / name / source.relative_to(bundles / name)
+            if not copy.is_file():
+                copy.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(source, copy)
+            elif copy.read_bytes() != source.read_bytes():
+                logger.warning("%s differs from %s and is used as it is; delete it to take the latter", copy, source)
+
+
+def _open_ledger(options: RunOptions, cases: Sequence[Case]) -> Ledger:
+    names = [name for case in cases for name in (case.image, case.label) if name]
+    with ThreadPoolExecutor() as pool:
+        found = pool.map(lambda name: sha256_of(options.dataset_dir / name), names)
+        hashes = dict(
+            zip(names, tqdm(found, "hashing", len(names), unit="file", leave=False, disable=None), strict=True)
+        )
+    images = {case.image: hashes[case.image] for case in cases}
+    labels = {case.label: hashes[case.label] for case in cases if case.label}
+    return Ledger.open(options.folder, digest(images), digest(labels))
+
+
+def _say_estimate(options: RunOptions, cases: Sequence[Case]) -> None:
+    """Say how long the trainings will take, from a few volumes and a few steps."""
+    some = [cases[i] for i in sorted({round(i * (len(cases) - 1) / (SAMPLED - 1)) for i in range(SAMPLED)})]
+    estimates = estimate_stages(options, cases, inspect_cases(options.dataset_dir, some))
+    total = sum(e.seconds * (2 if options.compare and e.bundle == UNET else 1) for e in estimates)
+    logger.info("\n".join(estimate_table(estimates)))
+    logger.info("about %s of training in all, measured on %s", duration(total), estimates[0].device)

@@ -1,0 +1,161 @@
+"""A stage as a command that a user would type, and the ledger that says which stages need not run again."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import shlex
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ufc_monai.errors import InputError
+from ufc_monai.files import read_json, sha256_of, write_json
+
+__all__ = ["Ledger", "Stage", "bundle_command", "run_stage", "shown"]
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One command of a run.
+
+    Attributes:
+        title: what it does.
+        command: its words, for a shell in the run's folder.
+        record: the ``run.json`` that it writes, if any; paths are relative to the run's folder.
+        inputs: files of earlier stages that it reads.
+        outputs: patterns of the files that the rest of the chain takes from it.
+        reads_labels: whether the labels of the data set have a say in its result.
+    """
+
+    title: str
+    command: tuple[str, ...]
+    record: str | None
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    reads_labels: bool = False
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """Which stages are complete, by the content of everything that they read and wrote: ``stages.json``.
+
+    Attributes:
+        folder: of the run.
+        images_sha256: of all images of the data set.
+        labels_sha256: of all its labels.
+    """
+
+    folder: Path
+    images_sha256: str
+    labels_sha256: str
+    _entries: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def open(cls, folder: Path, images_sha256: str, labels_sha256: str) -> Ledger:
+        """Read the ledger of a run's folder; an empty one if there is none."""
+        path = folder / "stages.json"
+        entries = read_json(path, "--folder") if path.is_file() else {}
+        return cls(folder, images_sha256, labels_sha256, entries)
+
+    def is_complete(self, stage: Stage) -> bool:
+        """Whether the stage has run with this command, configurations, data and inputs, and its outputs stand."""
+        entry = self._entries.get(stage.title)
+        return entry is not None and entry == {**self._reads(stage), "outputs": self._outputs(stage)}
+
+    def complete(self, stage: Stage) -> None:
+        """Enter a stage that has just run.
+
+        Raises:
+            InputError: if it left none of its outputs.
+        """
+        outputs = self._outputs(stage)
+        if not outputs:
+            raise InputError(f"'{stage.title}' ended without writing {', '.join(stage.outputs)} in {self.folder}.")
+        self._entries[stage.title] = {**self._reads(stage), "outputs": outputs}
+        write_json(self.folder / "stages.json", self._entries)
+
+    def _reads(self, stage: Stage) -> dict[str, Any]:
+        return {
+            "command": list(stage.command),
+            "configs": self._hashes(config_files(stage.command)),
+            "images": self.images_sha256,
+            "labels": self.labels_sha256 if stage.reads_labels else None,
+            "inputs": self._hashes(stage.inputs),
+        }
+
+    def _outputs(self, stage: Stage) -> dict[str, str | None]:
+        found = (f for pattern in stage.outputs for f in self.folder.glob(pattern))
+        return self._hashes(sorted(f.relative_to(self.folder).as_posix() for f in found))
+
+    def _hashes(self, names: Sequence[str]) -> dict[str, str | None]:
+        files = {name: self.folder / name for name in names}
+        return {name: sha256_of(file) if file.is_file() else None for name, file in files.items()}
+
+
+def bundle_command(
+    bundle: str, configs: Sequence[str], dataset_dir: str, overrides: Mapping[str, Any]
+) -> tuple[str, ...]:
+    """The words that start a bundle's configurations from the folder that holds the bundle.
+
+    Args:
+        bundle: its name.
+        configs: names of its configurations, the later laid over the earlier.
+        dataset_dir: folder of the data set.
+        overrides: further keys and their values.
+    """
+    files = [f"{bundle}/configs/{config}.json" for config in configs]
+    words = ["python", "-m", "monai.bundle", "run"]
+    words += ["--config_file", files[0] if len(files) == 1 else str(files).replace(" ", "")]
+    words += ["--bundle_root", bundle, "--dataset_dir", dataset_dir]
+    for key, value in overrides.items():
+        words += [f"--{key}", value if isinstance(value, str) else str(value).replace(" ", "")]
+    return tuple(words)
+
+
+def config_files(command: Sequence[str]) -> list[str]:
+    """The configurations that a command names."""
+    value = command[command.index("--config_file") + 1]
+    return [part.strip("'") for part in value.strip("[]").split(",")]
+
+
+def shown(command: Sequence[str]) -> str:
+    """A command as one would type it; lists hold single quotes and stand in double ones."""
+    return " ".join(f'"{word}"' if "'" in word else shlex.quote(word) for word in command)
+
+
+def run_stage(stage: Stage, folder: Path) -> None:
+    """Start a stage and wait for it. What it says to its standard output goes to ``log.txt``.
+
+    Args:
+        stage: the stage; its record of an earlier run is removed, for the caller has found it out of date.
+        folder: of the run.
+
+    Raises:
+        InputError: if it fails.
+    """
+    if stage.record:
+        (folder / stage.record).unlink(missing_ok=True)
+    words = [sys.executable, "-W", "ignore::UserWarning", *stage.command[1:]]
+    # waiting threads that spin make two busy processes slow each other many times over
+    environment = {"OMP_WAIT_POLICY": "PASSIVE", **os.environ}
+    with open(folder / "log.txt", "a", encoding="utf-8") as log:
+        log.write(f"\n# {stage.title}\n{shown(stage.command)}\n")
+        log.flush()
+        code = subprocess.run(words, cwd=folder, env=environment, stdout=log, check=False).returncode
+    if code:
+        raise InputError(
+            f"'{stage.title}' ended with exit code {code}; its message stands above. Mend it and run the same command "
+            "again: complete stages are skipped."
+        )
+
+
+def digest(hashes: Mapping[str, str]) -> str:
+    """One sha256 for many named ones."""
+    return hashlib.sha256("\n".join(f"{name} {value}" for name, value in sorted(hashes.items())).encode()).hexdigest()

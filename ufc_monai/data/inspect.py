@@ -1,0 +1,225 @@
+"""What is in the files of a data set: sizes, values, labels, and what is odd about them."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import Counter, defaultdict
+from collections.abc import Collection, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import nibabel as nib
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from ufc_monai.data.datalist import Case, find_cases
+from ufc_monai.data.problems import MOST_IDS, Grid, Problem, grid_problems, hu_problems, label_problems
+from ufc_monai.errors import InputError
+from ufc_monai.files import sha256_of, size_of
+from ufc_monai.formats import PICTURES, suffix_of
+from ufc_monai.transforms import LoadVolume, RemapLabels
+
+__all__ = ["Preview", "VolumeFacts", "inspect_cases"]
+
+SAMPLED = 1e6
+"""Voxels, about, that the percentiles are taken from."""
+FEW_SLICES = 5
+ODD_SPACING = 2.0
+"""How many times larger or smaller than the median a spacing is when it is an outlier."""
+
+
+class Preview(NamedTuple):
+    """One axial slice of a volume, indexed (x, y) in RAS orientation.
+
+    Attributes:
+        image: (H, W) in the file's units.
+        label: (H, W) ids, or ``None``.
+        aspect: spacing along y divided by that along x.
+    """
+
+    image: NDArray[Any]
+    label: NDArray[Any] | None
+    aspect: float
+
+
+@dataclass(frozen=True)
+class VolumeFacts:
+    """What is known of one volume after its files were read.
+
+    Attributes:
+        image: path of the image relative to the data set's folder.
+        label: path of its label, or ``None``.
+        patient: whom it belongs to.
+        grid: where its voxels lie; ``None`` if the image cannot be read.
+        hu: smallest value, 1st and 99th percentile (of a sample of voxels), largest value.
+        label_voxels: number of voxels of each value of the label.
+        problems: what is odd about it.
+        seconds: that reading it took.
+        preview: a slice of it, where one was asked for.
+    """
+
+    image: str
+    label: str | None
+    patient: str
+    grid: Grid | None = None
+    hu: tuple[float, float, float, float] | None = None
+    label_voxels: Mapping[float, int] = field(default_factory=dict)
+    problems: tuple[Problem, ...] = ()
+    seconds: float = 0.0
+    preview: Preview | None = field(default=None, compare=False, repr=False)
+
+    @property
+    def slices(self) -> int:
+        """Number of axial slices; 0 if the image cannot be read."""
+        return self.grid.shape[2] if self.grid else 0
+
+
+def inspect_cases(
+    dataset_dir: str | os.PathLike[str],
+    cases: Sequence[Case] | None = None,
+    *,
+    labels: Mapping[str, int] | None = None,
+    ignore_labels: Sequence[int] = (),
+    previews: int = 0,
+    workers: int | None = None,
+) -> list[VolumeFacts]:
+    """Read every volume of a data set once. Files that cannot be read are reported like the rest.
+
+    Args:
+        dataset_dir: folder of the data set.
+        cases: the volumes to read; by default all that are in the folder.
+        labels: ``{name: id}`` of the structures; ``None`` lets any id pass.
+        ignore_labels: ids that become background.
+        previews: how many volumes, evenly spread, keep a slice to show.
+        workers: threads, each of which holds one volume; ``None`` for one a core.
+
+    Returns:
+        The facts, in the order of the cases.
+
+    Raises:
+        InputError: if the folder holds no volume, or ``labels`` and ``ignore_labels`` contradict each other.
+    """
+    cases = find_cases(dataset_dir) if cases is None else cases
+    claimed = None if labels is None else RemapLabels(labels, ignore_labels).class_of.keys()
+    shown = set(np.linspace(0, len(cases) - 1, min(previews, len(cases)), dtype=int).tolist())
+
+    def inspect(index: int) -> VolumeFacts:
+        return _inspect(Path(dataset_dir), cases[index], claimed, index in shown)
+
+    with ThreadPoolExecutor(workers or os.cpu_count()) as pool:
+        found = pool.map(inspect, range(len(cases)))
+        try:
+            facts = list(tqdm(found, "reading", len(cases), leave=False, unit="volume", disable=None))
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+    odd = [_same_content(Path(dataset_dir), facts), _odd_spacing(facts)]
+    return [replace(f, problems=f.problems + tuple(p for kind in odd for p in kind[f.image])) for f in facts]
+
+
+def _inspect(root: Path, case: Case, claimed: Collection[int] | None, shown: bool) -> VolumeFacts:
+    """Read a volume and its label; whatever a broken file makes a reader raise is one of its problems."""
+    began = time.monotonic()
+    facts = VolumeFacts(case.image, case.label, case.patient)
+    try:
+        image, grid = _read(root / case.image)
+    except Exception as e:
+        return replace(facts, problems=(Problem("unreadable", _reason(e, root / case.image)),))
+    low, high = float(image.min()), float(image.max())
+    problems = hu_problems(low, high)
+    if grid.shape[2] < FEW_SLICES and suffix_of(case.image) not in PICTURES:
+        problems.append(Problem("few slices", f"has few axial slices: {grid.shape[2]}."))
+    label, voxels = None, Counter[float]()
+    if case.label is not None:
+        try:
+            label, label_grid = _read(root / case.label)
+            voxels = _count(label)
+            problems += label_problems(voxels, claimed) + grid_problems(grid, label_grid)
+        except Exception as e:
+            problems.append(Problem("label unreadable", f"its label: {_reason(e, root / case.label)}"))
+    return replace(
+        facts,
+        grid=grid,
+        hu=(low, *_percentiles(image), high),
+        label_voxels=dict(voxels),
+        problems=tuple(problems),
+        preview=_preview(image, label, grid) if shown else None,
+        seconds=time.monotonic() - began,
+    )
+
+
+def _read(path: Path) -> tuple[NDArray[np.float32], Grid]:
+    """A volume along the patient's axes right, front and head (a view of the file's order), and its grid."""
+    volume = LoadVolume()(path)
+    array, affine = volume.as_tensor().numpy()[0], np.asarray(volume.affine, dtype=np.float64)
+    turn = nib.io_orientation(affine)
+    turned: NDArray[np.float32] = nib.apply_orientation(array, turn)
+    affine_turned = affine @ nib.orientations.inv_ornt_aff(turn, array.shape)
+    return turned, Grid(array.shape, "".join(nib.aff2axcodes(affine)), turned.shape, affine_turned)
+
+
+def _percentiles(image: NDArray[np.float32]) -> tuple[float, float]:
+    step = int(np.ceil((image.size / SAMPLED) ** (1 / image.ndim)))
+    low, high = np.percentile(image[::step, ::step, ::step], [1, 99])
+    return float(low), float(high)
+
+
+def _count(label: NDArray[np.float32]) -> Counter[float]:
+    """Voxels of each value, slice by slice: sorting a whole volume would take several times its memory."""
+    counts = Counter[float]()
+    for axial in np.moveaxis(label, -1, 0):
+        values, voxels = np.unique(axial, return_counts=True)
+        counts.update(dict(zip(values.tolist(), voxels.tolist(), strict=True)))
+        if len(counts) > MOST_IDS:
+            break
+    return counts
+
+
+def _preview(image: NDArray[np.float32], label: NDArray[np.float32] | None, grid: Grid) -> Preview:
+    """The middle of the slices that hold a label, or else of all."""
+    fits = label is not None and label.shape == image.shape
+    held = np.flatnonzero(label.any(axis=(0, 1))) if label is not None and fits else np.array([], dtype=int)
+    index = int(held[len(held) // 2]) if len(held) else image.shape[2] // 2
+    ids = label[..., index].copy() if label is not None and fits else None
+    return Preview(image[..., index].copy(), ids, grid.spacing[1] / grid.spacing[0])
+
+
+def _same_content(root: Path, facts: Sequence[VolumeFacts]) -> dict[str, list[Problem]]:
+    """Images with the same bytes; only those of the same size are hashed."""
+    sizes, hashes = defaultdict(list), defaultdict(list)
+    for f in facts:
+        sizes[size_of(root / f.image)].append(f)
+    for f in (f for same in sizes.values() if len(same) > 1 for f in same):
+        hashes[sha256_of(root / f.image)].append(f)
+    problems = defaultdict(list)
+    for first, *others in hashes.values():
+        for f in others:
+            kind = "same content" if f.patient != first.patient else "same content, same patient"
+            problems[f.image].append(Problem(kind, f"has the same content as {first.image}."))
+    return problems
+
+
+def _odd_spacing(facts: Sequence[VolumeFacts]) -> dict[str, list[Problem]]:
+    spacings = {f.image: np.array(f.grid.spacing) for f in facts if f.grid}
+    problems = defaultdict(list)
+    if spacings:
+        usual = np.median(list(spacings.values()), axis=0)
+        for image, spacing in spacings.items():
+            if (np.maximum(spacing / usual, usual / spacing) > ODD_SPACING).any():
+                text = f"its voxels measure {_mm(spacing)} mm, those of most volumes {_mm(usual)} mm."
+                problems[image].append(Problem("odd spacing", text))
+    return problems
+
+
+def _mm(spacing: NDArray[np.float64]) -> str:
+    return " x ".join(f"{mm:.3g}" for mm in spacing)
+
+
+def _reason(error: Exception, path: Path) -> str:
+    """What an error says, without the path that stands before it."""
+    text = str(error) if isinstance(error, InputError) else f"cannot be read ({error})."
+    return text.removeprefix(f"{path}: ")

@@ -1,0 +1,193 @@
+"""Handlers that leave a picture of what a stage has done; :mod:`ufc_monai.report` draws them."""
+
+from __future__ import annotations
+
+import copy
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from ignite.engine import Engine, Events
+from monai.data import MetaTensor, affine_to_spacing
+from monai.transforms import Orientation
+from numpy.typing import NDArray
+from sklearn.decomposition import PCA
+from torch import Tensor, nn
+from torch.utils.data import default_collate
+
+from ufc_monai.data import SliceDataset
+from ufc_monai.engines.features import encode, spread
+from ufc_monai.report import Overlay, save_embedding_map, save_overlays, save_reconstructions, save_views
+from ufc_monai.transforms import LoadVolume
+
+__all__ = ["EmbeddingPicture", "OverlaysPicture", "ReconstructionsPicture", "ViewsPicture"]
+
+SHOWN = 8
+"""Slices in a picture, spread over the data set."""
+POINTS = 2000
+"""Slices in the map of embeddings; more would cover each other."""
+
+
+class ReconstructionsPicture:
+    """Draw ``reconstructions.png`` at the end of stage 1: slices, and what is left of them behind the bottleneck.
+
+    Args:
+        output_dir: folder of the picture.
+        dataset: the slices that were trained on.
+    """
+
+    def __init__(self, output_dir: str | os.PathLike[str], dataset: SliceDataset) -> None:
+        self.path = Path(output_dir) / "reconstructions.png"
+        self.dataset = dataset
+
+    def attach(self, engine: Engine) -> None:
+        """Draw for a trainer whose network is a VAE."""
+        engine.add_event_handler(Events.COMPLETED, self._draw)
+
+    @torch.no_grad()
+    def _draw(self, engine: Engine) -> None:
+        images = _sample(self.dataset)["image"]
+        network: nn.Module = engine.network
+        training = network.training
+        network.eval()  # the posterior's mean in place of a draw
+        reconstructions = network(images.to(engine.state.device))[0].clamp(0, 1)
+        network.train(training)
+        save_reconstructions(self.path, _pictures(images), _pictures(reconstructions))
+
+
+class ViewsPicture:
+    """Draw ``views.png`` at the start of stage 2: slices and the two views of each that the network will see.
+
+    Args:
+        output_dir: folder of the picture.
+        dataset: the slices to be trained on.
+    """
+
+    def __init__(self, output_dir: str | os.PathLike[str], dataset: SliceDataset) -> None:
+        self.path = Path(output_dir) / "views.png"
+        self.dataset = dataset
+
+    def attach(self, engine: Engine) -> None:
+        """Draw for a trainer that prepares two views of a batch."""
+        engine.add_event_handler(Events.STARTED, self._draw)
+
+    def _draw(self, engine: Engine) -> None:
+        batch = _sample(self.dataset)
+        # a copy draws from a generator of its own: training sees the same views with and without this picture
+        views, _ = copy.deepcopy(engine.prepare_batch)(batch, engine.state.device)
+        first, second = views.chunk(2)
+        titles = ["" if c < 0 else f"cluster {c}" for c in batch["cluster"].tolist()]
+        save_views(self.path, _pictures(batch["image"]), _pictures(first), _pictures(second), titles)
+
+
+class EmbeddingPicture:
+    """Draw ``embedding.png`` at the end of stage 2: the encoder's features in two dimensions (PCA).
+
+    Args:
+        output_dir: folder of the picture.
+        dataset: the slices that were trained on.
+        encoder: the encoder, without its projection head.
+    """
+
+    def __init__(self, output_dir: str | os.PathLike[str], dataset: SliceDataset, encoder: nn.Module) -> None:
+        self.path = Path(output_dir) / "embedding.png"
+        self.dataset = dataset
+        self.encoder = encoder
+
+    def attach(self, engine: Engine) -> None:
+        """Draw for a trainer."""
+        engine.add_event_handler(Events.COMPLETED, self._draw)
+
+    def _draw(self, engine: Engine) -> None:
+        some = spread(len(self.dataset), POINTS)
+        features = encode(self.encoder, self.dataset, engine.state.device, indices=some)
+        if not np.isfinite(features).all():  # the training broke down, which the verdict says
+            return
+        points = PCA(2, svd_solver="full").fit_transform(features)
+        items = self.dataset.items
+        clusters = np.array([self.dataset[i]["cluster"] for i in some])
+        save_embedding_map(self.path, points, clusters, np.array([items[i]["position"] for i in some]))
+
+
+class OverlaysPicture:
+    """Draw ``overlays.png``: the best, the median and the worst test volume by mean Dice, one axial slice of each.
+
+    The slice is that with most of the reference's foreground. Image, reference and prediction are shown on the grid of
+    the image's file, turned to RAS; only that slice of each volume is kept.
+
+    Args:
+        output_dir: folder of the picture.
+        names: names of the classes 1..n.
+        window: the Hounsfield units shown as black and white.
+        metric: name of the evaluator's ``MeanDice``, without background.
+    """
+
+    def __init__(
+        self,
+        output_dir: str | os.PathLike[str],
+        names: Sequence[str],
+        window: Sequence[float],
+        metric: str = "val_mean_dice",
+    ) -> None:
+        self.path = Path(output_dir) / "overlays.png"
+        self.names = list(names)
+        self.low, self.high = window
+        self.metric = metric
+        self._overlays: list[Overlay] = []
+
+    def attach(self, engine: Engine) -> None:
+        """Draw for an evaluator whose output holds one-hot ``pred`` and ``label`` on the grid of the image's file."""
+        engine.add_event_handler(Events.STARTED, lambda _: self._overlays.clear())
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self._keep)
+        engine.add_event_handler(Events.COMPLETED, self._draw)
+
+    def _keep(self, engine: Engine) -> None:
+        self._overlays += [self._overlay(item) for item in engine.state.output]
+
+    def _overlay(self, item: Mapping[str, Any]) -> Overlay:
+        file = item["image"].meta["filename_or_obj"]
+        image = _to_ras(LoadVolume()(file))
+        # max is several times faster than argmax over this axis
+        reference, prediction = (_to_ras(item[key].max(dim=0, keepdim=True).indices) for key in ("label", "pred"))
+        z = int((reference > 0).sum(dim=(0, 1, 2)).argmax())
+        shown = ((_axial(image, z) - self.low) / (self.high - self.low)).clip(0, 1)
+        width, height, _ = affine_to_spacing(image.affine, r=3).tolist()
+        return Overlay(Path(file).name, shown, _axial(reference, z), _axial(prediction, z), height / width)
+
+    def _draw(self, engine: Engine) -> None:
+        dice = engine.state.metric_details[self.metric].cpu().nanmean(dim=1).tolist()
+        ranked = sorted((i for i, d in enumerate(dice) if d == d), key=lambda i: -dice[i])
+        if not ranked:
+            return
+        # of one or two volumes, the later name stands
+        places = {ranked[len(ranked) // 2]: "median", ranked[-1]: "worst", ranked[0]: "best"}
+        shown = [
+            replace(self._overlays[i], title=f"{places[i]}: {self._overlays[i].title}, mean Dice {dice[i]:.2f}")
+            for i in ranked
+            if i in places
+        ]
+        save_overlays(self.path, shown, self.names)
+
+
+def _sample(dataset: SliceDataset) -> dict[str, Any]:
+    """One batch of slices spread over a data set."""
+    batch: dict[str, Any] = default_collate([dataset[i] for i in spread(len(dataset), SHOWN)])
+    return batch
+
+
+def _pictures(images: Tensor) -> NDArray[np.float32]:
+    """(n, 1, H, W) on any device to (n, H, W)."""
+    return images[:, 0].float().cpu().numpy()
+
+
+def _to_ras(volume: MetaTensor) -> MetaTensor:
+    return Orientation("RAS", labels=None)(volume)
+
+
+def _axial(volume: MetaTensor, index: int) -> NDArray[Any]:
+    picture: NDArray[Any] = volume.as_tensor()[0, :, :, index].cpu().numpy()
+    return picture

@@ -1,0 +1,160 @@
+"""Pictures of the clusters: how many, what is in them, what they follow."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+from numpy.typing import NDArray
+
+from ufc_monai.report.drawing import row_of_slices, save
+
+__all__ = ["save_cluster_map", "save_cluster_montage", "save_elbow", "save_embedding_map"]
+
+COLUMNS = 8
+CELL = 1.2
+"""Width of one slice in the montage, inches."""
+BINS = 10
+NAMED_PATIENTS = 25
+"""More patients than these are not named on an axis."""
+
+
+def save_elbow(
+    path: str | os.PathLike[str],
+    ks: Sequence[int],
+    distances: Sequence[float],
+    n_clusters: int,
+    searched: tuple[int, int],
+) -> None:
+    """Draw mean within-cluster distance against the number of clusters, the chosen one marked.
+
+    Args:
+        path: PNG file to write.
+        ks: numbers of clusters.
+        distances: the curve.
+        n_clusters: the number used.
+        searched: the range searched.
+    """
+    figure = Figure(figsize=(6, 4), layout="constrained")
+    axes = figure.add_subplot()
+    axes.plot(ks, distances, color="tab:blue", marker=".", markersize=4)
+    axes.axvline(n_clusters, color="tab:red", linestyle="--", linewidth=1, label=f"k = {n_clusters}")
+    axes.set_xlabel(f"number of clusters k (searched {searched[0]} to {searched[1]})")
+    axes.set_ylabel("mean distance within clusters")
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False)
+    save(figure, path)
+
+
+def save_cluster_montage(path: str | os.PathLike[str], images: Sequence[NDArray[Any]], titles: Sequence[str]) -> None:
+    """Draw example slices, one row a cluster.
+
+    Args:
+        path: PNG file to write.
+        images: for each cluster (n, H, W), slices in RAS orientation with values in [0, 1]; the first 8 are shown.
+        titles: what stands beside each row.
+    """
+    height = CELL * images[0].shape[2] / images[0].shape[1]
+    figure = Figure(figsize=(CELL * (COLUMNS + 1), height * len(images)), facecolor="black")
+    # The room of one slice is left for the title.
+    sides = {"left": 1 / (COLUMNS + 1), "right": 1, "bottom": 0, "top": 1, "hspace": 0}
+    grid = figure.subplots(len(images), squeeze=False, gridspec_kw=sides)[:, 0]
+    for axes, slices, title in zip(grid, images, titles, strict=True):
+        axes.set_axis_off()
+        axes.imshow(row_of_slices(slices, COLUMNS), cmap="gray", vmin=0, vmax=1)
+        text = title.replace(" · ", "\n")
+        axes.text(-0.01, 0.5, text, color="white", fontsize=9, ha="right", va="center", transform=axes.transAxes)
+    save(figure, path)
+
+
+def save_cluster_map(
+    path: str | os.PathLike[str],
+    labels: NDArray[Any],
+    patients: Sequence[str],
+    positions: NDArray[Any],
+    figures: Sequence[tuple[str, float, float]],
+) -> None:
+    """Draw sizes of clusters, and how they lie across patients and along the body.
+
+    Args:
+        path: PNG file to write.
+        labels: the cluster of each slice, (n,).
+        patients: its patient, (n,).
+        positions: its position in the volume, (n,) in [0, 1].
+        figures: rows of name, NMI with the patient and NMI with the position, for the title.
+    """
+    k = int(labels.max()) + 1
+    names, patient = np.unique(np.asarray(patients), return_inverse=True)
+    bins = np.minimum((np.asarray(positions) * BINS).astype(int), BINS - 1)
+    figure = Figure(figsize=(12, min(max(3.2, 0.22 * k + 1.6), 14)), layout="constrained")
+    sizes, by_patient, by_position = figure.subplots(1, 3, sharey=True, gridspec_kw={"width_ratios": [1, 1.6, 1]})
+    sizes.barh(np.arange(k), np.bincount(labels, minlength=k), color="tab:blue")
+    sizes.set_xlabel("slices")
+    sizes.set_ylabel("cluster")
+    sizes.spines[["top", "right"]].set_visible(False)
+    sizes.yaxis.get_major_locator().set_params(integer=True)
+    _heat_map(by_patient, labels, patient, k, len(names), "share of the patient's slices")
+    by_patient.set_xlabel(f"{len(names)} patients")
+    if len(names) <= NAMED_PATIENTS:
+        by_patient.set_xticks(np.arange(len(names)), [_short(name) for name in names], rotation=90, fontsize=7)
+    else:
+        by_patient.set_xticks([])
+    _heat_map(by_position, labels, bins, k, BINS, "share of the slices at this level")
+    by_position.set_xticks([-0.5, BINS / 2 - 0.5, BINS - 0.5], ["feet", "middle", "head"])
+    by_position.set_xlabel("position in the volume")
+    sizes.set_ylim(k - 0.5, -0.5)
+    compared = [
+        f"{name}: {with_patient:.2f} patient, {with_position:.2f} position"
+        for name, with_patient, with_position in figures
+    ]
+    figure.suptitle("agreement of the clusters (NMI)   " + "   ·   ".join(compared), fontsize=10)
+    save(figure, path)
+
+
+def save_embedding_map(
+    path: str | os.PathLike[str], points: NDArray[Any], clusters: NDArray[Any], positions: NDArray[Any]
+) -> None:
+    """Draw slices as points in the plane, coloured by position and by cluster.
+
+    Args:
+        path: PNG file to write.
+        points: (n, 2).
+        clusters: the cluster of each slice, (n,); all -1 without clusters.
+        positions: its position in the volume, (n,) in [0, 1].
+    """
+    panels = [("position in the volume", positions, "viridis")]
+    if (np.asarray(clusters) >= 0).all():
+        panels.append(("cluster", clusters, "tab20"))
+    figure = Figure(figsize=(5.2 * len(panels), 4.4), layout="constrained")
+    for axes, (title, values, colours) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
+        drawn = axes.scatter(points[:, 0], points[:, 1], c=values, cmap=colours, s=6, linewidths=0)
+        axes.set_title(f"coloured by {title}", fontsize=10)
+        axes.set_xlabel("first principal component")
+        axes.set_xticks([])
+        axes.set_yticks([])
+        axes.spines[["top", "right"]].set_visible(False)
+        bar = figure.colorbar(drawn, ax=axes, shrink=0.8)
+        if title == "cluster":
+            bar.locator = MaxNLocator(integer=True)
+        else:
+            drawn.set_clim(0, 1)
+            bar.set_ticks([0, 1], labels=["feet", "head"])
+    figure.axes[0].set_ylabel("second principal component")
+    save(figure, path)
+
+
+def _heat_map(axes: Axes, rows: NDArray[Any], columns: NDArray[Any], n_rows: int, n_columns: int, what: str) -> None:
+    counts = np.zeros((n_rows, n_columns))
+    np.add.at(counts, (rows, columns), 1)
+    shares = counts / np.maximum(counts.sum(axis=0), 1)
+    drawn = axes.imshow(shares, cmap="magma", vmin=0, aspect="auto", interpolation="nearest")
+    axes.figure.colorbar(drawn, ax=axes, shrink=0.8).set_label(what, fontsize=8)
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= 14 else f"…{name[-13:]}"

@@ -1,0 +1,89 @@
+"""What a run found, in a few lines of text."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ufc_monai.files import read_json
+
+__all__ = ["ARMS", "column_means", "dice_files", "dice_table", "judgement", "run_summary"]
+
+EVAL = Path("ufc_unet_segmentation", "eval")
+ARMS = {"random initialisation": "random_", "pretrained encoder": ""}
+
+
+def run_summary(folder: Path) -> str:
+    """The Dice table, what to make of it, and where the results are.
+
+    Args:
+        folder: of the run.
+    """
+    tables = dice_files(folder)
+    lines = [dice_table(tables), judgement(folder)] if tables else []
+    verdict = _results(folder / "ufc_cluster_contrastive" / "eval" / "train").get("verdict")
+    lines += [verdict] if verdict else []
+    masks = list((folder / EVAL / "inference").rglob("*_seg.*"))
+    lines += [f"masks of {len(masks)} unlabelled volumes: {folder / EVAL / 'inference'}"] if masks else []
+    weights = folder / "ufc_unet_segmentation" / "models" / "model.pt"
+    lines += [f"segment new scans: python -m ufc_monai segment --weights {folder} IN OUT"] if weights.is_file() else []
+    return "\n".join(lines)
+
+
+def dice_files(folder: Path) -> dict[str, Path]:
+    """The ``dice.csv`` of each start of fine-tuning that a run has tested, by its title."""
+    tables = {arm: folder / EVAL / f"{prefix}evaluate" / "dice.csv" for arm, prefix in ARMS.items()}
+    return {arm: path for arm, path in tables.items() if path.is_file()}
+
+
+def dice_table(files: Mapping[str, Path]) -> str:
+    """Mean Dice per structure and over volumes, one column a file, as text.
+
+    Args:
+        files: the ``dice.csv`` of each column, by its title.
+    """
+    means = {title: column_means(path) for title, path in files.items()}
+    rows = list(next(iter(means.values())))
+    width = max(len(row) for row in rows)
+    lines = [f"{'Dice':<{width}}" + "".join(f"  {title:>{max(12, len(title))}}" for title in means)]
+    for row in [*rows[1:], rows[0]]:
+        cells = [f"{column[row]:.3f}" if row in column else "-" for column in means.values()]
+        lines.append(
+            f"{row:<{width}}" + "".join(f"  {c:>{max(12, len(t))}}" for c, t in zip(cells, means, strict=True))
+        )
+    return "\n".join(lines)
+
+
+def column_means(path: Path) -> dict[str, float]:
+    """The mean of each column of a ``dice.csv`` over the volumes that have a value there."""
+    with open(path, newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    columns = [name for name in rows[0] if name != "volume"]
+    values = {name: [float(row[name]) for row in rows if row[name]] for name in columns}
+    return {name: sum(v) / len(v) for name, v in values.items() if v}
+
+
+def judgement(folder: Path) -> str:
+    """One sentence on the Dice of a run: the comparison, or why there is none."""
+    tables = dice_files(folder)
+    stuck = {arm: _results(folder / EVAL / f"{ARMS[arm]}train").get("not_converged", []) for arm in tables}
+    if any(stuck.values()):
+        named = "; ".join(f"{arm}: {', '.join(names)}" for arm, names in stuck.items() if names)
+        return f"Not converged, Dice near zero on the training volumes ({named}): no verdict. Train longer."
+    if len(tables) < 2:
+        return "One run: another seed moves these figures by a point or two."
+    random, pretrained = (100 * column_means(path)["mean"] for path in tables.values())
+    with open(next(iter(tables.values())), encoding="utf-8") as file:
+        volumes = sum(1 for _ in file) - 1
+    return (
+        f"pretrained - random: {pretrained - random:+.1f} points of mean Dice on {volumes} test volumes, same labels, "
+        "steps and seed. One run each: a few points are noise."
+    )
+
+
+def _results(folder: Path) -> dict[str, Any]:
+    path = folder / "run.json"
+    results: dict[str, Any] = read_json(path, "--folder").get("results", {}) if path.is_file() else {}
+    return results

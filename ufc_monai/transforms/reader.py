@@ -1,0 +1,166 @@
+"""Reading what MONAI's own readers do not: NRRD, MetaImage, DICOM series and pictures, all through SimpleITK."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from monai.data.image_reader import ImageReader, NibabelReader
+from monai.data.utils import orientation_ras_lps
+from monai.utils import MetaKeys, SpaceKeys, ensure_tuple, optional_import
+from numpy.typing import NDArray
+
+from ufc_monai.errors import InputError
+from ufc_monai.formats import FORMATS, NIFTI, PICTURES, suffix_of
+
+__all__ = ["SimpleITKReader", "reader_for", "simple_itk"]
+
+logger = logging.getLogger(__name__)
+
+LUMINANCE = (2125, 7154, 721)
+"""Weights of red, green and blue (Rec. 709) in ten-thousandths: whole numbers keep a grey colour's value exactly."""
+POSITION, ORIENTATION = "0020|0032", "0020|0037"
+"""DICOM's tags ImagePositionPatient and ImageOrientationPatient."""
+UNEVEN = 0.05
+"""How far a DICOM slice may lie from where it belongs, as a share of the slice spacing."""
+
+
+class SimpleITKReader(ImageReader):
+    """A MONAI reader for NRRD, MetaImage, folders with one DICOM series, and pictures (PNG, JPEG).
+
+    Arrays are indexed (x, y, z) and the affine is RAS, as nibabel's are for the same volume. DICOM values are rescaled
+    (Hounsfield units for CT) and its slices are sorted by position. A picture becomes a volume of one slice, with an
+    affine such that it stands upright where radiologists' pictures do; colours become grey (luminance).
+    """
+
+    def verify_suffix(self, filename: Sequence[str | os.PathLike[str]] | str | os.PathLike[str]) -> bool:
+        """Whether all of these are files or folders for this reader."""
+        names = [Path(name) for name in ensure_tuple(filename)]
+        return all(name.is_dir() or suffix_of(name) not in ("", *NIFTI) for name in names)
+
+    def read(self, data: Sequence[str | os.PathLike[str]] | str | os.PathLike[str]) -> Any:
+        """Read one file or folder into a SimpleITK image of three dimensions.
+
+        Raises:
+            InputError: if it is no one-channel volume, or a folder holds none, several or an incomplete DICOM series.
+        """
+        (path,) = (Path(name) for name in ensure_tuple(data))
+        if path.is_dir():
+            image = _read_series(path)
+        else:
+            image = simple_itk(path).ReadImage(path)
+            if suffix_of(path) in PICTURES:
+                return _as_slice(image)
+        if image.GetDimension() != 3 or image.GetNumberOfComponentsPerPixel() != 1:
+            raise InputError(
+                f"{path}: expected a 3D volume of one channel, got shape {image.GetSize()} with "
+                f"{image.GetNumberOfComponentsPerPixel()} channels."
+            )
+        return image
+
+    def get_data(self, img: Any) -> tuple[NDArray[Any], dict[str, Any]]:
+        """The voxels, (x, y, z), and the meta data that MONAI's ``LoadImage`` expects."""
+        array: NDArray[Any] = simple_itk().GetArrayFromImage(img).T
+        affine = np.eye(4)
+        affine[:3, :3] = np.reshape(img.GetDirection(), (3, 3)) * img.GetSpacing()
+        affine[:3, 3] = img.GetOrigin()
+        affine = orientation_ras_lps(affine)
+        return array, {
+            MetaKeys.AFFINE: affine,
+            MetaKeys.ORIGINAL_AFFINE: affine.copy(),
+            MetaKeys.SPATIAL_SHAPE: np.array(array.shape),
+            MetaKeys.SPACE: SpaceKeys.RAS,
+            MetaKeys.ORIGINAL_CHANNEL_DIM: float("nan"),  # MONAI's word for no channel
+        }
+
+
+def reader_for(path: str | os.PathLike[str]) -> ImageReader:
+    """A reader for a file or folder, by its suffix.
+
+    Raises:
+        InputError: if it is in none of the formats understood.
+    """
+    if suffix_of(path) in NIFTI:
+        return NibabelReader()
+    reader = SimpleITKReader()
+    if not reader.verify_suffix(path):
+        raise InputError(f"{path}: expected one of {FORMATS}.")
+    return reader
+
+
+def simple_itk(path: str | os.PathLike[str] = "this format") -> Any:
+    """SimpleITK, imported when it is first needed: NIfTI does without.
+
+    Raises:
+        InputError: if it is not installed, naming what needs it.
+    """
+    module, installed = optional_import("SimpleITK")
+    if not installed:
+        raise InputError(f"{path}: only SimpleITK can handle it, which is not installed: pip install SimpleITK.")
+    return module
+
+
+def _read_series(folder: Path) -> Any:
+    """The one DICOM series of a folder, float32 (colours as they are)."""
+    sitk = simple_itk(folder)
+    series = sitk.ImageSeriesReader.GetGDCMSeriesIDs(folder)
+    if len(series) != 1:
+        raise InputError(f"{folder}: expected one DICOM series in the folder, found {len(series)}. Give each its own.")
+    names = sitk.ImageSeriesReader.GetGDCMSeriesFileNames(folder, series[0])
+    first = sitk.ImageFileReader()
+    first.SetFileName(names[0])
+    first.ReadImageInformation()
+    reader = sitk.ImageSeriesReader()
+    reader.SetFileNames(names)
+    if first.GetNumberOfComponents() == 1:
+        # else the first slice's type holds for all, though each may have another rescale slope
+        reader.SetOutputPixelType(sitk.sitkFloat32)
+    reader.MetaDataDictionaryArrayUpdateOn()  # the tags of every slice
+    reader.SetSpacingWarningRelThreshold(np.inf)  # what it would warn of is an error here
+    image = reader.Execute()
+    _check_positions(reader, folder)
+    return image
+
+
+def _check_positions(reader: Any, folder: Path) -> None:
+    """Refuse a series whose slices do not lie evenly, one behind the other along their normal."""
+    n = len(reader.GetFileNames())
+    if n == 1:
+        return
+    if not all(reader.HasMetaDataKey(i, tag) for i in range(n) for tag in (POSITION, ORIENTATION)):
+        raise InputError(f"{folder}: some of the {n} DICOM slices have no position or orientation. Export them anew.")
+    positions, orientations = (
+        np.array([[float(number) for number in reader.GetMetaData(i, tag).split("\\")] for i in range(n)])
+        for tag in (POSITION, ORIENTATION)
+    )
+    normal = np.cross(orientations[0, :3], orientations[0, 3:])
+    steps = np.diff(positions, axis=0)
+    spacing = np.quantile(steps @ normal, 0.5, method="lower")  # the median, but always one of the gaps
+    wrong = np.linalg.norm(steps - spacing * normal, axis=1) > UNEVEN * abs(spacing)
+    if wrong.any() or spacing == 0:
+        at = int(np.argmax(wrong))
+        raise InputError(
+            f"{folder}: {int(wrong.sum())} of the {n - 1} gaps between its DICOM slices are not the usual "
+            f"{abs(spacing):g} mm straight ahead, first from {positions[at]} to {positions[at + 1]} mm: slices are "
+            "missing, doubled, unevenly spaced or tilted. Export the series anew, or resample it."
+        )
+
+
+def _as_slice(picture: Any) -> Any:
+    """A picture as a grey volume of one slice; size 1 and the patient's position, lying on the back, are made up."""
+    sitk = simple_itk()
+    pixels = sitk.GetArrayFromImage(picture)
+    if picture.GetNumberOfComponentsPerPixel() > 1:  # red, green, blue and perhaps opacity
+        _say_that_colours_are_lost()
+        pixels = (pixels[..., :3] @ np.array(LUMINANCE, dtype=np.float64) / sum(LUMINANCE)).astype(np.float32)
+    return sitk.GetImageFromArray(pixels[None])
+
+
+@functools.cache
+def _say_that_colours_are_lost() -> None:
+    logger.info("colour pictures are read as grey ones (luminance)")

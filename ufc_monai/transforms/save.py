@@ -1,0 +1,113 @@
+"""Writing a mask in the format of its image, onto the same grid."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import torch
+from monai.config import KeysCollection
+from monai.data import MetaTensor
+from monai.data.utils import affine_to_spacing, orientation_ras_lps
+from monai.transforms import SaveImaged, Transform
+from monai.utils import ImageMetaKey, MetaKeys
+from numpy.typing import NDArray
+
+from ufc_monai.files import atomic_path
+from ufc_monai.formats import NIFTI, PICTURES, stem_of, suffix_of
+from ufc_monai.transforms.reader import simple_itk
+
+__all__ = ["SaveMask", "SaveMaskd"]
+
+SUFFIX = {".nii": ".nii", ".nrrd": ".nrrd", ".nhdr": ".nrrd", ".mha": ".mha", ".mhd": ".mha"}
+SUFFIX |= dict.fromkeys(PICTURES, ".png")
+"""The mask's suffix for that of its image; all others, and DICOM, make .nii.gz."""
+
+
+class SaveMask(Transform):
+    """Write a mask beside others under one folder, in the format of the image that it belongs to.
+
+    NIfTI makes NIfTI, NRRD makes NRRD, MetaImage makes MHA (these two compressed), a picture makes a PNG whose grey
+    values are the class indices, and a DICOM series makes NIfTI. The name is the image's with ``_seg`` before the
+    suffix. A file is there whole or not at all.
+
+    Args:
+        output_dir: folder to write to.
+        data_root_dir: folders between this one and the image are made anew under ``output_dir``; an image elsewhere
+            goes by its name alone.
+
+    Raises:
+        ValueError: when called on a mask that does not lie on the grid of its image's file.
+    """
+
+    def __init__(self, output_dir: str | os.PathLike[str], data_root_dir: str | os.PathLike[str] = "") -> None:
+        self.output_dir = Path(output_dir)
+        self.data_root_dir = os.fspath(data_root_dir)
+
+    def __call__(self, mask: MetaTensor) -> MetaTensor:
+        """Write a mask, (1, H, W, D) with whole numbers up to 255, that carries its image's meta data; return it."""
+        path = self.path(mask.meta[ImageMetaKey.FILENAME_OR_OBJ])
+        array = mask.as_tensor()[0].to("cpu", torch.uint8).numpy()
+        affine = np.asarray(mask.meta[MetaKeys.ORIGINAL_AFFINE], dtype=np.float64)
+        shape = tuple(int(n) for n in mask.meta[MetaKeys.SPATIAL_SHAPE])
+        if array.shape != shape or not np.allclose(affine, np.asarray(mask.affine.cpu()), rtol=1e-4, atol=1e-3):
+            raise ValueError(f"{path}: the mask, {array.shape}, is not on the grid of its image, {shape}: restore it.")
+        with atomic_path(path) as temporary:
+            if suffix_of(path) in NIFTI:
+                nib.save(nib.Nifti1Image(array, affine), temporary)
+            else:
+                simple_itk(path).WriteImage(_itk_image(array, affine, flat=path.suffix == ".png"), temporary, True)
+        return mask
+
+    def path(self, image: str | os.PathLike[str]) -> Path:
+        """Where the mask of an image goes."""
+        inside = Path(os.path.relpath(image, self.data_root_dir) if self.data_root_dir else "")
+        folder = Path() if os.pardir in inside.parts else inside.parent
+        name = Path(os.path.abspath(image)).name
+        return self.output_dir / folder / f"{stem_of(name)}_seg{SUFFIX.get(suffix_of(name), '.nii.gz')}"
+
+
+class SaveMaskd(SaveImaged):
+    """Dictionary twin of :class:`SaveMask`.
+
+    It is a ``SaveImaged`` because MONAI Label, which answers with the mask itself, leaves out those of a bundle.
+
+    Args:
+        keys: keys of the masks.
+        output_dir: as in :class:`SaveMask`.
+        data_root_dir: as in :class:`SaveMask`.
+        allow_missing_keys: leave out keys that an item lacks.
+    """
+
+    def __init__(
+        self,
+        keys: KeysCollection,
+        output_dir: str | os.PathLike[str],
+        data_root_dir: str | os.PathLike[str] = "",
+        allow_missing_keys: bool = False,
+    ) -> None:
+        super().__init__(keys, allow_missing_keys=allow_missing_keys)
+        self.saver = SaveMask(output_dir, data_root_dir)
+
+    def __call__(self, data: Mapping[str, Any]) -> dict[str, Any]:
+        """Write every key."""
+        d = dict(data)
+        for key in self.key_iterator(d):
+            d[key] = self.saver(d[key])
+        return d
+
+
+def _itk_image(array: NDArray[np.uint8], affine: NDArray[np.float64], flat: bool) -> Any:
+    """A SimpleITK image of an array indexed (x, y, z) with an RAS affine; ``flat`` for the one slice as a picture."""
+    if flat:
+        return simple_itk().GetImageFromArray(array[..., 0].T)
+    image = simple_itk().GetImageFromArray(array.T)
+    lps, spacing = orientation_ras_lps(affine), affine_to_spacing(affine)
+    image.SetSpacing(spacing.tolist())
+    image.SetDirection((lps[:3, :3] / spacing).ravel().tolist())
+    image.SetOrigin(lps[:3, 3].tolist())
+    return image
