@@ -126,8 +126,8 @@ def test_embedding_map_with_and_without_clusters(clusters: Any, tmp_path: Path) 
 
 
 def test_views_stand_below_their_slices(tmp_path: Path) -> None:
-    levels = [np.full((3, 20, 20), level) for level in (0.2, 0.5, 1.0)]
-    save_views(tmp_path / "views.png", *levels, titles=["cluster 0", "cluster 1", "cluster 12"])
+    slices, first, second = (np.full((3, 20, 20), level) for level in (0.2, 0.5, 1.0))
+    save_views(tmp_path / "views.png", slices, first, second, ["cluster 0", "cluster 1", "cluster 12"])
     picture = imread(tmp_path / "views.png")[..., 0]
     rows = [picture[int(picture.shape[0] * place), int(picture.shape[1] * 0.4)] for place in (0.25, 0.5, 0.8)]
     np.testing.assert_allclose(rows, [0.2, 0.5, 1.0], atol=0.02)
