@@ -67,7 +67,9 @@ def _parser() -> argparse.ArgumentParser:
 def _add_check(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("dataset_dir", type=Path, metavar="DIR", help="folder of the volumes")
     _add_options(parser)
-    parser.add_argument("--write", type=Path, metavar="SPLIT", help="write the split to this file, e.g. split.json")
+    parser.add_argument(
+        "--write", type=Path, nargs="?", const=Path("split.json"), metavar="SPLIT", help="write the split (to split.json)"
+    )
     parser.add_argument("--output", type=Path, default=Path("check_preview.png"), help="the preview picture")
 
     def action(chosen: argparse.Namespace) -> int:

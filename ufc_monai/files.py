@@ -67,11 +67,10 @@ def read_json(path: str | os.PathLike[str], key: str) -> dict[str, Any]:
 
 
 def sha256_of(path: str | os.PathLike[str]) -> str:
-    """The sha256, in hexadecimal, of a file's bytes; or of the names and sha256 of the files an image is made of."""
+    """The sha256, in hexadecimal, of a file's bytes; or, whatever their names, of the files that an image is made of."""
     if (parts := parts_of(path)) == [Path(path)]:
         return _digest(Path(path))
-    named = [[part.name, _digest(part)] for part in parts]
-    return hashlib.sha256(json.dumps(named).encode()).hexdigest()
+    return hashlib.sha256("\n".join(sorted(_digest(part) for part in parts)).encode()).hexdigest()
 
 
 def size_of(path: str | os.PathLike[str]) -> int:

@@ -10,7 +10,7 @@ from ufc_monai.errors import InputError
 
 def a_stage(reads_labels: bool = False, **overrides: object) -> Stage:
     command = bundle_command("bundle", ["train", "cpu"], "/data", {"epochs": 3, **overrides})
-    return Stage("train", command, None, ("in.json",), ("models/*.pt",), reads_labels)
+    return Stage("train", command, "run.json", ("in.json",), ("models/*.pt",), reads_labels)
 
 
 @pytest.fixture

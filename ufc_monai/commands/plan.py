@@ -160,14 +160,14 @@ class _Planner:
         masks = (f"{UNET}/eval/inference/**/*_seg.*",)
         keys = {"unlabelled_only": True}
         title = "stage 3: segment the unlabelled volumes"
-        return self._stage(title, UNET, ["inference"], None, _weights(UNET), masks, keys)
+        return self._stage(title, UNET, ["inference"], "inference", _weights(UNET), masks, keys)
 
     def _stage(
         self,
         title: str,
         bundle: str,
         configs: list[str],
-        record: str | None,
+        record: str,
         inputs: tuple[str, ...],
         outputs: tuple[str, ...],
         keys: Mapping[str, Any] | None = None,
@@ -179,8 +179,7 @@ class _Planner:
             common = {key: value for key, value in common.items() if key in ("threads", "device")}
         training = self.options.overrides.get(bundle, {}) if configs == self.train else {}
         command = bundle_command(bundle, configs, self.dataset_dir, {**common, **training, **(keys or {})})
-        path = f"{bundle}/eval/{record}/run.json" if record else None
-        return Stage(title, command, path, inputs, outputs, reads_labels)
+        return Stage(title, command, f"{bundle}/eval/{record}/run.json", inputs, outputs, reads_labels)
 
 
 def _weights(bundle: str) -> tuple[str, str]:

@@ -28,7 +28,7 @@ class Stage:
     Attributes:
         title: what it does.
         command: its words, for a shell in the run's folder.
-        record: the ``run.json`` that it writes, if any; paths are relative to the run's folder.
+        record: the ``run.json`` that it writes; paths are relative to the run's folder.
         inputs: files of earlier stages that it reads.
         outputs: patterns of the files that the rest of the chain takes from it.
         reads_labels: whether the labels of the data set have a say in its result.
@@ -36,7 +36,7 @@ class Stage:
 
     title: str
     command: tuple[str, ...]
-    record: str | None
+    record: str
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     reads_labels: bool = False
@@ -140,8 +140,7 @@ def run_stage(stage: Stage, folder: Path) -> None:
     Raises:
         InputError: if it fails.
     """
-    if stage.record:
-        (folder / stage.record).unlink(missing_ok=True)
+    (folder / stage.record).unlink(missing_ok=True)
     words = [sys.executable, "-W", "ignore::UserWarning", *stage.command[1:]]
     # waiting threads that spin make two busy processes slow each other many times over
     environment = {"OMP_WAIT_POLICY": "PASSIVE", **os.environ}

@@ -48,7 +48,7 @@ def row_of_slices(slices: NDArray[Any], columns: int) -> NDArray[Any]:
 def save(figure: Figure, path: str | os.PathLike[str]) -> None:
     """Write a figure as PNG, whole or not at all."""
     with atomic_path(path) as temporary:
-        figure.savefig(temporary, dpi=110)
+        figure.savefig(temporary, dpi=110, pil_kwargs={"compress_level": 3})
 
 
 def named_rows(rows: Sequence[NDArray[Any]], names: Sequence[str], titles: Sequence[str] = ()) -> Figure:

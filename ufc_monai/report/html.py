@@ -25,6 +25,7 @@ STAGES = {
     "stage 2, linear probe": f"{CONTRASTIVE}/eval/probe",
     "stage 3, fine-tuning": f"{UNET}/eval/train",
     "stage 3, test": f"{UNET}/eval/evaluate",
+    "stage 3, masks of unlabelled volumes": f"{UNET}/eval/inference",
     "stage 3, fine-tuning from random weights": f"{UNET}/eval/random_train",
     "stage 3, test from random weights": f"{UNET}/eval/random_evaluate",
 }
