@@ -68,7 +68,12 @@ def _add_check(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("dataset_dir", type=Path, metavar="DIR", help="folder of the volumes")
     _add_options(parser)
     parser.add_argument(
-        "--write", type=Path, nargs="?", const=Path("split.json"), metavar="SPLIT", help="write the split (to split.json)"
+        "--write",
+        type=Path,
+        nargs="?",
+        const=Path("split.json"),
+        metavar="SPLIT",
+        help="write the split (to split.json)",
     )
     parser.add_argument("--output", type=Path, default=Path("check_preview.png"), help="the preview picture")
 

@@ -170,7 +170,7 @@ def _remarks(found: _Findings, granted: Sequence[str]) -> list[str]:
         seen = {value for f in found.facts if f.image in granted for value in f.label_voxels}
         missing = [name for name, i in found.labels.items() if i not in seen]
         if missing:
-            lines.append(f"- the {len(granted)} volumes whose labels are granted hold no {', '.join(missing)}")
+            lines.append(f"- none of the labels that are granted ({len(granted)}) holds {', '.join(missing)}")
             lines.append("    It cannot be learned from them: grant more with --labelled, or others with --label_draw.")
     if window := _suggested_window(found):
         used = f"[{found.window[0]:g},{found.window[1]:g}]"
@@ -218,6 +218,9 @@ def _next_command(found: _Findings) -> str:
         keys["window"] = list(window)
     for key, value in keys.items():
         words += [f"--{key}", str(value).replace(", ", ",")]
+    for bundle, changes in options.overrides.items():
+        words += [word for key, value in changes.items() for word in ("--set", f"{bundle}.{key}={value}")]
+    words += ["--compare"] if options.compare else []
     command = shown(words)
     unnamed = found.labels is None and _unnamed(found)
     return f"{command} {_example_of_labels(unnamed)}" if unnamed else command

@@ -127,7 +127,7 @@ def open_config(options: RunOptions, bundle: str) -> ConfigParser:
 
 
 class _Amount:
-    """Slices of a list of images, and the seconds to read them with all cores."""
+    """Slices of a list of images, and the seconds that one core takes to read them."""
 
     def __init__(self, cases: Sequence[Case], facts: Sequence[VolumeFacts]) -> None:
         read = [f for f in facts if f.slices]
@@ -140,7 +140,7 @@ class _Amount:
         return round(sum(self.of[image][0] for image in images))
 
     def reading(self, images: Iterable[str]) -> float:
-        return sum(self.of[image][1] for image in images) / (os.cpu_count() or 1)
+        return sum(self.of[image][1] for image in images)
 
 
 def _estimate(
@@ -162,7 +162,9 @@ def _estimate(
     batches = max(1, n // batch)
     epochs = max(setting["epochs"], math.ceil(parser.get("min_steps", 0) / batches))
     looks = epochs // parser["val_interval"] * amount.slices(validation) if validation else 0
-    seconds = epochs * batches * measured.step + amount.reading([*images, *validation])
+    seconds = (
+        epochs * batches * measured.step + amount.reading(images) / (os.cpu_count() or 1) + amount.reading(validation)
+    )
     seconds += (looks + (n if bundle == VAE else 0)) / batch * measured.forward
     memory = measured.memory
     if bundle == VAE:

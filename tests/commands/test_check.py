@@ -1,0 +1,276 @@
+from __future__ import annotations
+
+import ast
+import json
+import logging
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import pytest
+from conftest import NAMES, ROOT, SMALL
+from matplotlib.image import imread
+
+from ufc_monai.commands import estimate
+from ufc_monai.commands.check import run_check
+from ufc_monai.commands.check_tables import volume_table
+from ufc_monai.commands.estimate import StageEstimate, estimate_stages, open_config
+from ufc_monai.commands.plan import RunOptions
+from ufc_monai.data import find_cases, make_phantom, make_split, open_split
+from ufc_monai.data.inspect import VolumeFacts, inspect_cases
+from ufc_monai.data.problems import Grid, Problem
+from ufc_monai.errors import InputError
+
+VAE, CONTRASTIVE, UNET = NAMES
+
+
+@pytest.fixture(scope="module")
+def patients(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Six patients, five of them labelled."""
+    folder = tmp_path_factory.mktemp("patients")
+    make_phantom(folder, patients=6, labelled=5, matrix=40)
+    return folder
+
+
+@pytest.fixture
+def folder(patients: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(patients, tmp_path / "data"))
+
+
+def options(folder: Path, **changes: Any) -> RunOptions:
+    keys = {"threads": 1, **changes.pop("keys", {})}
+    given = {"preset": "cpu", "overrides": SMALL, **changes}
+    return RunOptions(folder, folder.parent / "run", ROOT / "bundles", keys=keys, **given)
+
+
+@pytest.fixture
+def said(caplog: pytest.LogCaptureFixture) -> Any:
+    """What was logged, as one text."""
+    caplog.set_level(logging.INFO, logger="ufc_monai")
+    return lambda: "\n".join(record.getMessage() for record in caplog.records)
+
+
+@pytest.fixture
+def no_measuring(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave out the slow part where it is not what is tested."""
+    monkeypatch.setattr(estimate, "_measured", lambda _: estimate._Measured(2.0, 1.0, 10**9))
+
+
+def test_a_sound_folder_is_ready(folder: Path, tmp_path: Path, said: Any) -> None:
+    picture = tmp_path / "preview.png"
+    assert run_check(options(folder, labelled=2), output=picture) == 0
+    text = said()
+    assert "6 patients, 6 volumes (5 labelled, 1 unlabelled)" in text
+    assert re.search(r"aorta +820 +5 +[\d,]+\n", text)
+    assert re.search(r"\(ignored\) +421", text)
+    fold = make_split(find_cases(folder), 0)["folds"][0]
+    assert re.search(rf"test +{len(fold['test'])} patients  {fold['test'][0]}", text)
+    assert f"labels of     2 volumes   {', '.join(fold['label_orders'][0][:2])}" in text
+    assert "1  beta-VAE, clusters" in text
+    assert "3  fine-tuning" in text
+    ready = f"ready: python -m ufc_monai run --dataset_dir {folder} --labelled 2 --preset cpu --threads 1 "
+    assert text.strip().splitlines()[-1].startswith(ready)
+    assert f"--set {VAE}.epochs=2 " in text
+    assert imread(picture).std() > 0.05
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["data", "preview.png"]
+
+
+@pytest.mark.usefixtures("no_measuring")
+def test_the_split_that_is_written_is_the_one_that_is_shown(folder: Path, tmp_path: Path, said: Any) -> None:
+    path = tmp_path / "split.json"
+    assert run_check(options(folder, keys={"fold": 1}), output=tmp_path / "x.png", write=path) == 0
+    fold = open_split(path, folder).content["folds"][1]
+    assert "fold 1 of 4" in said()
+    for role in ("training", "validation", "test"):
+        assert re.search(rf"{role} +{len(fold[role])} patients  {', '.join(fold[role])}", said())
+
+
+@pytest.mark.usefixtures("no_measuring")
+def test_broken_files_are_listed_with_what_to_do(folder: Path, tmp_path: Path, said: Any) -> None:
+    (folder / "ct_train_1002_image.nii.gz").write_bytes(b"no volume")
+    shutil.copy(folder / "ct_train_1001_image.nii.gz", folder / "ct_train_1006_image.nii.gz")
+    assert run_check(options(folder), output=tmp_path / "x.png") == 1
+    text = said()
+    assert re.search(r"! +ct_train_1002_image.nii.gz +ct_train_1002 +\?", text)
+    assert "! ct_train_1002_image.nii.gz: cannot be read as a volume" in text
+    assert "! ct_train_1006_image.nii.gz: has the same content as ct_train_1001_image.nii.gz." in text
+    assert text.strip().endswith("2 problems: mend what is marked with ! above, then check again")
+
+
+@pytest.mark.usefixtures("no_measuring")
+def test_nothing_readable_still_makes_a_table(folder: Path, tmp_path: Path, said: Any) -> None:
+    for image in folder.glob("*_image.nii.gz"):
+        image.write_bytes(b"no volume")
+    assert run_check(options(folder), output=tmp_path / "x.png") == 1
+    assert "0 axial slices" in said()
+    assert not (tmp_path / "x.png").exists()
+
+
+def clip(folder: Path) -> None:
+    for path in folder.glob("*_image.nii.gz"):
+        image = nib.load(path)
+        nib.save(nib.Nifti1Image(image.get_fdata().clip(-125, 275).astype(np.int16), image.affine), path)
+
+
+@pytest.mark.usefixtures("no_measuring")
+def test_clipped_data_get_a_window(folder: Path, tmp_path: Path, said: Any) -> None:
+    clip(folder)
+    assert run_check(options(folder), output=tmp_path / "x.png") == 0
+    assert "nothing outside [-125,275] can be recovered. (6 volumes like it)" in said()
+    assert 'Suggested: --window "[-125,275]"' in said()
+    assert "--window '[-125,275]'" in said().strip().splitlines()[-1]
+
+
+@pytest.mark.usefixtures("no_measuring")
+def test_a_window_that_fits_clipped_data_is_left_alone(folder: Path, tmp_path: Path, said: Any) -> None:
+    clip(folder)
+    assert run_check(options(folder, keys={"window": [-100, 200]}), output=tmp_path / "x.png") == 0
+    assert "Suggested" not in said()
+    assert "--window '[-100,200]'" in said()
+
+
+@pytest.mark.usefixtures("no_measuring")
+def test_labels_without_names_are_shown_how_to_name(folder: Path, tmp_path: Path, said: Any) -> None:
+    for part in ("image", "label"):
+        (folder / f"{part}s").mkdir()
+        for path in sorted(folder.glob(f"*_{part}.nii.gz")):
+            path.rename(folder / f"{part}s" / f"{path.name.removesuffix(f'_{part}.nii.gz')}.nii.gz")
+    assert run_check(options(folder), output=tmp_path / "x.png") == 0
+    assert re.search(r"\(no name\) +820 +5", said())
+    last = said().strip().splitlines()[-1]
+    assert last.startswith("ready, once the structures are named: ")
+    assert ast.literal_eval(last.split("--labels ")[1].strip('"'))["name of 820"] == 820
+
+
+@pytest.mark.usefixtures("no_measuring")
+def test_structures_that_the_granted_labels_lack_are_named(folder: Path, tmp_path: Path, said: Any) -> None:
+    labels = {"aorta": 820, "tail": 9}
+    rest = [500, 600, 420, 550, 205, 850, 421]
+    chosen = options(folder, labelled=1, keys={"labels": labels, "ignore_labels": rest})
+    assert run_check(chosen, output=tmp_path / "x.png") == 0
+    assert "- none of the labels that are granted (1) holds tail" in said()
+    assert re.search(r"tail +9 +0 +0", said())
+
+
+@pytest.mark.usefixtures("no_measuring")
+def test_without_any_label_only_pretraining_is_foretold(folder: Path, tmp_path: Path, said: Any) -> None:
+    for path in folder.glob("*_label.nii.gz"):
+        path.unlink()
+    assert run_check(options(folder), output=tmp_path / "x.png") == 0
+    assert "2  contrastive pretraining" in said()
+    assert "3  fine-tuning" not in said()
+    assert "structure" not in said().split("ready")[0]
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"labelled": 9}, "--labelled must be 1 to"),
+        ({"keys": {"window": "wide"}}, "--window must be two rising numbers"),
+    ],
+)
+def test_options_that_do_not_fit_are_refused_at_once(folder: Path, changes: dict[str, Any], words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        run_check(options(folder, **changes))
+
+
+def test_many_volumes_are_summed_up() -> None:
+    grid = Grid((8, 8, 9), "RAS", (8, 8, 9), np.eye(4))
+    usual, odd = Problem("clipped", "looks clipped."), Problem("few slices", "few.")
+    facts = [VolumeFacts(f"{i}.nii", None, str(i), grid, (-100, 0, 1, 2), problems=(usual,)) for i in range(60)]
+    facts[7] = VolumeFacts("odd.nii", None, "7", grid, (-9, 0, 1, 2), problems=(usual, odd))
+    table = volume_table(facts)
+    assert [line.split()[1] for line in table[1:2]] == ["odd.nii"]
+    assert table[2].startswith("59 volumes are not listed")
+    assert "  HU      -100 to 2" in table
+
+
+@pytest.fixture(scope="module")
+def facts(patients: Path) -> list[VolumeFacts]:
+    return inspect_cases(patients)
+
+
+def images_of(patients: Path, *roles: str) -> set[str]:
+    split = make_split(find_cases(patients), 0)
+    chosen = {p for role in roles for p in (split["folds"][0] | split)[role]}
+    return {c.image for c in find_cases(patients) if c.patient in chosen}
+
+
+@pytest.mark.usefixtures("no_measuring")
+def test_steps_disk_and_seconds_are_those_of_the_configuration(patients: Path, facts: list[VolumeFacts]) -> None:
+    chosen = options(patients, labelled=1, overrides={**SMALL, VAE: {**SMALL[VAE], "batch_size": 10}})
+    first, second, third = estimate_stages(chosen, find_cases(patients), facts)
+    slices = {f.image: f.slices for f in facts}
+    n = sum(slices[image] for image in images_of(patients, "training", "unlabelled"))
+    granted = make_split(find_cases(patients), 0)["folds"][0]["label_orders"][0][0]
+    validation = sum(slices[image] for image in images_of(patients, "validation"))
+    batches = slices[granted] // 8
+    epochs = max(2, -(-4 // batches))
+    assert first.steps == 2 * (n // 10)
+    assert second.steps == 2 * max(1, n // 48)
+    assert third.steps == epochs * batches
+    assert first.disk_bytes == n * 32 * 32 * 2
+    assert third.disk_bytes == slices[granted] * 32 * 32 * 3
+    # the measured step takes 2 s, a forward pass 1 s; reading these small volumes next to nothing
+    assert first.seconds == pytest.approx(2 * first.steps + n / 10, abs=3)
+    assert third.seconds == pytest.approx(2 * third.steps + epochs * validation / 8, abs=3)
+    assert first.device == "cpu, threads: 1"
+
+
+@pytest.mark.usefixtures("no_measuring")
+def test_volumes_without_facts_are_taken_for_average(patients: Path, facts: list[VolumeFacts]) -> None:
+    def steps(known: list[VolumeFacts]) -> list[int]:
+        changes = {**SMALL, VAE: {**SMALL[VAE], "batch_size": 1}}
+        return [e.steps for e in estimate_stages(options(patients, overrides=changes), find_cases(patients), known)]
+
+    mean = facts[0].slices
+    assert steps(facts[:1])[0] == 2 * mean * len(images_of(patients, "training", "unlabelled"))
+    with pytest.raises(InputError, match="no volume can be read"):
+        steps([])
+
+
+def test_real_steps_are_measured_in_every_stage(patients: Path, facts: list[VolumeFacts]) -> None:
+    def stages(epochs: int) -> list[StageEstimate]:
+        changes = {name: {**SMALL[name], "epochs": epochs, "val_interval": 1000} for name in NAMES}
+        return estimate_stages(options(patients, overrides=changes), find_cases(patients), facts)
+
+    short, long = stages(10), stages(1000)
+    for few, many in zip(short, long, strict=True):
+        assert many.steps == 100 * few.steps
+        assert 1e-4 * many.steps < many.seconds < 1.0 * many.steps
+        assert many.seconds > few.seconds
+        assert 0.7e9 < many.memory_bytes < 1.2e9
+
+
+def test_a_slow_batch_is_measured_in_part(patients: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes: list[int] = []
+
+    def seconds(_: Any, batch: Any, n: int) -> float:
+        sizes.append(n)
+        return 0.25 * n  # 12 s for a batch of 48
+
+    monkeypatch.setattr(estimate._Step, "seconds", seconds)
+    measured = estimate._measured(open_config(options(patients), VAE))
+    assert set(sizes) == {2, 4}
+    assert measured.step == pytest.approx(12, abs=0.5)
+
+
+def test_memory_grows_with_the_batch(patients: Path) -> None:
+    small, large = (
+        estimate._measured(open_config(options(patients, overrides={VAE: {**SMALL[VAE], "batch_size": n}}), VAE))
+        for n in (8, 16)
+    )
+    kept = [measured.memory - estimate.PROCESS_BYTES for measured in (small, large)]
+    assert kept[0] < kept[1] < 2.1 * kept[0]
+
+
+def test_settings_of_the_run_reach_the_configuration(patients: Path) -> None:
+    chosen = options(patients, keys={"window": [0, 1], "n_clusters": 3}, overrides={UNET: {"epochs": 7}})
+    config = open_config(chosen, UNET)
+    assert (config["window"], config["epochs"], config["dataset_dir"]) == ([0, 1], 7, str(patients))
+    assert "n_clusters" not in config
+    preset = json.loads((ROOT / "bundles" / UNET / "configs" / "cpu.json").read_text())
+    assert config["image_size"] == preset["image_size"]
