@@ -67,7 +67,7 @@ def read_json(path: str | os.PathLike[str], key: str) -> dict[str, Any]:
 
 
 def sha256_of(path: str | os.PathLike[str]) -> str:
-    """The sha256, in hexadecimal, of a file's bytes; or, whatever their names, of the files that an image is made of."""
+    """The sha256, in hexadecimal, of a file; or, whatever their names, of the files that an image is made of."""
     if (parts := parts_of(path)) == [Path(path)]:
         return _digest(Path(path))
     return hashlib.sha256("\n".join(sorted(_digest(part) for part in parts)).encode()).hexdigest()
