@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 __all__ = ["curves_svg", "read_metrics"]
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7")
+PANEL_PIXELS = 360
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
@@ -61,10 +62,7 @@ def curves_svg(metrics: Sequence[Mapping[str, Any]], panels: Sequence[Sequence[s
         figure.savefig(text, format="svg", metadata={"Date": None, "Creator": None})
     svg = text.getvalue()
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg[svg.index("<svg") :], flags=re.DOTALL)
-    # without fixed sizes it shrinks with the page
-    return re.sub(
-        r'<svg ([^>]*?)height="[^"]*" ([^>]*?)width="[^"]*"|<svg ([^>]*?)width="[^"]*" height="[^"]*"',
-        r"<svg \1\2\3",
-        svg,
-        count=1,
-    )
+    # without a fixed size it shrinks with the page
+    head, inner = svg.split(">", 1)
+    head = re.sub(r'\s(width|height)="[^"]*"', "", head)
+    return f'{head} style="max-width: {PANEL_PIXELS * len(held)}px">{inner}'

@@ -29,6 +29,9 @@ th, td { padding: .2rem .8rem .2rem 0; text-align: right; border-bottom: 1px sol
 th:first-child, td:first-child { text-align: left; }
 details { margin: .5rem 0; } summary { cursor: pointer; color: var(--soft); }
 pre { overflow-x: auto; font-size: .8rem; background: var(--card); padding: .5rem; border-radius: 4px; }
+@media (max-width: 640px) {
+  figure { overflow-x: auto; } figcaption { position: sticky; left: 0; } img, svg { max-width: none; width: 760px; }
+}
 @media print { body { max-width: none; } details { display: none; } figure { break-inside: avoid; } }
 """
 
