@@ -22,8 +22,15 @@ NAMES = ("ufc_feature_vae", "ufc_cluster_contrastive", "ufc_unet_segmentation")
 SIZE = {"image_size": 32, "threads": 1}
 WIDTHS = {"features": [4, 4, 8, 8, 16, 4], "norm": "batch"}
 SMALL: dict[str, dict[str, Any]] = {
-    "ufc_feature_vae": {**SIZE, "vae_channels": [4, 8, 8], "latent_size": 8, "epochs": 2, "kl_warmup_epochs": 1},
-    "ufc_cluster_contrastive": {**SIZE, **WIDTHS, "head_hidden": 16, "embedding_size": 8, "epochs": 2},
+    "ufc_feature_vae": {
+        **SIZE,
+        "vae_channels": [4, 8, 8],
+        "latent_size": 8,
+        "epochs": 2,
+        "min_steps": 1,
+        "kl_warmup_epochs": 1,
+    },
+    "ufc_cluster_contrastive": {**SIZE, **WIDTHS, "head_hidden": 16, "embedding_size": 8, "epochs": 2, "min_steps": 1},
     "ufc_unet_segmentation": {
         **SIZE,
         **WIDTHS,

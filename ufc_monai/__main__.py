@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import ast
+import difflib
 import logging
 import sys
 from collections.abc import Sequence
@@ -35,7 +36,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         The exit code.
     """
-    chosen = _parser().parse_args(arguments)
+    chosen, strange = _parser().parse_known_args(arguments)
+    if strange:
+        near = difflib.get_close_matches(strange[0], [f"--{name}" for name in vars(chosen)], n=1)
+        chosen.parser.error(f"{strange[0]} is not understood" + (f"; did you mean {near[0]}?" if near else ""))
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stdout)
     logging.getLogger("ufc_monai").setLevel(logging.INFO)
     try:
@@ -44,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stderr.write(f"error: {e}\n")
         return 1
     except KeyboardInterrupt:
-        sys.stderr.write("\nstopped\n")
+        sys.stderr.write("\nstopped; the same command goes on from here\n")
         return 130
 
 
@@ -82,7 +86,7 @@ def _add_check(parser: argparse.ArgumentParser) -> None:
 
         return run_check(_options(chosen), output=chosen.output, write=chosen.write)
 
-    parser.set_defaults(action=action, folder=Path("run"))
+    parser.set_defaults(action=action, parser=parser, folder=Path("run"))
 
 
 def _add_run(parser: argparse.ArgumentParser) -> None:
@@ -95,7 +99,7 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
 
         run_all(_options(chosen))
 
-    parser.set_defaults(action=action)
+    parser.set_defaults(action=action, parser=parser)
 
 
 def _add_options(parser: argparse.ArgumentParser) -> None:
@@ -122,6 +126,8 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _options(chosen: argparse.Namespace) -> RunOptions:
+    if not chosen.dataset_dir.is_dir():  # said before PyTorch is imported
+        raise InputError(f"dataset_dir: there is no folder {chosen.dataset_dir}. Name the folder of your volumes.")
     from ufc_monai.commands.plan import RunOptions, find_bundles
 
     overrides: dict[str, dict[str, Any]] = {}
@@ -141,16 +147,17 @@ def _options(chosen: argparse.Namespace) -> RunOptions:
 
 def _add_segment(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--weights", type=Path, required=True, help="folder of a run, or of the segmentation bundle")
-    parser.add_argument("--device", help=KEYS["device"])
+    for key in ("device", "threads"):
+        parser.add_argument(f"--{key}", type=_value, help=KEYS[key])
     parser.add_argument("IN", type=Path, help="a scan, a folder of scans, or a folder with one DICOM series")
     parser.add_argument("OUT", type=Path, help="folder of the masks; for one scan also a file")
 
     def action(chosen: argparse.Namespace) -> None:
         from ufc_monai.commands.segment import segment
 
-        segment(chosen.weights, chosen.IN, chosen.OUT, _given(chosen, ["device"]))
+        segment(chosen.weights, chosen.IN, chosen.OUT, _given(chosen, ["device", "threads"]))
 
-    parser.set_defaults(action=action)
+    parser.set_defaults(action=action, parser=parser)
 
 
 def _add_cut(parser: argparse.ArgumentParser) -> None:
@@ -162,7 +169,7 @@ def _add_cut(parser: argparse.ArgumentParser) -> None:
 
         cut(chosen.folder, chosen.k)
 
-    parser.set_defaults(action=action)
+    parser.set_defaults(action=action, parser=parser)
 
 
 def _add_report(parser: argparse.ArgumentParser) -> None:
@@ -176,7 +183,7 @@ def _add_report(parser: argparse.ArgumentParser) -> None:
         write_report(chosen.folder, path)
         logging.getLogger(__package__).info("report: %s", path)
 
-    parser.set_defaults(action=action)
+    parser.set_defaults(action=action, parser=parser)
 
 
 def _add_demo(parser: argparse.ArgumentParser) -> None:
@@ -189,7 +196,7 @@ def _add_demo(parser: argparse.ArgumentParser) -> None:
 
         run_demo(chosen.folder, chosen.bundles, chosen.patients)
 
-    parser.set_defaults(action=action)
+    parser.set_defaults(action=action, parser=parser)
 
 
 def _add_phantom(parser: argparse.ArgumentParser) -> None:
@@ -203,7 +210,7 @@ def _add_phantom(parser: argparse.ArgumentParser) -> None:
         images = make_phantom(chosen.OUT, patients=chosen.patients, labelled=chosen.labelled)
         logging.getLogger(__package__).info("%d synthetic patients in %s", len(images), chosen.OUT)
 
-    parser.set_defaults(action=action)
+    parser.set_defaults(action=action, parser=parser)
 
 
 def _given(chosen: argparse.Namespace, keys: Sequence[str] | dict[str, str]) -> dict[str, Any]:

@@ -91,6 +91,8 @@ def label_slices(
             allow, or a ``k_range`` that is none.
     """
     folder = Path(folder)
+    if n_clusters is not None and n_clusters < 2:
+        raise InputError(f"n_clusters must be 2 or more, got {n_clusters}: one cluster has no negatives.")
     if centred and _one_slice_each(slices):
         logger.info("every patient has one slice: features are not centred per patient")
         centred = False

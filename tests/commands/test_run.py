@@ -64,6 +64,10 @@ def test_keys_go_where_they_are_known() -> None:
         ({"labelled": 5}, "--labelled must be 1 to 4"),
         ({"keys": {"fold": 4}}, "--fold"),
         ({"keys": {"label_draw": 5}}, "draw"),
+        ({"keys": {"window": [275, -125]}}, "--window must be two rising numbers"),
+        ({"keys": {"window": 400}}, "--window must be two rising numbers"),
+        ({"keys": {"n_clusters": 1}}, "--n_clusters"),
+        ({"keys": {"device": "cuda:99"}}, "device: cuda:99 cannot be used here"),
         ({"overrides": {"ufc_vae": {"epochs": 1}}}, "there is no bundle ufc_vae"),
         ({"overrides": {VAE: {"epohcs": 1}}}, "Did you mean epochs"),
     ],
@@ -105,8 +109,28 @@ def test_run_goes_on_where_the_content_changed(tmp_path: Path, caplog: pytest.Lo
     voxels[:2, :2, :2] = 500
     nib.save(nib.Nifti1Image(voxels, volume.affine), label)
     assert main(small_arguments(data, folder)) == 0
-    assert caplog.text.count("complete, skipped") == 3, "pretraining reads no labels"
+    for title, skipped in (
+        ("stage 2: contrastive pretraining", True),
+        ("stage 3: fine-tune, pretrained encoder", False),
+    ):
+        assert (f"{title} (complete, skipped)" in caplog.text) == skipped, "pretraining reads no labels"
     assert json.loads((folder / UNET / "eval" / "train" / "run.json").read_text())["status"] == "complete"
+
+
+def test_misspelt_options_are_told_from_the_right_ones(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["run", "--dataset_dir", "x", "--labled", "2"])
+    assert "did you mean --labelled?" in capsys.readouterr().err
+
+
+def test_nothing_is_trained_on_what_check_would_refuse(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    make_phantom(tmp_path / "data", patients=4, matrix=40)
+    small = ["--preset", "cpu", "--threads", "1", "--bundles", str(ROOT / "bundles"), "--folder", str(tmp_path / "run")]
+    assert main(["run", "--dataset_dir", str(tmp_path / "data"), "--labels", "{'aorta': 820}", *small]) == 1
+    message = capsys.readouterr().err
+    assert "has to be mended first" in message
+    assert "!" in message
+    assert not list((tmp_path / "run").rglob("run.json"))
 
 
 def test_errors_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -33,10 +33,25 @@ def test_a_folder_to_a_folder(chain: Path, phantom: Path, tmp_path: Path) -> Non
     ]
 
 
+def test_a_broken_scan_costs_no_other_its_mask(
+    chain: Path, phantom: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "in").mkdir()
+    first, second = sorted(phantom.glob("*_image.nii.gz"))[:2]
+    shutil.copy(second, tmp_path / "in" / "b.nii.gz")
+    (tmp_path / "in" / "a.nii.gz").write_bytes(first.read_bytes()[:3000])
+    assert main(["segment", "--weights", str(chain), str(tmp_path / "in"), str(tmp_path / "out")]) == 1
+    message = capsys.readouterr().err
+    assert "a.nii.gz: cannot be read" in message
+    assert "Traceback" not in message
+    assert [p.name for p in (tmp_path / "out").iterdir()] == ["b_seg.nii.gz"]
+
+
 @pytest.mark.parametrize(
     ("weights", "source", "target", "words"),
     [
-        ("nowhere", "scan", "out", "neither the folder of a run nor a bundle"),
+        ("nowhere", "scan", "out", "there is no folder"),
+        ("phantom", "scan", "out", "neither the folder of a finished run nor a bundle"),
         ("chain", "nowhere", "out", "there is no file or folder"),
         ("chain", "phantom", "out.nii.gz", "Name a folder"),
         ("chain", "scan", "out.nrrd", "written as *.nii.gz"),

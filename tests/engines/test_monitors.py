@@ -20,30 +20,41 @@ def run(monitor: Any, outputs: list[dict[str, Any]]) -> SimpleNamespace:
     return engine.run(outputs, max_epochs=1)  # type: ignore[no-any-return]
 
 
-def latents(active: int, dimensions: int = 20) -> dict[str, Any]:
-    """A batch in which ``active`` dimensions carry 2 nats each and the others none."""
+def latents(active: int, dimensions: int = 20, error: float = 0.1) -> dict[str, Any]:
+    """A batch in which ``active`` dimensions carry 2 nats each and the others none; slices are all 0 or all 1."""
     mu = torch.zeros(8, dimensions)
     mu[:, :active] = 2.0
-    image = torch.zeros(8, 1, 4, 4)
-    return {"image": image, "pred": (image + 0.5, mu, torch.zeros_like(mu), mu)}
+    image = torch.tensor([0.0, 1.0] * 4)[:, None, None, None].expand(8, 1, 4, 4)
+    return {"image": image, "pred": (image + error, mu, torch.zeros_like(mu), mu)}
 
 
 def test_latent_monitor_counts_used_dimensions(caplog: pytest.LogCaptureFixture) -> None:
-    state = run(LatentMonitor(beta=1.0), [latents(5), latents(5)])
-    assert state.metrics["mse"] == pytest.approx(0.25)
+    with caplog.at_level("INFO"):
+        state = run(LatentMonitor(beta=1.0), [latents(5), latents(5)])
+    assert state.metrics["mse"] == pytest.approx(0.01)
     assert state.metrics["kl"] == pytest.approx(5 * 2.0)
     assert state.metrics["active_dimensions"] == 5
-    assert "latent dimensions" not in caplog.text
+    # slices differ from their mean, 0.5, by 0.5 in every pixel
+    assert state.metrics["explained"] == pytest.approx(1 - 0.01 / 0.25)
+    assert "works: reconstructions explain 96% of" in caplog.text
+    assert state.metrics["verdict"] in caplog.text
 
 
 def test_latent_monitor_warns_in_plain_words(caplog: pytest.LogCaptureFixture) -> None:
     run(LatentMonitor(beta=4.0), [latents(1)])
-    assert "only 1 of 20 latent dimensions carry information" in caplog.text
+    assert "Only 1 of 20 latent dimensions carry information" in caplog.text
+
+
+def test_latent_monitor_knows_the_mean_slice(caplog: pytest.LogCaptureFixture) -> None:
+    assert run(LatentMonitor(beta=1.0), [latents(5, error=0.5)]).metrics["explained"] == pytest.approx(0)
+    assert "has learned little: reconstructions explain 0% of" in caplog.text
 
 
 def test_auto_encoder_has_no_posterior(caplog: pytest.LogCaptureFixture) -> None:
-    assert "kl" not in run(LatentMonitor(beta=0.0), [latents(0)]).metrics
-    assert not caplog.text
+    state = run(LatentMonitor(beta=0.0), [latents(0)])
+    assert "kl" not in state.metrics
+    assert state.metrics["verdict"].startswith("The auto-encoder works")
+    assert "latent dimensions" not in caplog.text
 
 
 def test_contrastive_monitor_reports_chance_and_dropped_anchors() -> None:

@@ -10,6 +10,7 @@ import pytest
 from matplotlib.image import imread
 
 from ufc_monai.errors import InputError
+from ufc_monai.files import sha256_of
 from ufc_monai.report import (
     Overlay,
     save_cluster_map,
@@ -21,9 +22,11 @@ from ufc_monai.report import (
     write_report,
 )
 from ufc_monai.report.curves import curves_svg, read_metrics
+from ufc_monai.report.records import standing_record
 
 VAE, CONTRASTIVE, UNET = "ufc_feature_vae", "ufc_cluster_contrastive", "ufc_unet_segmentation"
 NASTY = "<script>alert(1)</script>"
+RAN = ((VAE, "train"), (VAE, "inference"), (CONTRASTIVE, "train"), (UNET, "train"), (UNET, "evaluate"))
 
 
 def write(path: Path, content: Any) -> None:
@@ -34,7 +37,7 @@ def write(path: Path, content: Any) -> None:
 @pytest.fixture
 def a_run(tmp_path: Path) -> Path:
     record = {"status": "complete", "seconds": 3.0, "started": "2026-01-02T03:04:05+00:00", "command": []}
-    for bundle, place in ((VAE, "train"), (VAE, "inference"), (CONTRASTIVE, "train"), (UNET, "train")):
+    for bundle, place in RAN:
         write(tmp_path / bundle / "eval" / place / "run.json", {**record, "results": {}})
     verdict = {"results": {"verdict": "Too early to say."}, "command": ["x", "--dataset_dir", f"/data/{NASTY}"]}
     write(tmp_path / CONTRASTIVE / "eval" / "train" / "run.json", {**record, **verdict})
@@ -62,7 +65,7 @@ def test_report_holds_what_ran(a_run: Path) -> None:
     for words in ("Test", "Clusters", "beta-VAE", "Too early to say.", "Linear probe", "0.900", "What ran", "<svg"):
         assert words in text
     assert text.count("data:image/png;base64,") == 1
-    assert text.count("<section>") == text.count("</section>") == 6
+    assert text.count("<section>") == text.count("</section>") == 7
 
 
 def test_names_are_escaped_and_nothing_is_fetched(a_run: Path) -> None:
@@ -77,12 +80,64 @@ def test_names_are_escaped_and_nothing_is_fetched(a_run: Path) -> None:
 def test_no_comparison_over_a_structure_that_did_not_converge(a_run: Path) -> None:
     path = a_run / UNET / "eval" / "train" / "run.json"
     write(path, {**json.loads(path.read_text()), "results": {"not_converged": ["aorta"]}})
+    for place in ("random_train", "random_evaluate"):
+        write(a_run / UNET / "eval" / place / "run.json", {"status": "complete"})
     write(a_run / UNET / "eval" / "random_evaluate" / "dice.csv", "volume,mean,aorta\nx,0.1,0.1\n")
     write_report(a_run, a_run / "report.html")
     text = (a_run / "report.html").read_text(encoding="utf-8")
     assert "Not converged: aorta" in text
     assert "no verdict" in text
     assert "points of mean Dice" not in text
+
+
+def test_figures_of_an_earlier_run_are_left_out(a_run: Path) -> None:
+    """A stage that goes on from one that was begun anew is out of date, and so is one whose input has changed."""
+    write_report(a_run, a_run / "report.html")
+    assert "have changed since" not in (a_run / "report.html").read_text(encoding="utf-8")
+    record = a_run / CONTRASTIVE / "eval" / "train" / "run.json"
+    content = record.read_text()
+    record.unlink()
+    write_report(a_run, a_run / "report.html")
+    text = (a_run / "report.html").read_text(encoding="utf-8")
+    assert "have changed since: stage 3, fine-tuning, stage 3, test." in text
+    assert "Mean Dice" not in text
+    labels = a_run / VAE / "eval" / "inference" / "pseudo_labels.json"
+    made_from = {
+        "pseudo_labels": {"path": f"/elsewhere/{VAE}/eval/inference/{labels.name}", "sha256": sha256_of(labels)}
+    }
+    write(record, {**json.loads(content), "inputs": made_from})
+    assert standing_record(a_run, f"{UNET}/eval/evaluate")
+    labels.write_text(labels.read_text() + " ")
+    assert not standing_record(a_run, f"{UNET}/eval/evaluate")
+
+
+@pytest.mark.parametrize("table", [None, "", "volume,mean,aorta\n", "volume,mean,aorta\nx,,\n"])
+def test_a_test_without_any_dice_is_left_out(table: str | None, a_run: Path) -> None:
+    path = a_run / UNET / "eval" / "evaluate" / "dice.csv"
+    path.unlink()
+    if table is not None:
+        write(path, table)
+    write_report(a_run, a_run / "report.html")
+    assert "Mean Dice on the test volumes" not in (a_run / "report.html").read_text(encoding="utf-8")
+
+
+def test_a_record_may_hold_little(a_run: Path) -> None:
+    write(a_run / VAE / "eval" / "train" / "run.json", {"command": ["x", "--dataset_dir"]})
+    labels = {"format": 1, "n_clusters": 1, "provenance": {}, "clusters": {"a": [0]}}
+    write(a_run / VAE / "eval" / "inference" / "pseudo_labels.json", labels)
+    write(a_run / VAE / "eval" / "split.json", {"folds": [], "unlabelled": ["a"], "images": {"a": "0"}})
+    write_report(a_run, a_run / "report.html")
+    assert "1 clusters of 1 slices" in (a_run / "report.html").read_text(encoding="utf-8")
+
+
+def test_clusters_that_follow_the_patient_are_warned_of(a_run: Path) -> None:
+    path = a_run / VAE / "eval" / "inference" / "pseudo_labels.json"
+    content = json.loads(path.read_text())
+    content["provenance"]["agreement"] = {"nmi_patient": 0.6, "nmi_position": 0.1}
+    for clusters, warned in (({"a": [0, 1]}, True), ({"a": [0], "b": [1]}, False)):
+        write(path, {**content, "clusters": clusters})
+        write_report(a_run, a_run / "report.html")
+        assert ("contrast may learn to tell patients" in (a_run / "report.html").read_text(encoding="utf-8")) == warned
 
 
 def test_a_report_needs_a_run(tmp_path: Path) -> None:
@@ -117,10 +172,10 @@ def test_cluster_map_of_few_and_many(patients: int, clusters: int, tmp_path: Pat
     assert imread(tmp_path / "map.png").shape[1] == 12 * 110
 
 
-@pytest.mark.parametrize("clusters", [np.full(30, -1), np.arange(30) % 7])
+@pytest.mark.parametrize("clusters", [np.full(30, -1), np.zeros(30, dtype=int), np.arange(30) % 7, np.arange(60)])
 def test_embedding_map_with_and_without_clusters(clusters: Any, tmp_path: Path) -> None:
-    points = np.random.default_rng(0).normal(size=(30, 2))
-    save_embedding_map(tmp_path / "map.png", points, clusters, np.linspace(0, 1, 30))
+    points = np.random.default_rng(0).normal(size=(len(clusters), 2))
+    save_embedding_map(tmp_path / "map.png", points, clusters, np.linspace(0, 1, len(clusters)))
     panels = 1 if (clusters < 0).all() else 2
     assert imread(tmp_path / "map.png").shape[1] == pytest.approx(5.2 * 110 * panels, abs=1)
 
@@ -144,6 +199,17 @@ def test_overlays_colour_the_structures_alone(tmp_path: Path) -> None:
     np.testing.assert_allclose(plain, 0.5, atol=0.02)
     np.testing.assert_allclose(prediction, 0.5, atol=0.02)
     assert np.ptp(reference) > 0.1
+
+
+def test_long_names_are_not_cut_off_and_dollars_are_no_formula(tmp_path: Path) -> None:
+    names = [f"portal vein and splenic vein, part {i} $\\bad{{$" for i in range(13)]
+    overlay = Overlay("$\\worst$ " * 40, np.zeros((40, 40)), np.zeros((40, 40), dtype=int), np.zeros((40, 40)), 1.0)
+    for draw in (save_overlays, save_preview):
+        draw(tmp_path / "picture.png", [overlay], names)
+        picture = imread(tmp_path / "picture.png")[..., :3]
+        assert picture.max() > 0.9
+        edges = (picture[:, :3], picture[:, -3:], picture[-3:])
+        assert all(edge.max() < 0.1 for edge in edges)
 
 
 @pytest.mark.parametrize(("volumes", "labelled"), [(1, True), (24, False)])

@@ -12,8 +12,9 @@ def write_arm(folder: Path, prefix: str, dice: float, not_converged: list[str]) 
     for place in (f"{prefix}train", f"{prefix}evaluate"):
         (folder / UNET / place).mkdir(parents=True)
     (folder / UNET / f"{prefix}evaluate" / "dice.csv").write_text(f"volume,mean,aorta\nx,{dice},{dice}\ny,{dice},\n")
-    results = {"results": {"not_converged": not_converged}}
-    (folder / UNET / f"{prefix}train" / "run.json").write_text(json.dumps(results))
+    for place in (f"{prefix}train", f"{prefix}evaluate"):
+        record = {"status": "complete", "results": {"not_converged": not_converged}}
+        (folder / UNET / place / "run.json").write_text(json.dumps(record))
 
 
 def test_the_table_shows_both_columns(tmp_path: Path) -> None:
@@ -39,6 +40,16 @@ def test_no_verdict_over_a_structure_that_did_not_converge(tmp_path: Path) -> No
     assert "random initialisation: aorta" in text
     assert "no verdict" in text
     assert "+25.0" not in text
+
+
+def test_no_verdict_over_different_settings(tmp_path: Path) -> None:
+    for prefix, draw in (("", 1), ("random_", 2)):
+        write_arm(tmp_path, prefix, 0.5, [])
+        path = tmp_path / UNET / f"{prefix}train" / "run.json"
+        path.write_text(json.dumps({**json.loads(path.read_text()), "settings": {"seed": 0, "label_draw": draw}}))
+    text = run_summary(tmp_path)
+    assert "different label_draw: no verdict" in text
+    assert "points of mean Dice" not in text
 
 
 def test_an_empty_run_has_nothing_to_say(tmp_path: Path) -> None:

@@ -27,7 +27,6 @@ from ufc_monai.commands.plan import BUNDLES, RunOptions, plan_stages, training_c
 from ufc_monai.commands.stages import shown
 from ufc_monai.data import Case, find_cases, make_split, open_split
 from ufc_monai.data.inspect import VolumeFacts, inspect_cases
-from ufc_monai.errors import InputError
 from ufc_monai.report import Overlay, save_preview
 
 __all__ = ["run_check"]
@@ -103,8 +102,6 @@ def _find_out(options: RunOptions) -> _Findings:
     plan_stages(options, cases)  # refuses options that do not fit, as the run would
     labels, config = known_labels(options), open_config(options, BUNDLES[2])
     window, ignored = config["window"], config["ignore_labels"]
-    if not (isinstance(window, list | tuple) and len(window) == 2 and window[0] < window[1]):
-        raise InputError(f'--window must be two rising numbers like "[-125,275]"; got {window!r}.')
     facts = inspect_cases(options.dataset_dir, cases, labels=labels, ignore_labels=ignored, previews=PREVIEWS)
     return _Findings(options, cases, facts, labels, ignored, (window[0], window[1]))
 

@@ -33,8 +33,11 @@ def cut(folder: str | os.PathLike[str], n_clusters: int) -> Path:
     places = [Path(folder, place) for place in PLACES]
     found = next((place for place in places if (place / "dendrogram.npz").is_file()), None)
     if found is None:
-        raise InputError(f"--folder: there is no {places[0] / 'dendrogram.npz'}. Run stage 1 first.")
+        raise InputError(
+            f"--folder: there is no {places[0] / 'dendrogram.npz'}. Is it a run's folder? Run stage 1 first."
+        )
     written = cut_again(found, n_clusters)
     logger.info("%d clusters: %s, beside it clusters_k%d.png", n_clusters, written, n_clusters)
-    logger.info("for stage 2 pass --pseudo_labels_path %s", written)
+    logger.info("to go on with them: run again with --n_clusters %d, or start stage 2 by hand with", n_clusters)
+    logger.info("--pseudo_labels_path %s", written)
     return written

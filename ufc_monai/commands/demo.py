@@ -19,8 +19,6 @@ logger = logging.getLogger(__name__)
 LABELLED_PATIENTS = 0.75
 """The share of the synthetic patients that have labels, from whom training, validation and test patients are drawn."""
 BUDGET = 2
-QUICK = {"ufc_feature_vae": {"epochs": 40}, "ufc_cluster_contrastive": {"epochs": 40}}
-"""What the demo changes in cpu.json: it has ten times fewer slices than a small data set."""
 
 
 def run_demo(folder: str | os.PathLike[str], bundles: Path | None = None, patients: int = 12) -> None:
@@ -42,7 +40,5 @@ def run_demo(folder: str | os.PathLike[str], bundles: Path | None = None, patien
         logger.info("making %d synthetic whole-heart CT patients in %s", patients, data)
         shutil.rmtree(data, ignore_errors=True)
         make_phantom(data, patients=patients, labelled=round(LABELLED_PATIENTS * patients))
-    run_all(
-        RunOptions(data, folder, source, labelled=BUDGET, preset="cpu", compare=True, overrides=QUICK, estimate=False)
-    )
+    run_all(RunOptions(data, folder, source, labelled=BUDGET, preset="cpu", compare=True, estimate=False))
     logger.info("A demo this short shows the machinery, not the method's gain.")

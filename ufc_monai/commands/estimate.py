@@ -7,7 +7,7 @@ import os
 import statistics
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -74,7 +74,7 @@ class _Measured:
 
 
 def estimate_stages(options: RunOptions, cases: Sequence[Case], facts: Sequence[VolumeFacts]) -> list[StageEstimate]:
-    """Estimate the trainings of a run, in order; stage 3 only where there are labels.
+    """Estimate the trainings of a run, in order; stage 3 only where there are labels, twice to compare.
 
     Networks, losses, optimisers and augmentation are built from the configurations as the run will build them, and
     PyTorch's threads are set as they set them.
@@ -96,7 +96,8 @@ def estimate_stages(options: RunOptions, cases: Sequence[Case], facts: Sequence[
     amount = _Amount(cases, facts)
     estimates = [_estimate(options, name, facts, amount, pretraining, []) for name in BUNDLES[:2]]
     if granted:
-        estimates.append(_estimate(options, UNET, facts, amount, granted, validation))
+        fine_tuning = _estimate(options, UNET, facts, amount, granted, validation)
+        estimates += [fine_tuning, *([replace(fine_tuning, disk_bytes=0)] if options.compare else [])]
     return estimates
 
 
@@ -153,7 +154,7 @@ def _estimate(
 ) -> StageEstimate:
     parser = open_config(options, bundle)
     if bundle == UNET:
-        found = sorted({int(i) for f in facts for i in f.label_voxels if i > 0})
+        found = sorted({int(i) for f in facts for i in f.label_voxels if i > 0} - {*parser["ignore_labels"]})
         parser["class_ids"] = known_labels(options) or {str(i): i for i in found or [1]}
     setting = {key: parser.get_parsed_content(key) for key in ("batch_size", "epochs", "image_size", "threads")}
     threads = set_threads(setting["threads"])

@@ -14,6 +14,7 @@ import torch
 
 from ufc_monai.commands.stages import Stage, bundle_command
 from ufc_monai.data import Case, make_split
+from ufc_monai.engines import check_device
 from ufc_monai.errors import InputError
 from ufc_monai.files import read_json
 
@@ -74,6 +75,7 @@ def plan_stages(options: RunOptions, cases: Sequence[Case]) -> list[Stage]:
         InputError: at a budget that fold and draw do not have.
     """
     _check_overrides(options)
+    _check_keys(options.keys)
     split = make_split(cases, int(options.keys.get("split_seed", 0)))
     plan = _Planner(options, str(options.dataset_dir.resolve()))
     stages = plan.pretraining()
@@ -203,6 +205,17 @@ def _check_overrides(options: RunOptions) -> None:
                 raise InputError(f"--set: {key} is no key of {bundle}. {meant}")
 
 
+def _check_keys(keys: Mapping[str, Any]) -> None:
+    """Refuse at once what a stage would refuse later."""
+    window, k = keys.get("window", [0, 1]), keys.get("n_clusters", 2)
+    if not (isinstance(window, list | tuple) and len(window) == 2 and window[0] < window[1]):
+        raise InputError(f'--window must be two rising numbers like "[-125,275]"; got {window!r}.')
+    if not isinstance(k, int) or k < 2:
+        raise InputError(f"--n_clusters must be a whole number of 2 or more, got {k!r}.")
+    if "device" in keys:
+        check_device(keys["device"])
+
+
 def _check_budget(split: Mapping[str, Any], options: RunOptions) -> None:
     fold, draw = int(options.keys.get("fold", 0)), int(options.keys.get("label_draw", 0))
     if not 0 <= fold < len(split["folds"]):
@@ -212,4 +225,8 @@ def _check_budget(split: Mapping[str, Any], options: RunOptions) -> None:
         raise InputError(f"--label_draw must be 0 to {len(orders) - 1}, got {draw}.")
     most = len(orders[draw])
     if options.labelled is not None and not 1 <= options.labelled <= most:
-        raise InputError(f"--labelled must be 1 to {most}, the labelled training volumes; got {options.labelled}.")
+        roles = ", ".join(f"{len(split['folds'][fold][role])} {role}" for role in ("training", "validation", "test"))
+        raise InputError(
+            f"--labelled must be 1 to {most}, the labelled volumes of the training patients; got {options.labelled}. "
+            f"(Labelled patients of fold {fold}: {roles}.)"
+        )

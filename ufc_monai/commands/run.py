@@ -7,16 +7,18 @@ import shutil
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 from tqdm import tqdm
 
-from ufc_monai.commands.check_tables import duration, estimate_table
-from ufc_monai.commands.estimate import estimate_stages
+from ufc_monai.commands.check_tables import estimate_table, problem_list
+from ufc_monai.commands.estimate import estimate_stages, known_labels, open_config
 from ufc_monai.commands.plan import BUNDLES, UNET, RunOptions, plan_stages
 from ufc_monai.commands.stages import Ledger, digest, run_stage, shown
 from ufc_monai.data import Case, find_cases
 from ufc_monai.data.inspect import inspect_cases
+from ufc_monai.errors import InputError
 from ufc_monai.files import sha256_of
 from ufc_monai.report import run_summary, write_report
 
@@ -25,7 +27,7 @@ __all__ = ["run_all"]
 logger = logging.getLogger(__name__)
 
 SAMPLED = 4
-"""Volumes that are read for the estimate."""
+"""Volumes that are read for the estimate once the data set has been looked through."""
 
 
 def run_all(options: RunOptions) -> None:
@@ -43,8 +45,8 @@ def run_all(options: RunOptions) -> None:
     _copy_bundles(options.bundles, options.folder)
     ledger = _open_ledger(options, cases)
     logger.info("cd %s", options.folder)
-    if options.estimate and not all(ledger.is_complete(stage) for stage in stages if "train" in stage.title):
-        _say_estimate(options, cases)
+    if options.estimate and not all(ledger.is_complete(stage) for stage in stages):
+        _look_first(options, cases, everything=not ledger.is_complete(stages[0]))
     for number, stage in enumerate(stages, start=1):
         done = ledger.is_complete(stage)
         note = " (complete, skipped)" if done else ""
@@ -84,10 +86,23 @@ def _open_ledger(options: RunOptions, cases: Sequence[Case]) -> Ledger:
     return Ledger.open(options.folder, digest(images), digest(labels))
 
 
-def _say_estimate(options: RunOptions, cases: Sequence[Case]) -> None:
-    """Say how long the trainings will take, from a few volumes and a few steps."""
-    some = [cases[i] for i in sorted({round(i * (len(cases) - 1) / (SAMPLED - 1)) for i in range(SAMPLED)})]
-    estimates = estimate_stages(options, cases, inspect_cases(options.dataset_dir, some))
-    total = sum(e.seconds * (2 if options.compare and e.bundle == UNET else 1) for e in estimates)
-    logger.info("\n".join(estimate_table(estimates)))
-    logger.info("about %s of training in all, measured on %s", duration(total), estimates[0].device)
+def _look_first(options: RunOptions, cases: Sequence[Case], everything: bool) -> None:
+    """Say how long the trainings will take; before the first of them, refuse what ``check`` would refuse.
+
+    Args:
+        options: of the run.
+        cases: all volumes.
+        everything: read all volumes; else only a few, for the estimate.
+
+    Raises:
+        InputError: if something has to be mended first.
+    """
+    some = sorted({round(i * (len(cases) - 1) / (SAMPLED - 1)) for i in range(SAMPLED)})
+    ignored = open_config(options, UNET)["ignore_labels"]
+    looked_at = cases if everything else [cases[i] for i in some]
+    facts = inspect_cases(options.dataset_dir, looked_at, labels=known_labels(options), ignore_labels=ignored)
+    blocking = [replace(f, problems=tuple(p for p in f.problems if p.blocking)) for f in facts]
+    if lines := problem_list(blocking):
+        raise InputError("\n".join(["the data set has to be mended first (check shows all of it):", *lines]))
+    estimates = estimate_stages(options, cases, facts)
+    logger.info("on %s, about\n%s", estimates[0].device, "\n".join(estimate_table(estimates)))

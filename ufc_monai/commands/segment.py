@@ -12,10 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from monai.bundle import ConfigWorkflow
+from tqdm import tqdm
 
+from ufc_monai.data import image_items
 from ufc_monai.engines import find_input_error
 from ufc_monai.errors import InputError
-from ufc_monai.transfer import read_network
+from ufc_monai.transfer import load_weights, read_network
 
 __all__ = ["find_segmentation_bundle", "segment"]
 
@@ -42,7 +44,8 @@ def segment(
         The masks written, on the grids of their scans, with the class indices that network.json names.
 
     Raises:
-        InputError: if there are no weights, no scans, or one of them cannot be read.
+        InputError: if there are no weights or no scans, and, once the masks of all others are written, naming the
+            scans that cannot be read.
     """
     bundle, source, target = find_segmentation_bundle(weights), Path(source), Path(target)
     network = read_network(bundle / "models", NAME)
@@ -52,11 +55,14 @@ def segment(
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=".segment-") as temporary:
         place = Path(temporary)
-        _infer(bundle, {"dataset_dir": str(source), "output_dir": str(place), **(overrides or {})})
+        failed = _infer(bundle, source, {"output_dir": str(place), **(overrides or {})})
         masks = sorted(path for path in place.rglob("*_seg.*"))
-        written = _move_to_file(masks, target) if to_file else _move_into(masks, place, target)
+        written = _move_to_file(masks, target) if to_file and masks else _move_into(masks, place, target)
     named = ", ".join(f"{index} {name}" for index, name in enumerate(network["labels"], start=1))
-    logger.info("%d masks written to %s (0 background, %s)", len(written), target, named)
+    if written:
+        logger.info("%d mask%s: %s (0 background, %s)", len(written), "s" * (len(written) > 1), target, named)
+    if failed:
+        raise InputError("\n".join(failed))
     return written
 
 
@@ -69,12 +75,20 @@ def find_segmentation_bundle(weights: str | os.PathLike[str]) -> Path:
     for place in (Path(weights) / NAME, Path(weights)):
         if (place / "configs" / "inference.json").is_file() and (place / "models" / "model.pt").is_file():
             return place
+    if not Path(weights).is_dir():
+        raise InputError(
+            f"--weights: there is no folder {weights}. Name that of a run: python -m ufc_monai run makes one."
+        )
     raise InputError(
-        f"--weights: {weights} is neither the folder of a run nor a bundle {NAME} with models/model.pt in it."
+        f"--weights: {weights} is neither the folder of a finished run nor a bundle {NAME} with models/model.pt in it."
     )
 
 
-def _infer(bundle: Path, overrides: Mapping[str, Any]) -> None:
+def _infer(bundle: Path, source: Path, overrides: Mapping[str, Any]) -> list[str]:
+    """Run the bundle on one scan after the other; what is wrong with those that fail comes back."""
+    for name, level in (("monai.bundle.workflows", logging.ERROR), ("ignite", logging.CRITICAL + 1)):
+        logging.getLogger(name).setLevel(level)
+    scans = image_items(source)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         workflow = ConfigWorkflow(
@@ -83,15 +97,26 @@ def _infer(bundle: Path, overrides: Mapping[str, Any]) -> None:
             logging_file=False,
             workflow_type="infer",
             bundle_root=str(bundle),
-            **overrides,
+            dataset_dir=str(source),
+            **{"dataset::data": scans[:1], "handlers": [], **overrides},
         )
         try:
             workflow.initialize()
-            workflow.run()
-        except Exception as error:
+            dataset, network, evaluator = (
+                workflow.parser.get_parsed_content(key) for key in ("dataset", "network", "evaluator")
+            )
+            load_weights(network, bundle / "models")
+        except RuntimeError as error:
             raise find_input_error(error) or error from error
-        finally:
-            workflow.finalize()
+        evaluator.interrupt_resume_enabled = False  # else a failed run could only be gone on with
+        failed = []
+        for scan in tqdm(scans, "segment", unit="scan", disable=None):
+            dataset.data = [scan]
+            try:
+                evaluator.run()
+            except Exception as error:
+                failed.append(str(find_input_error(error) or f"{scan['image']}: {error}"))
+    return failed
 
 
 def _move_to_file(masks: list[Path], target: Path) -> list[Path]:

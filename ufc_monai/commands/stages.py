@@ -6,12 +6,13 @@ import hashlib
 import logging
 import os
 import shlex
+import signal
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from ufc_monai.errors import InputError
 from ufc_monai.files import read_json, sha256_of, write_json
@@ -147,12 +148,23 @@ def run_stage(stage: Stage, folder: Path) -> None:
     with open(folder / "log.txt", "a", encoding="utf-8") as log:
         log.write(f"\n# {stage.title}\n{shown(stage.command)}\n")
         log.flush()
-        code = subprocess.run(words, cwd=folder, env=environment, stdout=log, check=False).returncode
+        code = _wait(words, folder, environment, log, folder / stage.record)
     if code:
         raise InputError(
             f"'{stage.title}' ended with exit code {code}; its message stands above. Mend it and run the same command "
             "again: complete stages are skipped."
         )
+
+
+def _wait(words: Sequence[str], folder: Path, environment: Mapping[str, str], log: IO[str], record: Path) -> int:
+    """Run a program in a process group of its own, so that Ctrl-C reaches it through us, once."""
+    with subprocess.Popen(words, cwd=folder, env=environment, stdout=log, process_group=0) as program:
+        try:
+            return program.wait()
+        except KeyboardInterrupt:
+            # before its record is there a stage has nothing to tidy up, and would show where its imports stood
+            program.send_signal(signal.SIGINT if record.is_file() else signal.SIGTERM)
+            raise
 
 
 def digest(hashes: Mapping[str, str]) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ufc_monai.engines.batch import PrepareBatch
-from ufc_monai.engines.compute import AutocastInferer, resolve_precision, set_threads
+from ufc_monai.engines.compute import AutocastInferer, check_device, resolve_precision, set_threads
 from ufc_monai.engines.console import check_overrides, checked_bool, find_input_error, readable_errors
 from ufc_monai.engines.convergence import training_dice
 from ufc_monai.engines.dice import DiceTable
@@ -36,6 +36,7 @@ __all__ = [
     "TrainingCheckpoint",
     "ViewsPicture",
     "WeightsSaver",
+    "check_device",
     "check_overrides",
     "check_probe",
     "check_pseudo_labels",

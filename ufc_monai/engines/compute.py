@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ufc_monai.errors import InputError
 
-__all__ = ["AutocastInferer", "resolve_precision", "set_threads"]
+__all__ = ["AutocastInferer", "check_device", "resolve_precision", "set_threads"]
 
 PRECISIONS = ("auto", "fp32", "bf16")
 
@@ -28,6 +28,19 @@ def set_threads(threads: int | None) -> int:
     if threads is not None:
         torch.set_num_threads(threads)
     return torch.get_num_threads()
+
+
+def check_device(device: torch.device | str) -> None:
+    """Refuse a device that this machine does not have.
+
+    Raises:
+        InputError: naming the key ``device``.
+    """
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as e:
+        reason = str(e).splitlines()[0]
+        raise InputError(f"device: {device} cannot be used here ({reason}). Pass --device cpu.") from e
 
 
 def resolve_precision(precision: str, device: torch.device | str) -> str:

@@ -82,7 +82,9 @@ def find_input_error(error: BaseException | None) -> InputError | None:
 
 def _show(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
     reason = find_input_error(error)
-    if reason is None:
+    if issubclass(kind, KeyboardInterrupt):
+        sys.stderr.write("\nstopped\n")
+    elif reason is None:
         sys.__excepthook__(kind, error, traceback)
     else:
         sys.stderr.write(f"error: {reason}\n")

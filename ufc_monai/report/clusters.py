@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.patheffects import withStroke
 from numpy.typing import NDArray
 
-from ufc_monai.report.drawing import row_of_slices, save
+from ufc_monai.report.drawing import row_of_slices, save, shortened
 
 __all__ = ["save_cluster_map", "save_cluster_montage", "save_elbow", "save_embedding_map"]
 
@@ -101,7 +101,7 @@ def save_cluster_map(
     _heat_map(by_patient, labels, patient, k, len(names), "share of the patient's slices")
     by_patient.set_xlabel(f"{len(names)} patients")
     if len(names) <= NAMED_PATIENTS:
-        by_patient.set_xticks(np.arange(len(names)), [_short(name) for name in names], rotation=90, fontsize=7)
+        by_patient.set_xticks(np.arange(len(names)), [shortened(name, 14) for name in names], rotation=90, fontsize=7)
     else:
         by_patient.set_xticks([])
     _heat_map(by_position, labels, bins, k, BINS, "share of the slices at this level")
@@ -119,7 +119,7 @@ def save_cluster_map(
 def save_embedding_map(
     path: str | os.PathLike[str], points: NDArray[Any], clusters: NDArray[Any], positions: NDArray[Any]
 ) -> None:
-    """Draw slices as points in the plane, coloured by position and by cluster.
+    """Draw slices as points in the plane, coloured by position and by cluster, with the cluster's number amid them.
 
     Args:
         path: PNG file to write.
@@ -127,25 +127,33 @@ def save_embedding_map(
         clusters: the cluster of each slice, (n,); all -1 without clusters.
         positions: its position in the volume, (n,) in [0, 1].
     """
-    panels = [("position in the volume", positions, "viridis")]
-    if (np.asarray(clusters) >= 0).all():
-        panels.append(("cluster", clusters, "tab20"))
-    figure = Figure(figsize=(5.2 * len(panels), 4.4), layout="constrained")
-    for axes, (title, values, colours) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
-        drawn = axes.scatter(points[:, 0], points[:, 1], c=values, cmap=colours, s=6, linewidths=0)
-        axes.set_title(f"coloured by {title}", fontsize=10)
+    clustered = bool((np.asarray(clusters) >= 0).all())
+    figure = Figure(figsize=(10.4 if clustered else 5.2, 4.4), layout="constrained")
+    panels = figure.subplots(1, 2 if clustered else 1, squeeze=False)[0]
+    for axes in panels:
         axes.set_xlabel("first principal component")
         axes.set_xticks([])
         axes.set_yticks([])
         axes.spines[["top", "right"]].set_visible(False)
-        bar = figure.colorbar(drawn, ax=axes, shrink=0.8)
-        if title == "cluster":
-            bar.locator = MaxNLocator(integer=True)
-        else:
-            drawn.set_clim(0, 1)
-            bar.set_ticks([0, 1], labels=["feet", "head"])
-    figure.axes[0].set_ylabel("second principal component")
+    panels[0].set_ylabel("second principal component")
+    panels[0].set_title("coloured by position in the volume", fontsize=10)
+    drawn = panels[0].scatter(
+        points[:, 0], points[:, 1], c=positions, cmap="viridis", vmin=0, vmax=1, s=6, linewidths=0
+    )
+    figure.colorbar(drawn, ax=panels[0], shrink=0.8).set_ticks([0, 1], labels=["feet", "head"])
+    if clustered:
+        panels[1].set_title("coloured by cluster", fontsize=10)
+        _draw_clusters(panels[1], points, np.asarray(clusters))
     save(figure, path)
+
+
+def _draw_clusters(axes: Axes, points: NDArray[Any], clusters: NDArray[Any]) -> None:
+    """Twenty colours come again in large numbers of clusters, and not everybody sees them: the numbers tell."""
+    axes.scatter(points[:, 0], points[:, 1], c=clusters % 20, cmap="tab20", vmin=-0.5, vmax=19.5, s=6, linewidths=0)
+    for cluster in np.unique(clusters):
+        x, y = np.median(points[clusters == cluster], axis=0)
+        number = axes.text(x, y, str(cluster), fontsize=8, ha="center", va="center")
+        number.set_path_effects([withStroke(linewidth=2.5, foreground="white")])
 
 
 def _heat_map(axes: Axes, rows: NDArray[Any], columns: NDArray[Any], n_rows: int, n_columns: int, what: str) -> None:
@@ -154,7 +162,3 @@ def _heat_map(axes: Axes, rows: NDArray[Any], columns: NDArray[Any], n_rows: int
     shares = counts / np.maximum(counts.sum(axis=0), 1)
     drawn = axes.imshow(shares, cmap="magma", vmin=0, aspect="auto", interpolation="nearest")
     axes.figure.colorbar(drawn, ax=axes, shrink=0.8).set_label(what, fontsize=8)
-
-
-def _short(name: str) -> str:
-    return name if len(name) <= 14 else f"…{name[-13:]}"

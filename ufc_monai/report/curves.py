@@ -57,6 +57,8 @@ def curves_svg(metrics: Sequence[Mapping[str, Any]], panels: Sequence[Sequence[s
             axes.set_xlabel("epoch")
             axes.xaxis.get_major_locator().set_params(integer=True)
             axes.spines[["top", "right"]].set_visible(False)
+            if any("dice" in name for name in names):
+                axes.set_ylim(0, 1)
             axes.legend(frameon=False, fontsize=8)
         text = io.StringIO()
         figure.savefig(text, format="svg", metadata={"Date": None, "Creator": None})
@@ -65,4 +67,4 @@ def curves_svg(metrics: Sequence[Mapping[str, Any]], panels: Sequence[Sequence[s
     # without a fixed size it shrinks with the page
     head, inner = svg.split(">", 1)
     head = re.sub(r'\s(width|height)="[^"]*"', "", head)
-    return f'{head} style="max-width: {PANEL_PIXELS * len(held)}px">{inner}'
+    return f'{head} role="img" aria-label="curves over epochs" style="max-width: {PANEL_PIXELS * len(held)}px">{inner}'

@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 from matplotlib.colors import to_rgba_array
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 from numpy.typing import NDArray
 
 from ufc_monai.files import atomic_path
 
-__all__ = ["class_colours", "radiological", "row_of_slices", "save"]
+__all__ = ["class_colours", "named_rows", "radiological", "row_of_slices", "save", "shortened"]
 
 OKABE_ITO = ("#e69f00", "#56b4e9", "#009e73", "#f0e442", "#0072b2", "#d55e00", "#cc79a7")
 """Colours that colour-blind readers tell apart (Okabe & Ito); black, their eighth, is no use on a scan."""
@@ -47,8 +48,15 @@ def row_of_slices(slices: NDArray[Any], columns: int) -> NDArray[Any]:
 
 def save(figure: Figure, path: str | os.PathLike[str]) -> None:
     """Write a figure as PNG, whole or not at all."""
+    for text in figure.findobj(Text):
+        text.set_parse_math(False)  # a file's name may hold dollars
     with atomic_path(path) as temporary:
         figure.savefig(temporary, dpi=110, pil_kwargs={"compress_level": 3})
+
+
+def shortened(text: str, length: int) -> str:
+    """A text of at most ``length`` characters; the middle gives way, for names differ at their ends."""
+    return text if len(text) <= length else f"{text[: length // 2 - 1]}…{text[-(length - length // 2) :]}"
 
 
 def named_rows(rows: Sequence[NDArray[Any]], names: Sequence[str], titles: Sequence[str] = ()) -> Figure:

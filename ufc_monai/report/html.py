@@ -5,6 +5,9 @@ from __future__ import annotations
 import csv
 import json
 import os
+import shlex
+import statistics
+from collections.abc import Iterable
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -12,23 +15,12 @@ from typing import Any
 from ufc_monai.errors import InputError
 from ufc_monai.files import atomic_path, read_json
 from ufc_monai.report.curves import curves_svg, read_metrics
-from ufc_monai.report.page import details, figure, page, paragraph, picture, section, table
+from ufc_monai.report.glossary import glossary
+from ufc_monai.report.page import card, details, figure, page, paragraph, picture, section, table
+from ufc_monai.report.records import CONTRASTIVE, STAGES, UNET, VAE, read_record, standing_record
 from ufc_monai.report.summary import ARMS, column_means, dice_files, judgement
 
 __all__ = ["write_report"]
-
-VAE, CONTRASTIVE, UNET = "ufc_feature_vae", "ufc_cluster_contrastive", "ufc_unet_segmentation"
-STAGES = {
-    "stage 1, training": f"{VAE}/eval/train",
-    "stage 1, features and clusters": f"{VAE}/eval/inference",
-    "stage 2, pretraining": f"{CONTRASTIVE}/eval/train",
-    "stage 2, linear probe": f"{CONTRASTIVE}/eval/probe",
-    "stage 3, fine-tuning": f"{UNET}/eval/train",
-    "stage 3, test": f"{UNET}/eval/evaluate",
-    "stage 3, masks of unlabelled volumes": f"{UNET}/eval/inference",
-    "stage 3, fine-tuning from random weights": f"{UNET}/eval/random_train",
-    "stage 3, test from random weights": f"{UNET}/eval/random_evaluate",
-}
 
 
 def write_report(run_folder: str | os.PathLike[str], path: str | os.PathLike[str]) -> None:
@@ -42,7 +34,7 @@ def write_report(run_folder: str | os.PathLike[str], path: str | os.PathLike[str
         InputError: if nothing has run there.
     """
     folder = Path(run_folder)
-    records = {title: _json(folder / place / "run.json") for title, place in STAGES.items()}
+    records = {title: read_record(folder, place) for title, place in STAGES.items()}
     records = {title: record for title, record in records.items() if record}
     if not records:
         raise InputError(f"--folder: no stage has run in {folder}: there is no {folder / STAGES['stage 1, training']}.")
@@ -50,39 +42,45 @@ def write_report(run_folder: str | os.PathLike[str], path: str | os.PathLike[str
         _summary(folder, records),
         _test(folder),
         _clusters(folder),
-        _auto_encoder(folder),
+        _auto_encoder(folder, records),
         _pretraining(folder, records),
         _fine_tuning(folder),
         _what_ran(records),
+        section("Terms", [details("what each figure means", glossary())]),
     ]
+    title = f"{Path(_data_set(records)).name or 'Run'}: segmentation with cluster-contrastive pretraining"
     with atomic_path(path) as temporary:
-        temporary.write_text(page("Segmentation with cluster-contrastive pretraining", parts), encoding="utf-8")
+        temporary.write_text(page(title, parts), encoding="utf-8")
 
 
 def _summary(folder: Path, records: dict[str, Any]) -> str:
-    first = next(iter(records.values()))
-    words = first.get("command", [])
-    data = words[words.index("--dataset_dir") + 1] if "--dataset_dir" in words else ""
-    lines = [paragraph(f"Data set {data} · begun {first.get('started', '')[:16].replace('T', ' ')} UTC", "soft")]
+    began = next(iter(records.values())).get("started", "")[:16].replace("T", " ")
+    lines = [paragraph(f"Data set {_data_set(records)} · begun {began} UTC", "soft")]
     split = _json(folder / VAE / "eval" / "split.json")
-    if split:
+    if split.get("folds"):
         labelled = sum(len(split["folds"][0][role]) for role in ("training", "validation", "test"))
         lines.append(
             paragraph(
                 f"{labelled} patients with labels, {len(split['unlabelled'])} without; {len(split['images'])} volumes."
             )
         )
-    budget = records.get("stage 3, fine-tuning", {}).get("settings", {}).get("labelled_volumes")
     tables = dice_files(folder)
     if tables:
         means = ", ".join(f"{arm} {column_means(path)['mean']:.3f}" for arm, path in tables.items())
+        budget = standing_record(folder, STAGES["stage 3, fine-tuning"]).get("settings", {}).get("labelled_volumes")
         volumes = "all labelled training volumes" if budget is None else f"{budget} labelled volumes"
         lines.append(paragraph(f"Mean Dice on the test volumes after fine-tuning on {volumes}: {means}."))
-        lines.append(f'<div class="card">{paragraph(judgement(folder))}</div>')
+        lines.append(card(judgement(folder)))
+    if verdict := records.get("stage 2, pretraining", {}).get("results", {}).get("verdict"):
+        lines.append(paragraph(f"Pretraining: {verdict}"))
+    old = [title for title in records if not standing_record(folder, STAGES[title])]
+    if old:
+        text = f"Not complete, or made from files that have changed since: {', '.join(old)}. Run again to go on."
+        lines.append(card(text, "warning"))
     stuck = {n for r in records.values() for n in r.get("results", {}).get("not_converged", [])}
     if stuck:
         text = f"Not converged: {', '.join(sorted(stuck))}. Dice stays near zero on the very volumes trained on."
-        lines.append(f'<div class="card warning">{paragraph(text)}</div>')
+        lines.append(card(text, "warning"))
     return "\n".join(lines)
 
 
@@ -94,9 +92,9 @@ def _test(folder: Path) -> str:
     rows = []
     for name in [*[n for n in next(iter(means.values())) if n != "mean"], "mean"]:
         cells = [f"{column[name]:.3f}" if name in column else "-" for column in means.values()]
-        training = [_results(folder, f"{ARMS[arm]}train").get(f"training_dice_{name}") for arm in means]
+        training = [column.get(name) for column in _training_dice(folder, means)]
         rows.append([name, *cells, *("-" if value is None else f"{value:.3f}" for value in training)])
-    head = ["Dice", *means, *(f"on training volumes, {arm.split()[0]}" for arm in means)]
+    head = ["Dice", *means, *(f"training volumes, {arm.split()[0]}" for arm in means)]
     place = folder / UNET / "eval" / "evaluate"
     return section(
         "Test",
@@ -106,7 +104,8 @@ def _test(folder: Path) -> str:
             picture(
                 place / "overlays.png",
                 "Best, median and worst test volume",
-                "The axial slice of each with most of the reference's foreground; the patient's right is on the left.",
+                "Started from the pretrained encoder. The axial slice of each volume with most of the reference's "
+                "foreground; the patient's right is on the left.",
             ),
         ],
     )
@@ -130,7 +129,7 @@ def _clusters(folder: Path) -> str:
     return section(
         "Clusters",
         [
-            paragraph(f"{labels['n_clusters']} clusters of {n} slices. {origin['elbow']['reason']}"),
+            paragraph(f"{labels['n_clusters']} clusters of {n} slices. {origin.get('elbow', {}).get('reason', '')}"),
             picture(
                 place / "clusters.png",
                 "Examples of each cluster",
@@ -138,6 +137,7 @@ def _clusters(folder: Path) -> str:
             ),
             table(["agreement (NMI)", "with patient", "with position"], rows),
             paragraph("0: the cluster tells nothing of it, 1: everything. Position should be above patient.", "soft"),
+            _shortcut(origin.get("agreement"), one_slice_each=n == len(labels["clusters"])),
             picture(
                 place / "cluster_map.png",
                 "Clusters across patients and positions",
@@ -152,12 +152,20 @@ def _clusters(folder: Path) -> str:
     )
 
 
-def _auto_encoder(folder: Path) -> str:
+def _shortcut(agreement: dict[str, float] | None, *, one_slice_each: bool) -> str:
+    if one_slice_each or not agreement or agreement["nmi_patient"] <= agreement["nmi_position"]:
+        return ""
+    text = "The clusters follow the patient more than the position: contrast may learn to tell patients apart."
+    return card(text, "warning")
+
+
+def _auto_encoder(folder: Path, records: dict[str, Any]) -> str:
     place = folder / VAE / "eval" / "train"
-    curves = curves_svg(read_metrics(place / "metrics.jsonl"), [["mse"], ["kl"], ["active_dimensions"]], "vae")
+    curves = curves_svg(read_metrics(place / "metrics.jsonl"), [["explained"], ["kl"], ["active_dimensions"]], "vae")
     return section(
         "Stage 1: beta-VAE",
         [
+            _verdict(records, "stage 1, training"),
             picture(
                 place / "reconstructions.png",
                 "Reconstructions",
@@ -166,7 +174,8 @@ def _auto_encoder(folder: Path) -> str:
             figure(
                 curves,
                 "Training",
-                "Mean squared error a pixel, KL in nats, and the latent dimensions with more than 0.1 nat.",
+                "The share of the slices' variance that reconstructions explain, KL in nats, and the latent "
+                "dimensions with more than 0.1 nat.",
             ),
         ],
     )
@@ -176,11 +185,10 @@ def _pretraining(folder: Path, records: dict[str, Any]) -> str:
     place = folder / CONTRASTIVE / "eval" / "train"
     metrics = read_metrics(place / "metrics.jsonl")
     curves = curves_svg(metrics, [["loss", "chance"], ["effective_rank"], ["alignment", "uniformity"]], "contrastive")
-    verdict = records.get("stage 2, pretraining", {}).get("results", {}).get("verdict")
     return section(
         "Stage 2: contrastive pretraining",
         [
-            f'<div class="card">{paragraph(verdict)}</div>' if verdict else "",
+            _verdict(records, "stage 2, pretraining"),
             figure(
                 curves,
                 "Training",
@@ -196,6 +204,11 @@ def _pretraining(folder: Path, records: dict[str, Any]) -> str:
             ),
         ],
     )
+
+
+def _verdict(records: dict[str, Any], title: str) -> str:
+    verdict = records.get(title, {}).get("results", {}).get("verdict")
+    return card(verdict) if verdict else ""
 
 
 def _probe(folder: Path) -> str:
@@ -232,12 +245,25 @@ def _fine_tuning(folder: Path) -> str:
 
 def _what_ran(records: dict[str, Any]) -> str:
     total = sum(record.get("seconds", 0) for record in records.values())
-    rows = [[title, record["status"], f"{record.get('seconds', 0):.0f} s"] for title, record in records.items()]
-    full = [
-        details(title, f"<pre>{escape(json.dumps(record, indent=2, ensure_ascii=False))}</pre>")
-        for title, record in records.items()
+    rows = [
+        [title, record.get("status", "-"), f"{record.get('seconds', 0):.0f} s"] for title, record in records.items()
     ]
+    full = [details(title, f"<pre>{escape(_in_full(record))}</pre>") for title, record in records.items()]
     return section("What ran", [table(["stage", "status", "time"], [*rows, ["all", "", f"{total:.0f} s"]]), *full])
+
+
+def _in_full(record: dict[str, Any]) -> str:
+    command = shlex.join(["python", *map(str, record.get("command", []))])
+    return f"{command}\n\n{json.dumps(record, indent=2, ensure_ascii=False)}"
+
+
+def _data_set(records: dict[str, Any]) -> str:
+    """The data set's folder, where a command line names it."""
+    for record in records.values():
+        words = [word for part in map(str, record.get("command", [])) for word in part.split("=", 1)]
+        if "--dataset_dir" in words[:-1]:
+            return words[words.index("--dataset_dir") + 1]
+    return ""
 
 
 def _csv_table(path: Path) -> str:
@@ -246,9 +272,15 @@ def _csv_table(path: Path) -> str:
     return table(head, rows)
 
 
-def _results(folder: Path, name: str) -> dict[str, Any]:
-    results: dict[str, Any] = _json(folder / UNET / "eval" / name / "run.json").get("results", {})
-    return results
+def _training_dice(folder: Path, arms: Iterable[str]) -> list[dict[str, float]]:
+    """For each start of fine-tuning, Dice on the training volumes by structure, and their mean."""
+    columns = []
+    for arm in arms:
+        results = read_record(folder, f"{UNET}/eval/{ARMS[arm]}train").get("results", {})
+        name = "training_dice_"
+        column = {key.removeprefix(name): value for key, value in results.items() if key.startswith(name)}
+        columns.append({**column, "mean": statistics.fmean(column.values())} if column else {})
+    return columns
 
 
 def _json(path: Path) -> dict[str, Any]:

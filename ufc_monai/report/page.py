@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 
-__all__ = ["details", "page", "paragraph", "picture", "section", "table"]
+__all__ = ["card", "details", "page", "paragraph", "picture", "section", "table"]
 
 STYLE = """
 :root { color-scheme: light dark; --text: #1c2733; --soft: #5c6b7a; --back: #fff; --card: #f5f7f9; --line: #d9dfe5; }
@@ -18,7 +18,8 @@ body { font: 16px/1.5 system-ui, sans-serif; color: var(--text); background: var
   margin: 0 auto; max-width: 1100px; padding: 1rem; }
 h1 { font-size: 1.6rem; margin: .5rem 0; } h2 { font-size: 1.25rem; margin: 2rem 0 .5rem; }
 h3 { font-size: 1rem; margin: 1.2rem 0 .3rem; }
-p { max-width: 75ch; margin: .5rem 0; } .soft { color: var(--soft); font-size: .9rem; }
+p, dl { max-width: 75ch; margin: .5rem 0; } dd { margin: 0 0 .4rem 1rem; }
+h1, p, summary, figcaption { overflow-wrap: anywhere; } .soft { color: var(--soft); font-size: .9rem; }
 .card { background: var(--card); border: 1px solid var(--line); border-radius: 8px; padding: .5rem 1rem; }
 .warning { border-left: 4px solid #d55e00; }
 figure { margin: .8rem 0; } figcaption { color: var(--soft); font-size: .9rem; max-width: 75ch; }
@@ -26,11 +27,13 @@ img, svg { max-width: 100%; height: auto; display: block; border-radius: 4px; } 
 .wide { overflow-x: auto; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
 th, td { padding: .2rem .8rem .2rem 0; text-align: right; border-bottom: 1px solid var(--line); white-space: nowrap; }
+thead th { white-space: normal; vertical-align: bottom; max-width: 9rem; }
 th:first-child, td:first-child { text-align: left; }
 details { margin: .5rem 0; } summary { cursor: pointer; color: var(--soft); }
 pre { overflow-x: auto; font-size: .8rem; background: var(--card); padding: .5rem; border-radius: 4px; }
 @media (max-width: 640px) {
-  figure { overflow-x: auto; } figcaption { position: sticky; left: 0; } img, svg { max-width: none; width: 760px; }
+  figure { overflow-x: auto; } figcaption { position: sticky; left: 0; }
+  img { max-width: 760px; } svg { max-width: none; width: 760px; }
 }
 @media print { body { max-width: none; } details { display: none; } figure { break-inside: avoid; } }
 """
@@ -56,6 +59,11 @@ def section(title: str, parts: Sequence[str]) -> str:
 def paragraph(text: str, kind: str = "") -> str:
     """A paragraph of plain text; ``kind`` is a class of the style sheet."""
     return f'<p class="{kind}">{escape(text)}</p>' if kind else f"<p>{escape(text)}</p>"
+
+
+def card(text: str, kind: str = "") -> str:
+    """A paragraph in a box of its own; of the kind ``warning``, it is marked as one."""
+    return f'<div class="{f"card {kind}".strip()}">{paragraph(text)}</div>'
 
 
 def picture(path: Path, title: str, caption: str) -> str:

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
-from ufc_monai.report.drawing import class_colours, named_rows, radiological, save
+from ufc_monai.report.drawing import class_colours, named_rows, radiological, save, shortened
 
 __all__ = ["Overlay", "save_overlays", "save_preview", "save_reconstructions", "save_views"]
 
@@ -24,6 +24,8 @@ SIDE = 3.2
 """Width of an overlay, inches."""
 PREVIEWS = 6
 """Previews in a row."""
+LONGEST_NAME = 40
+"""Letters of a structure's name in a legend."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +86,7 @@ def save_overlays(path: str | os.PathLike[str], overlays: Sequence[Overlay], nam
         names: names of the classes 1..n, for the legend.
     """
     height = SIDE * max(_height_over_width(overlay) for overlay in overlays)
-    legend = 0.3 * math.ceil(len(names) / 4) + 0.1
+    legend = _legend_height(names, 3 * SIDE)
     figure = Figure(figsize=(3 * SIDE, (height + 0.3) * len(overlays) + legend), facecolor="black")
     total = figure.get_figheight()
     sides = {
@@ -101,7 +103,7 @@ def save_overlays(path: str | os.PathLike[str], overlays: Sequence[Overlay], nam
         ):
             _show(axes, overlay, mask, len(names))
             axes.text(0.99, 0.01, part, color="white", fontsize=9, ha="right", va="bottom", transform=axes.transAxes)
-        row[0].set_title(overlay.title, color="white", fontsize=10, loc="left", x=0.01)
+        row[0].set_title(shortened(overlay.title, 100), color="white", fontsize=10, loc="left", x=0.01)
     _add_legend(figure, names)
     save(figure, path)
 
@@ -116,8 +118,9 @@ def save_preview(path: str | os.PathLike[str], previews: Sequence[Overlay], name
     """
     columns = min(PREVIEWS, len(previews))
     rows = math.ceil(len(previews) / columns)
-    side, legend = 2.0, (0.3 * math.ceil(len(names) / 4) + 0.1 if names else 0.05)
+    side = 2.0
     width = max(columns, 3) * side
+    legend = _legend_height(names, width)
     figure = Figure(figsize=(width, rows * (side + 0.25) + legend), facecolor="black")
     total = figure.get_figheight()
     sides = {"left": 0, "right": 1, "bottom": legend / total, "top": 1 - 0.25 / total, "hspace": 0.14, "wspace": 0.02}
@@ -126,9 +129,8 @@ def save_preview(path: str | os.PathLike[str], previews: Sequence[Overlay], name
         axes.set_axis_off()
     for axes, preview in zip(grid, previews, strict=False):
         _show(axes, preview, preview.reference, len(names))
-        axes.set_title(_shortened(preview.title), color="white", fontsize=8, pad=2)
-    if names:
-        _add_legend(figure, names)
+        axes.set_title(shortened(preview.title, 26), color="white", fontsize=8, pad=2)
+    _add_legend(figure, names)
     save(figure, path)
 
 
@@ -153,15 +155,24 @@ def _blend(picture: NDArray[np.float64], mask: NDArray[np.int64], n_classes: int
 
 def _add_legend(figure: Figure, names: Sequence[str]) -> None:
     patches = [
-        Patch(color=tuple(colour), label=name) for name, colour in zip(names, class_colours(len(names)), strict=True)
+        Patch(color=tuple(colour), label=shortened(name, LONGEST_NAME))
+        for name, colour in zip(names, class_colours(len(names)), strict=True)
     ]
-    figure.legend(handles=patches, ncols=4, loc="lower center", frameon=False, labelcolor="white", fontsize=9)
+    columns = _legend_columns(names, figure.get_figwidth())
+    if patches:
+        figure.legend(handles=patches, ncols=columns, loc="lower center", frameon=False, labelcolor="white", fontsize=9)
+
+
+def _legend_columns(names: Sequence[str], width: float) -> int:
+    """So many that the longest name fits, at 0.08 inches a letter and the colour before it."""
+    longest = min(max(map(len, names), default=1), LONGEST_NAME)
+    return max(1, min(4, int(width / (0.08 * longest + 0.7))))
+
+
+def _legend_height(names: Sequence[str], width: float) -> float:
+    return 0.22 * math.ceil(len(names) / _legend_columns(names, width)) + 0.15 if names else 0.05
 
 
 def _height_over_width(overlay: Overlay) -> float:
     width, height = overlay.image.shape
     return float(height * overlay.aspect / width)
-
-
-def _shortened(title: str) -> str:
-    return title if len(title) <= 26 else f"{title[:12]}…{title[-13:]}"

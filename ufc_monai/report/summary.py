@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ufc_monai.files import read_json
+from ufc_monai.report.records import STAGES, read_record, standing_record
 
 __all__ = ["ARMS", "column_means", "dice_files", "dice_table", "judgement", "run_summary"]
 
@@ -23,7 +23,7 @@ def run_summary(folder: Path) -> str:
     """
     tables = dice_files(folder)
     lines = [dice_table(tables), judgement(folder)] if tables else []
-    verdict = _results(folder / "ufc_cluster_contrastive" / "eval" / "train").get("verdict")
+    verdict = standing_record(folder, STAGES["stage 2, pretraining"]).get("results", {}).get("verdict")
     lines += [verdict] if verdict else []
     masks = list((folder / EVAL / "inference").rglob("*_seg.*"))
     lines += [f"masks of {len(masks)} unlabelled volumes: {folder / EVAL / 'inference'}"] if masks else []
@@ -33,9 +33,13 @@ def run_summary(folder: Path) -> str:
 
 
 def dice_files(folder: Path) -> dict[str, Path]:
-    """The ``dice.csv`` of each start of fine-tuning that a run has tested, by its title."""
-    tables = {arm: folder / EVAL / f"{prefix}evaluate" / "dice.csv" for arm, prefix in ARMS.items()}
-    return {arm: path for arm, path in tables.items() if path.is_file()}
+    """The ``dice.csv`` of each start of fine-tuning whose test is complete and up to date, by its title.
+
+    One without any Dice, where no reference held a structure, is left out.
+    """
+    standing = {arm: f"{prefix}evaluate" for arm, prefix in ARMS.items() if _standing(folder, f"{prefix}evaluate")}
+    tables = {arm: folder / EVAL / place / "dice.csv" for arm, place in standing.items()}
+    return {arm: path for arm, path in tables.items() if path.is_file() and "mean" in column_means(path)}
 
 
 def dice_table(files: Mapping[str, Path]) -> str:
@@ -60,7 +64,7 @@ def column_means(path: Path) -> dict[str, float]:
     """The mean of each column of a ``dice.csv`` over the volumes that have a value there."""
     with open(path, newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
-    columns = [name for name in rows[0] if name != "volume"]
+    columns = [name for name in rows[0] if name != "volume"] if rows else []
     values = {name: [float(row[name]) for row in rows if row[name]] for name in columns}
     return {name: sum(v) / len(v) for name, v in values.items() if v}
 
@@ -68,12 +72,14 @@ def column_means(path: Path) -> dict[str, float]:
 def judgement(folder: Path) -> str:
     """One sentence on the Dice of a run: the comparison, or why there is none."""
     tables = dice_files(folder)
-    stuck = {arm: _results(folder / EVAL / f"{ARMS[arm]}train").get("not_converged", []) for arm in tables}
+    stuck = {arm: _standing(folder, f"{ARMS[arm]}train").get("not_converged", []) for arm in tables}
     if any(stuck.values()):
         named = "; ".join(f"{arm}: {', '.join(names)}" for arm, names in stuck.items() if names)
         return f"Not converged, Dice near zero on the training volumes ({named}): no verdict. Train longer."
     if len(tables) < 2:
         return "One run: another seed moves these figures by a point or two."
+    if names := _different_settings(folder):
+        return f"Fine-tuned with different {', '.join(names)}: no verdict. Run both again with the same."
     random, pretrained = (100 * column_means(path)["mean"] for path in tables.values())
     with open(next(iter(tables.values())), encoding="utf-8") as file:
         volumes = sum(1 for _ in file) - 1
@@ -83,7 +89,13 @@ def judgement(folder: Path) -> str:
     )
 
 
-def _results(folder: Path) -> dict[str, Any]:
-    path = folder / "run.json"
-    results: dict[str, Any] = read_json(path, "--folder").get("results", {}) if path.is_file() else {}
-    return results
+def _different_settings(folder: Path) -> list[str]:
+    """The settings in which fine-tuning from the two starts differs, if any."""
+    first, second = (read_record(folder, (EVAL / f"{p}train").as_posix()).get("settings", {}) for p in ARMS.values())
+    return sorted(name for name in {*first, *second} if first.get(name) != second.get(name))
+
+
+def _standing(folder: Path, name: str) -> dict[str, Any]:
+    """The results of a stage of the segmentation bundle that stands, with its status; empty otherwise."""
+    record = standing_record(folder, (EVAL / name).as_posix())
+    return {"status": record["status"], **record.get("results", {})} if record else {}
