@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ufc_monai.clustering import (
+    Elbow,
     PseudoLabels,
     agreement,
     centre_per_patient,
@@ -105,23 +106,26 @@ def label_slices(
         batch_size=batch_size,
         centred=centred,
     )
-    elbow, k = found.elbow, found.n_clusters
+    elbow = found.elbow
     known = {"ids": slices.ids, "patients": slices.patients, "positions": slices.positions}
     _save_arrays(folder / "dendrogram.npz", tree=found.tree, **known)
     with atomic_path(folder / "thumbnails.npy") as temporary:
         np.save(temporary, slices.thumbnails)
-    save_elbow(folder / "elbow.png", elbow.ks, elbow.distances, k, searched=elbow.searched)
+    save_elbow(folder / "elbow.png", elbow.ks, elbow.distances, found.n_clusters, searched=elbow.searched)
+    logger.info("%d clusters of %d slices. %s", found.n_clusters, len(slices.ids), elbow.reason)
+    cut = _Cut(found.features, found.patient_means, found.labels, found.agreement)
+    _write(folder, "", slices, cut, {**(provenance or {}), **_method(elbow, centred)})
+    return {"n_clusters": found.n_clusters, "searched": list(elbow.searched), **found.agreement}
+
+
+def _method(elbow: Elbow, centred: bool) -> dict[str, Any]:
+    """How the clusters came about, as the file of pseudo-labels keeps it."""
     curve = {"k": list(elbow.ks), "distance": [round(d, 6) for d in elbow.distances]}
-    origin = {
-        **(provenance or {}),
+    return {
         "method": "agglomerative, Ward linkage, Euclidean",
         "centred_per_patient": centred,
         "elbow": {"chosen": elbow.n_clusters, "searched": list(elbow.searched), "reason": elbow.reason, **curve},
     }
-    logger.info("%d clusters of %d slices. %s", k, len(slices.ids), elbow.reason)
-    cut = _Cut(found.features, found.patient_means, found.labels, found.agreement)
-    _write(folder, "", slices, cut, origin)
-    return {"n_clusters": k, "searched": list(elbow.searched), **found.agreement}
 
 
 def cut_again(folder: str | os.PathLike[str], n_clusters: int) -> Path:
