@@ -3,6 +3,16 @@
 from __future__ import annotations
 
 from ufc_monai.networks.encoder import ContrastiveNetwork, ProjectionHead, UNetEncoder
+from ufc_monai.networks.unet_vae import UNetFeatureVAE, UNetVAE, feature_network
 from ufc_monai.networks.vae import BetaVAE, FeatureVAE
 
-__all__ = ["BetaVAE", "ContrastiveNetwork", "FeatureVAE", "ProjectionHead", "UNetEncoder"]
+__all__ = [
+    "BetaVAE",
+    "ContrastiveNetwork",
+    "FeatureVAE",
+    "ProjectionHead",
+    "UNetEncoder",
+    "UNetFeatureVAE",
+    "UNetVAE",
+    "feature_network",
+]
