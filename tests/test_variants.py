@@ -65,12 +65,21 @@ def test_trains_and_is_taken_over(
     assert f"70 of 70 encoder tensors{decoder} from" in caplog.text
 
 
-@pytest.mark.parametrize(("method", "what"), [("glcl", "partition"), ("pcl", "position")])
-def test_pictures_have_no_positions(method: str, what: str, pictures: tuple[Path, Path], tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("method", "words"),
+    [
+        (
+            "glcl",
+            "no volume of this data set has a slice in each of 4 partitions of its axis: take a method that needs",
+        ),
+        ("pcl", "this method groups slices by their position in the volume, and this data set holds single pictures"),
+    ],
+)
+def test_pictures_have_no_positions(method: str, words: str, pictures: tuple[Path, Path], tmp_path: Path) -> None:
     data, split = pictures
     with refused() as message:
         pretrain(split.parent, tmp_path, method, data, split_path=str(split))
-    assert message[0].startswith(f"this method groups slices by their {what} in the volume, and this data set holds")
+    assert message[0].startswith(words)
     assert not (tmp_path / "models").exists()
 
 

@@ -51,5 +51,5 @@ def test_the_order_hangs_on_the_generator_alone() -> None:
 
 def test_short_volumes_are_passed_over() -> None:
     assert min(draw(slices(3, 16))) == 3
-    with pytest.raises(InputError, match="no volume has a slice in each of 4 partitions"):
+    with pytest.raises(InputError, match="no volume of this data set has a slice in each of 4 partitions"):
         draw(slices(3, 2))

@@ -34,7 +34,10 @@ class PartitionSampler(Sampler[int]):
             cells[item["id"].rpartition("#")[0]][int(item["position"] * partitions)].append(index)
         self.volumes = [volume for volume in cells.values() if all(volume)]
         if not self.volumes:
-            raise InputError(f"no volume has a slice in each of {partitions} partitions of its axis: lower partitions.")
+            raise InputError(
+                f"no volume of this data set has a slice in each of {partitions} partitions of its axis: take a method "
+                "that needs no positions, such as simclr or ufc, or lower partitions."
+            )
         self.generator = generator
         self._length = len(dataset) // partitions * partitions
 
