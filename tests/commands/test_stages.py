@@ -89,7 +89,11 @@ def test_what_stops_a_run_stops_its_stage(tmp_path: Path, number: signal.Signals
 
 
 def within_seconds(happened: Callable[[], bool]) -> bool:
-    return any(happened() or time.sleep(0.05) for _ in range(200))
+    for _ in range(200):
+        if happened():
+            return True
+        time.sleep(0.05)
+    return False
 
 
 def is_alive(process: int) -> bool:
