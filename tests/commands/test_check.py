@@ -5,15 +5,17 @@ import json
 import logging
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import nibabel as nib
 import numpy as np
 import pytest
-from conftest import NAMES, ROOT, SMALL
+from conftest import NAMES, ROOT, SMALL, copy_bundles
 from matplotlib.image import imread
 
+from ufc_monai.__main__ import main
 from ufc_monai.commands import estimate
 from ufc_monai.commands.check import run_check
 from ufc_monai.commands.check_tables import volume_table
@@ -121,7 +123,7 @@ def test_clipped_data_get_a_window(folder: Path, tmp_path: Path, said: Any) -> N
     assert run_check(options(folder), output=tmp_path / "x.png") == 0
     assert "nothing outside [-125,275] can be recovered. (6 volumes like it)" in said()
     assert 'Suggested: --window "[-125,275]"' in said()
-    assert "--window '[-125,275]'" in said().strip().splitlines()[-1]
+    assert "--window '[-125, 275]'" in said().strip().splitlines()[-1]
 
 
 @pytest.mark.usefixtures("no_measuring")
@@ -129,7 +131,7 @@ def test_a_window_that_fits_clipped_data_is_left_alone(folder: Path, tmp_path: P
     clip(folder)
     assert run_check(options(folder, keys={"window": [-100, 200]}), output=tmp_path / "x.png") == 0
     assert "Suggested" not in said()
-    assert "--window '[-100,200]'" in said()
+    assert "--window '[-100, 200]'" in said()
 
 
 @pytest.mark.usefixtures("no_measuring")
@@ -163,6 +165,39 @@ def test_without_any_label_only_pretraining_is_foretold(folder: Path, tmp_path: 
     assert "2  contrastive pretraining" in said()
     assert "3  fine-tuning" not in said()
     assert "structure" not in said().split("ready")[0]
+
+
+@pytest.mark.usefixtures("no_measuring")
+def test_the_command_names_bundles_that_would_not_be_found(folder: Path, tmp_path: Path, said: Any) -> None:
+    chosen = replace(options(folder), bundles=copy_bundles(tmp_path / "my bundles"))
+    assert run_check(chosen, output=tmp_path / "x.png") == 0
+    assert said().strip().endswith(f"--bundles '{tmp_path}/my bundles'")
+    run_check(options(folder), output=tmp_path / "x.png")
+    assert "--bundles" not in said().strip().splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--fold", "1"], "--fold must be 0 to 0 for this data set"),
+        (["--fold", "abc"], "--fold must be a whole number of 0 or more, got 'abc'"),
+        (["--threads", "two"], "--threads must be a whole number"),
+        (["--ignore_labels", "3"], "--ignore_labels must be a list"),
+        (["--window", "['a','b']"], "--window must be two rising numbers"),
+        ([], "label 'whole' has [1, 2] in the place of one id"),
+    ],
+)
+def test_errors_are_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], words: str
+) -> None:
+    (tmp_path / "imagesTr").mkdir()
+    (tmp_path / "imagesTr" / "a_0000.nii.gz").touch()
+    (tmp_path / "dataset.json").write_text('{"labels": {"background": 0, "whole": [1, 2], "core": 2}}')
+    assert main(["check", str(tmp_path), "--bundles", str(ROOT / "bundles"), *arguments]) == 1
+    message = capsys.readouterr().err
+    assert words in message
+    assert message.startswith("error: ")
+    assert len(message.splitlines()) == 1
 
 
 @pytest.mark.parametrize(

@@ -16,16 +16,16 @@ from monai.data import list_data_collate
 from monai.transforms import Compose
 from torch import Tensor
 
-from ufc_monai.commands.plan import BUNDLES, RunOptions, training_configs
-from ufc_monai.data import Case, make_split, resolve_labels
+from ufc_monai.bundles import BUNDLES, UNET, VAE
+from ufc_monai.commands.plan import RunOptions, training_configs
+from ufc_monai.data import Case, find_labels, make_split
 from ufc_monai.data.inspect import VolumeFacts
-from ufc_monai.engines import find_input_error, set_threads
-from ufc_monai.errors import InputError
+from ufc_monai.engines import set_threads
+from ufc_monai.errors import InputError, find_input_error
 from ufc_monai.transforms import AxialSlicesd
 
 __all__ = ["PROCESS_BYTES", "StageEstimate", "estimate_stages", "known_labels", "open_config"]
 
-VAE, _, UNET = BUNDLES
 LONGEST_STEP = 1.0
 """Seconds; a batch that would take longer is measured in part."""
 PATIENCE = 3.0
@@ -87,9 +87,9 @@ def estimate_stages(options: RunOptions, cases: Sequence[Case], facts: Sequence[
     Raises:
         InputError: at an option that does not fit, or if ``facts`` holds no volume that can be read.
     """
-    split = make_split(cases, int(options.keys.get("split_seed", 0)))
-    fold = split["folds"][int(options.keys.get("fold", 0))]
-    granted = fold["label_orders"][int(options.keys.get("label_draw", 0))][: options.labelled]
+    split = make_split(cases, seed=0)
+    fold = split["folds"][options.fold]
+    granted = fold["label_orders"][options.label_draw][: options.labelled]
     pretrained = {*fold["training"], *split["unlabelled"]}
     pretraining = [c.image for c in cases if c.patient in pretrained]
     validation = [c.image for c in cases if c.label and c.patient in fold["validation"]]
@@ -105,15 +105,9 @@ def known_labels(options: RunOptions) -> dict[str, int] | None:
     """Names and ids of the structures, or ``None`` where nobody has named them.
 
     Raises:
-        InputError: if the option ``labels`` is no such mapping.
+        InputError: if the option ``labels``, or dataset.json's, is no such mapping.
     """
-    given = options.keys.get("labels")
-    try:
-        return resolve_labels(given, options.dataset_dir)
-    except InputError:
-        if given is not None:
-            raise
-        return None
+    return find_labels(options.keys.get("labels"), options.dataset_dir)
 
 
 def open_config(options: RunOptions, bundle: str) -> ConfigParser:

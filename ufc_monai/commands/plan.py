@@ -12,17 +12,21 @@ from typing import Any
 
 import torch
 
+from ufc_monai.bundles import BUNDLES, CONTRASTIVE, UNET, VAE
 from ufc_monai.commands.stages import Stage, bundle_command
 from ufc_monai.data import Case, make_split
 from ufc_monai.engines import check_device
 from ufc_monai.errors import InputError
 from ufc_monai.files import read_json
 
-__all__ = ["BUNDLES", "UNET", "RunOptions", "find_bundles", "plan_stages", "training_configs"]
+__all__ = ["RunOptions", "default_bundles", "find_bundles", "plan_stages", "training_configs"]
 
 logger = logging.getLogger(__name__)
 
-VAE, CONTRASTIVE, UNET = BUNDLES = ("ufc_feature_vae", "ufc_cluster_contrastive", "ufc_unet_segmentation")
+NUMBERS = {"fold": 0, "label_draw": 0, "seed": 0, "threads": 1, "n_clusters": 2}
+"""Keys that are whole numbers, and the least that they may be."""
+SHARED = ("fold", "split_path", "split_seed")
+"""Keys that no bundle may have to itself: the stages would work with different patients."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +55,16 @@ class RunOptions:
     overrides: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     estimate: bool = True
 
+    @property
+    def fold(self) -> int:
+        """Which quarter of the labelled patients is tested."""
+        return int(self.keys.get("fold", 0))
+
+    @property
+    def label_draw(self) -> int:
+        """Which order grants the labels."""
+        return int(self.keys.get("label_draw", 0))
+
 
 def find_bundles(named: Path | None = None) -> Path:
     """The folder of the three bundles: the one named, ``bundles`` here, or the one beside the package's source.
@@ -58,11 +72,19 @@ def find_bundles(named: Path | None = None) -> Path:
     Raises:
         InputError: if a bundle is missing there.
     """
-    places = [named] if named else [Path("bundles"), Path(__file__).parents[2] / "bundles"]
-    for place in places:
-        if all((place / name / "configs" / "train.json").is_file() for name in BUNDLES):
-            return place
-    raise InputError(f"--bundles: there is no bundle {places[0] / VAE}. Name the folder 'bundles' of the repository.")
+    found = default_bundles() if named is None else named if _holds_bundles(named) else None
+    if found is None:
+        raise InputError(
+            f"--bundles: there is no bundle {(named or Path('bundles')) / VAE}. Name the folder 'bundles' of the "
+            "repository."
+        )
+    return found
+
+
+def default_bundles() -> Path | None:
+    """The folder of the three bundles that is taken where none is named, if there is one."""
+    places = Path("bundles"), Path(__file__).parents[2] / "bundles"
+    return next((place for place in places if _holds_bundles(place)), None)
 
 
 def plan_stages(options: RunOptions, cases: Sequence[Case]) -> list[Stage]:
@@ -76,7 +98,8 @@ def plan_stages(options: RunOptions, cases: Sequence[Case]) -> list[Stage]:
     """
     _check_overrides(options)
     _check_keys(options.keys)
-    split = make_split(cases, int(options.keys.get("split_seed", 0)))
+    split = make_split(cases, seed=0)
+    _check_fold(split, options)
     plan = _Planner(options, str(options.dataset_dir.resolve()))
     stages = plan.pretraining()
     if not any(case.label for case in cases):
@@ -184,6 +207,10 @@ class _Planner:
         return Stage(title, command, f"{bundle}/eval/{record}/run.json", inputs, outputs, reads_labels)
 
 
+def _holds_bundles(folder: Path) -> bool:
+    return all((folder / name / "configs" / "train.json").is_file() for name in BUNDLES)
+
+
 def _weights(bundle: str) -> tuple[str, str]:
     return f"{bundle}/models/model.pt", f"{bundle}/models/network.json"
 
@@ -199,6 +226,10 @@ def _check_overrides(options: RunOptions) -> None:
             raise InputError(f"--set: there is no bundle {bundle}; expected one of {', '.join(BUNDLES)}.")
         known = read_json(options.bundles / bundle / "configs" / "train.json", "--bundles")
         for key in settings:
+            if key in SHARED:
+                raise InputError(
+                    f"--set: {key} is the same in all stages; --fold and --label_draw choose the patients."
+                )
             if re.split("::|#", key)[0] not in known:
                 near = difflib.get_close_matches(key, known, n=1)
                 meant = f"Did you mean {near[0]}?" if near else "Its docs/README.md lists them."
@@ -207,23 +238,35 @@ def _check_overrides(options: RunOptions) -> None:
 
 def _check_keys(keys: Mapping[str, Any]) -> None:
     """Refuse at once what a stage would refuse later."""
-    window, k = keys.get("window", [0, 1]), keys.get("n_clusters", 2)
-    if not (isinstance(window, list | tuple) and len(window) == 2 and window[0] < window[1]):
+    for key, least in NUMBERS.items():
+        value = keys.get(key, least)
+        if not isinstance(value, int) or value < least:
+            raise InputError(f"--{key} must be a whole number of {least} or more, got {value!r}.")
+    window, ignored = keys.get("window", [0, 1]), keys.get("ignore_labels", [])
+    if not (_are_numbers(window) and len(window) == 2 and window[0] < window[1]):
         raise InputError(f'--window must be two rising numbers like "[-125,275]"; got {window!r}.')
-    if not isinstance(k, int) or k < 2:
-        raise InputError(f"--n_clusters must be a whole number of 2 or more, got {k!r}.")
+    if not _are_numbers(ignored):
+        raise InputError(f'--ignore_labels must be a list of ids like "[3,4]"; got {ignored!r}.')
     if "device" in keys:
         check_device(keys["device"])
 
 
+def _are_numbers(value: Any) -> bool:
+    return isinstance(value, list | tuple) and all(isinstance(n, int | float) for n in value)
+
+
+def _check_fold(split: Mapping[str, Any], options: RunOptions) -> None:
+    folds = split["folds"]
+    if options.fold >= len(folds):
+        raise InputError(f"--fold must be 0 to {len(folds) - 1} for this data set, got {options.fold}.")
+    draws = len(folds[options.fold]["label_orders"])
+    if options.label_draw >= draws:
+        raise InputError(f"--label_draw must be 0 to {draws - 1}, got {options.label_draw}.")
+
+
 def _check_budget(split: Mapping[str, Any], options: RunOptions) -> None:
-    fold, draw = int(options.keys.get("fold", 0)), int(options.keys.get("label_draw", 0))
-    if not 0 <= fold < len(split["folds"]):
-        raise InputError(f"--fold must be 0 to {len(split['folds']) - 1} for this data set, got {fold}.")
-    orders = split["folds"][fold]["label_orders"]
-    if not 0 <= draw < len(orders):
-        raise InputError(f"--label_draw must be 0 to {len(orders) - 1}, got {draw}.")
-    most = len(orders[draw])
+    fold = options.fold
+    most = len(split["folds"][fold]["label_orders"][options.label_draw])
     if options.labelled is not None and not 1 <= options.labelled <= most:
         roles = ", ".join(f"{len(split['folds'][fold][role])} {role}" for role in ("training", "validation", "test"))
         raise InputError(
