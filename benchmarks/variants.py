@@ -1,12 +1,12 @@
 """Every method of stage 2 on one data set: how long an epoch takes, what its encoder is like, and the Dice after it.
 
-    python benchmarks/variants.py --dataset_dir DIR --folder OUT [--window ...] [--labels ...] [--methods simclr moco+ufc]
+    python benchmarks/variants.py --dataset_dir DIR --folder OUT [--window ...] [--labels ...] [--methods simclr ...]
 
 Trains stage 1 once, then pretrains an encoder with each method (cpu.json and the method's file), probes it, fine-tunes
-from it on ``--labelled`` volumes and tests; the same data, split, labels, steps and seed for all. What is complete under
-``--folder`` is not run again, so that several processes can share it with a list of methods each. Seconds are those of
-the quickest epoch, for other work on the machine only ever adds. One seed and one draw of labels: differences of a few
-points of Dice are noise (docs/results.md).
+from it on ``--labelled`` volumes and tests; data, split, labels, steps and seed are the same for all. What is complete
+under ``--folder`` is not run again, so that several processes can share it with a list of methods each. Seconds are
+those of the quickest epoch, for other work on the machine only ever adds. One seed and one draw of labels: differences
+of a few points of Dice are noise (docs/results.md).
 """
 
 from __future__ import annotations

@@ -280,6 +280,12 @@ def test_real_steps_are_measured_in_every_stage(patients: Path, facts: list[Volu
         assert 0.7e9 < many.memory_bytes < 1.2e9
 
 
+@pytest.mark.parametrize("method", ["moco", "byol", "glcl", "pcl"])
+def test_every_method_can_be_foretold(method: str, patients: Path) -> None:
+    config = open_config(options(patients, method=method, overrides=SMALL), CONTRASTIVE)
+    assert estimate._measured(config).step > 0
+
+
 def test_a_slow_batch_is_measured_in_part(patients: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sizes: list[int] = []
 

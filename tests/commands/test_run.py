@@ -60,10 +60,21 @@ def test_keys_go_where_they_are_known() -> None:
     assert all("--threads 1" in command for command in of.values())
 
 
+def test_a_method_is_laid_over_stage_2_alone() -> None:
+    stages = plan_stages(options(method="moco", overrides={CONTRASTIVE: {"epochs": 9}}), cases(8, 0))
+    configs = f"{CONTRASTIVE}/configs"
+    for stage in stages:
+        named = f"['{configs}/train.json','{configs}/cpu.json','{configs}/moco.json']" in stage.command
+        assert named == ("contrastive pretraining" in stage.title)
+        assert ("--epochs" in stage.command) == named
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
         ({"labelled": 5}, "--labelled must be 1 to 4"),
+        ({"method": "simlcr"}, "Did you mean simclr?"),
+        ({"method": "cpu"}, "Expected one of byol, dcl"),
         ({"keys": {"fold": 4}}, "--fold"),
         ({"keys": {"label_draw": 5}}, "draw"),
         ({"keys": {"window": [275, -125]}}, "--window must be two rising numbers"),

@@ -126,7 +126,7 @@ def _estimate(found: _Findings) -> list[str]:
     estimates = estimate_stages(found.options, found.cases, found.facts)
     largest = max(int(np.prod(f.grid.shape)) for f in found.facts if f.grid)
     at_once = min(os.cpu_count() or 1, len(found.cases))
-    preset = "cpu" if "cpu" in training_configs(found.options.preset) else "paper"
+    preset = "cpu" if "cpu" in training_configs(found.options, UNET) else "paper"
     return [
         f"estimate for preset {preset} on {estimates[0].device}; starting programs and the final test come on top",
         *estimate_table(estimates),
@@ -217,6 +217,7 @@ def _next_command(found: _Findings) -> str:
         words += [f"--{key}", str(value)]
     for bundle, changes in options.overrides.items():
         words += [word for key, value in changes.items() for word in ("--set", f"{bundle}.{key}={value}")]
+    words += ["--method", options.method] if options.method else []
     words += ["--compare"] if options.compare else []
     usual = default_bundles()
     if usual is None or options.bundles.resolve() != usual.resolve():

@@ -36,7 +36,12 @@ BYTES_PER_WEIGHT = 16
 """Weight, gradient and AdamW's two moments in float32."""
 WARD_SECONDS = 8e-8
 """Clustering n slices takes this times n^2."""
-WITHOUT_FILES = {"pseudo_labels": None, "crop_region": None, "class_counts": "$torch.ones(@n_classes)"}
+WITHOUT_FILES = {
+    "pseudo_labels": None,
+    "crop_region": None,
+    "class_counts": "$torch.ones(@n_classes)",
+    "queue_size": "@batch_size",
+}
 """What the configurations would read from files, and what measuring takes instead."""
 
 
@@ -114,7 +119,7 @@ def open_config(options: RunOptions, bundle: str) -> ConfigParser:
     """The configuration that a run trains a bundle with."""
     folder = options.bundles / bundle / "configs"
     parser = ConfigParser()
-    parser.read_config([str(folder / f"{config}.json") for config in training_configs(options.preset)])
+    parser.read_config([str(folder / f"{config}.json") for config in training_configs(options, bundle)])
     keys = {key: value for key, value in options.keys.items() if key in parser}
     for key, value in {**keys, **options.overrides.get(bundle, {}), "dataset_dir": str(options.dataset_dir)}.items():
         parser[key] = value
@@ -182,7 +187,10 @@ def _measured(parser: ConfigParser) -> _Measured:
             parser[key] = value
     try:
         with torch.random.fork_rng():
-            return _Step(parser).measure()
+            measured = _Step(parser).measure()
+            if "local" in parser:  # a method that trains the decoder as well, for as many steps again
+                measured = replace(measured, step=measured.step + _Step(parser, "local::").measure().step)
+            return measured
     except RuntimeError as e:
         # MONAI wraps what a configuration raises
         reason = find_input_error(e)
@@ -192,11 +200,11 @@ def _measured(parser: ConfigParser) -> _Measured:
 class _Step:
     """A training step as a configuration describes it, on random slices."""
 
-    def __init__(self, parser: ConfigParser) -> None:
+    def __init__(self, parser: ConfigParser, part: str = "") -> None:
         parsed: Callable[[str], Any] = parser.get_parsed_content
         self.parser = parser
-        self.network, self.loss, self.optimizer = (parsed(key) for key in ("network", "loss", "optimizer"))
-        self.inferer, self.prepare = parsed("train::inferer"), parsed("train::trainer::prepare_batch")
+        self.network, self.loss, self.optimizer = (parsed(part + key) for key in ("network", "loss", "optimizer"))
+        self.inferer, self.prepare = parsed("train::inferer"), parsed(f"{part or 'train::'}trainer::prepare_batch")
         self.device, self.batch_size = torch.device(parsed("device")), parsed("batch_size")
         self.loss.to(self.device)
 
@@ -227,12 +235,15 @@ class _Step:
         image = torch.rand(self.batch_size, 1, size, size, generator=generator).half()
         label = torch.randint(classes, image.shape, generator=generator).byte()
         behind = Compose(steps[cut + 1 :])
-        samples = [behind({"image": x, "label": y, "id": "#0"}) for x, y in zip(image, label, strict=True)]
+        samples = [
+            behind({"image": x, "label": y, "id": f"#{i}", "position": i / len(image)})
+            for i, (x, y) in enumerate(zip(image, label, strict=True))
+        ]
         cluster = torch.randint(20, (self.batch_size,), generator=generator)
         return {**list_data_collate(samples), "cluster": cluster}
 
     def forward(self, batch: Mapping[str, Any], n: int) -> Any:
-        part = {key: batch[key][:n] for key in ("image", "label", "cluster")}
+        part = {key: value[:n] for key, value in batch.items()}
         image, target = self.prepare(part, self.device)
         return self.loss(self.inferer(image, self.network), target)
 

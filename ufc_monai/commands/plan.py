@@ -25,6 +25,8 @@ logger = logging.getLogger(__name__)
 
 NUMBERS = {"fold": 0, "label_draw": 0, "seed": 0, "threads": 1, "n_clusters": 2}
 """Keys that are whole numbers, and the least that they may be."""
+NO_METHODS = {"train", "cpu", "inference", "metadata", "probe", "isic"}
+"""Configurations of stage 2 that are no method."""
 SHARED = ("fold", "split_path", "split_seed")
 """Keys that no bundle may have to itself: the stages would work with different patients."""
 
@@ -39,6 +41,7 @@ class RunOptions:
         bundles: where the three bundles are copied from.
         labelled: the label budget in volumes; ``None`` is all that training may use.
         preset: ``"cpu"`` lays cpu.json over each train.json, ``"paper"`` does not, ``"auto"`` takes cpu without a GPU.
+        method: a configuration of stage 2 that is laid over its training, such as ``"moco"``; ``None`` is the paper's.
         compare: also fine-tune from random weights, with the same labels, steps and seed.
         keys: keys that are handed to every configuration that has them.
         overrides: keys of one bundle's training, by the bundle's name.
@@ -50,6 +53,7 @@ class RunOptions:
     bundles: Path
     labelled: int | None = None
     preset: str = "auto"
+    method: str | None = None
     compare: bool = False
     keys: Mapping[str, Any] = field(default_factory=dict)
     overrides: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
@@ -97,6 +101,7 @@ def plan_stages(options: RunOptions, cases: Sequence[Case]) -> list[Stage]:
         InputError: at a budget that fold and draw do not have.
     """
     _check_overrides(options)
+    _check_method(options)
     _check_keys(options.keys)
     split = make_split(cases, seed=0)
     _check_fold(split, options)
@@ -118,10 +123,14 @@ def plan_stages(options: RunOptions, cases: Sequence[Case]) -> list[Stage]:
     return stages
 
 
-def training_configs(preset: str) -> list[str]:
-    """The configurations that a preset lays over each other; ``"auto"`` is ``"cpu"`` where there is no GPU."""
-    paper = preset == "paper" or (preset == "auto" and torch.cuda.is_available())
-    return ["train"] if paper else ["train", "cpu"]
+def training_configs(options: RunOptions, bundle: str) -> list[str]:
+    """The configurations that a bundle is trained with, laid over each other.
+
+    The preset ``"auto"`` is ``"cpu"`` where there is no GPU.
+    """
+    paper = options.preset == "paper" or (options.preset == "auto" and torch.cuda.is_available())
+    method = [options.method] if options.method and bundle == CONTRASTIVE else []
+    return ["train", *([] if paper else ["cpu"]), *method]
 
 
 class _Planner:
@@ -130,13 +139,13 @@ class _Planner:
     def __init__(self, options: RunOptions, dataset_dir: str) -> None:
         self.options = options
         self.dataset_dir = dataset_dir
-        self.train = training_configs(options.preset)
+        self.train = {bundle: training_configs(options, bundle) for bundle in BUNDLES}
 
     def pretraining(self) -> list[Stage]:
         features, labels = f"{VAE}/eval/inference", f"{VAE}/eval/inference/pseudo_labels.json"
         split = f"{VAE}/eval/split.json"
         return [
-            self._stage("stage 1: train the beta-VAE", VAE, self.train, "train", (), (*_weights(VAE), split)),
+            self._stage("stage 1: train the beta-VAE", VAE, self.train[VAE], "train", (), (*_weights(VAE), split)),
             self._stage(
                 "stage 1: features and clusters",
                 VAE,
@@ -148,7 +157,7 @@ class _Planner:
             self._stage(
                 "stage 2: contrastive pretraining",
                 CONTRASTIVE,
-                self.train,
+                self.train[CONTRASTIVE],
                 "train",
                 (labels, split),
                 _weights(CONTRASTIVE),
@@ -170,7 +179,9 @@ class _Planner:
             keys["labelled_volumes"] = self.options.labelled
         inputs = (split,) if "pretrained_path" in start else (split, *_weights(CONTRASTIVE))
         record = f"{prefix}train"
-        stages = [self._stage(f"stage 3: fine-tune, {arm}", UNET, self.train, record, inputs, weights, keys, True)]
+        stages = [
+            self._stage(f"stage 3: fine-tune, {arm}", UNET, self.train[UNET], record, inputs, weights, keys, True)
+        ]
         if held_out:
             place = {"output_dir": f"{UNET}/eval/{prefix}evaluate"} if prefix else {}
             place |= {key: start[key] for key in ("ckpt_dir",) if key in start}
@@ -202,7 +213,7 @@ class _Planner:
         common = {key: value for key, value in self.options.keys.items() if _is_setting(known, key)}
         if configs[-1] == "evaluate":  # which takes everything else from network.json
             common = {key: value for key, value in common.items() if key in ("threads", "device")}
-        training = self.options.overrides.get(bundle, {}) if configs == self.train else {}
+        training = self.options.overrides.get(bundle, {}) if configs == self.train[bundle] else {}
         command = bundle_command(bundle, configs, self.dataset_dir, {**common, **training, **(keys or {})})
         return Stage(title, command, f"{bundle}/eval/{record}/run.json", inputs, outputs, reads_labels)
 
@@ -234,6 +245,15 @@ def _check_overrides(options: RunOptions) -> None:
                 near = difflib.get_close_matches(key, known, n=1)
                 meant = f"Did you mean {near[0]}?" if near else "Its docs/README.md lists them."
                 raise InputError(f"--set: {key} is no key of {bundle}. {meant}")
+
+
+def _check_method(options: RunOptions) -> None:
+    folder = options.bundles / CONTRASTIVE / "configs"
+    known = sorted({path.stem for path in folder.glob("*.json")} - NO_METHODS)
+    if options.method is not None and options.method not in known:
+        near = difflib.get_close_matches(options.method, known, n=1)
+        meant = f"Did you mean {near[0]}?" if near else f"Expected one of {', '.join(known)}."
+        raise InputError(f"--method: there is no {options.method}.json in {folder}. {meant}")
 
 
 def _check_keys(keys: Mapping[str, Any]) -> None:
