@@ -9,8 +9,8 @@ from monai.networks.nets import BasicUNet
 from torch import nn
 
 from ufc_monai.errors import InputError
-from ufc_monai.networks import UNetEncoder
-from ufc_monai.transfer import load_encoder, load_weights, read_network, save_network
+from ufc_monai.networks import UNetDecoder, UNetEncoder
+from ufc_monai.transfer import load_pretrained, load_weights, read_network, save_network
 
 WIDTHS = (4, 4, 8, 8, 16, 4)
 RECORD = {"stage": "ufc_cluster_contrastive", "preprocessing": {"image_size": 32}, "pretrained_on": ["aa", "bb"]}
@@ -32,7 +32,7 @@ def test_all_of_the_encoder_and_nothing_else(saved: tuple[UNetEncoder, Path]) ->
     encoder, path = saved
     network = unet()
     before = {name: value.clone() for name, value in network.state_dict().items()}
-    assert load_encoder(network, path).startswith("40 of 40 encoder tensors")
+    assert load_pretrained(network, path).startswith("40 of 40 encoder tensors")
     after = network.state_dict()
     assert all(torch.equal(after[name], value) for name, value in encoder.state_dict().items())
     decoder = set(after) - set(encoder.state_dict())
@@ -40,35 +40,53 @@ def test_all_of_the_encoder_and_nothing_else(saved: tuple[UNetEncoder, Path]) ->
     assert all(torch.equal(after[name], before[name]) for name in decoder)
 
 
+def test_the_decoder_travels_along(tmp_path: Path) -> None:
+    encoder, decoder = UNetEncoder(WIDTHS), UNetDecoder(WIDTHS, ("instance", {"affine": True}))
+    weights = {**encoder.state_dict(), **decoder.state_dict()}
+    save_network(tmp_path, weights, RECORD)
+    network = unet()
+    line = load_pretrained(network, tmp_path / "model.pt")
+    assert line.startswith("40 of 40 encoder tensors and 30 of 40 decoder tensors from")
+    after = network.state_dict()
+    assert all(torch.equal(after[name], value) for name, value in weights.items())
+
+
+def test_a_decoder_that_does_not_fit_is_refused(tmp_path: Path) -> None:
+    wrong = UNetDecoder((4, 8, 8, 8, 16, 4), "batch")
+    save_network(tmp_path, {**UNetEncoder(WIDTHS).state_dict(), **wrong.state_dict()}, RECORD)
+    with pytest.raises(InputError, match=r"fits \d+ of 30 tensors; upcat_2"):
+        load_pretrained(unet(), tmp_path / "model.pt")
+
+
 @pytest.mark.parametrize("path", [None, "none", "None"])
 def test_random_arm(path: str | None) -> None:
-    assert "random" in load_encoder(unet(), path)
+    assert "random" in load_pretrained(unet(), path)
 
 
 def test_a_missing_default_warns_and_a_missing_name_is_an_error(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     nothing = tmp_path / "model.pt"
-    assert "random" in load_encoder(unet(), nothing, default=nothing)
+    assert "random" in load_pretrained(unet(), nothing, default=nothing)
     assert "starts from random weights" in caplog.text
     with pytest.raises(InputError, match="pretrained_path: there is no file"):
-        load_encoder(unet(), nothing, default=tmp_path / "other.pt")
+        load_pretrained(unet(), nothing, default=tmp_path / "other.pt")
 
 
 def test_other_widths_are_refused_and_nothing_is_loaded(saved: tuple[UNetEncoder, Path]) -> None:
     network = unet((4, 4, 8, 8, 32, 4))
     before = {name: value.clone() for name, value in network.state_dict().items()}
-    with pytest.raises(InputError, match=r"fits 3\d of 40 encoder tensors; down_4"):
-        load_encoder(network, saved[1])
+    with pytest.raises(InputError, match=r"fits 3\d of 40 tensors; down_4"):
+        load_pretrained(network, saved[1])
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
 
 
 def test_other_preprocessing_and_leaks_are_refused(saved: tuple[UNetEncoder, Path]) -> None:
     with pytest.raises(InputError, match="image_size 32, this run has 64"):
-        load_encoder(unet(), saved[1], expected={"image_size": 64})
+        load_pretrained(unet(), saved[1], expected={"image_size": 64})
     with pytest.raises(InputError, match="pretrained on 1 volumes"):
-        load_encoder(unet(), saved[1], held_out_sha256=["bb", "cc"])
-    load_encoder(unet(), saved[1], expected={"image_size": 32}, held_out_sha256=["cc"])
+        load_pretrained(unet(), saved[1], held_out_sha256=["bb", "cc"])
+    load_pretrained(unet(), saved[1], expected={"image_size": 32}, held_out_sha256=["cc"])
 
 
 def test_network_json_belongs_to_its_weights(saved: tuple[UNetEncoder, Path]) -> None:

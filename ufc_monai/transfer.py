@@ -1,10 +1,10 @@
-"""Weights between stages: ``network.json`` beside every ``model.pt``, and the checked transfer of an encoder."""
+"""Weights between stages: ``network.json`` beside every ``model.pt``, and their checked transfer."""
 
 from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +14,15 @@ from torch import Tensor, nn
 from ufc_monai.errors import InputError
 from ufc_monai.files import atomic_path, read_json, sha256_of, write_json
 
-__all__ = ["load_encoder", "load_weights", "read_network", "save_network"]
+__all__ = ["load_pretrained", "load_weights", "read_network", "save_network"]
 
 logger = logging.getLogger(__name__)
 
 FORMAT = 1
 ENCODER = ("conv_0.", "down_")
 """What the names of the encoder's parameters begin with, in ``UNetEncoder`` and in MONAI's ``BasicUNet``."""
+DECODER = ("upcat_",)
+"""What those of the decoder's begin with; the segmentation layer behind it is never pretrained."""
 
 
 def save_network(ckpt_dir: str | os.PathLike[str], weights: Mapping[str, Tensor], record: Mapping[str, Any]) -> None:
@@ -81,7 +83,7 @@ def load_weights(network: nn.Module, ckpt_dir: str | os.PathLike[str]) -> None:
         raise InputError(f"{path} does not fit the network of network.json: {_first_difference(e)}") from e
 
 
-def load_encoder(
+def load_pretrained(
     network: nn.Module,
     path: str | os.PathLike[str] | None,
     *,
@@ -89,10 +91,10 @@ def load_encoder(
     expected: Mapping[str, Any] | None = None,
     held_out_sha256: Iterable[str] = (),
 ) -> str:
-    """Start a network's encoder from pretrained weights, all of it or not at all.
+    """Start a network from pretrained weights: its whole encoder, and what the file holds of its decoder.
 
     Args:
-        network: a network with the encoder of MONAI's ``BasicUNet``.
+        network: a network with the names of MONAI's ``BasicUNet``.
         path: a ``model.pt`` of stage 1 or 2 with its ``network.json``; ``None`` or ``"none"`` leaves it random.
         default: the path that is used when the user names none. If ``path`` is this one and nothing is there, a
             warning is given and the encoder stays random: bundles may be copied alone.
@@ -115,27 +117,33 @@ def load_encoder(
         logger.warning("no pretrained encoder at %s: the encoder starts from random weights", path)
         return "encoder starts from random weights (nothing at the default path)"
     _check_record(path, expected or {}, set(held_out_sha256))
-    weights = _read_weights(path)
-    own = {name: value for name, value in network.state_dict().items() if name.startswith(ENCODER)}
-    fitting = {name: weights[name] for name, value in own.items() if _fits(weights.get(name), value)}
-    if len(fitting) < len(own):
-        name = next(n for n in own if n not in fitting)
+    weights, own = _read_weights(path), network.state_dict()
+    encoder = _fitting(own, weights, path, [name for name in own if name.startswith(ENCODER)])
+    decoder = _fitting(own, weights, path, [n for n in own if n.startswith(DECODER) and n in weights])
+    network.load_state_dict(own | encoder | decoder)
+    of_decoder = sum(name.startswith(DECODER) for name in own)
+    also = f" and {len(decoder)} of {of_decoder} decoder tensors" if decoder else ""
+    return _report(f"{len(encoder)} of {len(encoder)} encoder tensors{also} from {path}")
+
+
+def _fitting(
+    own: Mapping[str, Tensor], weights: Mapping[str, Tensor], path: Path, names: Sequence[str]
+) -> dict[str, Tensor]:
+    """The weights of these names, all or none of them."""
+    fitting = {n: weights[n] for n in names if n in weights and weights[n].shape == own[n].shape}
+    if len(fitting) < len(names):
+        name = next(n for n in names if n not in fitting)
         got = tuple(weights[name].shape) if name in weights else "nothing"
         raise InputError(
-            f"pretrained_path: {path} fits {len(fitting)} of {len(own)} encoder tensors; {name} should have shape "
+            f"pretrained_path: {path} fits {len(fitting)} of {len(names)} tensors; {name} should have shape "
             f"{tuple(own[name].shape)}, the file has {got}. Use the same features and norm in both stages."
         )
-    network.load_state_dict(network.state_dict() | fitting)
-    return _report(f"{len(fitting)} of {len(own)} encoder tensors from {path}")
+    return fitting
 
 
 def _report(line: str) -> str:
     logger.info(line)
     return line
-
-
-def _fits(weight: Tensor | None, own: Tensor) -> bool:
-    return weight is not None and weight.shape == own.shape
 
 
 def _read_weights(path: Path) -> dict[str, Tensor]:

@@ -7,10 +7,12 @@ from typing import Any
 import pytest
 import torch
 from ignite.engine import Engine
+from torch import nn
 from torch.nn import functional as F
 
 from ufc_monai.engines import ContrastiveMonitor, LatentMonitor
 from ufc_monai.engines.monitors import alignment, effective_rank, uniformity
+from ufc_monai.losses import BootstrapLoss, ClusterContrastiveLoss
 
 
 def run(monitor: Any, outputs: list[dict[str, Any]]) -> SimpleNamespace:
@@ -57,13 +59,35 @@ def test_auto_encoder_has_no_posterior(caplog: pytest.LogCaptureFixture) -> None
     assert "latent dimensions" not in caplog.text
 
 
-def test_contrastive_monitor_reports_chance_and_dropped_anchors() -> None:
+def run_loss(loss: nn.Module, batches: list[tuple[Any, Any]]) -> SimpleNamespace:
+    """One epoch in which ``loss`` meets embeddings and groups, watched."""
+
+    def step(_: Engine, batch: tuple[Any, Any]) -> dict[str, Any]:
+        loss(*batch)
+        return {"pred": batch[0]}
+
+    engine = Engine(step)
+    ContrastiveMonitor(loss).attach(engine)
+    return engine.run(batches, max_epochs=1)  # type: ignore[no-any-return]
+
+
+def test_contrastive_monitor_reports_chance_and_dropped_anchors(caplog: pytest.LogCaptureFixture) -> None:
     f = F.normalize(torch.randn(8, 6, generator=torch.Generator().manual_seed(0)))
     one_cluster, four = torch.zeros(8, dtype=torch.long), torch.arange(4).repeat(2)
-    state = run(ContrastiveMonitor("ufc"), [{"pred": f, "label": one_cluster}, {"pred": f, "label": four}])
+    with caplog.at_level("INFO"):
+        state = run_loss(ClusterContrastiveLoss("ufc"), [(f, one_cluster), (f, four)])
     assert state.metrics["dropped_anchors"] == 0.5
+    assert "50.0 % of the anchors had no negative" in caplog.text
     # the mean of both batches, like the loss: without a negative there is none, and no loss either
     assert state.metrics["chance"] == pytest.approx(math.log(6) / 2)
+
+
+def test_a_loss_without_negatives_has_no_chance_level() -> None:
+    first = torch.eye(4)
+    metrics = run_loss(BootstrapLoss(), [((first, 2 * first), None)]).metrics
+    assert set(metrics) == {"effective_rank", "alignment", "uniformity"}
+    assert metrics["alignment"] == 0  # of unit length, whatever the length of a prediction
+    assert metrics["effective_rank"] == pytest.approx(4, rel=1e-4)
 
 
 def test_effective_rank_of_known_matrices() -> None:

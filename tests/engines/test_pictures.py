@@ -75,7 +75,7 @@ def test_views_are_those_that_training_draws_next(dataset: Any, drawn: dict[str,
 
 def test_no_cluster_no_title(dataset: Any, drawn: dict[str, Any], tmp_path: Path) -> None:
     plain = Slices({**item, "cluster": -1} for item in dataset)
-    prepare = PrepareBatch(target_key="cluster", transform=TwoViewsd("image", BatchAugment(), ["cluster"]))
+    prepare = PrepareBatch(target_key="cluster", transform=TwoViewsd("image", BatchAugment(), repeat_keys=["cluster"]))
     run(ViewsPicture(tmp_path, plain), prepare_batch=prepare)  # type: ignore[arg-type]
     assert drawn["save_views"][3] == [""] * 8
 

@@ -18,6 +18,13 @@ def epochs(*losses: float, chance: float = 4.55, steps: int = 480, **last: float
     return [*history[:-1], {**history[-1], **last}]
 
 
+def test_a_method_without_negatives_is_judged_by_its_embeddings() -> None:
+    history = [{key: value for key, value in epoch.items() if key != "chance"} for epoch in epochs(1.9, 0.4)]
+    assert pretraining_verdict(history, embedding_size=128).startswith("No collapse: embeddings use 11.6 of 128")
+    history[-1]["effective_rank"] = 1.1
+    assert pretraining_verdict(history, embedding_size=128).startswith("The embeddings have collapsed")
+
+
 @pytest.mark.parametrize(
     ("history", "words"),
     [

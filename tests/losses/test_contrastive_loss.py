@@ -15,12 +15,11 @@ from torch.nn import functional as F
 from ufc_monai.errors import InputError
 from ufc_monai.losses import (
     PRESETS,
+    BatchFigures,
     ClusterContrastiveLoss,
     anchor_losses,
-    chance_level,
     contrastive,
-    uses_clusters,
-    valid_anchors,
+    uses_groups,
 )
 
 LOWEST, HIGHEST = -1.0, 1.0
@@ -44,6 +43,17 @@ def draw(n: int, size: int = 4, seed: int = 0) -> Tensor:
 def value(preset: str, embeddings: Tensor, clusters: Tensor, temperature: float = 0.3) -> Tensor:
     loss: Tensor = ClusterContrastiveLoss(preset, temperature)(embeddings, clusters)
     return loss
+
+
+def per_anchor(preset: str, embeddings: Tensor, clusters: Tensor) -> Tensor:
+    losses: Tensor = ClusterContrastiveLoss(preset, 0.3, reduction="none")(embeddings, clusters)
+    return losses
+
+
+def figures(preset: str, clusters: Tensor) -> BatchFigures:
+    loss = ClusterContrastiveLoss(preset)
+    loss(draw(len(clusters)), clusters)
+    return loss.figures
 
 
 def gradient(loss: Tensor, of: Tensor) -> Tensor:
@@ -102,14 +112,22 @@ def masks(clusters: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def test_unique_clusters_are_instance_discrimination() -> None:
+    """Anchor by anchor, where every slice is its own cluster (to 1e-6; in float64 it is far less)."""
     embeddings, clusters = draw(10), two_views([0, 1, 2, 3, 4])
-    nt_xent = value("simclr", embeddings, clusters)
+    nt_xent = per_anchor("simclr", embeddings, clusters)
     for preset in ["ufc_softplus", "sincere", "supcon_out", "fn_elim"]:
-        torch.testing.assert_close(value(preset, embeddings, clusters), nt_xent)
-    torch.testing.assert_close(value("ufc", embeddings, clusters), value("dcl", embeddings, clusters))
-    f = F.normalize(embeddings, dim=1)
-    eq2 = anchor_losses(f @ f.T / 0.3, *masks(clusters), PRESETS["ufc"])
-    torch.testing.assert_close(F.softplus(eq2).mean(), nt_xent)
+        torch.testing.assert_close(per_anchor(preset, embeddings, clusters), nt_xent, rtol=0, atol=1e-9)
+    eq2 = per_anchor("ufc", embeddings, clusters)
+    torch.testing.assert_close(eq2, per_anchor("dcl", embeddings, clusters), rtol=0, atol=1e-9)
+    torch.testing.assert_close(F.softplus(eq2), nt_xent, rtol=0, atol=1e-9)
+    torch.testing.assert_close(nt_xent.mean(), value("simclr", embeddings, clusters), rtol=0, atol=1e-9)
+
+
+def test_without_reduction_an_anchor_that_does_not_count_is_0() -> None:
+    embeddings, clusters = draw(4), torch.tensor([0, 0, 0, 1])  # row 1 has no negative
+    losses = per_anchor("ufc", embeddings, clusters)
+    assert (losses == 0).tolist() == [False, True, False, False]
+    torch.testing.assert_close(losses.sum() / 3, value("ufc", embeddings, clusters))
 
 
 @pytest.mark.parametrize(
@@ -129,12 +147,12 @@ def test_collapse_constants(preset: str, expected: float) -> None:
     clusters = two_views([0, 0, 1, 1, 2, 2, 3, 3])  # 2b = 16, p = 3, n = 12
     collapsed = draw(1).expand(16, -1)
     assert value(preset, collapsed, clusters).item() == pytest.approx(expected)
-    assert chance_level(clusters, preset).item() == pytest.approx(expected)
+    assert figures(preset, clusters).chance.item() == pytest.approx(expected)
 
 
 def test_chance_level_with_clusters_of_different_size() -> None:
     clusters = two_views([0, 0, 0, 1])  # six anchors with p = 5, n = 2 and two with p = 1, n = 6
-    assert chance_level(clusters, "ufc").item() == pytest.approx((6 * log(2 / 5) / 5 + 2 * log(6)) / 8)
+    assert figures("ufc", clusters).chance.item() == pytest.approx((6 * log(2 / 5) / 5 + 2 * log(6)) / 8)
 
 
 @pytest.mark.parametrize(("p", "n", "low", "high"), [(1, 108, -15.3, 24.7), (36, 73, -0.54, 0.58)])
@@ -171,8 +189,9 @@ def test_eq2_stays_in_its_range(labels: list[int], seed: int) -> None:
     clusters = two_views(labels)
     f = F.normalize(draw(len(clusters), seed=seed), dim=1)
     positive, negative = masks(clusters)
-    losses = anchor_losses(f @ f.T / 0.1, positive, negative, PRESETS["ufc"])[valid_anchors(clusters, "ufc")]
-    p, n = (mask.sum(1)[valid_anchors(clusters, "ufc")].double() for mask in (positive, negative))
+    valid = negative.any(1)
+    losses = anchor_losses(f @ f.T / 0.1, positive, negative, PRESETS["ufc"])[valid]
+    p, n = (mask.sum(1)[valid].double() for mask in (positive, negative))
     assert ((losses - (n / p).log() / p).abs() <= 2 / 0.1 / p + 1e-9).all()
 
 
@@ -260,14 +279,13 @@ def test_a_batch_of_one_cluster_has_no_valid_anchor(preset: str) -> None:
     loss = value(preset, embeddings, clusters)
     assert loss.item() == 0
     assert (gradient(loss, embeddings) == 0).all()
-    assert not valid_anchors(clusters, preset).any()
-    assert chance_level(clusters, preset).item() == 0
+    assert [float(figure) for figure in figures(preset, clusters)] == [0, 1]
 
 
 @pytest.mark.parametrize("preset", PRESETS)
 def test_a_single_image_has_no_negatives(preset: str) -> None:
     assert value(preset, draw(2), two_views([0])).item() == 0
-    assert not valid_anchors(two_views([0]), preset).any()
+    assert figures(preset, two_views([0])).dropped == 1
 
 
 def test_invalid_anchors_are_left_alone_and_the_others_keep_finite_gradients() -> None:
@@ -283,15 +301,15 @@ def test_invalid_anchors_are_left_alone_and_the_others_keep_finite_gradients() -
 
 
 @pytest.mark.parametrize("preset", PRESETS)
-def test_valid_anchors(preset: str) -> None:
-    assert valid_anchors(two_views([0, 0, 1]), preset).tolist() == [True] * 6
+def test_no_anchor_is_dropped_where_all_have_a_negative(preset: str) -> None:
+    assert figures(preset, two_views([0, 0, 1])).dropped == 0
 
 
 @pytest.mark.parametrize("preset", PRESETS)
 def test_only_some_presets_look_at_the_clusters(preset: str) -> None:
     embeddings = draw(8)
     guided, unguided = (value(preset, embeddings, two_views(c)) for c in ([0, 0, 1, 2], [-1, -2, -3, -4]))
-    assert uses_clusters(preset) == (guided != unguided).item() == (preset in NEED_CLUSTERS)
+    assert uses_groups(preset) == (guided != unguided).item() == (preset in NEED_CLUSTERS)
 
 
 def test_the_views_of_an_image_are_mates_whatever_the_pseudo_labels_say() -> None:
@@ -302,7 +320,7 @@ def test_the_views_of_an_image_are_mates_whatever_the_pseudo_labels_say() -> Non
 
 def test_the_mean_is_over_valid_anchors_alone() -> None:
     clusters = torch.tensor([0, 0, 0, 1])  # row 1 has the other rows of cluster 0 and its own view, 3, as mates
-    assert valid_anchors(clusters, "ufc").tolist() == [True, False, True, True]
+    assert figures("ufc", clusters).dropped == 0.25
     embeddings = draw(4)
     e = (F.normalize(embeddings, dim=1) @ F.normalize(embeddings, dim=1).T / 0.3).exp()
     rows = [
@@ -339,13 +357,37 @@ def test_unknown_preset_names_the_known_ones() -> None:
     with pytest.raises(InputError, match=r"ufc_softplus.*got 'moco'"):
         ClusterContrastiveLoss("moco")
     with pytest.raises(InputError, match=r"ufc_softplus.*got 'moco'"):
-        valid_anchors(two_views([0, 1]), "moco")
+        uses_groups("moco")
+
+
+def test_unknown_reduction() -> None:
+    with pytest.raises(InputError, match="reduction must be mean or none, got 'sum'"):
+        ClusterContrastiveLoss(reduction="sum")
+
+
+@pytest.mark.parametrize("preset", ["supcon_out", "ufc"])
+def test_positions_within_a_threshold_are_mates(preset: str) -> None:
+    """Whole numbers less than 1 apart are equal, so a threshold has to give what clusters give."""
+    embeddings, clusters = draw(10), two_views([0, 1, 1, 2, 0])
+    by_position = ClusterContrastiveLoss(preset, 0.3, threshold=1.0)(embeddings, clusters.double())
+    torch.testing.assert_close(by_position, value(preset, embeddings, clusters))
+
+
+def test_pcl_is_no_equivalence() -> None:
+    """0 and 0.08 are mates, and 0.08 and 0.16, but 0 and 0.16 are not."""
+    f = F.normalize(draw(6), dim=1)
+    loss = ClusterContrastiveLoss("supcon_out", 0.3, threshold=0.1, reduction="none")
+    s = f @ f.T / 0.3
+    expected = torch.logsumexp(s[0, 1:], 0) - s[0, [1, 3, 4]].mean()
+    torch.testing.assert_close(loss(f, torch.tensor([0, 0.08, 0.16]).repeat(2))[0], expected)
 
 
 @pytest.mark.parametrize("temperature", [0.0, -0.1])
 def test_temperature_must_be_positive(temperature: float) -> None:
     with pytest.raises(InputError, match="temperature must be above 0"):
         ClusterContrastiveLoss(temperature=temperature)
+    with pytest.raises(InputError, match="threshold must be above 0"):
+        ClusterContrastiveLoss(threshold=temperature)
 
 
 @pytest.mark.parametrize(("shape", "n_clusters"), [((5, 3), 5), ((4, 3), 2), ((4, 3, 1), 4), ((4,), 4)])

@@ -3,13 +3,18 @@ from __future__ import annotations
 import pytest
 import torch
 from monai.networks.nets import BasicUNet
+from torch import nn
 
 from ufc_monai.errors import InputError
 from ufc_monai.networks import (
     BetaVAE,
+    BootstrapNetwork,
     ContrastiveNetwork,
     FeatureVAE,
+    LocalNetwork,
+    MomentumNetwork,
     ProjectionHead,
+    UNetDecoder,
     UNetEncoder,
     UNetVAE,
     feature_network,
@@ -120,3 +125,53 @@ def test_feature_network_is_built_from_its_description() -> None:
 def test_unet_vae_wants_a_multiple_of_16(size: int, way_out: int) -> None:
     with pytest.raises(InputError, match=rf"multiple of 16.*got {size}: choose --image_size {way_out}\."):
         UNetVAE(size, 3, WIDTHS)
+
+
+def test_moco_asks_with_the_first_views_and_answers_with_the_second() -> None:
+    query, key = nn.Linear(2, 3), nn.Linear(2, 3)
+    x = torch.rand(6, 2)
+    queries, keys = MomentumNetwork(query, key)(x)
+    assert torch.equal(queries, query(x[:3]))
+    assert torch.equal(keys, key(x[3:]))
+    assert queries.requires_grad
+    assert not keys.requires_grad
+
+
+def test_byol_predicts_the_other_view() -> None:
+    online, target, predictor = nn.Linear(2, 3), nn.Linear(2, 3), nn.Linear(3, 3)
+    x = torch.rand(6, 2)
+    predictions, targets = BootstrapNetwork(online, target, predictor)(x)
+    assert torch.equal(predictions, predictor(online(x)))
+    assert torch.equal(targets, target(torch.cat([x[3:], x[:3]])))
+    assert not targets.requires_grad
+
+
+def test_predictor_has_a_norm() -> None:
+    assert [type(layer) for layer in ProjectionHead(4, 8, 2, norm=True)][1] is nn.BatchNorm1d
+
+
+def test_decoder_is_that_of_basic_unet() -> None:
+    features, norm = (4, 4, 8, 8, 16, 4), "batch"
+    unet = BasicUNet(spatial_dims=2, out_channels=2, features=features, norm=norm).eval()
+    encoder, decoder = UNetEncoder(features, norm).eval(), UNetDecoder(features, norm).eval()
+    own = unet.state_dict()
+    encoder.load_state_dict({name: own[name] for name in encoder.state_dict()})
+    decoder.load_state_dict({name: own[name] for name in decoder.state_dict()})
+    seen = []
+    unet.upcat_2.register_forward_hook(lambda module, inputs, output: seen.append(output))
+    x = torch.rand(2, 1, 32, 32)
+    unet(x)
+    assert torch.equal(decoder(encoder.feature_maps(x)), seen[0])
+
+
+def test_the_encoder_stands_still_behind_the_local_loss() -> None:
+    features = (4, 4, 8, 8, 16, 4)
+    encoder = UNetEncoder(features, "batch")
+    network = LocalNetwork(encoder, UNetDecoder(features, "batch"), channels=4, embedding_size=5).train()
+    before = {name: value.clone() for name, value in encoder.state_dict().items()}
+    out = network(torch.rand(2, 1, 32, 32))
+    assert out.shape == (2, 5, 16, 16)
+    out.sum().backward()
+    assert all(parameter.grad is None for parameter in encoder.parameters())
+    assert all(parameter.grad is not None for parameter in network.decoder.parameters())
+    assert all(torch.equal(value, before[name]) for name, value in encoder.state_dict().items())

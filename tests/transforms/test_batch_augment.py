@@ -192,3 +192,22 @@ def test_pseudo_labels_are_repeated_for_the_second_views() -> None:
     assert new["image"].shape == (6, 1, 24, 24)
     assert new["cluster"].tolist() == [4, 5, 6, 4, 5, 6]
     assert new["id"] == list("abc")
+
+
+def test_solarisation_inverts_what_is_bright() -> None:
+    image = torch.tensor([[0.0, 0.4], [0.6, 1.0]])[None, None]
+    expected = torch.tensor([[0.0, 0.4], [0.4, 0.0]])[None, None]
+    torch.testing.assert_close(BatchAugment(solarise=1.0)(image)[0], expected, atol=1e-6, rtol=0)
+
+
+def test_asymmetric_views_share_one_generator() -> None:
+    one = BatchAugment(rotation=10, blur=1.0, seed=3)
+    two = one.changed(blur=0.0, solarise=1.0)
+    assert (one.blur, one.solarise, two.rotation) == (1.0, 0.0, 10)
+    image = images()
+    views = TwoViews(one, two)(image)
+    again = BatchAugment(rotation=10, blur=1.0, seed=3)
+    first, _ = again(image)
+    second, _ = again.changed(blur=0.0, solarise=1.0)(image)
+    assert torch.equal(views, torch.cat([first, second]))
+    assert torch.equal(one.state_dict()["generator"], again.state_dict()["generator"])

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from ufc_monai.engines.batch import PrepareBatch
 from ufc_monai.engines.compute import AutocastInferer, check_device, resolve_precision, set_threads
-from ufc_monai.engines.console import check_overrides, checked_bool, find_input_error, readable_errors
+from ufc_monai.engines.console import check_overrides, checked_bool, readable_errors
 from ufc_monai.engines.convergence import training_dice
 from ufc_monai.engines.dice import DiceTable
-from ufc_monai.engines.guidance import PseudoLabeld, check_pseudo_labels, open_pseudo_labels
+from ufc_monai.engines.guidance import PseudoLabeld, SliceNumberd, check_guidance, open_pseudo_labels
 from ufc_monai.engines.log import MetricsLog
 from ufc_monai.engines.monitors import ContrastiveMonitor, LatentMonitor
 from ufc_monai.engines.pictures import EmbeddingPicture, OverlaysPicture, ReconstructionsPicture, ViewsPicture
@@ -33,15 +33,15 @@ __all__ = [
     "PseudoLabeller",
     "ReconstructionsPicture",
     "RunRecord",
+    "SliceNumberd",
     "TrainingCheckpoint",
     "ViewsPicture",
     "WeightsSaver",
     "check_device",
+    "check_guidance",
     "check_overrides",
     "check_probe",
-    "check_pseudo_labels",
     "checked_bool",
-    "find_input_error",
     "open_pseudo_labels",
     "pretraining_verdict",
     "readable_errors",

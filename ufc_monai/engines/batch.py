@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
+from monai.utils import ensure_tuple
 from torch import Tensor
 
 __all__ = ["PrepareBatch"]
@@ -16,14 +17,14 @@ class PrepareBatch:
 
     Args:
         image_key: what goes into the network.
-        target_key: what the loss compares with; the image itself for an auto-encoder.
+        target_key: what the loss compares with; the image itself for an auto-encoder. Several keys give a tuple.
         transform: a batch transform such as :class:`~ufc_monai.transforms.TwoViewsd`.
     """
 
     def __init__(
         self,
         image_key: str = "image",
-        target_key: str = "label",
+        target_key: str | Sequence[str] = "label",
         transform: Callable[[dict[str, Tensor]], Mapping[str, Tensor]] | None = None,
     ) -> None:
         self.image_key = image_key
@@ -32,9 +33,12 @@ class PrepareBatch:
 
     def __call__(
         self, batch: Mapping[str, Any], device: torch.device | str, non_blocking: bool = False
-    ) -> tuple[Tensor, Tensor]:
+    ) -> tuple[Tensor, Any]:
         """Return ``(image, target)`` on ``device``."""
-        keys = {self.image_key, self.target_key}
+        single = isinstance(self.target_key, str)
+        targets = ensure_tuple(self.target_key)
+        keys = {self.image_key, *targets}
         moved = {key: torch.as_tensor(batch[key]).to(device, non_blocking=non_blocking) for key in keys}
         ready = self.transform(moved) if self.transform else moved
-        return ready[self.image_key], ready[self.target_key]
+        target = tuple(ready[key] for key in targets)
+        return ready[self.image_key], target[0] if single else target

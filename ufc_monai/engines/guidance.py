@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import zlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,9 +12,9 @@ from monai.transforms import Transform
 from ufc_monai.clustering import PseudoLabels
 from ufc_monai.data import SliceDataset, Split
 from ufc_monai.errors import InputError
-from ufc_monai.losses import uses_clusters
+from ufc_monai.losses import uses_groups
 
-__all__ = ["PseudoLabeld", "check_pseudo_labels", "open_pseudo_labels"]
+__all__ = ["PseudoLabeld", "SliceNumberd", "check_guidance", "open_pseudo_labels"]
 
 logger = logging.getLogger(__name__)
 
@@ -45,23 +46,57 @@ class PseudoLabeld(Transform):
         return {**data, "cluster": cluster}
 
 
-def check_pseudo_labels(
-    pseudo_labels: PseudoLabels | None, dataset: SliceDataset, split: Split, fold: int, preset: str
+class SliceNumberd(Transform):
+    """Add ``slice``, a number that a slice is known by in a tensor: a checksum of its ``id``."""
+
+    def __call__(self, data: Mapping[str, Any]) -> dict[str, Any]:
+        """Number one slice. Should two slices share a number, each misses one negative of thousands."""
+        return {**data, "slice": zlib.crc32(data["id"].encode())}
+
+
+def check_guidance(
+    mates: str,
+    pseudo_labels: PseudoLabels | None,
+    dataset: SliceDataset,
+    split: Split,
+    fold: int,
+    preset: str | None,
 ) -> None:
-    """Refuse pseudo-labels that were made for other slices, another split or another fold, or a lack of them.
+    """Refuse to start without what a method groups slices by, or with pseudo-labels that were made for other slices.
+
+    Args:
+        mates: what groups slices: ``"cluster"``, ``"partition"`` or ``"position"``.
+        pseudo_labels: as :func:`open_pseudo_labels` gives them.
+        dataset: the slices.
+        split: of the run.
+        fold: of the run.
+        preset: of the loss; ``None`` for one that groups nothing.
 
     Raises:
-        InputError: naming ``pseudo_labels_path`` and what differs.
+        InputError: naming ``pseudo_labels_path`` and what differs, or that there are no positions.
     """
-    if pseudo_labels is None:
-        if uses_clusters(preset):
-            raise InputError(f"pseudo_labels_path is none, but contrast {preset!r} needs pseudo-labels: run stage 1.")
-        return
+    if mates != "cluster":
+        _check_positions(mates, dataset)
+    elif pseudo_labels is None and preset is not None and uses_groups(preset):
+        raise InputError(f"pseudo_labels_path is none, but contrast {preset!r} needs pseudo-labels: run stage 1.")
+    if pseudo_labels is not None:
+        _check_origin(pseudo_labels, split, fold)
+        pseudo_labels.check_images(dataset.slices_per_image())
+        logger.info("pseudo-labels: %d clusters for %d slices", pseudo_labels.n_clusters, len(dataset))
+
+
+def _check_positions(mates: str, dataset: SliceDataset) -> None:
+    if all(n == 1 for n in dataset.slices_per_image().values()):
+        raise InputError(
+            f"this method groups slices by their {mates} in the volume, and this data set holds single pictures: take "
+            "one that needs none, such as simclr or ufc."
+        )
+
+
+def _check_origin(pseudo_labels: PseudoLabels, split: Split, fold: int) -> None:
     origin = pseudo_labels.provenance
     if origin.get("split_sha256") != split.sha256 or origin.get("fold") != fold:
         raise InputError(
             f"pseudo_labels_path: made for fold {origin.get('fold')} of split {str(origin.get('split_sha256'))[:8]}, "
             f"this run has fold {fold} of split {split.sha256[:8]} ({split.path}). Run stage 1 with the same split."
         )
-    pseudo_labels.check_images(dataset.slices_per_image())
-    logger.info("pseudo-labels: %d clusters for %d slices", pseudo_labels.n_clusters, len(dataset))

@@ -10,9 +10,10 @@ import math
 
 import torch
 from ignite.engine import Engine, Events
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn import functional as F
 
-from ufc_monai.losses import chance_level, kl_per_dimension, reconstruction_error, valid_anchors
+from ufc_monai.losses import ContrastiveLoss, kl_per_dimension, reconstruction_error
 
 __all__ = ["ContrastiveMonitor", "LatentMonitor", "alignment", "effective_rank", "uniformity"]
 
@@ -100,46 +101,55 @@ class LatentMonitor:
 class ContrastiveMonitor:
     """The chance level beside the loss, effective rank, alignment, uniformity and anchors without negatives.
 
-    Chance and dropped anchors are those of the whole epoch, like the loss; the others those of its last batch.
+    Chance and dropped anchors are those of the whole epoch, like the loss, and left out for a loss without negatives;
+    the others are those of its last batch.
 
     Args:
-        preset: name of the loss's preset.
+        loss: the loss of the training, which knows the figures of its last batch.
     """
 
-    def __init__(self, preset: str) -> None:
-        self.preset = preset
-        self._dropped = 0
-        self._anchors = 0
-        self._chances: list[float] = []
+    def __init__(self, loss: nn.Module) -> None:
+        self.loss = loss if isinstance(loss, ContrastiveLoss) else None
+        self._chance: Tensor | float = 0.0
+        self._dropped: Tensor | float = 0.0
 
     def attach(self, engine: Engine) -> None:
         """Watch a trainer of stage 2."""
         engine.add_event_handler(Events.EPOCH_STARTED, self._reset)
-        engine.add_event_handler(Events.ITERATION_COMPLETED, self._count)
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self._add)
         engine.add_event_handler(Events.EPOCH_COMPLETED, self._report)
 
     def _reset(self, engine: Engine) -> None:
-        self._dropped = self._anchors = 0
-        self._chances = []
+        self._chance = self._dropped = 0.0
 
-    def _count(self, engine: Engine) -> None:
-        valid = valid_anchors(engine.state.output["label"], self.preset)
-        self._dropped += int((~valid).sum())
-        self._anchors += len(valid)
-        self._chances.append(float(chance_level(engine.state.output["label"], self.preset)))
+    def _add(self, engine: Engine) -> None:
+        if self.loss is not None:  # the sums stay on the device: reading them would make every step wait
+            self._chance = self._chance + self.loss.figures.chance
+            self._dropped = self._dropped + self.loss.figures.dropped
 
     def _report(self, engine: Engine) -> None:
-        embeddings = engine.state.output["pred"].detach().float()
-        first, second = embeddings.chunk(2)
-        engine.state.metrics.update(
-            chance=sum(self._chances) / len(self._chances),
-            effective_rank=effective_rank(embeddings),
+        first, second = _embeddings(engine.state.output["pred"])
+        both, metrics = torch.cat([first, second]), engine.state.metrics
+        if self.loss is not None:
+            metrics["chance"] = float(self._chance) / engine.state.epoch_length
+        metrics.update(
+            effective_rank=effective_rank(both),
             alignment=alignment(first, second),
-            uniformity=uniformity(embeddings),
-            dropped_anchors=self._dropped / self._anchors,
+            uniformity=uniformity(both),
         )
-        if self._dropped:
-            logger.info("%d of %d anchors had no negative and were dropped", self._dropped, self._anchors)
+        if self.loss is not None:
+            metrics["dropped_anchors"] = float(self._dropped) / engine.state.epoch_length
+            if metrics["dropped_anchors"]:
+                logger.info("%.1f %% of the anchors had no negative and were dropped", 100 * metrics["dropped_anchors"])
+
+
+def _embeddings(output: Tensor | tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+    """Two (n, D) of unit length whose rows i are embeddings of two views of one image.
+
+    A network gives (2b, D); one with a slow copy of itself gives its own embeddings and the copy's.
+    """
+    first, second = output if isinstance(output, tuple) else output.chunk(2)
+    return F.normalize(first.detach().float(), dim=1), F.normalize(second.detach().float(), dim=1)
 
 
 def effective_rank(embeddings: Tensor) -> float:

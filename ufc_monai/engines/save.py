@@ -23,7 +23,7 @@ class WeightsSaver:
 
     Args:
         ckpt_dir: folder of the two files.
-        network: whose state dict is saved.
+        network: whose state dict is saved; those of several networks are put together.
         record: what travels with the weights: stage, architecture, preprocessing, labels, origin.
         evaluator: its key metric says which weights are best (larger is better); ``None`` keeps the last weights. An
             evaluator that never ran keeps the last weights, too.
@@ -32,12 +32,12 @@ class WeightsSaver:
     def __init__(
         self,
         ckpt_dir: str | os.PathLike[str],
-        network: nn.Module,
+        network: nn.Module | list[nn.Module],
         record: Mapping[str, Any],
         evaluator: Engine | None = None,
     ) -> None:
         self.ckpt_dir = ckpt_dir
-        self.network = network
+        self.networks = network if isinstance(network, list) else [network]
         self.record = dict(record)
         self.evaluator = evaluator
         self.best: float | None = None
@@ -68,7 +68,8 @@ class WeightsSaver:
             self._save({"epoch": engine.state.epoch})
 
     def _save(self, chosen: Mapping[str, Any]) -> None:
-        save_network(self.ckpt_dir, self.network.state_dict(), {**self.record, "chosen": dict(chosen)})
+        weights = {name: value for network in self.networks for name, value in network.state_dict().items()}
+        save_network(self.ckpt_dir, weights, {**self.record, "chosen": dict(chosen)})
 
 
 class TrainingCheckpoint:

@@ -33,15 +33,16 @@ def pretraining_verdict(history: Sequence[Mapping[str, float]], *, embedding_siz
     """Say in one sentence whether contrastive pretraining works.
 
     The loss is compared with its own chance level, which differs by preset and clusters: log(2b - 1) for NT-Xent, far
-    less for Eq. 2. The sentence is about the pretraining alone; it promises nothing for the segmentation.
+    less for Eq. 2. A method without negatives has none, and is judged by its embeddings alone. The sentence is about
+    the pretraining alone; it promises nothing for the segmentation.
 
     Args:
         history: the metrics of each epoch: ``iteration`` (steps so far), ``loss``, ``chance``, ``effective_rank`` and
-            ``uniformity``, as ``metrics.jsonl`` holds them.
+            ``uniformity``, as ``metrics.jsonl`` holds them; ``chance`` may be missing.
         embedding_size: length of the embedding.
     """
     last = history[-1]
-    steps, loss, chance = last["iteration"], last["loss"], last["chance"]
+    steps, loss, chance = last["iteration"], last["loss"], last.get("chance")
     rank, uniformity = last["effective_rank"], last["uniformity"]
     if not all(map(math.isfinite, (loss, rank, uniformity))):
         return f"The training broke down after {steps} steps (loss {loss:.3g}): lower learning_rate."
@@ -52,6 +53,8 @@ def pretraining_verdict(history: Sequence[Mapping[str, float]], *, embedding_siz
             f"The embeddings have collapsed (effective rank {rank:.1f} of {embedding_size}, uniformity "
             f"{uniformity:.2f}): lower learning_rate, or weaken the views (view_crop, view_noise)."
         )
+    if chance is None:
+        return f"No collapse: embeddings use {rank:.1f} of {embedding_size} directions (loss {loss:.3g})."
     if chance - loss < MIN_FALL * abs(chance):
         return (
             f"The loss is still at its chance level ({loss:.3g}, chance {chance:.3g}): train longer (epochs), and look "

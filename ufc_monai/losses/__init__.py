@@ -4,27 +4,33 @@ from __future__ import annotations
 
 from ufc_monai.losses.contrastive import (
     PRESETS,
+    BatchFigures,
     ClusterContrastiveLoss,
+    ContrastiveLoss,
     Preset,
     anchor_losses,
-    chance_level,
-    uses_clusters,
-    valid_anchors,
+    uses_groups,
 )
+from ufc_monai.losses.local import LocalContrastiveLoss
+from ufc_monai.losses.momentum import BootstrapLoss, QueueContrastiveLoss, queue_size
 from ufc_monai.losses.segmentation import PresentDiceCELoss, class_weights
 from ufc_monai.losses.vae import BetaVAELoss, kl_per_dimension, reconstruction_error
 
 __all__ = [
     "PRESETS",
+    "BatchFigures",
     "BetaVAELoss",
+    "BootstrapLoss",
     "ClusterContrastiveLoss",
+    "ContrastiveLoss",
+    "LocalContrastiveLoss",
     "PresentDiceCELoss",
     "Preset",
+    "QueueContrastiveLoss",
     "anchor_losses",
-    "chance_level",
     "class_weights",
     "kl_per_dimension",
+    "queue_size",
     "reconstruction_error",
-    "uses_clusters",
-    "valid_anchors",
+    "uses_groups",
 ]

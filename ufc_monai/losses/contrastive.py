@@ -7,7 +7,7 @@ is a positive, how several positives are put together, what stands in the denomi
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -17,12 +17,13 @@ from ufc_monai.errors import InputError
 
 __all__ = [
     "PRESETS",
+    "BatchFigures",
     "ClusterContrastiveLoss",
+    "ContrastiveLoss",
     "Preset",
+    "alike",
     "anchor_losses",
-    "chance_level",
-    "uses_clusters",
-    "valid_anchors",
+    "uses_groups",
 ]
 
 
@@ -63,7 +64,68 @@ PRESETS = {
 """The family's members by name; ``ufc`` is the paper's."""
 
 
-class ClusterContrastiveLoss(nn.Module):
+class BatchFigures(NamedTuple):
+    """What a loss says of the batch that it has just seen, for a monitor.
+
+    Attributes:
+        chance: the loss if all embeddings coincided, as they do in a collapsed network; log(2b - 1) for NT-Xent, the
+            mean of log(n / p) / p over anchors with p positives and n negatives for Eq. 2. A scalar.
+        dropped: the share of anchors that had no positive or no negative. A scalar.
+    """
+
+    chance: Tensor
+    dropped: Tensor
+
+
+class ContrastiveLoss(nn.Module):
+    """What the losses of the family share: a preset, a temperature, and the figures of the last batch.
+
+    Args:
+        preset: a name in :data:`PRESETS`.
+        temperature: tau, above 0, typically 0.05 to 0.5; the paper takes 0.1.
+        threshold: slices are mates if their groups differ by less; ``None``: if they are equal.
+        reduction: ``"mean"`` of the valid anchors, or ``"none"`` for each anchor's loss, 0 where it is not valid.
+
+    Attributes:
+        figures: of the last batch.
+
+    Raises:
+        InputError: at an unknown preset or reduction, or a temperature or threshold of 0 or less.
+    """
+
+    figures: BatchFigures
+
+    def __init__(
+        self,
+        preset: str = "ufc",
+        temperature: float = 0.1,
+        threshold: float | None = None,
+        reduction: str = "mean",
+    ) -> None:
+        super().__init__()
+        for name, value in (("temperature", temperature), ("threshold", threshold)):
+            if value is not None and value <= 0:
+                raise InputError(f"{name} must be above 0, got {value}.")
+        if reduction not in ("mean", "none"):
+            raise InputError(f"reduction must be mean or none, got {reduction!r}.")
+        self.preset = _preset(preset)
+        self.temperature = temperature
+        self.threshold = threshold
+        self.reduction = reduction
+
+    def reduced(self, similarity: Tensor, positive: Tensor, negative: Tensor) -> Tensor:
+        """Reduce :func:`anchor_losses` of any set of keys, and note the batch's figures."""
+        valid = positive.any(dim=1) & negative.any(dim=1)
+        share = valid.to(similarity.dtype) / valid.sum().clamp(min=1)
+        losses = anchor_losses(similarity, positive, negative, self.preset)
+        with torch.no_grad():
+            collapsed = anchor_losses(torch.zeros_like(similarity), positive, negative, self.preset)
+            self.figures = BatchFigures(share @ collapsed, 1 - valid.float().mean())
+        # where no anchor is valid, a 0 that hangs on the graph: every rank of a distributed run must have gradients
+        return share @ losses if self.reduction == "mean" else losses * valid
+
+
+class ClusterContrastiveLoss(ContrastiveLoss):
     r"""Contrastive loss in which slices of the same cluster are never pushed apart (Eq. 2 of the paper).
 
     .. math:: L = \frac{1}{2b} \sum_i \frac{1}{|P_i|} \Big( \log \sum_{k \in N_i} e^{s_{ik}}
@@ -73,12 +135,10 @@ class ClusterContrastiveLoss(nn.Module):
     a negative (or without a positive) are left out of the mean. Values below zero are normal; values of different
     presets cannot be compared.
 
-    Args:
-        preset: a name in :data:`PRESETS`.
-        temperature: tau, above 0, typically 0.05 to 0.5; the paper takes 0.1.
+    What groups slices need not be a cluster: with partitions of the volume and ``fn_elim`` this is the global loss of
+    GLCL (Chaitanya et al. 2020, G^D-), with positions, a threshold and ``supcon_out`` that of PCL (Zeng et al. 2021).
 
-    Raises:
-        InputError: at an unknown preset or a temperature of 0 or less.
+    Arguments are those of :class:`ContrastiveLoss`.
 
     Example:
         >>> loss = ClusterContrastiveLoss("ufc")
@@ -86,34 +146,27 @@ class ClusterContrastiveLoss(nn.Module):
         0.6931
     """
 
-    def __init__(self, preset: str = "ufc", temperature: float = 0.1) -> None:
-        super().__init__()
-        if temperature <= 0:
-            raise InputError(f"temperature must be above 0, got {temperature}.")
-        self.preset = _preset(preset)
-        self.temperature = temperature
-
-    def forward(self, embeddings: Tensor, clusters: Tensor) -> Tensor:
-        """Mean loss of the valid anchors.
+    def forward(self, embeddings: Tensor, groups: Tensor) -> Tensor:
+        """The loss of a batch.
 
         Args:
             embeddings: (2b, F), of any length; rows i and i + b are the two views of image i.
-            clusters: (2b,) int64, the pseudo-label of each row.
+            groups: (2b,) the pseudo-label, partition or position of each row.
 
         Returns:
-            A scalar, computed in float32 at least; 0, with gradients, if no anchor is valid.
+            A scalar, or (2b,) without reduction, in float32 at least; 0, with gradients, if no anchor is valid.
 
         Raises:
             ValueError: at shapes other than these.
         """
-        if embeddings.ndim != 2 or len(embeddings) % 2 or clusters.shape != embeddings.shape[:1]:
+        if embeddings.ndim != 2 or len(embeddings) % 2 or groups.shape != embeddings.shape[:1]:
             raise ValueError(
-                f"expected embeddings (2b, F) and clusters (2b,), got {tuple(embeddings.shape)} and "
-                f"{tuple(clusters.shape)}"
+                f"expected embeddings (2b, F) and groups (2b,), got {tuple(embeddings.shape)} and {tuple(groups.shape)}"
             )
+        positive, negative = _masks(groups, self.preset, self.threshold)
         with torch.autocast(embeddings.device.type, enabled=False):
             f = F.normalize(embeddings.to(torch.promote_types(embeddings.dtype, torch.float32)), dim=1)
-            return _mean_loss(f @ f.T / self.temperature, clusters, self.preset)
+            return self.reduced(f @ f.T / self.temperature, positive, negative)
 
 
 def anchor_losses(similarity: Tensor, positive: Tensor, negative: Tensor, preset: Preset) -> Tensor:
@@ -139,31 +192,21 @@ def anchor_losses(similarity: Tensor, positive: Tensor, negative: Tensor, preset
     return loss[:, 0] / p if preset.inverse_weight else loss[:, 0]
 
 
-def valid_anchors(clusters: Tensor, preset: str) -> Tensor:
-    """Which anchors have a positive and a negative, (2b,) bool, from the pseudo-labels (2b,) alone."""
-    return _valid(*_masks(clusters, _preset(preset)))
-
-
-def chance_level(clusters: Tensor, preset: str) -> Tensor:
-    """The loss when all embeddings coincide: what a collapsed network has.
-
-    For NT-Xent it is log(2b - 1), for Eq. 2 the mean of log(n / p) / p over anchors with p positives and n negatives.
-
-    Args:
-        clusters: (2b,) pseudo-labels of a batch.
-        preset: name of the preset.
-
-    Returns:
-        A scalar; 0 if no anchor is valid.
-    """
-    alike = torch.zeros(len(clusters), len(clusters), device=clusters.device)
-    return _mean_loss(alike, clusters, _preset(preset))
-
-
-def uses_clusters(preset: str) -> bool:
-    """Whether a preset looks at the pseudo-labels at all."""
+def uses_groups(preset: str) -> bool:
+    """Whether a preset looks at the groups at all."""
     chosen = _preset(preset)
     return chosen.positives == "cluster" or not chosen.repel_mates
+
+
+def alike(groups: Tensor, others: Tensor, threshold: float | None = None) -> Tensor:
+    """Which of ``others`` (m,) are of the same group as each of ``groups`` (n,): (n, m) bool.
+
+    Args:
+        groups: whole numbers, or positions.
+        others: of the same kind.
+        threshold: the difference below which two positions count as alike; ``None``: only equal ones do.
+    """
+    return groups[:, None] == others if threshold is None else (groups[:, None] - others).abs() < threshold
 
 
 def _preset(name: str) -> Preset:
@@ -172,26 +215,14 @@ def _preset(name: str) -> Preset:
     return PRESETS[name]
 
 
-def _mean_loss(similarity: Tensor, clusters: Tensor, preset: Preset) -> Tensor:
-    positive, negative = _masks(clusters, preset)
-    valid = _valid(positive, negative)
-    losses = anchor_losses(similarity, positive, negative, preset)
-    # a 0 that hangs on the graph: every rank of a distributed run must have gradients
-    return losses[valid].mean() if valid.any() else 0 * similarity.sum()
-
-
-def _valid(positive: Tensor, negative: Tensor) -> Tensor:
-    return positive.any(dim=1) & negative.any(dim=1)
-
-
-def _masks(clusters: Tensor, preset: Preset) -> tuple[Tensor, Tensor]:
+def _masks(groups: Tensor, preset: Preset, threshold: float | None) -> tuple[Tensor, Tensor]:
     """Positives and negatives of each row of a batch, (2b, 2b) bool; the only place that knows of pairs of views."""
-    n = len(clusters)
-    index = torch.arange(n, device=clusters.device)
+    n = len(groups)
+    index = torch.arange(n, device=groups.device)
     itself = index[:, None] == index
     own_view = index[:, None] == (index + n // 2) % n
     # the two views of an image are mates whatever the pseudo-labels say
-    mates = (clusters[:, None] == clusters) | own_view | itself
+    mates = alike(groups, groups, threshold) | own_view | itself
     positive = mates & ~itself if preset.positives == "cluster" else own_view
     negative = ~(positive | itself) if preset.repel_mates else ~mates
     return positive | itself if preset.include_self else positive, negative

@@ -74,10 +74,12 @@ class ProjectionHead(nn.Sequential):
         in_features: length of the encoder's feature vector.
         hidden: width between the two layers (the paper: 2048).
         out_features: length of the embedding (the paper: 256).
+        norm: batch normalisation between the layers, as BYOL's predictor has it.
     """
 
-    def __init__(self, in_features: int, hidden: int = 2048, out_features: int = 256) -> None:
-        super().__init__(nn.Linear(in_features, hidden), nn.ReLU(inplace=True), nn.Linear(hidden, out_features))
+    def __init__(self, in_features: int, hidden: int = 2048, out_features: int = 256, *, norm: bool = False) -> None:
+        between = [nn.BatchNorm1d(hidden), nn.ReLU(inplace=True)] if norm else [nn.ReLU(inplace=True)]
+        super().__init__(nn.Linear(in_features, hidden), *between, nn.Linear(hidden, out_features))
 
 
 class ContrastiveNetwork(nn.Module):

@@ -7,6 +7,7 @@ spatial, a handful for what is intensity.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -38,6 +39,7 @@ class BatchAugment:
         gamma: range of the exponent.
         noise: largest standard deviation of Gaussian noise.
         blur: probability of a Gaussian blur, with a standard deviation between 0.5 and 1.5 pixels.
+        solarise: probability that what is brighter than 0.5 is inverted.
         seed: seed of the generator.
 
     Example:
@@ -58,6 +60,7 @@ class BatchAugment:
         gamma: Range = (1.0, 1.0),
         noise: float = 0.0,
         blur: float = 0.0,
+        solarise: float = 0.0,
         seed: int = 0,
     ) -> None:
         self.rotation = rotation
@@ -68,6 +71,7 @@ class BatchAugment:
         self.gamma = gamma
         self.noise = noise
         self.blur = blur
+        self.solarise = solarise
         self.generator = torch.Generator()
         self.set_random_state(seed)
 
@@ -83,6 +87,12 @@ class BatchAugment:
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         """Go on from a saved place."""
         self.generator.set_state(state["generator"])
+
+    def changed(self, *, blur: float, solarise: float) -> BatchAugment:
+        """The same augmentation, drawing from the same generator, but for these two."""
+        other = copy.copy(self)
+        other.blur, other.solarise = blur, solarise
+        return other
 
     def randomize(self, batch: int, side: int | None = None) -> dict[str, Tensor]:
         """Draw the parameters of ``batch`` samples, each a float tensor (batch,) or, for the shift, (batch, 2).
@@ -104,6 +114,7 @@ class BatchAugment:
             "gamma": self._uniform(batch, *self.gamma),
             "noise": self._uniform(batch, 0, self.noise),
             "blur": self._uniform(batch, 0.5, 1.5) * (self._uniform(batch, 0, 1) < self.blur),
+            "solarise": self._uniform(batch, 0, 1) < self.solarise if self.solarise else torch.zeros(batch),
         }
 
     def __call__(self, image: Tensor, label: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
@@ -137,15 +148,18 @@ class TwoViews:
 
     Args:
         augment: what makes a view.
+        second: what makes the second view; ``None`` for the same.
     """
 
-    def __init__(self, augment: BatchAugment) -> None:
+    def __init__(self, augment: BatchAugment, second: BatchAugment | None = None) -> None:
         self.augment = augment
+        self.second = second
 
     def __call__(self, image: Tensor) -> Tensor:
         """Return (2B, C, H, W): rows i and i + B are the two views of image i of the batch (B, C, H, W)."""
-        views, _ = self.augment(torch.cat([image, image]))
-        return views
+        if self.second is None:
+            return self.augment(torch.cat([image, image]))[0]
+        return torch.cat([self.augment(image)[0], self.second(image)[0]])
 
 
 class BatchAugmentd(MapTransform):
@@ -177,12 +191,19 @@ class TwoViewsd(MapTransform):
     Args:
         keys: key of the image.
         augment: what makes a view.
+        second: what makes the second view; ``None`` for the same.
         repeat_keys: keys of tensors (B, ...) to repeat for the second views, such as pseudo-labels.
     """
 
-    def __init__(self, keys: KeysCollection, augment: BatchAugment, repeat_keys: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        keys: KeysCollection,
+        augment: BatchAugment,
+        second: BatchAugment | None = None,
+        repeat_keys: Sequence[str] = (),
+    ) -> None:
         super().__init__(keys)
-        self.views = TwoViews(augment)
+        self.views = TwoViews(augment, second)
         self.repeat_keys = tuple(repeat_keys)
 
     def __call__(self, data: Mapping[str, Any]) -> dict[str, Any]:
@@ -206,7 +227,7 @@ def _sampling_grid(image: Tensor, angle: Tensor, field: Tensor, shift: Tensor) -
 
 
 def _change_intensity(image: Tensor, p: Mapping[str, Tensor], noise: Tensor) -> Tensor:
-    """Blur, gamma, contrast, brightness, noise, in this order; the result stays within [0, 1]."""
+    """Blur, gamma, contrast, brightness, noise, solarisation, in this order; the result stays within [0, 1]."""
 
     def column(name: str) -> Tensor:
         return p[name][:, None, None, None]
@@ -215,7 +236,8 @@ def _change_intensity(image: Tensor, p: Mapping[str, Tensor], noise: Tensor) -> 
     image = image.clamp(0, 1) ** column("gamma")
     mean = image.mean(dim=(1, 2, 3), keepdim=True)
     image = (image - mean) * column("contrast") + mean + column("brightness") + noise * column("noise")
-    return image.clamp(0, 1)
+    image = image.clamp(0, 1)
+    return torch.where((column("solarise") > 0) & (image > 0.5), 1 - image, image)
 
 
 def _blur(image: Tensor, sigma: Tensor) -> Tensor:

@@ -1,0 +1,99 @@
+"""Every method of stage 2 by naming its file: it trains, and fine-tuning takes its weights."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import SimpleITK
+import torch
+from conftest import NAMES, ROOT, SMALL, copy_bundles, refused, run_bundle
+
+VAE, CONTRASTIVE, UNET = NAMES
+NO_METHOD = {"train", "cpu", "inference", "metadata", "probe", "isic"}
+METHODS = sorted(
+    path.stem for path in (ROOT / "bundles" / CONTRASTIVE / "configs").glob("*.json") if path.stem not in NO_METHOD
+)
+BATCH = {"batch_size": 12}
+
+
+@pytest.fixture(scope="module")
+def bundles(chain: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The bundles after stage 1."""
+    copy = tmp_path_factory.mktemp("variants") / "bundles"
+    shutil.copytree(chain, copy)
+    return copy
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """Six grey pictures, and where their split shall be, beside copies of the bundles."""
+    folder = tmp_path_factory.mktemp("pictures")
+    generator = np.random.default_rng(0)
+    for i in range(6):
+        pixels = generator.integers(0, 255, (40, 40), dtype=np.uint8)
+        SimpleITK.WriteImage(SimpleITK.GetImageFromArray(pixels), folder / f"picture{i}.png")
+    return folder, copy_bundles(tmp_path_factory.mktemp("picture_bundles")) / "split.json"
+
+
+def pretrain(bundles: Path, folder: Path, method: str, data: Path, **overrides: Any) -> Path:
+    """Run stage 2 with a method's file; the folder of its weights."""
+    where = {"output_dir": str(folder / "out"), "ckpt_dir": str(folder / "models")}
+    run_bundle(bundles, CONTRASTIVE, f"train+{method}", data, **{**SMALL[CONTRASTIVE], **BATCH, **where, **overrides})
+    return folder / "models"
+
+
+@pytest.mark.parametrize("method", [*METHODS, "moco+ufc"])
+def test_trains_and_is_taken_over(
+    method: str, bundles: Path, phantom: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    models = pretrain(bundles, tmp_path, method, phantom)
+    lines = [json.loads(line) for line in (tmp_path / "out" / "metrics.jsonl").read_text().splitlines()]
+    assert len(lines) == 2
+    assert all(line["effective_rank"] > 1 for line in lines)
+    assert all(torch.isfinite(torch.tensor([line["loss"] for line in lines])))
+    torch.load(models / "checkpoint.pt", weights_only=True)
+    caplog.clear()
+    with caplog.at_level("INFO"):
+        small = {**SMALL[UNET], "output_dir": str(tmp_path / "unet"), "ckpt_dir": str(tmp_path / "unet")}
+        run_bundle(bundles, UNET, "train", phantom, **small, pretrained_path=str(models / "model.pt"))
+    decoder = " and 48 of 64 decoder tensors" if method == "glcl" else ""
+    assert f"70 of 70 encoder tensors{decoder} from" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("method", "words"),
+    [
+        (
+            "glcl",
+            "no volume of this data set has a slice in each of 4 partitions of its axis: take a method that needs",
+        ),
+        ("pcl", "this method groups slices by their position in the volume, and this data set holds single pictures"),
+    ],
+)
+def test_pictures_have_no_positions(method: str, words: str, pictures: tuple[Path, Path], tmp_path: Path) -> None:
+    data, split = pictures
+    with refused() as message:
+        pretrain(split.parent, tmp_path, method, data, split_path=str(split))
+    assert message[0].startswith(words)
+    assert not (tmp_path / "models").exists()
+
+
+def test_a_queue_needs_slices(bundles: Path, phantom: Path, tmp_path: Path) -> None:
+    with refused() as message:
+        pretrain(bundles, tmp_path, "moco", phantom, batch_size=200)
+    assert "lower batch_size" in message[0]
+
+
+def test_methods_share_everything_but_the_method() -> None:
+    """No method's file touches encoder, head, schedule, batch, augmentation or seed; but BYOL's views are its own."""
+    shared = {"encoder", "head", "features", "norm", "head_hidden", "embedding_size", "temperature", "epochs", "seed"}
+    shared |= {"min_steps", "batch_size", "learning_rate", "weight_decay", "optimizer", "lr_scheduler", "views"}
+    for method in METHODS:
+        keys = set(json.loads((ROOT / "bundles" / CONTRASTIVE / "configs" / f"{method}.json").read_text()))
+        assert not keys & shared
+        assert method == "byol" or not any(key.startswith("view_") or key == "second_views" for key in keys)

@@ -1,0 +1,83 @@
+"""The local loss of GLCL: parts of a slice against other parts of the same slice."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from ufc_monai.errors import InputError
+from ufc_monai.losses.contrastive import ContrastiveLoss
+
+__all__ = ["LocalContrastiveLoss"]
+
+
+class LocalContrastiveLoss(ContrastiveLoss):
+    """The local loss of GLCL (Chaitanya et al. 2020, L^R): a region's positive is the same region of the other view.
+
+    The negatives of a region are the other drawn regions of its slice, in both views: NT-Xent within a slice. Regions
+    are square, do not overlap, and lie at the same places in both views, so views may differ in intensity only.
+
+    Args:
+        regions: regions drawn from each slice (the paper: 13).
+        size: their side in pixels of the map (the paper: 3).
+        temperature: tau, above 0.
+        seed: of the generator that draws the regions.
+
+    Raises:
+        InputError: if a map has fewer than ``regions`` places.
+    """
+
+    def __init__(self, regions: int = 13, size: int = 3, temperature: float = 0.1, seed: int = 0) -> None:
+        super().__init__("simclr", temperature)
+        self.regions = regions
+        self.size = size
+        self.generator = torch.Generator().manual_seed(seed)
+
+    def get_extra_state(self) -> Tensor:
+        """The generator's place, for a checkpoint."""
+        return self.generator.get_state()
+
+    def set_extra_state(self, state: Tensor) -> None:
+        """Go on from a saved place."""
+        self.generator.set_state(state)
+
+    def forward(self, maps: Tensor, groups: Tensor | None = None) -> Tensor:
+        """The mean loss of a batch.
+
+        Args:
+            maps: (2b, D, H, W); rows i and i + b are the two views of slice i.
+            groups: not looked at.
+
+        Returns:
+            A scalar, in float32 at least.
+        """
+        b = len(maps) // 2
+        with torch.autocast(maps.device.type, enabled=False):
+            cells = self._cells(maps.to(torch.promote_types(maps.dtype, torch.float32)))
+            chosen = self._draw(b, cells.shape[1]).to(maps.device).repeat(2, 1)
+            f = F.normalize(torch.gather(cells, 1, chosen[..., None].expand(-1, -1, cells.shape[2])), dim=2)
+            # (b, 2 * regions, features): rows r and r + regions of a slice are the two views of a region
+            f = torch.cat(f.chunk(2), dim=1)
+            similarity = f @ f.transpose(1, 2) / self.temperature
+            positive, negative = (m.repeat(b, 1) for m in self._masks(maps.device))
+            return self.reduced(similarity.flatten(0, 1), positive, negative)
+
+    def _cells(self, maps: Tensor) -> Tensor:
+        """All places of a map, with what is in them: (2b, places, D * size * size)."""
+        cells = F.unfold(maps, kernel_size=self.size, stride=self.size).transpose(1, 2)
+        if cells.shape[1] < self.regions:
+            raise InputError(
+                f"the local loss draws {self.regions} regions of {self.size} pixels, and a map of "
+                f"{tuple(maps.shape[2:])} has {cells.shape[1]}: raise image_size or lower regions."
+            )
+        return cells
+
+    def _draw(self, b: int, places: int) -> Tensor:
+        """Different places for each slice, (b, regions)."""
+        return torch.rand(b, places, generator=self.generator).argsort(dim=1)[:, : self.regions]
+
+    def _masks(self, device: torch.device) -> tuple[Tensor, Tensor]:
+        index = torch.arange(2 * self.regions, device=device)
+        positive = index[:, None] == (index + self.regions) % (2 * self.regions)
+        return positive, ~positive & (index[:, None] != index)
