@@ -55,7 +55,7 @@ def test_train_configs_share_their_order(name: str) -> None:
     assert all("_target_" in handler for handler in config["train"]["handlers"])
 
 
-OVERLAYS = ("cpu", "simclr", "evaluate", "unet_encoder")
+OVERLAYS = ("cpu", "simclr", "evaluate", "unet_encoder", "isic")
 OWN_KEYS = {
     "ufc_unet_segmentation/evaluate": ["network_file"],
     "ufc_feature_vae/unet_encoder": ["features", "norm"],
@@ -182,7 +182,7 @@ def test_evaluation_meets_labels_stored_in_another_orientation(turn: list[list[i
     parser = ConfigParser()
     parser.read_config([str(BUNDLES / NAMES[2] / "configs" / f"{config}.json") for config in ("train", "evaluate")])
     parser.update({"class_ids": {"bright": 1}, "ignore_labels": [], "image_size": 16, "window": [-250, 650]})
-    parser["crop_region"] = None
+    parser.update({"crop_region": None, "channels": 1, "standardise": False})
     before, after = (parser.get_parsed_content(f"validate::{part}processing") for part in ("pre", "post"))
     item = before({key: str(tmp_path / f"{key}.nii.gz") for key in ("image", "label")})
     item = after(item | {"pred": torch.cat([1 - item["image"], item["image"]])})

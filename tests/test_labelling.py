@@ -87,6 +87,14 @@ def test_raw_pixels_are_means_of_blocks(height: int, width: int) -> None:
     np.testing.assert_allclose(vectors[:, 0], first)
 
 
+def test_raw_colours_are_means_of_blocks_too() -> None:
+    pictures = np.random.default_rng(0).integers(0, 256, (3, 37, 20, 3), dtype=np.uint8)
+    vectors = raw_pixels(pictures)
+    assert vectors.shape == (3, 768)
+    for channel in range(3):
+        np.testing.assert_allclose(vectors[:, channel::3], raw_pixels(pictures[..., channel]))
+
+
 def _split(name: str) -> tuple[str, int]:
     image, _, index = name.rpartition("#")
     return image, int(index)

@@ -51,7 +51,7 @@ class Slices:
         ids: ``"<image>#<index>"``, (n,).
         patients: whose they are, (n,).
         positions: in their volume, in [0, 1], (n,).
-        thumbnails: small pictures in RAS orientation, (n, h, w) uint8.
+        thumbnails: small pictures in RAS orientation, (n, h, w) uint8, or (n, h, w, 3) in colours.
     """
 
     ids: Sequence[str]
@@ -160,13 +160,14 @@ def cut_again(folder: str | os.PathLike[str], n_clusters: int) -> Path:
 
 
 def raw_pixels(thumbnails: NDArray[Any]) -> NDArray[np.float64]:
-    """Slices as vectors of at most 16 x 16 mean grey values, (n, 256): what any learned feature has to beat."""
-    n, height, width = thumbnails.shape
+    """Slices as vectors of at most 16 x 16 mean values, (n, 256 or 768): what any learned feature has to beat."""
+    n, height, width = thumbnails.shape[:3]
     rows, columns = (np.arange(BASELINE_SIZE + 1) * side // BASELINE_SIZE for side in (height, width))
     if min(height, width) < BASELINE_SIZE:
         return thumbnails.reshape(n, -1).astype(np.float64)
     sums = np.add.reduceat(np.add.reduceat(thumbnails.astype(np.float64), rows[:-1], axis=1), columns[:-1], axis=2)
-    return np.asarray((sums / np.outer(np.diff(rows), np.diff(columns))).reshape(n, -1))
+    areas = np.outer(np.diff(rows), np.diff(columns)).reshape(BASELINE_SIZE, BASELINE_SIZE, *(1,) * (sums.ndim - 3))
+    return np.asarray((sums / areas).reshape(n, -1))
 
 
 class _Cut(NamedTuple):

@@ -40,7 +40,8 @@ class RunOptions:
         folder: of the run; it becomes self-contained: bundles, weights, results, report.
         bundles: where the three bundles are copied from.
         labelled: the label budget in volumes; ``None`` is all that training may use.
-        preset: ``"cpu"`` lays cpu.json over each train.json, ``"paper"`` does not, ``"auto"`` takes cpu without a GPU.
+        preset: ``"cpu"`` lays cpu.json over each train.json and ``"isic"`` isic.json, ``"paper"`` nothing, ``"auto"``
+            takes cpu without a GPU.
         method: a configuration of stage 2 that is laid over its training, such as ``"moco"``; ``None`` is the paper's.
         compare: also fine-tune from random weights, with the same labels, steps and seed.
         keys: keys that are handed to every configuration that has them.
@@ -112,7 +113,7 @@ def plan_stages(options: RunOptions, cases: Sequence[Case]) -> list[Stage]:
         return stages
     _check_budget(split, options)
     held_out = len(split["folds"]) > 1
-    if held_out:
+    if held_out and options.preset != "isic":  # where a probe has nothing to tell: every picture shows a lesion
         stages.append(plan.probe())
     stages += plan.segmentation("pretrained encoder", "", {}, held_out)
     if options.compare:
@@ -128,9 +129,10 @@ def training_configs(options: RunOptions, bundle: str) -> list[str]:
 
     The preset ``"auto"`` is ``"cpu"`` where there is no GPU.
     """
-    paper = options.preset == "paper" or (options.preset == "auto" and torch.cuda.is_available())
+    automatic = "paper" if torch.cuda.is_available() else "cpu"
+    preset = automatic if options.preset == "auto" else options.preset
     method = [options.method] if options.method and bundle == CONTRASTIVE else []
-    return ["train", *([] if paper else ["cpu"]), *method]
+    return ["train", *([] if preset == "paper" else [preset]), *method]
 
 
 class _Planner:

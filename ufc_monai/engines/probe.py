@@ -44,7 +44,7 @@ class LinearProbe:
 
     Args:
         output_dir: folder of ``probe.json``.
-        encoder: the pretrained encoder, (B, 1, H, W) to (B, F).
+        encoder: the pretrained encoder, (B, C, H, W) to (B, F).
         untrained: the same architecture with random weights.
         training: labelled slices of the training patients.
         validation: labelled slices of the validation patients.

@@ -91,7 +91,8 @@ class PseudoLabeller:
     def _thumbnails(self) -> NDArray[np.uint8]:
         pictures = []
         for i in tqdm(range(len(self.dataset)), "thumbnails", unit="slice", leave=False, disable=None):
-            image = torch.as_tensor(self.dataset[i]["image"])[:1].float()
+            image = self.dataset.stored(i)["image"].float()
             size = min(THUMBNAIL, *image.shape[1:])
-            pictures.append((F.adaptive_avg_pool2d(image, size)[0].clamp(0, 1) * 255).round().to(torch.uint8))
+            small = (F.adaptive_avg_pool2d(image, size).clamp(0, 1) * 255).round().to(torch.uint8)
+            pictures.append(small.movedim(0, -1) if len(small) == 3 else small[0])
         return torch.stack(pictures).numpy()

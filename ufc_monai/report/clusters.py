@@ -56,7 +56,8 @@ def save_cluster_montage(path: str | os.PathLike[str], images: Sequence[NDArray[
 
     Args:
         path: PNG file to write.
-        images: for each cluster (n, H, W), slices in RAS orientation with values in [0, 1]; the first 8 are shown.
+        images: for each cluster (n, H, W) or (n, H, W, 3), slices in RAS orientation with values in [0, 1]; the first 8
+            are shown.
         titles: what stands beside each row.
     """
     height = CELL * images[0].shape[2] / images[0].shape[1]
