@@ -55,13 +55,32 @@ def test_train_configs_share_their_order(name: str) -> None:
     assert all("_target_" in handler for handler in config["train"]["handlers"])
 
 
-@pytest.mark.parametrize(
-    "path", [p for p in CONFIGS if p.stem in ("cpu", "simclr", "evaluate")], ids=lambda p: f"{p.parts[-3]}/{p.name}"
-)
+OVERLAYS = ("cpu", "simclr", "evaluate", "unet_encoder")
+OWN_KEYS = {
+    "ufc_unet_segmentation/evaluate": ["network_file"],
+    "ufc_feature_vae/unet_encoder": ["features", "norm"],
+    "ufc_feature_vae/cpu": ["features", "norm"],
+}
+"""Keys that train.json does not have; those of cpu.json are unet_encoder.json's."""
+
+
+@pytest.mark.parametrize("path", [p for p in CONFIGS if p.stem in OVERLAYS], ids=lambda p: f"{p.parts[-3]}/{p.name}")
 def test_what_is_laid_over_train_changes_keys_that_exist(path: Path) -> None:
-    """A misspelt key would be added beside the one that was meant; ``network_file`` is evaluate.json's own."""
+    """A misspelt key would be added beside the one that was meant."""
     parser = ConfigParser(read(path.parts[-3], "train"))
-    assert [key for key in json.loads(path.read_text()) if key not in parser] in ([], ["network_file"])
+    own = OWN_KEYS.get(f"{path.parts[-3]}/{path.stem}", [])
+    assert [key for key in json.loads(path.read_text()) if key not in parser] == own
+
+
+@pytest.mark.parametrize("preset", ["train", "cpu"])
+def test_unet_encoder_has_the_settings_of_stage_3(preset: str) -> None:
+    """Laid over each other in the documented order, cpu.json last; else stage 3 would refuse the weights."""
+    vae = {**read("ufc_feature_vae", "train"), **read("ufc_feature_vae", "unet_encoder")}
+    unet = read("ufc_unet_segmentation", "train")
+    if preset == "cpu":
+        vae, unet = vae | read("ufc_feature_vae", "cpu"), unet | read("ufc_unet_segmentation", "cpu")
+    for key in ("image_size", "window", "features", "norm"):
+        assert vae[key] == unet[key]
 
 
 def settings(config: dict[str, Any]) -> dict[str, Any]:

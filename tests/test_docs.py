@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import NAMES, ROOT, SMALL, copy_bundles
+from conftest import NAMES, ROOT, SMALL, WIDTHS, copy_bundles
 
 from ufc_monai.__main__ import KEYS
 from ufc_monai.data import make_phantom
@@ -91,6 +91,6 @@ def small_settings(line: str) -> str:
     if "feature_vae/configs/inference" in line:
         return "--n_clusters 4"
     if "train.json" in line and "evaluate" not in line:
-        small = SMALL[next(n for n in NAMES if f"/{n}/" in line)]
+        small = SMALL[next(n for n in NAMES if f"/{n}/" in line)] | (WIDTHS if "unet_encoder" in line else {})
         return " ".join(f"--{key} {shlex.quote(repr(value))}" for key, value in small.items())
     return ""
