@@ -18,6 +18,7 @@ REQUIRED = {
     *("schema", "version", "changelog", "monai_version", "pytorch_version", "numpy_version", "task", "description"),
     *("required_packages_version", "authors", "copyright", "network_data_format"),
 }
+CLUSTERINGS = ("kmeans", "dbscan", "average", "complete", "standardised", "l2", "pca", "uncentred")
 PATHS = ["imports", "bundle_root", "dataset_dir", "cache_dir", "output_dir", "ckpt_dir"]
 
 
@@ -60,6 +61,13 @@ def test_what_is_laid_over_train_changes_keys_that_exist(path: Path) -> None:
     """A misspelt key would be added beside the one that was meant; ``network_file`` is evaluate.json's own."""
     parser = ConfigParser(read(path.parts[-3], "train"))
     assert [key for key in json.loads(path.read_text()) if key not in parser] in ([], ["network_file"])
+
+
+@pytest.mark.parametrize("name", CLUSTERINGS)
+def test_what_is_laid_over_inference_changes_keys_that_exist(name: str) -> None:
+    laid_over = read(NAMES[0], name)
+    assert laid_over.keys() <= read(NAMES[0], "inference").keys()
+    assert laid_over["output_dir"] == f"$os.path.join(@bundle_root, 'eval', '{name}')"
 
 
 def settings(config: dict[str, Any]) -> dict[str, Any]:
