@@ -1,12 +1,12 @@
 """Every method of stage 2 on one data set: how long an epoch takes, what its encoder is like, and the Dice after it.
 
-    python benchmarks/variants.py --dataset_dir DIR --folder OUT [--window ...] [--labels ...] [--methods simclr moco+ufc]
+    python benchmarks/variants.py --dataset_dir DIR --folder OUT [--window ...] [--labels ...] [--methods simclr ...]
 
 Trains stage 1 once, then pretrains an encoder with each method (cpu.json and the method's file), probes it, fine-tunes
-from it on ``--labelled`` volumes and tests; the same data, split, labels, steps and seed for all. What is complete under
-``--folder`` is not run again, so that several processes can share it with a list of methods each. Seconds are those of
-the quickest epoch, for other work on the machine only ever adds. One seed and one draw of labels: differences of a few
-points of Dice are noise (docs/results.md).
+from it on ``--labelled`` volumes and tests; data, split, labels, steps and seed are the same for all. What is complete
+under ``--folder`` is not run again, so that several processes can share it with a list of methods each. Seconds are
+those of the quickest epoch, for other work on the machine only ever adds. One seed and one draw of labels: differences
+of a few points of Dice are noise (docs/results.md).
 """
 
 from __future__ import annotations
@@ -73,10 +73,12 @@ class Study:
         place = self.folder / "methods" / method
         models, known = place / "pretrained", {key: value for key, value in self.data.items() if key != "window"}
         pretrained: Path | str = models / "model.pt"
+        where = {"ckpt_dir": models, **self.data}
         if method == "random":
             pretrained = "none"
+        elif method == "vae_init":
+            self.run(VAE, "train+unet_encoder+cpu", place / "pretraining", **where)
         else:
-            where = {"ckpt_dir": models, **self.data}
             self.run(CONTRASTIVE, f"train+cpu+{method}", place / "pretraining", **where)
             self.run(CONTRASTIVE, "probe", place / "probe", ckpt_dir=models, **known, **self.labels)
         tuned = {"ckpt_dir": place / "fine_tuned", "pretrained_path": pretrained, "labelled_volumes": self.labelled}
@@ -90,6 +92,7 @@ class Study:
             lines = (place / "pretraining" / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
             epochs = [json.loads(line) for line in lines]
             figures["seconds"] = min(epoch["seconds"] for epoch in epochs)
+        if (place / "probe" / "probe.json").is_file():
             figures["effective_rank"] = epochs[-1]["effective_rank"]
             probe = json.loads((place / "probe" / "probe.json").read_text(encoding="utf-8"))
             figures["probe"] = probe["mean"]["pretrained"]
@@ -106,7 +109,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--dataset_dir", required=True, type=Path)
     parser.add_argument("--folder", required=True, type=Path, help="where the runs go, and are found again")
-    parser.add_argument("--methods", nargs="+", default=["random", *METHODS, "moco+ufc"])
+    parser.add_argument("--methods", nargs="+", default=["random", "vae_init", *METHODS, "moco+ufc"])
     parser.add_argument("--labelled", type=int, default=2)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--window")

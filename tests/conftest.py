@@ -14,8 +14,7 @@ import torch
 from monai.bundle import ConfigWorkflow
 
 from ufc_monai.data import make_phantom
-from ufc_monai.engines import find_input_error
-from ufc_monai.errors import InputError
+from ufc_monai.errors import InputError, find_input_error
 
 ROOT = Path(__file__).parents[1]
 NAMES = ("ufc_feature_vae", "ufc_cluster_contrastive", "ufc_unet_segmentation")

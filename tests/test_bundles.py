@@ -7,6 +7,8 @@ import re
 from pathlib import Path
 from typing import Any
 
+import nibabel as nib
+import numpy as np
 import pytest
 import torch
 from conftest import NAMES, ROOT
@@ -54,13 +56,32 @@ def test_train_configs_share_their_order(name: str) -> None:
     assert all("_target_" in handler for handler in config["train"]["handlers"])
 
 
-@pytest.mark.parametrize(
-    "path", [p for p in CONFIGS if p.stem in ("cpu", "simclr", "evaluate")], ids=lambda p: f"{p.parts[-3]}/{p.name}"
-)
+OVERLAYS = ("cpu", "simclr", "evaluate", "unet_encoder")
+OWN_KEYS = {
+    "ufc_unet_segmentation/evaluate": ["network_file"],
+    "ufc_feature_vae/unet_encoder": ["features", "norm"],
+    "ufc_feature_vae/cpu": ["features", "norm"],
+}
+"""Keys that train.json does not have; those of cpu.json are unet_encoder.json's."""
+
+
+@pytest.mark.parametrize("path", [p for p in CONFIGS if p.stem in OVERLAYS], ids=lambda p: f"{p.parts[-3]}/{p.name}")
 def test_what_is_laid_over_train_changes_keys_that_exist(path: Path) -> None:
-    """A misspelt key would be added beside the one that was meant; ``network_file`` is evaluate.json's own."""
+    """A misspelt key would be added beside the one that was meant."""
     parser = ConfigParser(read(path.parts[-3], "train"))
-    assert [key for key in json.loads(path.read_text()) if key not in parser] in ([], ["network_file"])
+    own = OWN_KEYS.get(f"{path.parts[-3]}/{path.stem}", [])
+    assert [key for key in json.loads(path.read_text()) if key not in parser] == own
+
+
+@pytest.mark.parametrize("preset", ["train", "cpu"])
+def test_unet_encoder_has_the_settings_of_stage_3(preset: str) -> None:
+    """Laid over each other in the documented order, cpu.json last; else stage 3 would refuse the weights."""
+    vae = {**read("ufc_feature_vae", "train"), **read("ufc_feature_vae", "unet_encoder")}
+    unet = read("ufc_unet_segmentation", "train")
+    if preset == "cpu":
+        vae, unet = vae | read("ufc_feature_vae", "cpu"), unet | read("ufc_unet_segmentation", "cpu")
+    for key in ("image_size", "window", "features", "norm"):
+        assert vae[key] == unet[key]
 
 
 @pytest.mark.parametrize("name", CLUSTERINGS)
@@ -155,3 +176,23 @@ def test_network_maps_a_tensor_to_a_tensor(name: str, chain: Path, tmp_path: Pat
 def test_a_bundle_holds_no_code() -> None:
     assert not list(BUNDLES.rglob("*.py"))
     assert {p.name for p in BUNDLES.iterdir()} == set(NAMES)
+
+
+@pytest.mark.parametrize("turn", [[[0, 1], [1, 1], [2, 1]], [[1, -1], [0, 1], [2, -1]]], ids=["as image", "turned"])
+def test_evaluation_meets_labels_stored_in_another_orientation(turn: list[list[int]], tmp_path: Path) -> None:
+    """A stand-in for the network knows the structure, which is bright: Dice has to be nearly 1."""
+    image = np.full((32, 32, 6), -250, dtype=np.int16)
+    image[4:16, 6:14, 1:3] = 650
+    affine = np.diag([-1.0, -1.0, 2.0, 1.0])
+    nib.save(nib.Nifti1Image(image, affine), tmp_path / "image.nii.gz")
+    label = nib.Nifti1Image((image > 0).astype(np.uint8), affine).as_reoriented(turn)
+    nib.save(label, tmp_path / "label.nii.gz")
+    parser = ConfigParser()
+    parser.read_config([str(BUNDLES / NAMES[2] / "configs" / f"{config}.json") for config in ("train", "evaluate")])
+    parser.update({"class_ids": {"bright": 1}, "ignore_labels": [], "image_size": 16, "window": [-250, 650]})
+    parser["crop_region"] = None
+    before, after = (parser.get_parsed_content(f"validate::{part}processing") for part in ("pre", "post"))
+    item = before({key: str(tmp_path / f"{key}.nii.gz") for key in ("image", "label")})
+    item = after(item | {"pred": torch.cat([1 - item["image"], item["image"]])})
+    pred, reference = item["pred"][1], item["label"][1]
+    assert 2 * (pred * reference).sum() / (pred.sum() + reference.sum()) > 0.9

@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import NAMES, ROOT, SMALL, copy_bundles
+from conftest import NAMES, ROOT, SMALL, WIDTHS, copy_bundles
 
 from ufc_monai.__main__ import KEYS
 from ufc_monai.data import make_phantom
@@ -44,7 +44,8 @@ def test_links_lead_somewhere(page: Path) -> None:
 def test_keys_exist(page: Path) -> None:
     configs = [json.loads(p.read_text()) for p in ROOT.glob("bundles/*/configs/*.json")]
     known = {key for config in configs for key in config} | {"config_file", "meta_file", "filepath", "net_id"}
-    known |= {*KEYS, "folder", "bundles", "patients", "labelled", "preset", "compare", "set", "weights", "k", "write"}
+    known |= {*KEYS, "folder", "bundles", "patients", "labelled", "preset", "method", "compare", "set", "weights"}
+    known |= {"k", "write"}
     used = set(re.findall(r"(?<![\w-])--([a-z]\w*)", page.read_text(encoding="utf-8")))
     assert used - known <= {"help"}
 
@@ -91,6 +92,6 @@ def small_settings(line: str) -> str:
     if "feature_vae/configs/inference" in line:
         return "--n_clusters 4"
     if "train.json" in line and "evaluate" not in line:
-        small = SMALL[next(n for n in NAMES if f"/{n}/" in line)]
+        small = SMALL[next(n for n in NAMES if f"/{n}/" in line)] | (WIDTHS if "unet_encoder" in line else {})
         return " ".join(f"--{key} {shlex.quote(repr(value))}" for key, value in small.items())
     return ""

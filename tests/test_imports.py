@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parents[1] / "ufc_monai"
-BASE = {"errors", "files", "formats"}
+BASE = {"bundles", "errors", "files", "formats"}
 ALLOWED = {
+    "bundles": set(),
     "errors": set(),
     "formats": set(),
     "files": {"errors", "formats"},

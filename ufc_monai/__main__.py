@@ -111,6 +111,9 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
         default="auto",
         help="cpu: small and quick; paper: the paper's recipe, wants a GPU; auto: cpu without a GPU (default)",
     )
+    parser.add_argument(
+        "--method", metavar="NAME", help="another method for stage 2: simclr, moco, byol, glcl, pcl, ..."
+    )
     parser.add_argument("--compare", action="store_true", help="also fine-tune from random weights")
     for key, text in KEYS.items():
         parser.add_argument(f"--{key}", type=_value, help=text)
@@ -139,6 +142,7 @@ def _options(chosen: argparse.Namespace) -> RunOptions:
         bundles=find_bundles(chosen.bundles),
         labelled=chosen.labelled,
         preset=chosen.preset,
+        method=chosen.method,
         compare=chosen.compare,
         keys=_given(chosen, KEYS),
         overrides=overrides,

@@ -1,8 +1,8 @@
-"""The one exception that a user is meant to read."""
+"""The one exception that a user is meant to read, and how to find it behind others."""
 
 from __future__ import annotations
 
-__all__ = ["InputError"]
+__all__ = ["InputError", "find_input_error"]
 
 
 class InputError(ValueError):
@@ -11,3 +11,10 @@ class InputError(ValueError):
     The message is one or two lines and complete in itself: what was expected, what came, which file or key,
     and what to do. The bundles show it without a traceback (see ``ufc_monai.engines.console``).
     """
+
+
+def find_input_error(error: BaseException | None) -> InputError | None:
+    """The InputError among the causes of an error, if any: MONAI wraps what configurations raise."""
+    while error is not None and not isinstance(error, InputError):
+        error = error.__cause__ or error.__context__
+    return error

@@ -1,6 +1,6 @@
 """From features to pseudo-labels on disk, with the files and pictures that explain them.
 
-Needs neither PyTorch nor MONAI, so that a saved tree is cut again in a second.
+Needs neither PyTorch nor MONAI, so that a saved tree is cut again in seconds.
 """
 
 from __future__ import annotations

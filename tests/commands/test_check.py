@@ -5,13 +5,14 @@ import json
 import logging
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import nibabel as nib
 import numpy as np
 import pytest
-from conftest import NAMES, ROOT, SMALL
+from conftest import NAMES, ROOT, SMALL, copy_bundles
 from matplotlib.image import imread
 
 from ufc_monai.commands import estimate
@@ -121,7 +122,7 @@ def test_clipped_data_get_a_window(folder: Path, tmp_path: Path, said: Any) -> N
     assert run_check(options(folder), output=tmp_path / "x.png") == 0
     assert "nothing outside [-125,275] can be recovered. (6 volumes like it)" in said()
     assert 'Suggested: --window "[-125,275]"' in said()
-    assert "--window '[-125,275]'" in said().strip().splitlines()[-1]
+    assert "--window '[-125, 275]'" in said().strip().splitlines()[-1]
 
 
 @pytest.mark.usefixtures("no_measuring")
@@ -129,7 +130,7 @@ def test_a_window_that_fits_clipped_data_is_left_alone(folder: Path, tmp_path: P
     clip(folder)
     assert run_check(options(folder, keys={"window": [-100, 200]}), output=tmp_path / "x.png") == 0
     assert "Suggested" not in said()
-    assert "--window '[-100,200]'" in said()
+    assert "--window '[-100, 200]'" in said()
 
 
 @pytest.mark.usefixtures("no_measuring")
@@ -163,6 +164,15 @@ def test_without_any_label_only_pretraining_is_foretold(folder: Path, tmp_path: 
     assert "2  contrastive pretraining" in said()
     assert "3  fine-tuning" not in said()
     assert "structure" not in said().split("ready")[0]
+
+
+@pytest.mark.usefixtures("no_measuring")
+def test_the_command_names_bundles_that_would_not_be_found(folder: Path, tmp_path: Path, said: Any) -> None:
+    chosen = replace(options(folder), bundles=copy_bundles(tmp_path / "my bundles"))
+    assert run_check(chosen, output=tmp_path / "x.png") == 0
+    assert said().strip().endswith(f"--bundles '{tmp_path}/my bundles'")
+    run_check(options(folder), output=tmp_path / "x.png")
+    assert "--bundles" not in said().strip().splitlines()[-1]
 
 
 @pytest.mark.parametrize(
@@ -243,6 +253,12 @@ def test_real_steps_are_measured_in_every_stage(patients: Path, facts: list[Volu
         assert 1e-4 * many.steps < many.seconds < 1.0 * many.steps
         assert many.seconds > few.seconds
         assert 0.7e9 < many.memory_bytes < 1.2e9
+
+
+@pytest.mark.parametrize("method", ["moco", "byol", "glcl", "pcl"])
+def test_every_method_can_be_foretold(method: str, patients: Path) -> None:
+    config = open_config(options(patients, method=method, overrides=SMALL), CONTRASTIVE)
+    assert estimate._measured(config).step > 0
 
 
 def test_a_slow_batch_is_measured_in_part(patients: Path, monkeypatch: pytest.MonkeyPatch) -> None:

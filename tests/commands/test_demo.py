@@ -6,6 +6,7 @@ import pytest
 from conftest import ROOT
 
 from ufc_monai.__main__ import main
+from ufc_monai.commands import demo
 from ufc_monai.commands.demo import run_demo
 from ufc_monai.data import MMWHS_LABELS
 from ufc_monai.errors import InputError
@@ -29,6 +30,21 @@ def test_demo_ends_with_the_table_and_goes_on_from_cache(tmp_path: Path, caplog:
     assert first == printed_table(caplog.text)
     assert [row.split()[0] for row in first[1:]] == [*MMWHS_LABELS, "mean"]
     assert "machinery" in caplog.text
+
+
+def test_demo_leaves_alone_what_it_did_not_make(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(demo, "run_all", lambda _: None)
+    monkeypatch.setattr(demo, "make_phantom", lambda folder, **_: folder.mkdir())
+    for name in ("data", "phantom"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "precious.nii.gz").touch()
+    with pytest.raises(InputError, match=r"phantom holds something else than 8 patients"):
+        run_demo(tmp_path, ROOT / "bundles", patients=8)
+    (tmp_path / "phantom").rename(tmp_path / "mine")
+    run_demo(tmp_path, ROOT / "bundles", patients=8)
+    made = ["data/precious.nii.gz", "mine/precious.nii.gz"]
+    assert sorted(p.relative_to(tmp_path).as_posix() for p in tmp_path.glob("*/*")) == made
+    assert (tmp_path / "phantom").is_dir()
 
 
 def test_errors_are_short(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +10,10 @@ import pytest
 from conftest import NAMES, ROOT, SMALL
 
 from ufc_monai.__main__ import main
+from ufc_monai.commands import run
 from ufc_monai.commands.plan import RunOptions, plan_stages
 from ufc_monai.commands.stages import Stage
-from ufc_monai.data import Case, find_cases, make_phantom
+from ufc_monai.data import Case, find_cases, make_phantom, open_split
 from ufc_monai.errors import InputError
 
 VAE, CONTRASTIVE, UNET = NAMES
@@ -58,10 +60,21 @@ def test_keys_go_where_they_are_known() -> None:
     assert all("--threads 1" in command for command in of.values())
 
 
+def test_a_method_is_laid_over_stage_2_alone() -> None:
+    stages = plan_stages(options(method="moco", overrides={CONTRASTIVE: {"epochs": 9}}), cases(8, 0))
+    configs = f"{CONTRASTIVE}/configs"
+    for stage in stages:
+        named = f"['{configs}/train.json','{configs}/cpu.json','{configs}/moco.json']" in stage.command
+        assert named == ("contrastive pretraining" in stage.title)
+        assert ("--epochs" in stage.command) == named
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
         ({"labelled": 5}, "--labelled must be 1 to 4"),
+        ({"method": "simlcr"}, "Did you mean simclr?"),
+        ({"method": "cpu"}, "Expected one of byol, dcl"),
         ({"keys": {"fold": 4}}, "--fold"),
         ({"keys": {"label_draw": 5}}, "draw"),
         ({"keys": {"window": [275, -125]}}, "--window must be two rising numbers"),
@@ -70,11 +83,118 @@ def test_keys_go_where_they_are_known() -> None:
         ({"keys": {"device": "cuda:99"}}, "device: cuda:99 cannot be used here"),
         ({"overrides": {"ufc_vae": {"epochs": 1}}}, "there is no bundle ufc_vae"),
         ({"overrides": {VAE: {"epohcs": 1}}}, "Did you mean epochs"),
+        ({"overrides": {VAE: {"split_seed": 1}}}, "split_seed is the same in all stages"),
     ],
 )
 def test_what_there_is_not_is_refused_before_anything_runs(changes: dict[str, Any], words: str) -> None:
     with pytest.raises(InputError, match=words):
         plan_stages(options(**changes), cases(8, 2))
+
+
+@pytest.fixture
+def pretended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunOptions:
+    """Eight labelled volumes, their bytes a word each, and stages that leave their files but compute nothing."""
+    data = tmp_path / "data"
+    data.mkdir()
+    for i in range(8):
+        for part in ("image", "label"):
+            (data / f"{part}{i}.nii.gz").write_text(f"{part}{i}")
+    write_list(data)
+
+    def run_stage(stage: Stage, folder: Path) -> None:
+        for name in (stage.record, *stage.outputs):
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            if name.endswith("split.json"):
+                open_split(folder / name, data)
+            else:
+                (folder / name).write_text(name)
+
+    monkeypatch.setattr(run, "run_stage", run_stage)
+    monkeypatch.setattr(run, "write_report", lambda *_: None)
+    monkeypatch.setattr(run, "run_summary", lambda _: "")
+    return RunOptions(data, tmp_path / "my run", ROOT / "bundles", preset="cpu", estimate=False)
+
+
+def write_list(data: Path, labels: dict[str, int] | None = None, paired: int = 0, **first: str) -> None:
+    entries: list[dict[str, str]] = [
+        {"image": f"image{i}.nii.gz", "label": f"label{i ^ paired}.nii.gz"} for i in range(8)
+    ]
+    entries[0] |= first
+    listed = {"training": entries, "labels": labels or {"liver": 1, "spleen": 2}}
+    (data / "dataset.json").write_text(json.dumps(listed))
+
+
+@pytest.mark.parametrize(
+    ("changes", "pretraining", "fine_tuning"),
+    [
+        ({}, False, False),
+        ({"labels": {"liver": 2, "spleen": 1}}, False, True),
+        ({"labels": {"spleen": 2, "liver": 1}}, False, True),
+        ({"paired": 1}, False, True),
+        ({"patient": "anna"}, True, False),
+    ],
+    ids=["same", "ids", "order", "pairs", "patient"],
+)
+def test_what_the_files_mean_counts(
+    pretended: RunOptions, changes: dict[str, Any], pretraining: bool, fine_tuning: bool
+) -> None:
+    data = pretended.dataset_dir
+    before = run._open_ledger(pretended, find_cases(data))
+    write_list(data, **changes)
+    after = run._open_ledger(pretended, find_cases(data))
+    assert (before.images_sha256 != after.images_sha256) == pretraining
+    assert (before.labels_sha256 != after.labels_sha256) == fine_tuning
+
+
+def test_a_stage_that_was_stopped_in_another_run_is_not_complete(
+    pretended: RunOptions, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    run.run_all(pretended)
+    with monkeypatch.context() as context, pytest.raises(KeyboardInterrupt):
+        context.setattr(run, "run_stage", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        run.run_all(replace(pretended, keys={"seed": 1}))
+    caplog.set_level("INFO")
+    run.run_all(pretended)
+    assert "train the beta-VAE\n" in caplog.text
+    assert "features and clusters (complete, skipped)" in caplog.text
+    assert f"cd '{pretended.folder}'" in caplog.messages
+
+
+@pytest.mark.parametrize(("label", "words"), [(None, "1 new, e.g. image8"), ("", "1 with another label")])
+def test_other_files_are_refused_before_any_stage(pretended: RunOptions, label: str | None, words: str) -> None:
+    run.run_all(pretended)
+    data = pretended.dataset_dir
+    if label is None:
+        (data / "image8.nii.gz").touch()
+        content = json.loads((data / "dataset.json").read_text())
+        (data / "dataset.json").write_text(json.dumps({**content, "unlabelled": ["image8.nii.gz"]}))
+    else:
+        write_list(data, label=label)
+    before = (pretended.folder / "stages.json").read_bytes()
+    with pytest.raises(InputError, match=words) as caught:
+        run.run_all(pretended)
+    split = pretended.folder / VAE / "eval" / "split.json"
+    assert f"Take a new --folder (of a bundle: --split_path), or delete {split}" in str(caught.value)
+    assert (pretended.folder / "stages.json").read_bytes() == before
+    assert (pretended.folder / VAE / "eval" / "train" / "run.json").is_file()
+
+
+def test_the_estimate_is_of_the_copied_configurations(pretended: RunOptions, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+    monkeypatch.setattr(run, "_look_first", lambda options, *_, **__: seen.append(options.bundles))
+    run.run_all(replace(pretended, estimate=True))
+    assert seen == [pretended.folder]
+
+
+def test_a_copy_is_whole_or_not_there(pretended: RunOptions, monkeypatch: pytest.MonkeyPatch) -> None:
+    def copy_half(source: Path, copy: Path) -> None:
+        copy.write_bytes(source.read_bytes()[:100])
+        raise OSError("disk full")
+
+    monkeypatch.setattr("shutil.copyfile", copy_half)
+    with pytest.raises(OSError, match="disk full"):
+        run.run_all(pretended)
+    assert not [p for p in pretended.folder.rglob("*") if p.is_file()]
 
 
 def small_arguments(data: Path, folder: Path) -> list[str]:

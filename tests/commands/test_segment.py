@@ -26,8 +26,9 @@ def test_a_folder_to_a_folder(chain: Path, phantom: Path, tmp_path: Path) -> Non
     for scan, name in zip(scans, ("a.nii.gz", "day 1/b.nii.gz"), strict=True):
         shutil.copy(scan, tmp_path / "in" / name)
     bundle = chain / NAMES[2]
-    assert main(["segment", "--weights", str(bundle), str(tmp_path / "in"), str(tmp_path / "out")]) == 0
-    assert sorted(p.relative_to(tmp_path / "out").as_posix() for p in (tmp_path / "out").rglob("*.nii.gz")) == [
+    assert main(["segment", "--weights", str(bundle), str(tmp_path / "in"), str(tmp_path / "masks.v2")]) == 0
+    out = tmp_path / "masks.v2"
+    assert sorted(p.relative_to(out).as_posix() for p in out.rglob("*.nii.gz")) == [
         "a_seg.nii.gz",
         "day 1/b_seg.nii.gz",
     ]
@@ -66,7 +67,9 @@ def test_errors(
     phantom: Path,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr("ufc_monai.commands.segment._infer", lambda *_: pytest.fail("has to be refused before"))
     places = {"chain": chain, "phantom": phantom, "scan": next(phantom.glob("*_image.nii.gz"))}
     words_in = [str(places.get(word, tmp_path / word)) for word in (weights, source)]
     assert main(["segment", "--weights", *words_in, str(tmp_path / target)]) == 1

@@ -1,5 +1,11 @@
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -24,11 +30,12 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_command_is_what_one_types() -> None:
-    command = bundle_command("b", ["train", "cpu"], "my data", {"window": [-125, 275], "labels": {"a": 1}})
+    command = bundle_command("b", ["train", "cpu"], "my data", {"window": [-125, 275], "labels": {"a b": 1}})
     assert shown(command) == (
         "python -m monai.bundle run --config_file \"['b/configs/train.json','b/configs/cpu.json']\" --bundle_root b "
-        "--dataset_dir 'my data' --window '[-125,275]' --labels \"{'a':1}\""
+        "--dataset_dir 'my data' --window '[-125, 275]' --labels \"{'a b': 1}\""
     )
+    assert shown(["--labels", '{"the patient\'s": 1}']) == """--labels '{"the patient'"'"'s": 1}'"""
     assert config_files(command) == ["b/configs/train.json", "b/configs/cpu.json"]
     assert config_files(bundle_command("b", ["train"], "d", {})) == ["b/configs/train.json"]
 
@@ -55,6 +62,46 @@ def test_labels_count_where_they_are_read(folder: Path) -> None:
     assert not Ledger.open(folder, "other images", "labels").is_complete(a_stage())
     Ledger.open(folder, "images", "labels").complete(a_stage(reads_labels=True))
     assert not Ledger.open(folder, "images", "other labels").is_complete(a_stage(reads_labels=True))
+
+
+def test_a_stage_that_was_begun_anew_is_not_complete(folder: Path) -> None:
+    Ledger.open(folder, "images", "labels").begin(a_stage(seed=1))
+    assert not Ledger.open(folder, "images", "labels").is_complete(a_stage())
+
+
+WAITING = """
+import os, sys
+from pathlib import Path
+from ufc_monai.commands.stages import _wait
+place = Path(sys.argv[1])
+child = "import os, time; open('pid.new', 'w').write(str(os.getpid())); os.rename('pid.new', 'pid'); time.sleep(60)"
+_wait([sys.executable, "-c", child], place, os.environ, open(place / "log", "w"), place / "run.json")
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP, signal.SIGTERM], ids=lambda s: s.name)
+def test_what_stops_a_run_stops_its_stage(tmp_path: Path, number: signal.Signals) -> None:
+    with subprocess.Popen([sys.executable, "-c", WAITING, tmp_path], stderr=subprocess.DEVNULL) as run:
+        assert within_seconds(lambda: (tmp_path / "pid").is_file())
+        run.send_signal(number)
+    child = int((tmp_path / "pid").read_text())
+    assert within_seconds(lambda: not is_alive(child))
+
+
+def within_seconds(happened: Callable[[], bool]) -> bool:
+    for _ in range(200):
+        if happened():
+            return True
+        time.sleep(0.05)
+    return False
+
+
+def is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 def test_a_stage_that_left_nothing_is_not_complete(folder: Path) -> None:

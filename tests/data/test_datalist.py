@@ -99,6 +99,29 @@ def test_nnunet_channel_number_belongs_to_no_name(tmp_path: Path) -> None:
     assert resolve_labels(None, tmp_path) == {"liver": 1}
 
 
+@pytest.mark.parametrize("folder", ["imagesTr", "imagesTs", "images"])
+def test_a_second_channel_is_refused(tmp_path: Path, folder: str) -> None:
+    write(tmp_path, *(f"{folder}/{name}.nii.gz" for name in ("c0_0000", "c0_0001", "c1_0000")))
+    with pytest.raises(InputError, match=r"c0_0001.nii.gz is a second channel, beside c0_0000: one channel"):
+        find_cases(tmp_path)
+    (tmp_path / folder / "c0_0001.nii.gz").rename(tmp_path / folder / "c_0001.nii.gz")
+    assert [case.patient for case in find_cases(tmp_path)] == ["c0", "c1", "c_0001"]
+
+
+def test_labels_may_be_called_masks_and_those_without_an_image_are_named(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    write(tmp_path, *(f"images/{name}.nii.gz" for name in "abcde"))
+    write(
+        tmp_path, *(f"labels/{n}.nii.gz" for n in ("a_seg", "b_mask", "c_label", "d_segmentation", "e_seg", "e", "f"))
+    )
+    labels = {case.patient: case.label for case in find_cases(tmp_path)}
+    endings = {"a": "_seg", "b": "_mask", "c": "_label", "d": "_segmentation", "e": ""}
+    assert labels == {patient: f"labels/{patient}{ending}.nii.gz" for patient, ending in endings.items()}
+    (message,) = caplog.messages
+    assert message == "labels without an image of their name are left out: labels/e_seg.nii.gz, labels/f.nii.gz"
+
+
 def test_mmwhs_names_in_any_folder_below(tmp_path: Path) -> None:
     write(tmp_path, "train/ct_1_image.nii.gz", "train/ct_1_label.nii.gz", "test/ct_2_image.nii.gz")
     assert find_cases(tmp_path) == [
@@ -213,6 +236,13 @@ def test_one_file_or_one_series_is_an_item(tmp_path: Path, monkeypatch: pytest.M
 def test_classes_of_both_styles_of_dataset_json(tmp_path: Path, listed: dict[str, Any]) -> None:
     write_dataset_json(tmp_path, {"labels": listed})
     assert resolve_labels(None, tmp_path) == {"liver": 1, "spleen": 2}
+
+
+def test_regions_of_nnunet_are_refused(tmp_path: Path) -> None:
+    write_dataset_json(tmp_path, {"labels": {"background": 0, "whole": [1, 2], "core": 2}})
+    with pytest.raises(InputError, match=r"label 'whole' has \[1, 2\] in the place of one id"):
+        resolve_labels(None, tmp_path)
+    assert resolve_labels({"edema": 1, "core": 2}, tmp_path) == {"edema": 1, "core": 2}
 
 
 def test_classes_that_the_user_gives_win(tmp_path: Path) -> None:

@@ -163,24 +163,37 @@ def test_one_labelled_scan_under_two_names_is_refused(root: Path, tmp_path: Path
 def test_changed_files_are_refused(root: Path, tmp_path: Path) -> None:
     open_split(tmp_path / "split.json", root)
     (root / "p3_0.nii.gz").write_text("longer than it was before")
-    with pytest.raises(InputError, match=r"made for other files .* 1 differ, first p3_0\.nii\.gz"):
+    with pytest.raises(InputError, match=r"made for other files .*1 with other content, e\.g\. p3_0\.nii\.gz"):
         open_split(tmp_path / "split.json", root)
 
 
-@pytest.mark.parametrize("change", ["label", "remove", "add"])
-def test_a_changed_list_is_refused(root: Path, tmp_path: Path, change: str) -> None:
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ("label", "1 with another label, e.g. {}"),
+        ("remove", "1 gone, e.g. {}"),
+        ("add", "1 new, e.g. p0_9.nii.gz"),
+        ("patient", "1 of another patient, e.g. {}"),
+    ],
+)
+def test_a_changed_list_is_refused(root: Path, tmp_path: Path, change: str, words: str) -> None:
     open_split(tmp_path / "split.json", root)
     content = json.loads((root / "dataset.json").read_text())
+    first = content["training"][0]["image"]
     if change == "label":
         del content["training"][0]["label"]
+    elif change == "patient":
+        content["training"][0]["patient"] = "another"
     elif change == "remove":
         del content["training"][0]
     else:
         (root / "p0_9.nii.gz").write_text("new")
         content["training"].append({"image": "p0_9.nii.gz"})
     (root / "dataset.json").write_text(json.dumps(content))
-    with pytest.raises(InputError, match="made for other files"):
+    with pytest.raises(InputError, match="made for other files") as caught:
         open_split(tmp_path / "split.json", root)
+    assert words.format(first) in str(caught.value)
+    assert f"or delete {tmp_path / 'split.json'}" in str(caught.value)
 
 
 def test_another_seed_is_refused(root: Path, tmp_path: Path) -> None:

@@ -15,12 +15,11 @@ from ufc_monai.engines import (
     RunRecord,
     check_overrides,
     checked_bool,
-    find_input_error,
     readable_errors,
     resolve_precision,
 )
 from ufc_monai.engines.dice import mean_over_present
-from ufc_monai.errors import InputError
+from ufc_monai.errors import InputError, find_input_error
 from ufc_monai.transforms import BatchAugment, TwoViewsd
 
 

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from monai.losses.contrastive import ContrastiveLoss
-from pytorch_metric_learning.losses import SupConLoss
+from pytorch_metric_learning.losses import NTXentLoss, SupConLoss
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -98,6 +98,18 @@ def test_simclr_equals_monai() -> None:
     first, second = draw(6).float(), draw(6, seed=1).float()
     ours = value("simclr", torch.cat([first, second]), two_views([0] * 6))
     torch.testing.assert_close(ours, ContrastiveLoss(temperature=0.3)(first, second))
+
+
+def test_simclr_equals_pytorch_metric_learning() -> None:
+    embeddings, images = draw(12), two_views([0, 1, 2, 3, 4, 5])
+    torch.testing.assert_close(value("simclr", embeddings, images), NTXentLoss(temperature=0.3)(embeddings, images))
+
+
+def test_sincere_equals_pytorch_metric_learning_where_all_anchors_have_as_many_positives() -> None:
+    """Theirs is the mean over pairs, ours over anchors."""
+    embeddings, clusters = draw(12), two_views([0, 1, 0, 2, 2, 1])
+    theirs = NTXentLoss(temperature=0.3)(embeddings, clusters)
+    torch.testing.assert_close(value("sincere", embeddings, clusters), theirs)
 
 
 def test_supcon_out_equals_pytorch_metric_learning() -> None:

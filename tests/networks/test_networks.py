@@ -16,6 +16,8 @@ from ufc_monai.networks import (
     ProjectionHead,
     UNetDecoder,
     UNetEncoder,
+    UNetVAE,
+    feature_network,
 )
 
 WIDTHS = (4, 4, 8, 8, 16, 4)
@@ -81,6 +83,48 @@ def test_feature_vae_returns_the_mean_and_shares_the_weights() -> None:
 def test_image_size_has_to_divide() -> None:
     with pytest.raises(InputError, match=r"multiple of 8.*got 36.*--image_size 32"):
         BetaVAE(36, 3, (4, 8, 8))
+
+
+@pytest.mark.parametrize("norm", ["batch", ("instance", {"affine": True})])
+def test_unet_vae_is_the_encoder_of_basic_unet_under_its_names(norm: str | tuple[str, dict[str, bool]]) -> None:
+    vae = UNetVAE(32, 3, WIDTHS, norm).eval()
+    unet = BasicUNet(spatial_dims=2, out_channels=3, features=WIDTHS, norm=norm)
+    shared = {name: value for name, value in vae.state_dict().items() if name in unet.state_dict()}
+    assert shared.keys() == UNetEncoder(WIDTHS, norm).state_dict().keys()
+    encoder = UNetEncoder(WIDTHS, norm).eval()
+    encoder.load_state_dict(shared)
+    x = torch.rand(2, 1, 32, 32)
+    reconstruction, mu, _, z = vae(x)
+    assert torch.equal(vae.mu(encoder.feature_maps(x)[4].flatten(1)), mu)
+    assert torch.equal(z, mu)
+    assert reconstruction.shape == x.shape
+
+
+def test_unet_vae_samples_only_while_training() -> None:
+    x = torch.rand(2, 1, 32, 32)
+    _, mu, _, z = UNetVAE(32, 3, WIDTHS)(x)
+    assert not torch.equal(mu, z)
+    _, mu, _, z = UNetVAE(32, 3, WIDTHS, sampling=False)(x)
+    assert torch.equal(mu, z)
+
+
+def test_feature_network_is_built_from_its_description() -> None:
+    unet = {"image_size": 32, "latent_size": 3, "features": [4, 4, 8, 8, 16, 4], "norm": ["instance", {"affine": True}]}
+    vae = UNetVAE(32, 3, WIDTHS).eval()
+    network = feature_network({"encoder": "unet", **unet}).eval()
+    network.load_state_dict(vae.state_dict())
+    x = torch.rand(2, 1, 32, 32)
+    assert torch.equal(network(x), vae(x)[1])
+    assert torch.allclose(torch.jit.script(network)(x), network(x), atol=1e-5)
+    assert isinstance(feature_network({"image_size": 16, "latent_size": 3, "channels": [4, 8]}), FeatureVAE)
+    with pytest.raises(InputError, match="encoder must be one of vae, unet"):
+        feature_network({"encoder": "os.system"})
+
+
+@pytest.mark.parametrize(("size", "way_out"), [(40, 32), (16, 32), (250, 256)])
+def test_unet_vae_wants_a_multiple_of_16(size: int, way_out: int) -> None:
+    with pytest.raises(InputError, match=rf"multiple of 16.*got {size}: choose --image_size {way_out}\."):
+        UNetVAE(size, 3, WIDTHS)
 
 
 def test_moco_asks_with_the_first_views_and_answers_with_the_second() -> None:

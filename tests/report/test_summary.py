@@ -54,3 +54,10 @@ def test_no_verdict_over_different_settings(tmp_path: Path) -> None:
 
 def test_an_empty_run_has_nothing_to_say(tmp_path: Path) -> None:
     assert run_summary(tmp_path) == ""
+
+
+def test_the_command_for_new_scans_can_be_typed(tmp_path: Path) -> None:
+    weights = tmp_path / "my run" / "ufc_unet_segmentation" / "models" / "model.pt"
+    weights.parent.mkdir(parents=True)
+    weights.touch()
+    assert f"--weights '{tmp_path}/my run' IN OUT" in run_summary(tmp_path / "my run")

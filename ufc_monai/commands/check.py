@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ufc_monai.bundles import UNET
 from ufc_monai.commands.check_tables import (
     estimate_table,
     label_table,
@@ -23,7 +24,7 @@ from ufc_monai.commands.check_tables import (
     volume_table,
 )
 from ufc_monai.commands.estimate import PROCESS_BYTES, estimate_stages, known_labels, open_config
-from ufc_monai.commands.plan import BUNDLES, RunOptions, plan_stages, training_configs
+from ufc_monai.commands.plan import RunOptions, default_bundles, plan_stages, training_configs
 from ufc_monai.commands.stages import shown
 from ufc_monai.data import Case, find_cases, make_split, open_split
 from ufc_monai.data.inspect import VolumeFacts, inspect_cases
@@ -76,13 +77,12 @@ def run_check(options: RunOptions, *, output: Path = Path("check_preview.png"), 
         InputError: if there is no volume, or an option does not fit the data set.
     """
     found = _find_out(options)
-    split = make_split(found.cases, _number(options, "split_seed"))
-    fold = _number(options, "fold")
-    granted = split["folds"][fold]["label_orders"][_number(options, "label_draw")][: options.labelled]
+    split = make_split(found.cases, seed=0)
+    granted = split["folds"][options.fold]["label_orders"][options.label_draw][: options.labelled]
     _say(_totals(found), *volume_table(found.facts))
     if any(f.label_voxels for f in found.facts):
         _say(*label_table(found.facts, found.labels, found.ignored))
-    _say(*split_table(split, fold, granted), _written(found, write))
+    _say(*split_table(split, options.fold, granted), _written(found, write))
     if any(f.slices for f in found.facts):
         _say(*_estimate(found))
         _say(_drawn(found, output))
@@ -100,7 +100,7 @@ def run_check(options: RunOptions, *, output: Path = Path("check_preview.png"), 
 def _find_out(options: RunOptions) -> _Findings:
     cases = find_cases(options.dataset_dir)
     plan_stages(options, cases)  # refuses options that do not fit, as the run would
-    labels, config = known_labels(options), open_config(options, BUNDLES[2])
+    labels, config = known_labels(options), open_config(options, UNET)
     window, ignored = config["window"], config["ignore_labels"]
     facts = inspect_cases(options.dataset_dir, cases, labels=labels, ignore_labels=ignored, previews=PREVIEWS)
     return _Findings(options, cases, facts, labels, ignored, (window[0], window[1]))
@@ -118,7 +118,7 @@ def _totals(found: _Findings) -> str:
 def _written(found: _Findings, write: Path | None) -> str:
     if write is None:
         return "  (run draws the same; --write split.json writes it down)"
-    split = open_split(write, found.options.dataset_dir, _number(found.options, "split_seed"))
+    split = open_split(write, found.options.dataset_dir)
     return f"  (written to {split.path}; hand it to a stage with --split_path)"
 
 
@@ -126,7 +126,7 @@ def _estimate(found: _Findings) -> list[str]:
     estimates = estimate_stages(found.options, found.cases, found.facts)
     largest = max(int(np.prod(f.grid.shape)) for f in found.facts if f.grid)
     at_once = min(os.cpu_count() or 1, len(found.cases))
-    preset = "cpu" if "cpu" in training_configs(found.options.preset) else "paper"
+    preset = "cpu" if "cpu" in training_configs(found.options, UNET) else "paper"
     return [
         f"estimate for preset {preset} on {estimates[0].device}; starting programs and the final test come on top",
         *estimate_table(estimates),
@@ -214,17 +214,17 @@ def _next_command(found: _Findings) -> str:
     if window := _suggested_window(found):
         keys["window"] = list(window)
     for key, value in keys.items():
-        words += [f"--{key}", str(value).replace(", ", ",")]
+        words += [f"--{key}", str(value)]
     for bundle, changes in options.overrides.items():
         words += [word for key, value in changes.items() for word in ("--set", f"{bundle}.{key}={value}")]
+    words += ["--method", options.method] if options.method else []
     words += ["--compare"] if options.compare else []
+    usual = default_bundles()
+    if usual is None or options.bundles.resolve() != usual.resolve():
+        words += ["--bundles", str(options.bundles)]
     command = shown(words)
     unnamed = found.labels is None and _unnamed(found)
     return f"{command} {_example_of_labels(unnamed)}" if unnamed else command
-
-
-def _number(options: RunOptions, key: str) -> int:
-    return int(options.keys.get(key, 0))
 
 
 def _say(*lines: str) -> None:

@@ -7,20 +7,18 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from ufc_monai.bundles import CONTRASTIVE, UNET, VAE
 from ufc_monai.commands.estimate import StageEstimate
 from ufc_monai.data.inspect import VolumeFacts
 from ufc_monai.data.problems import ADVICE, Problem
+from ufc_monai.engines.log import duration
 
-__all__ = ["duration", "estimate_table", "label_table", "problem_list", "size", "split_table", "volume_table"]
+__all__ = ["estimate_table", "label_table", "problem_list", "size", "split_table", "volume_table"]
 
 MOST_ROWS = 40
 """With more volumes than that, only the odd ones are listed."""
 WIDTH = 110
-STAGES = {
-    "ufc_feature_vae": "1  beta-VAE, clusters",
-    "ufc_cluster_contrastive": "2  contrastive pretraining",
-    "ufc_unet_segmentation": "3  fine-tuning",
-}
+STAGES = {VAE: "1  beta-VAE, clusters", CONTRASTIVE: "2  contrastive pretraining", UNET: "3  fine-tuning"}
 
 
 def volume_table(facts: Sequence[VolumeFacts]) -> list[str]:
@@ -88,19 +86,6 @@ def problem_list(facts: Sequence[VolumeFacts]) -> list[str]:
         lines[-1] += more
         lines.append(f"    {ADVICE[kind]}")
     return lines
-
-
-def duration(seconds: float) -> str:
-    """A length of time in the unit that suits it.
-
-    Example:
-        >>> duration(48.2), duration(1000), duration(10000), duration(400000)
-        ('48 s', '17 min', '2.8 h', '4.6 days')
-    """
-    for unit, length, digits in (("days", 86400, 1), ("h", 3600, 1), ("min", 60, 0)):
-        if seconds >= 1.5 * length:
-            return f"{seconds / length:.{digits}f} {unit}"
-    return f"{seconds:.0f} s"
 
 
 def size(n_bytes: float) -> str:

@@ -1,4 +1,4 @@
-"""``cut``: other clusters from the saved tree, in a second and without fitting anew."""
+"""``cut``: other clusters from the saved tree, in seconds and without fitting anew."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import logging
 import os
 from pathlib import Path
 
+from ufc_monai.bundles import VAE
 from ufc_monai.errors import InputError
 from ufc_monai.labelling import cut_again
 
@@ -13,7 +14,7 @@ __all__ = ["cut"]
 
 logger = logging.getLogger(__name__)
 
-PLACES = ("ufc_feature_vae/eval/inference", "eval/inference", ".")
+PLACES = (f"{VAE}/eval/inference", "eval/inference", ".")
 """Where stage 1 leaves its clusters in the folder of a run, of its bundle, and in its own."""
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-import shutil
+import tempfile
 from pathlib import Path
 
 from ufc_monai.commands.plan import RunOptions, find_bundles
@@ -30,15 +30,20 @@ def run_demo(folder: str | os.PathLike[str], bundles: Path | None = None, patien
         patients: synthetic patients, 8 or more so that each fold trains on some.
 
     Raises:
-        InputError: if a bundle is missing, there are too few patients, or a stage fails.
+        InputError: if a bundle is missing, there are too few patients, the folder holds others, or a stage fails.
     """
     folder, source = Path(folder), find_bundles(bundles)
     if patients < 8:
         raise InputError(f"--patients must be 8 or more, so that every role has some; got {patients}.")
-    data = folder / "data"
-    if len(list(data.glob("*_image.nii.gz"))) != patients:
+    data = folder / "phantom"
+    if not data.exists():
         logger.info("making %d synthetic whole-heart CT patients in %s", patients, data)
-        shutil.rmtree(data, ignore_errors=True)
-        make_phantom(data, patients=patients, labelled=round(LABELLED_PATIENTS * patients))
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder, prefix=".phantom-") as temporary:
+            made = Path(temporary, "phantom")
+            make_phantom(made, patients=patients, labelled=round(LABELLED_PATIENTS * patients))
+            made.rename(data)
+    elif len(list(data.glob("*_image.nii.gz"))) != patients:
+        raise InputError(f"--folder: {data} holds something else than {patients} patients. Name another --folder.")
     run_all(RunOptions(data, folder, source, labelled=BUDGET, preset="cpu", compare=True, estimate=False))
     logger.info("A demo this short shows the machinery, not the method's gain.")

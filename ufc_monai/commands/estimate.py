@@ -16,16 +16,16 @@ from monai.data import list_data_collate
 from monai.transforms import Compose
 from torch import Tensor
 
-from ufc_monai.commands.plan import BUNDLES, RunOptions, training_configs
-from ufc_monai.data import Case, make_split, resolve_labels
+from ufc_monai.bundles import BUNDLES, UNET, VAE
+from ufc_monai.commands.plan import RunOptions, training_configs
+from ufc_monai.data import Case, find_labels, make_split
 from ufc_monai.data.inspect import VolumeFacts
-from ufc_monai.engines import find_input_error, set_threads
-from ufc_monai.errors import InputError
+from ufc_monai.engines import set_threads
+from ufc_monai.errors import InputError, find_input_error
 from ufc_monai.transforms import AxialSlicesd
 
 __all__ = ["PROCESS_BYTES", "StageEstimate", "estimate_stages", "known_labels", "open_config"]
 
-VAE, _, UNET = BUNDLES
 LONGEST_STEP = 1.0
 """Seconds; a batch that would take longer is measured in part."""
 PATIENCE = 3.0
@@ -36,7 +36,12 @@ BYTES_PER_WEIGHT = 16
 """Weight, gradient and AdamW's two moments in float32."""
 WARD_SECONDS = 8e-8
 """Clustering n slices takes this times n^2."""
-WITHOUT_FILES = {"pseudo_labels": None, "crop_region": None, "class_counts": "$torch.ones(@n_classes)"}
+WITHOUT_FILES = {
+    "pseudo_labels": None,
+    "crop_region": None,
+    "class_counts": "$torch.ones(@n_classes)",
+    "queue_size": "@batch_size",
+}
 """What the configurations would read from files, and what measuring takes instead."""
 
 
@@ -87,9 +92,9 @@ def estimate_stages(options: RunOptions, cases: Sequence[Case], facts: Sequence[
     Raises:
         InputError: at an option that does not fit, or if ``facts`` holds no volume that can be read.
     """
-    split = make_split(cases, int(options.keys.get("split_seed", 0)))
-    fold = split["folds"][int(options.keys.get("fold", 0))]
-    granted = fold["label_orders"][int(options.keys.get("label_draw", 0))][: options.labelled]
+    split = make_split(cases, seed=0)
+    fold = split["folds"][options.fold]
+    granted = fold["label_orders"][options.label_draw][: options.labelled]
     pretrained = {*fold["training"], *split["unlabelled"]}
     pretraining = [c.image for c in cases if c.patient in pretrained]
     validation = [c.image for c in cases if c.label and c.patient in fold["validation"]]
@@ -105,22 +110,16 @@ def known_labels(options: RunOptions) -> dict[str, int] | None:
     """Names and ids of the structures, or ``None`` where nobody has named them.
 
     Raises:
-        InputError: if the option ``labels`` is no such mapping.
+        InputError: if the option ``labels``, or dataset.json's, is no such mapping.
     """
-    given = options.keys.get("labels")
-    try:
-        return resolve_labels(given, options.dataset_dir)
-    except InputError:
-        if given is not None:
-            raise
-        return None
+    return find_labels(options.keys.get("labels"), options.dataset_dir)
 
 
 def open_config(options: RunOptions, bundle: str) -> ConfigParser:
     """The configuration that a run trains a bundle with."""
     folder = options.bundles / bundle / "configs"
     parser = ConfigParser()
-    parser.read_config([str(folder / f"{config}.json") for config in training_configs(options.preset)])
+    parser.read_config([str(folder / f"{config}.json") for config in training_configs(options, bundle)])
     keys = {key: value for key, value in options.keys.items() if key in parser}
     for key, value in {**keys, **options.overrides.get(bundle, {}), "dataset_dir": str(options.dataset_dir)}.items():
         parser[key] = value
@@ -188,7 +187,10 @@ def _measured(parser: ConfigParser) -> _Measured:
             parser[key] = value
     try:
         with torch.random.fork_rng():
-            return _Step(parser).measure()
+            measured = _Step(parser).measure()
+            if "local" in parser:  # a method that trains the decoder as well, for as many steps again
+                measured = replace(measured, step=measured.step + _Step(parser, "local::").measure().step)
+            return measured
     except RuntimeError as e:
         # MONAI wraps what a configuration raises
         reason = find_input_error(e)
@@ -198,11 +200,11 @@ def _measured(parser: ConfigParser) -> _Measured:
 class _Step:
     """A training step as a configuration describes it, on random slices."""
 
-    def __init__(self, parser: ConfigParser) -> None:
+    def __init__(self, parser: ConfigParser, part: str = "") -> None:
         parsed: Callable[[str], Any] = parser.get_parsed_content
         self.parser = parser
-        self.network, self.loss, self.optimizer = (parsed(key) for key in ("network", "loss", "optimizer"))
-        self.inferer, self.prepare = parsed("train::inferer"), parsed("train::trainer::prepare_batch")
+        self.network, self.loss, self.optimizer = (parsed(part + key) for key in ("network", "loss", "optimizer"))
+        self.inferer, self.prepare = parsed("train::inferer"), parsed(f"{part or 'train::'}trainer::prepare_batch")
         self.device, self.batch_size = torch.device(parsed("device")), parsed("batch_size")
         self.loss.to(self.device)
 
@@ -233,12 +235,15 @@ class _Step:
         image = torch.rand(self.batch_size, 1, size, size, generator=generator).half()
         label = torch.randint(classes, image.shape, generator=generator).byte()
         behind = Compose(steps[cut + 1 :])
-        samples = [behind({"image": x, "label": y, "id": "#0"}) for x, y in zip(image, label, strict=True)]
+        samples = [
+            behind({"image": x, "label": y, "id": f"#{i}", "position": i / len(image)})
+            for i, (x, y) in enumerate(zip(image, label, strict=True))
+        ]
         cluster = torch.randint(20, (self.batch_size,), generator=generator)
         return {**list_data_collate(samples), "cluster": cluster}
 
     def forward(self, batch: Mapping[str, Any], n: int) -> Any:
-        part = {key: batch[key][:n] for key in ("image", "label", "cluster")}
+        part = {key: value[:n] for key, value in batch.items()}
         image, target = self.prepare(part, self.device)
         return self.loss(self.inferer(image, self.network), target)
 

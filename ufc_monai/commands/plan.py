@@ -12,17 +12,23 @@ from typing import Any
 
 import torch
 
+from ufc_monai.bundles import BUNDLES, CONTRASTIVE, UNET, VAE
 from ufc_monai.commands.stages import Stage, bundle_command
 from ufc_monai.data import Case, make_split
 from ufc_monai.engines import check_device
 from ufc_monai.errors import InputError
 from ufc_monai.files import read_json
 
-__all__ = ["BUNDLES", "UNET", "RunOptions", "find_bundles", "plan_stages", "training_configs"]
+__all__ = ["RunOptions", "default_bundles", "find_bundles", "plan_stages", "training_configs"]
 
 logger = logging.getLogger(__name__)
 
-VAE, CONTRASTIVE, UNET = BUNDLES = ("ufc_feature_vae", "ufc_cluster_contrastive", "ufc_unet_segmentation")
+NUMBERS = {"fold": 0, "label_draw": 0, "seed": 0, "threads": 1, "n_clusters": 2}
+"""Keys that are whole numbers, and the least that they may be."""
+NO_METHODS = {"train", "cpu", "inference", "metadata", "probe", "isic"}
+"""Configurations of stage 2 that are no method."""
+SHARED = ("fold", "split_path", "split_seed")
+"""Keys that no bundle may have to itself: the stages would work with different patients."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +41,7 @@ class RunOptions:
         bundles: where the three bundles are copied from.
         labelled: the label budget in volumes; ``None`` is all that training may use.
         preset: ``"cpu"`` lays cpu.json over each train.json, ``"paper"`` does not, ``"auto"`` takes cpu without a GPU.
+        method: a configuration of stage 2 that is laid over its training, such as ``"moco"``; ``None`` is the paper's.
         compare: also fine-tune from random weights, with the same labels, steps and seed.
         keys: keys that are handed to every configuration that has them.
         overrides: keys of one bundle's training, by the bundle's name.
@@ -46,10 +53,21 @@ class RunOptions:
     bundles: Path
     labelled: int | None = None
     preset: str = "auto"
+    method: str | None = None
     compare: bool = False
     keys: Mapping[str, Any] = field(default_factory=dict)
     overrides: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     estimate: bool = True
+
+    @property
+    def fold(self) -> int:
+        """Which quarter of the labelled patients is tested."""
+        return int(self.keys.get("fold", 0))
+
+    @property
+    def label_draw(self) -> int:
+        """Which order grants the labels."""
+        return int(self.keys.get("label_draw", 0))
 
 
 def find_bundles(named: Path | None = None) -> Path:
@@ -58,11 +76,19 @@ def find_bundles(named: Path | None = None) -> Path:
     Raises:
         InputError: if a bundle is missing there.
     """
-    places = [named] if named else [Path("bundles"), Path(__file__).parents[2] / "bundles"]
-    for place in places:
-        if all((place / name / "configs" / "train.json").is_file() for name in BUNDLES):
-            return place
-    raise InputError(f"--bundles: there is no bundle {places[0] / VAE}. Name the folder 'bundles' of the repository.")
+    found = default_bundles() if named is None else named if _holds_bundles(named) else None
+    if found is None:
+        raise InputError(
+            f"--bundles: there is no bundle {(named or Path('bundles')) / VAE}. Name the folder 'bundles' of the "
+            "repository."
+        )
+    return found
+
+
+def default_bundles() -> Path | None:
+    """The folder of the three bundles that is taken where none is named, if there is one."""
+    places = Path("bundles"), Path(__file__).parents[2] / "bundles"
+    return next((place for place in places if _holds_bundles(place)), None)
 
 
 def plan_stages(options: RunOptions, cases: Sequence[Case]) -> list[Stage]:
@@ -75,8 +101,10 @@ def plan_stages(options: RunOptions, cases: Sequence[Case]) -> list[Stage]:
         InputError: at a budget that fold and draw do not have.
     """
     _check_overrides(options)
+    _check_method(options)
     _check_keys(options.keys)
-    split = make_split(cases, int(options.keys.get("split_seed", 0)))
+    split = make_split(cases, seed=0)
+    _check_fold(split, options)
     plan = _Planner(options, str(options.dataset_dir.resolve()))
     stages = plan.pretraining()
     if not any(case.label for case in cases):
@@ -95,10 +123,14 @@ def plan_stages(options: RunOptions, cases: Sequence[Case]) -> list[Stage]:
     return stages
 
 
-def training_configs(preset: str) -> list[str]:
-    """The configurations that a preset lays over each other; ``"auto"`` is ``"cpu"`` where there is no GPU."""
-    paper = preset == "paper" or (preset == "auto" and torch.cuda.is_available())
-    return ["train"] if paper else ["train", "cpu"]
+def training_configs(options: RunOptions, bundle: str) -> list[str]:
+    """The configurations that a bundle is trained with, laid over each other.
+
+    The preset ``"auto"`` is ``"cpu"`` where there is no GPU.
+    """
+    paper = options.preset == "paper" or (options.preset == "auto" and torch.cuda.is_available())
+    method = [options.method] if options.method and bundle == CONTRASTIVE else []
+    return ["train", *([] if paper else ["cpu"]), *method]
 
 
 class _Planner:
@@ -107,13 +139,13 @@ class _Planner:
     def __init__(self, options: RunOptions, dataset_dir: str) -> None:
         self.options = options
         self.dataset_dir = dataset_dir
-        self.train = training_configs(options.preset)
+        self.train = {bundle: training_configs(options, bundle) for bundle in BUNDLES}
 
     def pretraining(self) -> list[Stage]:
         features, labels = f"{VAE}/eval/inference", f"{VAE}/eval/inference/pseudo_labels.json"
         split = f"{VAE}/eval/split.json"
         return [
-            self._stage("stage 1: train the beta-VAE", VAE, self.train, "train", (), (*_weights(VAE), split)),
+            self._stage("stage 1: train the beta-VAE", VAE, self.train[VAE], "train", (), (*_weights(VAE), split)),
             self._stage(
                 "stage 1: features and clusters",
                 VAE,
@@ -125,7 +157,7 @@ class _Planner:
             self._stage(
                 "stage 2: contrastive pretraining",
                 CONTRASTIVE,
-                self.train,
+                self.train[CONTRASTIVE],
                 "train",
                 (labels, split),
                 _weights(CONTRASTIVE),
@@ -148,7 +180,9 @@ class _Planner:
             keys["labelled_volumes"] = self.options.labelled
         inputs = (split,) if "pretrained_path" in start else (split, *_weights(CONTRASTIVE))
         record = f"{prefix}train"
-        stages = [self._stage(f"stage 3: fine-tune, {arm}", UNET, self.train, record, inputs, weights, keys, True)]
+        stages = [
+            self._stage(f"stage 3: fine-tune, {arm}", UNET, self.train[UNET], record, inputs, weights, keys, True)
+        ]
         if held_out:
             place = {"output_dir": f"{UNET}/eval/{prefix}evaluate"} if prefix else {}
             place |= {key: start[key] for key in ("ckpt_dir",) if key in start}
@@ -180,9 +214,13 @@ class _Planner:
         common = {key: value for key, value in self.options.keys.items() if _is_setting(known, key)}
         if configs[-1] == "evaluate":  # which takes everything else from network.json
             common = {key: value for key, value in common.items() if key in ("threads", "device")}
-        training = self.options.overrides.get(bundle, {}) if configs == self.train else {}
+        training = self.options.overrides.get(bundle, {}) if configs == self.train[bundle] else {}
         command = bundle_command(bundle, configs, self.dataset_dir, {**common, **training, **(keys or {})})
         return Stage(title, command, f"{bundle}/eval/{record}/run.json", inputs, outputs, reads_labels)
+
+
+def _holds_bundles(folder: Path) -> bool:
+    return all((folder / name / "configs" / "train.json").is_file() for name in BUNDLES)
 
 
 def _weights(bundle: str) -> tuple[str, str]:
@@ -200,31 +238,56 @@ def _check_overrides(options: RunOptions) -> None:
             raise InputError(f"--set: there is no bundle {bundle}; expected one of {', '.join(BUNDLES)}.")
         known = read_json(options.bundles / bundle / "configs" / "train.json", "--bundles")
         for key in settings:
+            if key in SHARED:
+                raise InputError(
+                    f"--set: {key} is the same in all stages; --fold and --label_draw choose the patients."
+                )
             if re.split("::|#", key)[0] not in known:
                 near = difflib.get_close_matches(key, known, n=1)
                 meant = f"Did you mean {near[0]}?" if near else "Its docs/README.md lists them."
                 raise InputError(f"--set: {key} is no key of {bundle}. {meant}")
 
 
+def _check_method(options: RunOptions) -> None:
+    folder = options.bundles / CONTRASTIVE / "configs"
+    known = sorted({path.stem for path in folder.glob("*.json")} - NO_METHODS)
+    if options.method is not None and options.method not in known:
+        near = difflib.get_close_matches(options.method, known, n=1)
+        meant = f"Did you mean {near[0]}?" if near else f"Expected one of {', '.join(known)}."
+        raise InputError(f"--method: there is no {options.method}.json in {folder}. {meant}")
+
+
 def _check_keys(keys: Mapping[str, Any]) -> None:
     """Refuse at once what a stage would refuse later."""
-    window, k = keys.get("window", [0, 1]), keys.get("n_clusters", 2)
-    if not (isinstance(window, list | tuple) and len(window) == 2 and window[0] < window[1]):
+    for key, least in NUMBERS.items():
+        value = keys.get(key, least)
+        if not isinstance(value, int) or value < least:
+            raise InputError(f"--{key} must be a whole number of {least} or more, got {value!r}.")
+    window, ignored = keys.get("window", [0, 1]), keys.get("ignore_labels", [])
+    if not (_are_numbers(window) and len(window) == 2 and window[0] < window[1]):
         raise InputError(f'--window must be two rising numbers like "[-125,275]"; got {window!r}.')
-    if not isinstance(k, int) or k < 2:
-        raise InputError(f"--n_clusters must be a whole number of 2 or more, got {k!r}.")
+    if not _are_numbers(ignored):
+        raise InputError(f'--ignore_labels must be a list of ids like "[3,4]"; got {ignored!r}.')
     if "device" in keys:
         check_device(keys["device"])
 
 
+def _are_numbers(value: Any) -> bool:
+    return isinstance(value, list | tuple) and all(isinstance(n, int | float) for n in value)
+
+
+def _check_fold(split: Mapping[str, Any], options: RunOptions) -> None:
+    folds = split["folds"]
+    if options.fold >= len(folds):
+        raise InputError(f"--fold must be 0 to {len(folds) - 1} for this data set, got {options.fold}.")
+    draws = len(folds[options.fold]["label_orders"])
+    if options.label_draw >= draws:
+        raise InputError(f"--label_draw must be 0 to {draws - 1}, got {options.label_draw}.")
+
+
 def _check_budget(split: Mapping[str, Any], options: RunOptions) -> None:
-    fold, draw = int(options.keys.get("fold", 0)), int(options.keys.get("label_draw", 0))
-    if not 0 <= fold < len(split["folds"]):
-        raise InputError(f"--fold must be 0 to {len(split['folds']) - 1} for this data set, got {fold}.")
-    orders = split["folds"][fold]["label_orders"]
-    if not 0 <= draw < len(orders):
-        raise InputError(f"--label_draw must be 0 to {len(orders) - 1}, got {draw}.")
-    most = len(orders[draw])
+    fold = options.fold
+    most = len(split["folds"][fold]["label_orders"][options.label_draw])
     if options.labelled is not None and not 1 <= options.labelled <= most:
         roles = ", ".join(f"{len(split['folds'][fold][role])} {role}" for role in ("training", "validation", "test"))
         raise InputError(

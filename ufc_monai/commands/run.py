@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shlex
 import shutil
 import time
 from collections.abc import Sequence
@@ -12,14 +13,15 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from ufc_monai.bundles import BUNDLES, UNET, VAE
 from ufc_monai.commands.check_tables import estimate_table, problem_list
 from ufc_monai.commands.estimate import estimate_stages, known_labels, open_config
-from ufc_monai.commands.plan import BUNDLES, UNET, RunOptions, plan_stages
+from ufc_monai.commands.plan import RunOptions, plan_stages
 from ufc_monai.commands.stages import Ledger, digest, run_stage, shown
-from ufc_monai.data import Case, find_cases
+from ufc_monai.data import Case, find_cases, open_split
 from ufc_monai.data.inspect import inspect_cases
 from ufc_monai.errors import InputError
-from ufc_monai.files import sha256_of
+from ufc_monai.files import atomic_path, sha256_of
 from ufc_monai.report import run_summary, write_report
 
 __all__ = ["run_all"]
@@ -42,9 +44,13 @@ def run_all(options: RunOptions) -> None:
     began = time.monotonic()
     cases = find_cases(options.dataset_dir)
     stages = plan_stages(options, cases)
+    split = options.folder / VAE / "eval" / "split.json"
+    if split.is_file():
+        open_split(split, options.dataset_dir)  # refuses other files, as every stage would
     _copy_bundles(options.bundles, options.folder)
+    options = replace(options, bundles=options.folder)
     ledger = _open_ledger(options, cases)
-    logger.info("cd %s", options.folder)
+    logger.info("cd %s", shlex.quote(str(options.folder)))
     if options.estimate and not all(ledger.is_complete(stage) for stage in stages):
         _look_first(options, cases, everything=not ledger.is_complete(stages[0]))
     for number, stage in enumerate(stages, start=1):
@@ -52,6 +58,7 @@ def run_all(options: RunOptions) -> None:
         note = " (complete, skipped)" if done else ""
         logger.info("\n# %d of %d, %s%s\n%s", number, len(stages), stage.title, note, shown(stage.command))
         if not done:
+            ledger.begin(stage)
             run_stage(stage, options.folder)
             ledger.complete(stage)
     report = options.folder / "report.html"
@@ -68,8 +75,8 @@ def _copy_bundles(bundles: Path, folder: Path) -> None:
         ):
             copy = folder / name / source.relative_to(bundles / name)
             if not copy.is_file():
-                copy.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(source, copy)
+                with atomic_path(copy) as temporary:
+                    shutil.copyfile(source, temporary)
             elif copy.read_bytes() != source.read_bytes():
                 logger.warning("%s differs from %s and is used as it is; delete it to take the latter", copy, source)
 
@@ -81,8 +88,11 @@ def _open_ledger(options: RunOptions, cases: Sequence[Case]) -> Ledger:
         hashes = dict(
             zip(names, tqdm(found, "hashing", len(names), unit="file", leave=False, disable=None), strict=True)
         )
-    images = {case.image: hashes[case.image] for case in cases}
-    labels = {case.label: hashes[case.label] for case in cases if case.label}
+    images = {case.image: f"{hashes[case.image]} {case.patient}" for case in cases}
+    labels = {case.image: hashes[case.label] for case in cases if case.label}
+    labels |= {
+        f"class {n}": f"{name} {i}" for n, (name, i) in enumerate((known_labels(options) or {}).items(), start=1)
+    }
     return Ledger.open(options.folder, digest(images), digest(labels))
 
 

@@ -7,23 +7,23 @@ import os
 import shutil
 import tempfile
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from monai.bundle import ConfigWorkflow
 from tqdm import tqdm
 
+from ufc_monai.bundles import UNET
 from ufc_monai.data import image_items
-from ufc_monai.engines import find_input_error
-from ufc_monai.errors import InputError
+from ufc_monai.errors import InputError, find_input_error
+from ufc_monai.formats import suffix_of
 from ufc_monai.transfer import load_weights, read_network
+from ufc_monai.transforms import SaveMask
 
 __all__ = ["find_segmentation_bundle", "segment"]
 
 logger = logging.getLogger(__name__)
-
-NAME = "ufc_unet_segmentation"
 
 
 def segment(
@@ -48,16 +48,20 @@ def segment(
             scans that cannot be read.
     """
     bundle, source, target = find_segmentation_bundle(weights), Path(source), Path(target)
-    network = read_network(bundle / "models", NAME)
+    network = read_network(bundle / "models", UNET)
     if not source.exists():
         raise InputError(f"IN: there is no file or folder {source}.")
-    to_file = bool(target.suffix) and not target.is_dir()
+    scans = image_items(source)
+    to_file = bool(suffix_of(target)) and not target.is_dir()
+    if to_file:
+        _check_file(target, scans)
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=".segment-") as temporary:
         place = Path(temporary)
-        failed = _infer(bundle, source, {"output_dir": str(place), **(overrides or {})})
+        settings = {"dataset_dir": str(source), "output_dir": str(place), **(overrides or {})}
+        failed = _infer(bundle, scans, settings)
         masks = sorted(path for path in place.rglob("*_seg.*"))
-        written = _move_to_file(masks, target) if to_file and masks else _move_into(masks, place, target)
+        written = [_move(mask, target if to_file else target / mask.relative_to(place)) for mask in masks]
     named = ", ".join(f"{index} {name}" for index, name in enumerate(network["labels"], start=1))
     if written:
         logger.info("%d mask%s: %s (0 background, %s)", len(written), "s" * (len(written) > 1), target, named)
@@ -72,7 +76,7 @@ def find_segmentation_bundle(weights: str | os.PathLike[str]) -> Path:
     Raises:
         InputError: if there is none.
     """
-    for place in (Path(weights) / NAME, Path(weights)):
+    for place in (Path(weights) / UNET, Path(weights)):
         if (place / "configs" / "inference.json").is_file() and (place / "models" / "model.pt").is_file():
             return place
     if not Path(weights).is_dir():
@@ -80,15 +84,25 @@ def find_segmentation_bundle(weights: str | os.PathLike[str]) -> Path:
             f"--weights: there is no folder {weights}. Name that of a run: python -m ufc_monai run makes one."
         )
     raise InputError(
-        f"--weights: {weights} is neither the folder of a finished run nor a bundle {NAME} with models/model.pt in it."
+        f"--weights: {weights} is neither the folder of a finished run nor a bundle {UNET} with models/model.pt in it."
     )
 
 
-def _infer(bundle: Path, source: Path, overrides: Mapping[str, Any]) -> list[str]:
+def _check_file(target: Path, scans: Sequence[Mapping[str, str]]) -> None:
+    """Refuse a file for several masks, or of another format than that of the mask."""
+    if len(scans) != 1:
+        raise InputError(f"OUT: {target} is one file, but there are {len(scans)} scans. Name a folder.")
+    suffix = suffix_of(SaveMask("").path(scans[0]["image"]))
+    if suffix_of(target) != suffix:
+        raise InputError(
+            f"OUT: the mask of this scan is written as *{suffix}, got {target.name}. Name a *{suffix} file."
+        )
+
+
+def _infer(bundle: Path, scans: list[dict[str, str]], overrides: Mapping[str, Any]) -> list[str]:
     """Run the bundle on one scan after the other; what is wrong with those that fail comes back."""
     for name, level in (("monai.bundle.workflows", logging.ERROR), ("ignite", logging.CRITICAL + 1)):
         logging.getLogger(name).setLevel(level)
-    scans = image_items(source)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         workflow = ConfigWorkflow(
@@ -97,7 +111,6 @@ def _infer(bundle: Path, source: Path, overrides: Mapping[str, Any]) -> list[str
             logging_file=False,
             workflow_type="infer",
             bundle_root=str(bundle),
-            dataset_dir=str(source),
             **{"dataset::data": scans[:1], "handlers": [], **overrides},
         )
         try:
@@ -119,23 +132,7 @@ def _infer(bundle: Path, source: Path, overrides: Mapping[str, Any]) -> list[str
     return failed
 
 
-def _move_to_file(masks: list[Path], target: Path) -> list[Path]:
-    if len(masks) != 1:
-        raise InputError(f"OUT: {target} is one file, but there are {len(masks)} scans. Name a folder.")
-    suffix = "".join(masks[0].suffixes[-2:]) if masks[0].name.endswith(".nii.gz") else masks[0].suffix
-    if not target.name.endswith(suffix):
-        raise InputError(
-            f"OUT: the mask of this scan is written as *{suffix}, got {target.name}. Name a *{suffix} file."
-        )
-    shutil.move(masks[0], target)
-    return [target]
-
-
-def _move_into(masks: list[Path], place: Path, folder: Path) -> list[Path]:
-    written = []
-    for mask in masks:
-        goal = folder / mask.relative_to(place)
-        goal.parent.mkdir(parents=True, exist_ok=True)
-        shutil.move(mask, goal)
-        written.append(goal)
-    return written
+def _move(mask: Path, goal: Path) -> Path:
+    goal.parent.mkdir(parents=True, exist_ok=True)
+    shutil.move(mask, goal)
+    return goal

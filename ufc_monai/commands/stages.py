@@ -70,6 +70,11 @@ class Ledger:
         entry = self._entries.get(stage.title)
         return entry is not None and entry == {**self._reads(stage), "outputs": self._outputs(stage)}
 
+    def begin(self, stage: Stage) -> None:
+        """Strike out a stage that is about to run: until it has ended, what it leaves is no result."""
+        if self._entries.pop(stage.title, None):
+            write_json(self.folder / "stages.json", self._entries)
+
     def complete(self, stage: Stage) -> None:
         """Enter a stage that has just run.
 
@@ -116,7 +121,7 @@ def bundle_command(
     words += ["--config_file", files[0] if len(files) == 1 else str(files).replace(" ", "")]
     words += ["--bundle_root", bundle, "--dataset_dir", dataset_dir]
     for key, value in overrides.items():
-        words += [f"--{key}", value if isinstance(value, str) else str(value).replace(" ", "")]
+        words += [f"--{key}", str(value)]
     return tuple(words)
 
 
@@ -127,8 +132,8 @@ def config_files(command: Sequence[str]) -> list[str]:
 
 
 def shown(command: Sequence[str]) -> str:
-    """A command as one would type it; lists hold single quotes and stand in double ones."""
-    return " ".join(f'"{word}"' if "'" in word else shlex.quote(word) for word in command)
+    """A command as one would type it; lists hold single quotes and stand in double ones, if nothing speaks against."""
+    return " ".join(f'"{w}"' if "'" in w and not set(w) & set('"$`\\!') else shlex.quote(w) for w in command)
 
 
 def run_stage(stage: Stage, folder: Path) -> None:
@@ -157,14 +162,21 @@ def run_stage(stage: Stage, folder: Path) -> None:
 
 
 def _wait(words: Sequence[str], folder: Path, environment: Mapping[str, str], log: IO[str], record: Path) -> int:
-    """Run a program in a process group of its own, so that Ctrl-C reaches it through us, once."""
+    """Run a program in a process group of its own, so that what stops us (Ctrl-C, say) reaches it through us, once."""
+    # nohup has a hangup ignored, and so do we then
+    ends = [s for s in (signal.SIGHUP, signal.SIGTERM) if signal.getsignal(s) is signal.SIG_DFL]
     with subprocess.Popen(words, cwd=folder, env=environment, stdout=log, process_group=0) as program:
         try:
+            for end in ends:
+                signal.signal(end, signal.default_int_handler)
             return program.wait()
         except KeyboardInterrupt:
             # before its record is there a stage has nothing to tidy up, and would show where its imports stood
             program.send_signal(signal.SIGINT if record.is_file() else signal.SIGTERM)
             raise
+        finally:
+            for end in ends:
+                signal.signal(end, signal.SIG_DFL)
 
 
 def digest(hashes: Mapping[str, str]) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ufc_monai.data.datalist import Case, find_cases, image_items, require_dataset_dir, resolve_labels
+from ufc_monai.data.datalist import Case, find_cases, find_labels, image_items, require_dataset_dir, resolve_labels
 from ufc_monai.data.partition_sampler import PartitionSampler
 from ufc_monai.data.phantom import MMWHS_LABELS, make_phantom
 from ufc_monai.data.region import resolve_region
@@ -18,6 +18,7 @@ __all__ = [
     "SliceStore",
     "Split",
     "find_cases",
+    "find_labels",
     "image_items",
     "make_phantom",
     "make_split",

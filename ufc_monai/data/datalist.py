@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -16,7 +17,7 @@ from ufc_monai.data.phantom import MMWHS_LABELS
 from ufc_monai.errors import InputError
 from ufc_monai.formats import FORMATS, PICTURES, is_dicom_series, stem_of, suffix_of
 
-__all__ = ["Case", "find_cases", "image_items", "require_dataset_dir", "resolve_labels"]
+__all__ = ["Case", "find_cases", "find_labels", "image_items", "require_dataset_dir", "resolve_labels"]
 
 logger = logging.getLogger(__name__)
 
@@ -24,6 +25,8 @@ FOLDERS = {"imagesTr": "labelsTr", "imagesTs": "labelsTs", "images": "labels"}
 """Folders of images and where their labels lie (Medical Segmentation Decathlon, nnU-Net, plain)."""
 MASK_ENDINGS = ("_seg", "_segmentation", "_label", "_mask")
 """What masks are called that lie beside images."""
+CHANNEL = re.compile(r"(?!0000)\d{4}")
+"""nnU-Net's number of a further channel, which ends an image's name."""
 UNLABELLED_LISTS = ("unlabelled", "unlabeled", "test")
 """Lists of a dataset.json whose images come without labels."""
 
@@ -69,10 +72,10 @@ def find_cases(dataset_dir: str | os.PathLike[str]) -> list[Case]:
     Understood, in this order: a ``dataset.json`` that lists ``training`` (Medical Segmentation Decathlon; entries
     without ``label``, and the lists ``unlabelled`` and ``test``, are unlabelled; an entry may name its ``patient``);
     folders ``imagesTr``/``labelsTr``, ``imagesTs``/``labelsTs``, ``images``/``labels``, an image without a label of the
-    same name (or that name and ``_segmentation``, as in ISIC) being unlabelled; ``*_image`` with ``*_label`` files in
-    any folder below (MMWHS); and, with none of these, every image in any folder below, unlabelled: all volumes but
-    masks (``*_seg``, ``*_label``, ``*_mask``), or all pictures where there are no volumes. An image is a file or the
-    folder of a DICOM series, a label is a file, and the two may differ in format.
+    same name (or that name and ``_seg``, ``_segmentation``, ``_label``, ``_mask``) being unlabelled; ``*_image`` with
+    ``*_label`` files in any folder below (MMWHS); and, with none of these, every image in any folder below, unlabelled:
+    all volumes but masks (``*_seg``, ``*_label``, ``*_mask``), or all pictures where there are no volumes. An image is
+    a file or the folder of a DICOM series, a label is a file, and the two may differ in format.
 
     Returns:
         The cases, sorted by image path.
@@ -109,29 +112,39 @@ def image_items(dataset_dir: str | os.PathLike[str], unlabelled_only: bool = Fal
     return [Case(c.image, None, c.patient).item(dataset_dir) for c in cases]
 
 
-def resolve_labels(labels: Mapping[str, int] | None, dataset_dir: str | os.PathLike[str]) -> dict[str, int]:
-    """The classes of a data set, ``{name: id}`` without background.
+def find_labels(labels: Mapping[str, int] | None, dataset_dir: str | os.PathLike[str]) -> dict[str, int] | None:
+    """The classes of a data set, ``{name: id}`` without background; ``None`` if there is no word of them.
 
     Args:
         labels: the user's; ``None`` takes them from dataset.json, or MMWHS's where the files are named like its.
         dataset_dir: the data set's folder.
 
     Raises:
-        InputError: if there is no word of the classes, naming the key ``labels``.
+        InputError: if what is said of them is no such mapping.
     """
     if labels is not None:
         return _checked_labels(labels)
     root = require_dataset_dir(dataset_dir)
     listed = _read_dataset_json(root).get("labels", {})
     if listed:
-        pairs = ((n, i) if str(i).isdigit() else (i, n) for n, i in listed.items())
-        return _checked_labels({str(name): int(i) for name, i in pairs if int(i) != 0})
-    if _from_mmwhs_names(root):
-        return dict(MMWHS_LABELS)
-    raise InputError(
-        f"labels: neither given nor found in {root / 'dataset.json'}. Name them, e.g. "
-        "--labels \"{'liver': 1, 'spleen': 2}\"."
-    )
+        pairs = [_label_pair(key, value, root) for key, value in listed.items()]
+        return _checked_labels({name: i for name, i in pairs if i != 0})
+    return dict(MMWHS_LABELS) if _from_mmwhs_names(root) else None
+
+
+def resolve_labels(labels: Mapping[str, int] | None, dataset_dir: str | os.PathLike[str]) -> dict[str, int]:
+    """The classes of a data set as :func:`find_labels` finds them.
+
+    Raises:
+        InputError: as there, and if there is no word of the classes, naming the key ``labels``.
+    """
+    found = find_labels(labels, dataset_dir)
+    if found is None:
+        raise InputError(
+            f"labels: neither given nor found in {Path(dataset_dir, 'dataset.json')}. Name them, e.g. "
+            "--labels \"{'liver': 1, 'spleen': 2}\"."
+        )
+    return found
 
 
 def _one_image(path: Path) -> dict[str, str]:
@@ -144,6 +157,18 @@ def _checked_labels(labels: Any) -> dict[str, int]:
     if not isinstance(labels, Mapping) or not all(isinstance(i, int) and i > 0 for i in labels.values()):
         raise InputError(f"labels must map names to ids above 0, like {{'liver': 1, 'spleen': 2}}; got {labels!r}.")
     return dict(labels)
+
+
+def _label_pair(key: str, value: Any, root: Path) -> tuple[str, int]:
+    """Name and id of an entry of dataset.json, in Decathlon's order or in nnU-Net's."""
+    if str(value).isdigit():
+        return key, int(value)
+    if key.isdigit():
+        return str(value), int(key)
+    raise InputError(
+        f"{root / 'dataset.json'}: label {key!r} has {value!r} in the place of one id; regions of several ids are not "
+        "supported. Name single ids with --labels."
+    )
 
 
 def _read_dataset_json(root: Path) -> dict[str, Any]:
@@ -190,13 +215,36 @@ def _listed_case(entry: str | Mapping[str, str], root: Path) -> Case:
 
 
 def _from_folders(root: Path) -> list[Case]:
-    cases = []
-    for images, labels in FOLDERS.items():
-        label_of = {_stem(f).removesuffix("_segmentation"): f for f in _images(root / labels) if f.is_file()}
-        for image in _images(root / images):
-            label = label_of.get(_stem(image))
-            cases.append(Case(_relative(image, root), _relative(label, root) if label else None, _stem(image)))
+    cases, alone = [], []
+    for image_folder, label_folder in FOLDERS.items():
+        images = _images(root / image_folder)
+        _refuse_channels(images)
+        labels = [f for f in _images(root / label_folder) if f.is_file()]
+        # a label of the image's very name goes before one with an ending
+        label_of = {_without_ending(_stem(f)): f for f in labels} | {_stem(f): f for f in labels}
+        found = [(image, label_of.get(_stem(image))) for image in images]
+        cases += [Case(_relative(i, root), _relative(label, root) if label else None, _stem(i)) for i, label in found]
+        alone += [_relative(label, root) for label in labels if label not in {label for _, label in found}]
+    if cases and alone:
+        more = f", ... ({len(alone)} of them)" if len(alone) > 5 else ""
+        logger.warning("labels without an image of their name are left out: %s%s", ", ".join(alone[:5]), more)
     return cases
+
+
+def _refuse_channels(images: Sequence[Path]) -> None:
+    """Further channels of a scan would count as patients of their own, and leak from training into the test."""
+    first = {stem_of(image).removesuffix("_0000") for image in images if stem_of(image).endswith("_0000")}
+    for image in images:
+        name, _, channel = stem_of(image).rpartition("_")
+        if name in first and CHANNEL.fullmatch(channel):
+            raise InputError(
+                f"{image} is a second channel, beside {name}_0000: one channel is supported. Take the files of the "
+                "others out of the folder."
+            )
+
+
+def _without_ending(stem: str) -> str:
+    return next((stem.removesuffix(ending) for ending in MASK_ENDINGS if stem.endswith(ending)), stem)
 
 
 def _from_mmwhs_names(root: Path) -> list[Case]:

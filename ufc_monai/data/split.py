@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from ufc_monai.bundles import VAE
 from ufc_monai.data.datalist import Case, find_cases, require_dataset_dir
 from ufc_monai.errors import InputError
 from ufc_monai.files import read_json, sha256_of, size_of, write_json
@@ -55,7 +56,7 @@ class Split:
         """The volumes of stages 1 and 2: those of the training patients and of every unlabelled patient.
 
         Raises:
-            InputError: if the pixels of one of them are those of a validation or test patient.
+            InputError: if the file of one of them is, byte for byte, that of a validation or test patient.
         """
         chosen = [image for image, role in self._roles(fold).items() if role in ("training", "unlabelled")]
         self._refuse_leaks(chosen, fold)
@@ -70,7 +71,7 @@ class Split:
             draw: which order.
 
         Raises:
-            InputError: at a budget or draw that there is not, or if the pixels of one volume are held out.
+            InputError: at a budget or draw that there is not, or if one volume's file is, byte for byte, held out.
         """
         order = self._fold(fold)["label_orders"]
         if not 0 <= draw < len(order):
@@ -99,14 +100,14 @@ class Split:
         return self._labelled_of(self._fold(fold)["test"])
 
     def held_out_sha256(self, fold: int) -> set[str]:
-        """Content hashes of every image of the validation and test patients, labelled or not."""
+        """The sha256 of every image of the validation and test patients, labelled or not."""
         roles = self._roles(fold)
         return {
             entry["sha256"] for image, entry in self.content["images"].items() if roles[image] in ("validation", "test")
         }
 
     def image_sha256(self, items: Iterable[dict[str, str]]) -> list[str]:
-        """Content hashes of the images of some items of this split."""
+        """The sha256 of the images of some items of this split."""
         names = (os.path.relpath(item["image"], os.path.abspath(self.dataset_dir)) for item in items)
         return [self.content["images"][name.replace(os.sep, "/")]["sha256"] for name in names]
 
@@ -206,7 +207,7 @@ def open_split(
 
 def shared_split_path(bundle_root: str | os.PathLike[str]) -> str:
     """Where the last stage finds the split: stage 1's beside its bundle, or its own if it is run alone."""
-    beside = Path(bundle_root, "..", "ufc_feature_vae", "eval", "split.json")
+    beside = Path(bundle_root, "..", VAE, "eval", "split.json")
     return os.fspath(beside if beside.is_file() else Path(bundle_root, "eval", "split.json"))
 
 
@@ -245,13 +246,19 @@ def _write_split(path: Path, cases: Sequence[Case], dataset_dir: str, seed: int)
 
 
 def _check_same_files(content: dict[str, Any], cases: Sequence[Case], path: Path, root: Path) -> None:
-    known = content["images"]
-    now = {c.image for c in cases}
-    strange = sorted(now.symmetric_difference(known))
-    strange += [c.image for c in cases if c.image in known and size_of(root / c.image) != known[c.image]["bytes"]]
-    strange += [c.image for c in cases if c.image in known and c.label != known[c.image]["label"]]
-    if strange:
+    known: dict[str, Any] = content["images"]
+    now = {c.image: c for c in cases}
+    both = now.keys() & known
+    changes = {
+        "new": now.keys() - known,
+        "gone": known.keys() - now,
+        "with other content": {i for i in both if size_of(root / i) != known[i]["bytes"]},
+        "with another label": {i for i in both if now[i].label != known[i]["label"]},
+        "of another patient": {i for i in both if now[i].patient != known[i]["patient"]},
+    }
+    if any(changes.values()):
+        said = "; ".join(f"{len(i)} {change}, e.g. {min(i)}" for change, i in changes.items() if i)
         raise InputError(
-            f"{path} was made for other files than those of {root}: {len(strange)} differ, first {strange[0]}. "
-            "Delete it to draw a new split (and start again from stage 1), or name another --split_path."
+            f"{path} was made for other files than those of {root} ({said}). Take a new --folder (of a bundle: "
+            f"--split_path), or delete {path.resolve()} to draw a new split and start again from stage 1."
         )

@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
-from ufc_monai.errors import InputError
+from ufc_monai.errors import InputError, find_input_error
 from ufc_monai.formats import parts_of
 
 __all__ = ["SliceStore", "StoreEntry", "fingerprint"]
@@ -139,7 +139,7 @@ class SliceStore:
             try:
                 value = apply_transform(transform, value)
             except Exception as e:
-                raise _input_error(e) or InputError(
+                raise find_input_error(e) or InputError(
                     f"{item.get('image')}: {type(transform).__name__} failed on it ({e.__cause__ or e})."
                 ) from e
         return list(value)
@@ -192,10 +192,3 @@ def _describe(thing: Any) -> Any:
     name = getattr(thing, "__qualname__", type(thing).__qualname__)
     settings: Mapping[str, Any] = getattr(thing, "__dict__", {}) if not isinstance(thing, type) else {}
     return [f"{type(thing).__module__}.{name}", _describe(settings)]
-
-
-def _input_error(error: BaseException | None) -> InputError | None:
-    """The InputError that a chain of errors began with, if any."""
-    while error is not None and not isinstance(error, InputError):
-        error = error.__cause__
-    return error

@@ -12,9 +12,9 @@ from types import TracebackType
 
 from monai.bundle import ConfigParser
 
-from ufc_monai.errors import InputError
+from ufc_monai.errors import InputError, find_input_error
 
-__all__ = ["check_overrides", "checked_bool", "find_input_error", "readable_errors"]
+__all__ = ["check_overrides", "checked_bool", "readable_errors"]
 
 RUN_ARGUMENTS = {
     *("run_id", "init_id", "final_id", "workflow_name", "workflow_type", "config_file", "meta_file", "logging_file"),
@@ -71,13 +71,6 @@ def checked_bool(value: object, key: str) -> bool:
     if str(value).lower() not in words:
         raise InputError(f"{key} must be True or False, got {value!r}.")
     return words[str(value).lower()]
-
-
-def find_input_error(error: BaseException | None) -> InputError | None:
-    """The InputError among the causes of an error, if any: MONAI wraps what configurations raise."""
-    while error is not None and not isinstance(error, InputError):
-        error = error.__cause__ or error.__context__
-    return error
 
 
 def _show(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:

@@ -75,14 +75,13 @@ class MetricsLog:
 
 
 def duration(seconds: float) -> str:
-    """A time in words.
+    """A length of time in the unit that suits it.
 
     Example:
-        >>> duration(78), duration(7500)
-        ('1 min 18 s', '2 h 5 min')
+        >>> duration(48.2), duration(1000), duration(10000), duration(400000)
+        ('48 s', '17 min', '2.8 h', '4.6 days')
     """
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    if hours:
-        return f"{hours} h {minutes} min"
-    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
+    for unit, length, digits in (("days", 86400, 1), ("h", 3600, 1), ("min", 60, 0)):
+        if seconds >= 1.5 * length:
+            return f"{seconds / length:.{digits}f} {unit}"
+    return f"{seconds:.0f} s"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from ufc_monai.networks.decoder import LocalNetwork, UNetDecoder
 from ufc_monai.networks.encoder import ContrastiveNetwork, ProjectionHead, UNetEncoder
 from ufc_monai.networks.momentum import BootstrapNetwork, MomentumNetwork
+from ufc_monai.networks.unet_vae import UNetFeatureVAE, UNetVAE, feature_network
 from ufc_monai.networks.vae import BetaVAE, FeatureVAE
 
 __all__ = [
@@ -17,4 +18,7 @@ __all__ = [
     "ProjectionHead",
     "UNetDecoder",
     "UNetEncoder",
+    "UNetFeatureVAE",
+    "UNetVAE",
+    "feature_network",
 ]

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ufc_monai.errors import InputError
 
-__all__ = ["BetaVAE", "FeatureVAE"]
+__all__ = ["BetaVAE", "FeatureVAE", "draw"]
 
 
 class BetaVAE(VarAutoEncoder):
@@ -67,7 +67,7 @@ class BetaVAE(VarAutoEncoder):
     def reparameterize(self, mu: Tensor, logvar: Tensor) -> Tensor:
         """Draw ``z ~ N(mu, exp(logvar))`` while training; the mean in eval mode and without ``sampling``."""
         if self.training and self.sampling:
-            return mu + torch.randn_like(mu) * torch.exp(0.5 * logvar)
+            return draw(mu, logvar)
         return mu
 
 
@@ -88,3 +88,8 @@ class FeatureVAE(BetaVAE):
         """
         mu: Tensor = self.encode_forward(x)[0]
         return mu
+
+
+def draw(mu: Tensor, logvar: Tensor) -> Tensor:
+    """Draw from N(mu, exp(logvar)), so that gradients reach both (the reparameterisation)."""
+    return mu + torch.randn_like(mu) * torch.exp(0.5 * logvar)

@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ufc_monai.bundles import CONTRASTIVE, VAE
 from ufc_monai.report.page import card, paragraph, picture, section, table
 from ufc_monai.report.pairs import PAIRS_HEAD, PAIRS_MEAN, pair_rows
-from ufc_monai.report.records import CONTRASTIVE, VAE, found_json
+from ufc_monai.report.records import found_json
 
 __all__ = ["clusters_section"]
 

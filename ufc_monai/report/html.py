@@ -12,13 +12,14 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from ufc_monai.bundles import CONTRASTIVE, UNET, VAE
 from ufc_monai.errors import InputError
 from ufc_monai.files import atomic_path
 from ufc_monai.report.clusters_section import clusters_section
 from ufc_monai.report.curves import curves_svg, read_metrics
 from ufc_monai.report.glossary import glossary
 from ufc_monai.report.page import card, details, figure, page, paragraph, picture, section, table
-from ufc_monai.report.records import CONTRASTIVE, STAGES, UNET, VAE, found_json, read_record, standing_record
+from ufc_monai.report.records import STAGES, found_json, read_record, standing_record
 from ufc_monai.report.summary import ARMS, column_means, dice_files, judgement
 
 __all__ = ["write_report"]

@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from ufc_monai.bundles import BUNDLES, CONTRASTIVE, UNET, VAE
 from ufc_monai.files import read_json, sha256_of
 
 __all__ = ["STAGES", "found_json", "read_record", "standing_record"]
 
-VAE, CONTRASTIVE, UNET = "ufc_feature_vae", "ufc_cluster_contrastive", "ufc_unet_segmentation"
 STAGES = {
     "stage 1, training": f"{VAE}/eval/train",
     "stage 1, features and clusters": f"{VAE}/eval/inference",
@@ -72,5 +72,5 @@ def standing_record(folder: Path, place: str) -> dict[str, Any]:
 def _here(folder: Path, path: str) -> Path:
     """A file's place in the run's folder, which may have been moved since."""
     parts = Path(path).parts
-    inside = next((i for i, part in enumerate(parts) if part in (VAE, CONTRASTIVE, UNET)), None)
+    inside = next((i for i, part in enumerate(parts) if part in BUNDLES), None)
     return Path(path) if inside is None else folder.joinpath(*parts[inside:])

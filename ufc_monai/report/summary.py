@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import csv
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ufc_monai.bundles import UNET
 from ufc_monai.report.records import STAGES, read_record, standing_record
 
 __all__ = ["ARMS", "column_means", "dice_files", "dice_table", "judgement", "run_summary"]
 
-EVAL = Path("ufc_unet_segmentation", "eval")
+EVAL = Path(UNET, "eval")
 ARMS = {"random initialisation": "random_", "pretrained encoder": ""}
 
 
@@ -27,8 +29,9 @@ def run_summary(folder: Path) -> str:
     lines += [verdict] if verdict else []
     masks = list((folder / EVAL / "inference").rglob("*_seg.*"))
     lines += [f"masks of {len(masks)} unlabelled volumes: {folder / EVAL / 'inference'}"] if masks else []
-    weights = folder / "ufc_unet_segmentation" / "models" / "model.pt"
-    lines += [f"segment new scans: python -m ufc_monai segment --weights {folder} IN OUT"] if weights.is_file() else []
+    weights = folder / UNET / "models" / "model.pt"
+    command = f"python -m ufc_monai segment --weights {shlex.quote(str(folder))} IN OUT"
+    lines += [f"segment new scans: {command}"] if weights.is_file() else []
     return "\n".join(lines)
 
 

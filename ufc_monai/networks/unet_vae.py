@@ -1,0 +1,118 @@
+"""The auto-encoder of stage 1 built on the UNet's own encoder, so that its weights can start stage 3."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
+from typing import Any
+
+import torch
+from monai.networks.blocks import Convolution
+from torch import Tensor, nn
+
+from ufc_monai.errors import InputError
+from ufc_monai.networks.encoder import UNetEncoder
+from ufc_monai.networks.vae import FeatureVAE, draw
+
+__all__ = ["UNetFeatureVAE", "UNetVAE", "feature_network"]
+
+FACTOR = 16
+"""How much smaller the deepest map of the encoder is than the image."""
+
+
+class UNetVAE(UNetEncoder):
+    """AE, VAE and beta-VAE on the down-sampling path of the UNet; takes and returns what ``BetaVAE`` does.
+
+    The encoder keeps its parameters' names, so that the weights start the encoder of MONAI's ``BasicUNet`` as those of
+    stage 2 do. Its deepest map is flattened, not averaged, on the way to the latent vector; the decoder mirrors it
+    without skip connections. Decoding has batch normalisation whatever ``norm`` is: instance normalisation would give
+    every slice the same brightness.
+
+    Args:
+        image_size: side of the input in pixels, a multiple of 16, at least 32.
+        latent_size: length of the latent vector.
+        features: the six widths of ``BasicUNet``, as in stage 3.
+        norm: normalisation of the encoder as in MONAI, as in stage 3.
+        sampling: draw ``z`` from the posterior while training; ``False`` for the plain auto-encoder.
+
+    Raises:
+        InputError: if ``image_size`` is no such multiple.
+
+    Example:
+        >>> net = UNetVAE(image_size=32, latent_size=8, features=(4, 4, 8, 8, 16, 4))
+        >>> reconstruction, mu, logvar, z = net(torch.rand(2, 1, 32, 32))
+        >>> tuple(reconstruction.shape), tuple(mu.shape)
+        ((2, 1, 32, 32), (2, 8))
+    """
+
+    def __init__(
+        self,
+        image_size: int,
+        latent_size: int,
+        features: Sequence[int],
+        norm: str | Sequence[object] = ("instance", {"affine": True}),
+        sampling: bool = True,
+    ) -> None:
+        super().__init__(features, norm)
+        side, rest = divmod(image_size, FACTOR)
+        if rest or side < 2:
+            raise InputError(
+                f"image_size must be a multiple of {FACTOR}, at least {2 * FACTOR}, for the UNet's encoder; got "
+                f"{image_size}: choose --image_size {max(2, round(image_size / FACTOR)) * FACTOR}."
+            )
+        self.deepest = (features[4], side, side)
+        self.mu = nn.Linear(math.prod(self.deepest), latent_size)
+        self.logvar = nn.Linear(math.prod(self.deepest), latent_size)
+        self.decode_latent = nn.Linear(latent_size, math.prod(self.deepest))
+        self.decode = nn.Sequential(
+            *(
+                Convolution(2, width, wider, strides=2, is_transposed=True, norm="batch")
+                for width, wider in pairwise(features[4::-1])
+            ),
+            Convolution(2, features[0], 1, conv_only=True),
+        )
+        self.sampling = sampling
+
+    def encode_forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Posterior means and log-variances, (B, latent_size) each."""
+        deepest = self.feature_maps(x)[4].flatten(1)
+        return self.mu(deepest), self.logvar(deepest)
+
+    def decode_forward(self, z: Tensor) -> Tensor:
+        """Reconstructions in [0, 1], (B, 1, image_size, image_size)."""
+        deepest = torch.relu(self.decode_latent(z)).view(-1, *self.deepest)
+        return torch.sigmoid(self.decode(deepest))
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # type: ignore[override]
+        """Reconstruction, mean, log-variance and ``z``; ``z`` is the mean in eval mode and without ``sampling``."""
+        mu, logvar = self.encode_forward(x)
+        z = draw(mu, logvar) if self.training and self.sampling else mu
+        return self.decode_forward(z), mu, logvar, z
+
+
+class UNetFeatureVAE(UNetVAE):
+    """The trained :class:`UNetVAE` as a feature extractor: the same parameters, and posterior means come out."""
+
+    def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]
+        """Posterior means, (B, latent_size), of slices (B, 1, image_size, image_size)."""
+        return self.encode_forward(x)[0]
+
+
+FEATURE_NETWORKS: dict[str, Callable[..., nn.Module]] = {"vae": FeatureVAE, "unet": UNetFeatureVAE}
+
+
+def feature_network(architecture: Mapping[str, Any]) -> nn.Module:
+    """The feature extractor that the ``architecture`` of stage 1's network.json describes.
+
+    Args:
+        architecture: arguments of the network; its word ``encoder`` says of which, ``"vae"`` by default.
+
+    Raises:
+        InputError: at another word.
+    """
+    settings = dict(architecture)
+    encoder = settings.pop("encoder", "vae")
+    if encoder not in FEATURE_NETWORKS:
+        raise InputError(f"network.json: encoder must be one of {', '.join(FEATURE_NETWORKS)}, got {encoder!r}.")
+    return FEATURE_NETWORKS[encoder](**settings)
