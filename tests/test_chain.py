@@ -83,7 +83,7 @@ def test_evaluate_on_test_patients(chain: Path, phantom: Path) -> None:
 @pytest.mark.parametrize("name", ["kmeans", "dbscan", "complete", "average+pca", "uncentred"])
 def test_clusterings_by_small_configurations(name: str, chain: Path, phantom: Path) -> None:
     """Each beside the clusters that are there."""
-    keys: dict[str, Any] = {"eps": 0.3} if name == "dbscan" else {"n_clusters": 5}
+    keys = {} if name == "dbscan" else {"n_clusters": 5}
     run_bundle(chain, VAE, f"inference+{name}", phantom, **keys)
     folder = chain / VAE / "eval" / name.rpartition("+")[2]
     labels, standard = (read(f / "pseudo_labels.json") for f in (folder, chain / VAE / "eval" / "inference"))

@@ -100,20 +100,21 @@ def label_slices(
     )
     with atomic_path(folder / "thumbnails.npy") as temporary:
         np.save(temporary, slices.thumbnails)
-    logger.info("%d clusters of %d slices. %s", found.n_clusters, len(slices.ids), elbow.reason if elbow else "")
-    origin = {**(provenance or {}), **_origin(method, found)}
+    reason = elbow.reason if elbow else found.method.describe()
+    logger.info("%d clusters of %d slices. %s", found.n_clusters, len(slices.ids), reason)
+    origin = {**(provenance or {}), **_origin(found)}
     cut = _Cut(found.features, found.scaling, found.patient_means, found.labels)
     figures = _write(folder, "", slices, cut, origin)
     searched = {"searched": list(elbow.searched)} if elbow else {}
     return {"n_clusters": found.n_clusters, **searched, **figures}
 
 
-def _origin(method: ClusteringMethod, found: Clustering) -> dict[str, Any]:
+def _origin(found: Clustering) -> dict[str, Any]:
     """How the clusters came about, as the file of pseudo-labels keeps it."""
     origin: dict[str, Any] = {
-        "method": method.describe(),
-        "centred_per_patient": method.centred,
-        "seed": method.seed,
+        "method": found.method.describe(),
+        "centred_per_patient": found.method.centred,
+        "seed": found.method.seed,
     }
     if elbow := found.elbow:
         curve = {"k": list(elbow.ks), "distance": [round(d, 6) for d in elbow.distances]}
@@ -240,7 +241,7 @@ def _tell(
     )
     silhouette = f"; silhouette {sizes['silhouette']:.2f}" if "silhouette" in sizes else ""
     share, single = sizes["largest_share"], sizes["single_slices"]
-    logger.info("the largest cluster holds %.0f %% of the slices, %d hold one slice%s", 100 * share, single, silhouette)
+    logger.info("largest cluster %.0f %% of the slices, %d of one slice%s", 100 * share, single, silhouette)
     for text in warnings:
         logger.warning(text)
 

@@ -42,7 +42,7 @@ def test_a_method_in_words(settings: dict[str, Any], words: str) -> None:
         ({"k_range": [2, 3.5]}, "k_range must be"),
         ({"pca_components": 0}, "pca_components must be a number of components, or a share of the variance below 1"),
         ({"pca_components": 1.5}, "pca_components must be"),
-        ({"eps": 0}, "eps must be a number above 0; got 0"),
+        ({"eps": 0}, "eps must be a number above 0, or null; got 0"),
         ({"eps": float("nan")}, "eps must be a number above 0"),
         ({"min_samples": 0}, "min_samples must be a whole number of 1 or more"),
         ({"clustering": "dbscan", "n_clusters": 5}, "n_clusters: dbscan finds the number of clusters by eps"),

@@ -94,6 +94,22 @@ def test_dbscan_tells_how_eps_fits(caplog: pytest.LogCaptureFixture) -> None:
         clustered(features, clustering="dbscan", eps=100)
 
 
+@pytest.mark.parametrize("how", ["raw", "l2"])
+def test_an_eps_that_is_left_open_makes_half_of_the_slices_cores(how: str) -> None:
+    features = np.random.default_rng(3).normal(size=(60, 4))
+    found = clustered(features, clustering="dbscan", feature_scaling=how)
+    eps = found.method.eps
+    assert eps == pytest.approx(typical_radius(found.features, 4), rel=0.01)
+    assert f"eps {eps:g}," in found.method.describe()
+    again = clustered(features, clustering="dbscan", feature_scaling=how, eps=eps)
+    np.testing.assert_array_equal(again.labels, found.labels)
+
+
+def test_copies_have_a_radius() -> None:
+    found = clustered(np.repeat(np.eye(3), 10, axis=0), clustering="dbscan")
+    assert np.bincount(found.labels).tolist() == [10, 10, 10]
+
+
 def test_typical_radius_makes_half_of_the_slices_cores() -> None:
     features = np.random.default_rng(2).normal(size=(101, 3))
     radius = typical_radius(features, 4)

@@ -35,7 +35,7 @@ def test_silhouette_is_that_of_a_seeded_sample() -> None:
     [
         ([40, 30, 30], None),
         ([60, 40], None),
-        ([80, 15, 5], "one cluster holds 80% of the slices"),
+        ([80, 15, 5], "one cluster holds 80 % of the slices"),
         ([40, *[1] * 60], "60 of 100 slices are clusters of their own"),
     ],
 )

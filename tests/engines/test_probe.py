@@ -50,7 +50,9 @@ def test_probe_of_the_chain(chain: Path, phantom: Path, caplog: pytest.LogCaptur
         assert 0 < row["false_negatives"] < 1
     assert content["false_negatives"]["simclr"]["pushed_apart"] == 1
     assert "UFC, these clusters" in caplog.text
-    assert record["inputs"]["pseudo_labels"]["sha256"]
+    shown = dict(content["clusterings"]["inference/pseudo_labels.json"])
+    assert shown.pop("sha256") == record["inputs"]["pseudo_labels"]["sha256"]
+    assert shown == content["false_negatives"]["ufc"]
 
 
 def test_false_negatives_without_clusters(
@@ -60,6 +62,25 @@ def test_false_negatives_without_clusters(
         run_bundle(chain, CONTRASTIVE, "probe", phantom, threads=1, output_dir=str(tmp_path), pseudo_labels_path="none")
     assert list(read(tmp_path / "probe.json")["false_negatives"]) == ["simclr", "glcl", "pcl"]
     assert "the false negatives of UFC are left out" in caplog.text
+
+
+def test_all_clusterings_of_stage_1_are_counted(
+    chain: Path, phantom: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Those of other data are passed over."""
+    content = PseudoLabels.load(chain / VAE / "eval" / "inference" / "pseudo_labels.json")
+    eval_folder = tmp_path / "eval"
+    content.save(eval_folder / "inference" / "pseudo_labels.json")
+    single = {image: list(range(len(c))) for image, c in content.clusters.items()}
+    PseudoLabels(single, 99, {}).save(eval_folder / "levels" / "pseudo_labels.json")
+    PseudoLabels({"other.nii.gz": [0]}, 1, {}).save(eval_folder / "other" / "pseudo_labels.json")
+    path = str(eval_folder / "inference" / "pseudo_labels.json")
+    with caplog.at_level(logging.INFO):
+        run_bundle(chain, CONTRASTIVE, "probe", phantom, output_dir=str(tmp_path), pseudo_labels_path=path)
+    found = read(tmp_path / "probe.json")["clusterings"]
+    assert list(found) == ["inference/pseudo_labels.json", "levels/pseudo_labels.json"]
+    assert found["levels/pseudo_labels.json"]["false_negatives"] < found["inference/pseudo_labels.json"]["pushed_apart"]
+    assert "UFC, levels/pseudo_labels.json" in caplog.text
 
 
 def test_clusters_of_other_data_are_refused(chain: Path, phantom: Path, tmp_path: Path) -> None:

@@ -142,7 +142,7 @@ def test_clusters_are_described_and_warned_of(a_run: Path) -> None:
     text = (a_run / "report.html").read_text(encoding="utf-8")
     assert '<div class="card warning"><p>The clusters follow the patient</p></div>' in text
     assert "2 clusters of 2 slices (by &lt;script" in text
-    assert "The largest holds 50% of the slices, 2 hold a single one; silhouette 0.12." in text
+    assert "The largest holds 50 % of the slices; clusters of a single slice: 2; silhouette 0.12." in text
 
 
 def test_false_negatives_stand_beside_the_clusters(a_run: Path) -> None:
@@ -167,11 +167,18 @@ def test_clusterings_are_compared_if_there_are_several(a_run: Path) -> None:
         write(place / "inference" / f"pseudo_labels_k{k}.json", {**other, "provenance": {"centred_per_patient": False}})
     write_report(a_run, a_run / "report.html")
     text = (a_run / "report.html").read_text(encoding="utf-8")
-    rows = re.findall(r"<td>((?:inference|kmeans)/.*?)</td>", text)
-    cuts = ["inference/pseudo_labels_k7.json", "inference/pseudo_labels_k12.json"]
-    assert rows == ["inference/pseudo_labels.json", *cuts, "kmeans/pseudo_labels.json"]
-    assert "<td>k</td><td>17</td><td>-</td><td>-</td><td>-</td><td>0.25</td><td>0.75</td>" in text
+    rows = re.findall(r"<td>((?:inference|kmeans).*?)</td>", text)
+    assert rows == ["inference", "inference, k7", "inference, k12", "kmeans"]
+    figures = "<td>k</td><td>17</td><td>-</td><td>-</td><td>-</td><td>0.25</td><td>0.75</td>"
+    assert f"{figures}<td>-</td>" in text
     assert "not centred" in text
+    probe, labels = a_run / CONTRASTIVE / "eval" / "probe" / "probe.json", place / "kmeans" / "pseudo_labels.json"
+    pairs = {labels.relative_to(place).as_posix(): {"false_negatives": 0.0123, "sha256": sha256_of(labels)}}
+    write(probe, {**json.loads(probe.read_text()), "clusterings": pairs})
+    for shown in ("1.2 %", "-"):  # and no more once the clusters have changed
+        write_report(a_run, a_run / "report.html")
+        assert f"{figures}<td>{shown}</td>" in (a_run / "report.html").read_text(encoding="utf-8")
+        labels.write_text(labels.read_text() + " ")
 
 
 def test_a_report_needs_a_run(tmp_path: Path) -> None:

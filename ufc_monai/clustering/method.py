@@ -40,7 +40,7 @@ class ClusteringMethod:
         feature_scaling: ``"raw"`` leaves the features as they are, ``"standardised"`` gives every dimension variance 1,
             ``"l2"`` every slice length 1, ``"pca"`` takes the first principal components, not whitened.
         pca_components: a number of components, or a share of the variance below 1.
-        eps: DBSCAN's radius, > 0.
+        eps: DBSCAN's radius, > 0; ``None`` takes that at which half of the slices are cores.
         min_samples: slices within ``eps``, itself included, that make a slice the core of a DBSCAN cluster.
         seed: of k-means and of the silhouette's sample.
 
@@ -56,7 +56,7 @@ class ClusteringMethod:
     centred: bool = True
     feature_scaling: str = "raw"
     pca_components: float = 0.9
-    eps: float = 0.5
+    eps: float | None = None
     min_samples: int = 4
     seed: int = 0
 
@@ -69,7 +69,9 @@ class ClusteringMethod:
         share = self.pca_components
         part = (isinstance(share, int) and share >= 1) or (isinstance(share, float) and 0 < share < 1)
         _check(part, "pca_components", "a number of components, or a share of the variance below 1", share)
-        _check(isinstance(self.eps, int | float) and 0 < self.eps < math.inf, "eps", "a number above 0", self.eps)
+        eps = self.eps
+        radius = eps is None or (isinstance(eps, int | float) and 0 < eps < math.inf)
+        _check(radius, "eps", "a number above 0, or null", eps)
         least = self.min_samples
         _check(isinstance(least, int) and least >= 1, "min_samples", "a whole number of 1 or more", least)
         if self.clustering == "dbscan" and k is not None:
@@ -79,10 +81,11 @@ class ClusteringMethod:
 
     def describe(self) -> str:
         """The method in words, with the numbers that it depends on."""
+        eps = "open" if self.eps is None else f"{self.eps:g}"
         group = {
             "agglomerative": f"agglomerative, {LINKAGES[self.linkage]} linkage, Euclidean",
             "kmeans": f"k-means, seed {self.seed}",
-            "dbscan": f"DBSCAN, eps {self.eps:g}, min_samples {self.min_samples}",
+            "dbscan": f"DBSCAN, eps {eps}, min_samples {self.min_samples}",
         }
         return group[self.clustering] + FEATURES[self.feature_scaling].format(self.pca_components)
 

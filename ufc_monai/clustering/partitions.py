@@ -65,4 +65,5 @@ def typical_radius(features: NDArray[Any], min_samples: int) -> float:
     """The radius at which half of the slices are cores of DBSCAN: where to look for ``eps``."""
     n = min(max(min_samples, 2), len(features))
     distances, _ = NearestNeighbors(n_neighbors=n).fit(features).kneighbors(features)
-    return float(np.median(distances[:, -1]))
+    # of copies it is 0, which is no radius
+    return max(float(np.median(distances[:, -1])), 1e-6)

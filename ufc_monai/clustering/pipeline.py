@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, partial
 from typing import Any
 
@@ -44,6 +44,7 @@ class Clustering:
         centroids: (k, m), in the space that was clustered.
         patient_means: what was subtracted for each patient; empty without centring.
         agreement: see :func:`~ufc_monai.clustering.agreement.agreement`.
+        method: how they came about, with the ``eps`` that was taken where none was given.
     """
 
     labels: NDArray[np.int64]
@@ -55,6 +56,7 @@ class Clustering:
     centroids: NDArray[np.float64]
     patient_means: dict[str, NDArray[np.float64]]
     agreement: dict[str, float]
+    method: ClusteringMethod
 
 
 def cluster_slices(
@@ -84,9 +86,11 @@ def cluster_slices(
         features, means = centre_per_patient(features, patients)
     scaling = fit_scaling(features, method)
     features = scaling(features)
+    if method.clustering == "dbscan" and method.eps is None:
+        method = replace(method, eps=float(f"{typical_radius(features, method.min_samples):.3g}"))
     labels, tree, elbow = CLUSTERINGS[method.clustering](features, method)
     centres, figures = centroids(features, labels), agreement(labels, patients, positions)
-    return Clustering(labels, len(centres), tree, elbow, features, scaling, centres, means, figures)
+    return Clustering(labels, len(centres), tree, elbow, features, scaling, centres, means, figures, method)
 
 
 def _check_features(features: NDArray[Any]) -> None:
@@ -117,6 +121,7 @@ def _kmeans(features: NDArray[np.float64], method: ClusteringMethod) -> _Result:
 
 
 def _dbscan(features: NDArray[np.float64], method: ClusteringMethod) -> _Result:
+    assert method.eps is not None
     labels, noise = dbscan(features, eps=method.eps, min_samples=method.min_samples)
     typical = typical_radius(features, method.min_samples)
     if not labels.any():

@@ -49,8 +49,9 @@ def size_warning(figures: Mapping[str, float], n_clusters: int, n_slices: int) -
             "nothing, contrast is SimCLR's. Take fewer clusters, or a larger eps."
         )
     if n_clusters > 2 and figures["largest_share"] > 0.5:
+        share = 100 * figures["largest_share"]
         return (
-            f"one cluster holds {figures['largest_share']:.0%} of the slices, and no two of these are contrasted. Take "
-            "Ward linkage, more clusters, or a smaller eps."
+            f"one cluster holds {share:.0f} % of the slices, and no two of these are contrasted. Take Ward linkage, "
+            "more clusters, or a smaller eps."
         )
     return None

@@ -6,6 +6,7 @@ same labels tell which pairs of slices a method should not have pushed apart.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 from collections.abc import Sequence
@@ -28,7 +29,7 @@ from ufc_monai.clustering import PseudoLabels, false_negatives
 from ufc_monai.data import SliceDataset, Split
 from ufc_monai.engines.features import encode
 from ufc_monai.errors import InputError
-from ufc_monai.files import write_json
+from ufc_monai.files import sha256_of, write_json
 from ufc_monai.report import PAIRS_MEAN, pair_text
 
 __all__ = ["LinearProbe", "calibrate_norms", "check_probe", "probe_auc"]
@@ -102,6 +103,7 @@ class LinearProbe:
             "training_volumes": len(self.training.entries),
             "validation_volumes": len(self.validation.entries),
             "false_negatives": pairs,
+            "clusterings": self._all_clusterings(present),
         }
         write_json(self.path, content)
         self._show(content)
@@ -119,8 +121,22 @@ class LinearProbe:
             return None
         labels = PseudoLabels.load(self.pseudo_labels_path)
         labels.check_images(self.training.slices_per_image())
+        return self._of_training(labels)
+
+    def _of_training(self, labels: PseudoLabels) -> NDArray[np.int64]:
         places = (item["id"].rpartition("#") for item in self.training.items)
         return np.array([labels.lookup(image, int(index)) for image, _, index in places])
+
+    def _all_clusterings(self, present: NDArray[np.bool_]) -> dict[str, dict[str, Any]]:
+        """What UFC would do with each clustering of stage 1, by its file; those of other slices are left out."""
+        shares = {}
+        if self.pseudo_labels_path.is_file():
+            folder = self.pseudo_labels_path.absolute().parent.parent
+            for path in sorted(folder.glob("*/pseudo_labels*.json")):
+                with contextlib.suppress(InputError):
+                    row = false_negatives(present, self._of_training(PseudoLabels.load(path)))["ufc"]
+                    shares[path.relative_to(folder).as_posix()] = {**row, "sha256": sha256_of(path)}
+        return shares
 
     def _scores(
         self, encoder: nn.Module, present: NDArray[np.bool_], held_out: NDArray[np.bool_]
@@ -146,7 +162,8 @@ class LinearProbe:
             content["validation_volumes"],
             "\n".join(lines),
         )
-        logger.info("pairs of the training volumes' slices\n%s\n%s", pair_text(content["false_negatives"]), PAIRS_MEAN)
+        pairs = pair_text(content["false_negatives"], content["clusterings"])
+        logger.info("pairs of the training volumes' slices\n%s\n%s", pairs, PAIRS_MEAN)
 
 
 def check_probe(split: Split, fold: int) -> None:

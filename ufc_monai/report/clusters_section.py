@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from ufc_monai.bundles import CONTRASTIVE, VAE
+from ufc_monai.files import sha256_of
 from ufc_monai.report.page import card, paragraph, picture, section, table
 from ufc_monai.report.pairs import PAIRS_HEAD, PAIRS_MEAN, pair_rows
 from ufc_monai.report.records import found_json
@@ -17,8 +18,8 @@ FIGURES = {
     "largest": ("quality", "largest_share", "{:.0%}"),
     "of one slice": ("quality", "single_slices", "{:d}"),
     "silhouette": ("quality", "silhouette", "{:.2f}"),
-    "NMI with patient": ("agreement", "nmi_patient", "{:.2f}"),
-    "NMI with position": ("agreement", "nmi_position", "{:.2f}"),
+    "NMI, patient": ("agreement", "nmi_patient", "{:.2f}"),
+    "NMI, position": ("agreement", "nmi_position", "{:.2f}"),
 }
 """What clusterings are compared by: where it stands in their provenance, and how it is written."""
 
@@ -33,7 +34,7 @@ def clusters_section(folder: Path) -> str:
     labels = found_json(place / "pseudo_labels.json")
     if not labels:
         return ""
-    origin = labels["provenance"]
+    origin, probe = labels["provenance"], found_json(folder / CONTRASTIVE / "eval" / "probe" / "probe.json")
     return section(
         "Clusters",
         [
@@ -50,8 +51,8 @@ def clusters_section(folder: Path) -> str:
                 "Clusters across patients and positions",
                 "Sizes of the clusters; which patients and levels they are made of.",
             ),
-            _pairs(found_json(folder / CONTRASTIVE / "eval" / "probe" / "probe.json")),
-            _comparison(folder / VAE / "eval"),
+            _pairs(probe),
+            _comparison(folder / VAE / "eval", probe),
             picture(
                 place / "elbow.png",
                 "Number of clusters",
@@ -72,8 +73,8 @@ def _first_words(labels: Mapping[str, Any]) -> str:
     if quality := origin.get("quality"):
         silhouette = f"; silhouette {quality['silhouette']:.2f}" if "silhouette" in quality else ""
         words.append(
-            f" The largest holds {quality['largest_share']:.0%} of the slices, {quality['single_slices']} hold a "
-            f"single one{silhouette}."
+            f" The largest holds {100 * quality['largest_share']:.0f} % of the slices; clusters of a single slice: "
+            f"{quality['single_slices']}{silhouette}."
         )
     return "".join([*words, " ", origin.get("elbow", {}).get("reason", "")])
 
@@ -100,19 +101,26 @@ def _pairs(probe: Mapping[str, Any]) -> str:
     return "<h3>False negatives</h3>\n" + table(PAIRS_HEAD, pair_rows(shares)) + paragraph(said, "soft")
 
 
-def _comparison(folder: Path) -> str:
+def _comparison(folder: Path, probe: Mapping[str, Any]) -> str:
     """All clusterings of the run, if there are others than the one shown."""
-    paths: Sequence[Path] = sorted(folder.glob("*/pseudo_labels*.json"), key=_shown_first)
+    paths = sorted(folder.glob("*/pseudo_labels*.json"), key=_shown_first)
     if len(paths) < 2:
         return ""
-    found = {path.relative_to(folder).as_posix(): found_json(path) for path in paths}
-    rows = [[*_described(labels), name] for name, labels in found.items()]
+    rows = []
+    for path in paths:
+        name = path.relative_to(folder).as_posix()
+        pairs = probe.get("clusterings", {}).get(name, {})
+        known = pairs.get("false_negatives") is not None and pairs["sha256"] == sha256_of(path)
+        share = f"{100 * pairs['false_negatives']:.1f} %" if known else "-"
+        place = path.parent.name + path.stem.removeprefix("pseudo_labels").replace("_", ", ")
+        rows.append([*_described(found_json(path)), share, place])
     said = (
-        "The first is shown above. Look for position above patient, no cluster that holds most slices, and few of one "
-        "slice; a silhouette near 1 is well separated, near 0 cut through. Stage 2 takes another one by its file: "
-        "--pseudo_labels_path."
+        "The first is shown above. Look for position above patient, no cluster that holds most slices, few of one "
+        "slice, few false negatives; a silhouette near 1 is well separated, near 0 cut through. A dash: the probe has "
+        "not seen these clusters; run it again. To pretrain with others, hand stage 2 their file: --pseudo_labels_path "
+        "ufc_feature_vae/eval/FOLDER/pseudo_labels.json."
     )
-    head = ["method", "clusters", *FIGURES, "file in ufc_feature_vae/eval"]
+    head = ["method", "clusters", *FIGURES, "false negatives", "folder"]
     return "<h3>Clusterings compared</h3>\n" + table(head, rows) + paragraph(said, "soft")
 
 
@@ -125,8 +133,9 @@ def _described(labels: Mapping[str, Any]) -> list[str]:
     origin = labels["provenance"]
     figures = [(origin.get(part, {}).get(name), form) for part, name, form in FIGURES.values()]
     centred = "" if origin.get("centred_per_patient", True) else ", not centred"
+    method = origin.get("method", "-").removeprefix("agglomerative, ").replace(", Euclidean", "")
     return [
-        f"{origin.get('method', '-')}{centred}",
+        f"{method}{centred}",
         str(labels["n_clusters"]),
-        *("-" if value is None else form.format(value) for value, form in figures),
+        *("-" if value is None else form.format(value).replace("%", " %") for value, form in figures),
     ]
