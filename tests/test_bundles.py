@@ -20,6 +20,7 @@ REQUIRED = {
     *("schema", "version", "changelog", "monai_version", "pytorch_version", "numpy_version", "task", "description"),
     *("required_packages_version", "authors", "copyright", "network_data_format"),
 }
+CLUSTERINGS = ("kmeans", "dbscan", "average", "complete", "standardised", "l2", "pca", "uncentred")
 PATHS = ["imports", "bundle_root", "dataset_dir", "cache_dir", "output_dir", "ckpt_dir"]
 
 
@@ -81,6 +82,13 @@ def test_unet_encoder_has_the_settings_of_stage_3(preset: str) -> None:
         vae, unet = vae | read("ufc_feature_vae", "cpu"), unet | read("ufc_unet_segmentation", "cpu")
     for key in ("image_size", "window", "features", "norm"):
         assert vae[key] == unet[key]
+
+
+@pytest.mark.parametrize("name", CLUSTERINGS)
+def test_what_is_laid_over_inference_changes_keys_that_exist(name: str) -> None:
+    laid_over = read(NAMES[0], name)
+    assert laid_over.keys() <= read(NAMES[0], "inference").keys()
+    assert laid_over["output_dir"] == f"$os.path.join(@bundle_root, 'eval', '{name}')"
 
 
 def settings(config: dict[str, Any]) -> dict[str, Any]:

@@ -154,7 +154,7 @@ class _Planner:
                 ["inference"],
                 "inference",
                 (*_weights(VAE), split),
-                (labels, f"{features}/features.npz", f"{features}/dendrogram.npz"),
+                (labels, f"{features}/features.npz"),
             ),
             self._stage(
                 "stage 2: contrastive pretraining",
@@ -168,7 +168,8 @@ class _Planner:
 
     def probe(self) -> Stage:
         result = (f"{CONTRASTIVE}/eval/probe/probe.json",)
-        title, inputs = "stage 2: linear probe of the encoder", _weights(CONTRASTIVE)
+        labels = f"{VAE}/eval/inference/pseudo_labels.json"
+        title, inputs = "stage 2: linear probe of the encoder", (*_weights(CONTRASTIVE), labels)
         return self._stage(title, CONTRASTIVE, ["probe"], "probe", inputs, result, reads_labels=True)
 
     def segmentation(self, arm: str, prefix: str, start: Mapping[str, str], held_out: bool) -> list[Stage]:
