@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,6 +25,21 @@ METHODS = [
     ClusteringMethod(clustering="kmeans", centred=False, k_range=(2, 9)),
     ClusteringMethod(clustering="dbscan", eps=4),
 ]
+
+
+@contextlib.contextmanager
+def without_pictures() -> Iterator[None]:
+    """The pictures take most of the time; other tests look at them."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("save_cluster_map", "save_cluster_montage"):
+            patch.setattr(f"ufc_monai.labelling.{name}", lambda *_: None)
+        yield
+
+
+@pytest.fixture
+def _no_pictures() -> Iterator[None]:
+    with without_pictures():
+        yield
 
 
 def some_slices(patients: int = 4, each: int = 20) -> tuple[Any, Slices]:
@@ -53,6 +70,8 @@ def test_files_fit_together(tmp_path: Path) -> None:
         assert file["patients"].tolist() == ["p0", "p1", "p2", "p3"]
     for picture in ("elbow.png", "clusters.png", "cluster_map.png"):
         assert (tmp_path / picture).stat().st_size > 3000
+    cut_again(tmp_path, 7)
+    assert (tmp_path / "clusters_k7.png").is_file()
     # pictures that show nothing but the level are clustered by it
     assert labels.provenance["agreement_of_raw_pixels"]["nmi_position"] == pytest.approx(results["nmi_position"])
 
@@ -77,14 +96,14 @@ def test_another_cut_is_that_of_a_new_fit(method: ClusteringMethod, tmp_path: Pa
     (tmp_path / "fit").mkdir()
     label_slices(tmp_path / "fit", features, slices, replace(method, n_clusters=7))
     assert json.loads(path.read_text()) == json.loads((tmp_path / "fit" / "pseudo_labels.json").read_text())
-    assert (tmp_path / "clusters_k7.png").is_file()
 
 
 @pytest.fixture(scope="module", params=METHODS, ids=lambda m: m.describe())
 def labelled(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Path, Any]:
     """A method, the folder that it has written, and its results."""
     folder = tmp_path_factory.mktemp("method")
-    return request.param, folder, label_slices(folder, *some_slices(), request.param)
+    with without_pictures():
+        return request.param, folder, label_slices(folder, *some_slices(), request.param)
 
 
 def test_every_method_says_what_it_did(labelled: tuple[ClusteringMethod, Path, Any]) -> None:
@@ -122,6 +141,7 @@ def test_assigned_slices_are_not_the_trees() -> None:
     assert 0.5 < (assign(features, centroids(features, labels)) == labels).mean() < 1
 
 
+@pytest.mark.usefixtures("_no_pictures")
 @pytest.mark.parametrize("clustering", ["kmeans", "dbscan"])
 def test_a_method_without_a_tree_leaves_none_to_cut(clustering: str, tmp_path: Path) -> None:
     """Not even that of an earlier method in the same folder."""
@@ -139,6 +159,7 @@ def test_a_method_without_a_tree_leaves_none_to_cut(clustering: str, tmp_path: P
     assert str(error.value).count("\n") == 0
 
 
+@pytest.mark.usefixtures("_no_pictures")
 def test_quality_is_warned_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     features, slices = some_slices()
     label_slices(tmp_path, features, slices, ClusteringMethod(clustering="dbscan", eps=0.01))

@@ -165,9 +165,10 @@ def test_clusterings_are_compared_if_there_are_several(a_run: Path) -> None:
     write(place / "kmeans" / "pseudo_labels.json", {**other, "provenance": {"method": "k", "agreement": agreement}})
     for k in (7, 12):
         write(place / "inference" / f"pseudo_labels_k{k}.json", {**other, "provenance": {"centred_per_patient": False}})
+    write(place / "average" / "pseudo_labels.json", {**other, "provenance": {"model_sha256": "of an earlier training"}})
     write_report(a_run, a_run / "report.html")
     text = (a_run / "report.html").read_text(encoding="utf-8")
-    rows = re.findall(r"<td>((?:inference|kmeans).*?)</td>", text)
+    rows = re.findall(r"<td>((?:inference|kmeans|average).*?)</td>", text)
     assert rows == ["inference", "inference, k7", "inference, k12", "kmeans"]
     figures = "<td>k</td><td>17</td><td>-</td><td>-</td><td>-</td><td>0.25</td><td>0.75</td>"
     assert f"{figures}<td>-</td>" in text

@@ -102,18 +102,21 @@ def _pairs(probe: Mapping[str, Any]) -> str:
 
 
 def _comparison(folder: Path, probe: Mapping[str, Any]) -> str:
-    """All clusterings of the run, if there are others than the one shown."""
-    paths = sorted(folder.glob("*/pseudo_labels*.json"), key=_shown_first)
-    if len(paths) < 2:
-        return ""
+    """All clusterings of the features that are clustered above, if there are others than that one."""
+    found = {path: found_json(path) for path in sorted(folder.glob("*/pseudo_labels*.json"), key=_shown_first)}
+    models = [labels["provenance"].get("model_sha256") for labels in found.values()]
     rows = []
-    for path in paths:
+    for (path, labels), model in zip(found.items(), models, strict=True):
+        if model != models[0]:
+            continue
         name = path.relative_to(folder).as_posix()
         pairs = probe.get("clusterings", {}).get(name, {})
         known = pairs.get("false_negatives") is not None and pairs["sha256"] == sha256_of(path)
         share = f"{100 * pairs['false_negatives']:.1f} %" if known else "-"
         place = path.parent.name + path.stem.removeprefix("pseudo_labels").replace("_", ", ")
-        rows.append([*_described(found_json(path)), share, place])
+        rows.append([*_described(labels), share, place])
+    if len(rows) < 2:
+        return ""
     said = (
         "The first is shown above. Look for position above patient, no cluster that holds most slices, few of one "
         "slice, few false negatives; a silhouette near 1 is well separated, near 0 cut through. A dash: the probe has "
