@@ -51,6 +51,14 @@ def test_the_decoder_travels_along(tmp_path: Path) -> None:
     assert all(torch.equal(after[name], value) for name, value in weights.items())
 
 
+def test_an_encoder_alone_passes_the_decoder_over(tmp_path: Path) -> None:
+    encoder, decoder = UNetEncoder(WIDTHS), UNetDecoder(WIDTHS, "batch")
+    save_network(tmp_path, {**encoder.state_dict(), **decoder.state_dict()}, RECORD)
+    other = UNetEncoder(WIDTHS)
+    load_weights(other, tmp_path)
+    assert all(torch.equal(value, encoder.state_dict()[name]) for name, value in other.state_dict().items())
+
+
 def test_a_decoder_that_does_not_fit_is_refused(tmp_path: Path) -> None:
     wrong = UNetDecoder((4, 8, 8, 8, 16, 4), "batch")
     save_network(tmp_path, {**UNetEncoder(WIDTHS).state_dict(), **wrong.state_dict()}, RECORD)

@@ -57,6 +57,9 @@ def test_trains_and_is_taken_over(
     assert all(line["effective_rank"] > 1 for line in lines)
     assert all(torch.isfinite(torch.tensor([line["loss"] for line in lines])))
     torch.load(models / "checkpoint.pt", weights_only=True)
+    features = tmp_path / "features"
+    run_bundle(bundles, CONTRASTIVE, "inference", phantom, ckpt_dir=str(models), output_dir=str(features))
+    assert np.isfinite(np.load(features / "features.npz")["features"]).all()
     caplog.clear()
     with caplog.at_level("INFO"):
         small = {**SMALL[UNET], "output_dir": str(tmp_path / "unet"), "ckpt_dir": str(tmp_path / "unet")}

@@ -71,14 +71,16 @@ def read_network(ckpt_dir: str | os.PathLike[str], stage: str) -> dict[str, Any]
 
 
 def load_weights(network: nn.Module, ckpt_dir: str | os.PathLike[str]) -> None:
-    """Load ``model.pt`` strictly into a network.
+    """Load ``model.pt`` strictly into a network; a decoder that the network does not have is passed over.
 
     Raises:
         InputError: if a name or a shape differs.
     """
     path = Path(ckpt_dir) / "model.pt"
+    own = network.state_dict()
+    weights = {n: value for n, value in _read_weights(path).items() if n in own or not n.startswith(DECODER)}
     try:
-        network.load_state_dict(_read_weights(path))
+        network.load_state_dict(weights)
     except RuntimeError as e:
         raise InputError(f"{path} does not fit the network of network.json: {_first_difference(e)}") from e
 
