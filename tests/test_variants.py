@@ -13,11 +13,10 @@ import SimpleITK
 import torch
 from conftest import NAMES, ROOT, SMALL, copy_bundles, refused, run_bundle
 
+from ufc_monai.bundles import methods
+
 VAE, CONTRASTIVE, UNET = NAMES
-NO_METHOD = {"train", "cpu", "inference", "metadata", "probe", "isic"}
-METHODS = sorted(
-    path.stem for path in (ROOT / "bundles" / CONTRASTIVE / "configs").glob("*.json") if path.stem not in NO_METHOD
-)
+METHODS = methods(ROOT / "bundles")
 BATCH = {"batch_size": 12}
 
 
@@ -100,3 +99,27 @@ def test_methods_share_everything_but_the_method() -> None:
         keys = set(json.loads((ROOT / "bundles" / CONTRASTIVE / "configs" / f"{method}.json").read_text()))
         assert not keys & shared
         assert method == "byol" or not any(key.startswith("view_") or key == "second_views" for key in keys)
+
+
+@pytest.mark.parametrize(
+    ("method", "changes", "words"),
+    [
+        ("simclr", {"mates": "clutser"}, "mates must be cluster or position"),
+        ("simclr", {"mates": "partition"}, "partition with glcl.json"),
+        ("supcon_out", {"mates": "position"}, "mates position needs a mates_threshold"),
+        ("pcl", {"mates_threshold": "a"}, "threshold must be above 0, got 'a'"),
+        ("byol", {"contrast": "ufc"}, "this method contrasts nothing"),
+        ("byol", {"target_momentum": 1.0}, "target_momentum must be a number between 0 and 1"),
+        ("moco", {"key_momentum": "high"}, "key_momentum must be a number between 0 and 1"),
+        ("moco", {"queue_size": 0}, "queue_size must be 1 or more"),
+        ("glcl", {"partitions": 2.5}, "partitions must be a whole number of 2 or more"),
+        ("glcl", {"local_regions": 1000}, "a map of 16 x 16 has 25"),
+    ],
+)
+def test_what_a_method_refuses(
+    method: str, changes: dict[str, Any], words: str, bundles: Path, phantom: Path, tmp_path: Path
+) -> None:
+    with refused() as message:
+        pretrain(bundles, tmp_path, method, phantom, **changes)
+    assert words in message[0]
+    assert not (tmp_path / "out" / "run.json").exists()

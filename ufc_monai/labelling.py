@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -89,8 +89,8 @@ def label_slices(
         InputError: at fewer than two slices, features that are not finite, or a method that the slices do not allow.
     """
     folder, method = Path(folder), method or ClusteringMethod()
-    if method.centred and _one_slice_each(slices):
-        logger.info("every patient has one slice: features are not centred per patient")
+    if method.centred and _single_pictures(slices):
+        logger.info("most patients have one slice: features are not centred per patient")
         method = replace(method, centred=False)
     found = cluster_slices(features, slices.patients, slices.positions, method)
     elbow = found.elbow
@@ -216,7 +216,7 @@ def _write(folder: Path, suffix: str, slices: Slices, cut: _Cut, provenance: Map
         **vars(cut.scaling),
     )
     _draw(folder, suffix, slices, cut.labels, figures, raw)
-    warnings = [None if _one_slice_each(slices) else warning(figures), size_warning(sizes, k, len(slices.ids))]
+    warnings = [None if _single_pictures(slices) else warning(figures), size_warning(sizes, k, len(slices.ids))]
     origin = {
         **provenance,
         "agreement": _rounded(figures),
@@ -275,8 +275,9 @@ def _draw(
     save_cluster_map(folder / f"cluster_map{suffix}.png", labels, slices.patients, slices.positions, rows)
 
 
-def _one_slice_each(slices: Slices) -> bool:
-    return len(set(slices.patients)) == len(slices.ids)
+def _single_pictures(slices: Slices) -> bool:
+    """Whether most patients have one slice; centring would make all of these the same."""
+    return bool(np.median(list(Counter(slices.patients).values())) <= 1)
 
 
 def _require(folder: Path, *names: str) -> None:

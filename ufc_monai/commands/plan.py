@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from ufc_monai.bundles import BUNDLES, CONTRASTIVE, UNET, VAE
+from ufc_monai.bundles import BUNDLES, CONTRASTIVE, UNET, VAE, methods
 from ufc_monai.commands.stages import Stage, bundle_command
 from ufc_monai.data import Case, make_split
 from ufc_monai.engines import check_device
@@ -25,8 +25,6 @@ logger = logging.getLogger(__name__)
 
 NUMBERS = {"fold": 0, "label_draw": 0, "seed": 0, "threads": 1, "n_clusters": 2}
 """Keys that are whole numbers, and the least that they may be."""
-NO_METHODS = {"train", "cpu", "inference", "metadata", "probe", "isic"}
-"""Configurations of stage 2 that are no method."""
 SHARED = ("fold", "split_path", "split_seed")
 """Keys that no bundle may have to itself: the stages would work with different patients."""
 
@@ -251,12 +249,11 @@ def _check_overrides(options: RunOptions) -> None:
 
 
 def _check_method(options: RunOptions) -> None:
-    folder = options.bundles / CONTRASTIVE / "configs"
-    known = sorted({path.stem for path in folder.glob("*.json")} - NO_METHODS)
+    known = methods(options.bundles)
     if options.method is not None and options.method not in known:
         near = difflib.get_close_matches(options.method, known, n=1)
         meant = f"Did you mean {near[0]}?" if near else f"Expected one of {', '.join(known)}."
-        raise InputError(f"--method: there is no {options.method}.json in {folder}. {meant}")
+        raise InputError(f"--method: there is no {options.method}.json in {CONTRASTIVE}/configs. {meant}")
 
 
 def _check_keys(keys: Mapping[str, Any]) -> None:
