@@ -72,7 +72,7 @@ def test_trains_and_is_taken_over(
     [
         (
             "glcl",
-            "no volume of this data set has a slice in each of 4 partitions of its axis: take a method that needs",
+            "this method groups slices by their partition in the volume, and this data set holds single pictures",
         ),
         ("pcl", "this method groups slices by their position in the volume, and this data set holds single pictures"),
     ],
