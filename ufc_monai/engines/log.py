@@ -20,7 +20,8 @@ logger = logging.getLogger(__name__)
 class MetricsLog:
     """Write the mean loss and ``engine.state.metrics`` of every epoch, to the console and to ``metrics.jsonl``.
 
-    The console shows numbers alone; lists and texts are for the file. The loss joins the metrics. List it behind the handlers that compute metrics.
+    The console shows numbers alone; lists and texts are for the file. The loss joins the metrics. List it behind the
+    handlers that compute metrics.
 
     Args:
         output_dir: folder of ``metrics.jsonl``; a file that is there is begun anew.
