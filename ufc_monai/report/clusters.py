@@ -64,11 +64,11 @@ def save_cluster_montage(path: str | os.PathLike[str], images: Sequence[NDArray[
         figsize=(CELL * (COLUMNS + 1), CELL * images[0].shape[2] / images[0].shape[1] * len(images)), facecolor="black"
     )
     rows = np.stack([row_of_slices(slices, COLUMNS) for slices in images])
-    height, width = rows.shape[1:]
+    height, width = rows.shape[1:3]
     # The room of one slice is left for the titles. One picture of all rows is drawn much faster than one of each.
     axes = figure.add_axes((1 / (COLUMNS + 1), 0, COLUMNS / (COLUMNS + 1), 1))
     axes.set_axis_off()
-    axes.imshow(rows.reshape(-1, width), cmap="gray", vmin=0, vmax=1, aspect="auto")
+    axes.imshow(rows.reshape(-1, *rows.shape[2:]), cmap="gray", vmin=0, vmax=1, aspect="auto")
     for i, (_, title) in enumerate(zip(images, titles, strict=True)):
         text, place = title.replace(" · ", "\n"), (i + 0.5) * height - 0.5
         axes.text(-0.01 * width, place, text, color="white", fontsize=9, ha="right", va="center")
