@@ -19,7 +19,15 @@ from ufc_monai.engines import check_device
 from ufc_monai.errors import InputError
 from ufc_monai.files import read_json
 
-__all__ = ["RunOptions", "default_bundles", "find_bundles", "plan_stages", "training_configs"]
+__all__ = [
+    "RunOptions",
+    "check_options",
+    "default_bundles",
+    "find_bundles",
+    "is_setting",
+    "plan_stages",
+    "training_configs",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -100,9 +108,7 @@ def plan_stages(options: RunOptions, cases: Sequence[Case]) -> list[Stage]:
     Raises:
         InputError: at a budget that fold and draw do not have.
     """
-    _check_overrides(options)
-    _check_method(options)
-    _check_keys(options.keys)
+    check_options(options)
     split = make_split(cases, seed=0)
     _check_fold(split, options)
     plan = _Planner(options, str(options.dataset_dir.resolve()))
@@ -123,14 +129,26 @@ def plan_stages(options: RunOptions, cases: Sequence[Case]) -> list[Stage]:
     return stages
 
 
+def check_options(options: RunOptions) -> None:
+    """Refuse a key, a bundle or a method that there is not.
+
+    Raises:
+        InputError: naming it.
+    """
+    _check_overrides(options)
+    _check_method(options)
+    _check_keys(options.keys)
+
+
 def training_configs(options: RunOptions, bundle: str) -> list[str]:
     """The configurations that a bundle is trained with, laid over each other.
 
-    The preset ``"auto"`` is ``"cpu"`` where there is no GPU.
+    The preset ``"auto"`` is ``"cpu"`` where there is no GPU; several presets or methods stand with ``+`` between them.
     """
-    paper = options.preset == "paper" or (options.preset == "auto" and torch.cuda.is_available())
-    method = [options.method] if options.method and bundle == CONTRASTIVE else []
-    return ["train", *([] if paper else ["cpu"]), *method]
+    automatic = "paper" if torch.cuda.is_available() else "cpu"
+    preset = automatic if options.preset == "auto" else options.preset
+    method = options.method.split("+") if options.method and bundle == CONTRASTIVE else []
+    return ["train", *([] if preset == "paper" else preset.split("+")), *method]
 
 
 class _Planner:
@@ -210,7 +228,7 @@ class _Planner:
         reads_labels: bool = False,
     ) -> Stage:
         known = read_json(self.options.bundles / bundle / "configs" / f"{configs[0]}.json", "--bundles")
-        common = {key: value for key, value in self.options.keys.items() if _is_setting(known, key)}
+        common = {key: value for key, value in self.options.keys.items() if is_setting(known, key)}
         if configs[-1] == "evaluate":  # which takes everything else from network.json
             common = {key: value for key, value in common.items() if key in ("threads", "device")}
         training = self.options.overrides.get(bundle, {}) if configs == self.train[bundle] else {}
@@ -226,7 +244,7 @@ def _weights(bundle: str) -> tuple[str, str]:
     return f"{bundle}/models/model.pt", f"{bundle}/models/network.json"
 
 
-def _is_setting(config: Mapping[str, Any], key: str) -> bool:
+def is_setting(config: Mapping[str, Any], key: str) -> bool:
     """Whether a configuration leaves a key to the user, instead of reading it from network.json."""
     return key in config and "network_file" not in str(config[key])
 
@@ -250,10 +268,11 @@ def _check_overrides(options: RunOptions) -> None:
 def _check_method(options: RunOptions) -> None:
     folder = options.bundles / CONTRASTIVE / "configs"
     known = sorted({path.stem for path in folder.glob("*.json")} - NO_METHODS)
-    if options.method is not None and options.method not in known:
-        near = difflib.get_close_matches(options.method, known, n=1)
-        meant = f"Did you mean {near[0]}?" if near else f"Expected one of {', '.join(known)}."
-        raise InputError(f"--method: there is no {options.method}.json in {folder}. {meant}")
+    for name in () if options.method is None else options.method.split("+"):
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            meant = f"Did you mean {near[0]}?" if near else f"Expected one of {', '.join(known)}."
+            raise InputError(f"--method: there is no {name}.json in {folder}. {meant}")
 
 
 def _check_keys(keys: Mapping[str, Any]) -> None:
