@@ -48,8 +48,8 @@ def test_a_picture_has_an_outline_not_two_faces() -> None:
 
 @pytest.mark.parametrize("which", [(True, False), (False, True), (True, True)])
 def test_no_distance_to_nothing(which: tuple[bool, bool]) -> None:
-    masks = (torch.zeros(20, 20, 12) if empty else torch.from_numpy(block(2, 9)) for empty in which)
-    assert hd95(*masks, SPACING) is None
+    p, r = (torch.zeros(20, 20, 12) if empty else torch.from_numpy(block(2, 9)) for empty in which)
+    assert hd95(p, r, SPACING) is None
 
 
 def test_pooled_dice_counts_voxels_over_volumes() -> None:

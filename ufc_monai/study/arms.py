@@ -65,8 +65,8 @@ def find_arms(methods: Sequence[str], clusterings: Sequence[str], bundles: Path)
     """The arms of a study, in order.
 
     Args:
-        methods: ``random``, ``vae_init``, ``ufc_random_clusters``, ``ufc_not_centred``, or a configuration of stage 2, or
-            several with ``+`` between them.
+        methods: ``random``, ``vae_init``, ``ufc_random_clusters``, ``ufc_not_centred``, or a configuration of stage 2,
+            or several with ``+`` between them.
         clusterings: ``NAME:VALUE``, UFC with other clusters: ``agglomerative:20``, or another configuration of stage
             1 with a number of clusters (of ``dbscan``: with its ``eps``).
         bundles: folder of the bundles.
@@ -103,7 +103,7 @@ def _method(name: str, bundles: Path) -> Arm:
 
 
 def _clustering(text: str, bundles: Path) -> Arm:
-    name, colon, value = text.partition(":")
+    name, _, value = text.partition(":")
     folder = bundles / VAE / "configs"
     known = {path.stem for path in folder.glob("*.json")} - NO_CLUSTERINGS
     if name not in known | {"agglomerative"}:

@@ -12,9 +12,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from ufc_monai.bundles import BUNDLES
 from ufc_monai.commands.run import copy_bundles, data_digests, look_at_data
-from ufc_monai.commands.stages import shown
 from ufc_monai.data import Case, find_cases, make_split, open_split
 from ufc_monai.engines.log import duration
 from ufc_monai.errors import InputError
@@ -55,6 +56,8 @@ def run_study(
     """
     if jobs < 1:
         raise InputError(f"--jobs must be 1 or more, got {jobs}.")
+    if options.preset == "auto":  # said once, so that every process on the folder means the same
+        options = replace(options, preset="paper" if torch.cuda.is_available() else "cpu")
     cases = find_cases(options.dataset_dir)
     desk = _Desk(options, cases, jobs, devices[0] if devices else None, budget_minutes)
     if dry_run:
@@ -94,7 +97,7 @@ class _Desk:
         """Print the plan."""
         runs, seconds, cut = self._plan(make_split(self.cases, seed=0), everything=False)
         for run in runs:
-            logger.info("%s%s", run.name, "".join(f"\n  {shown(command)}" for command in run.commands))
+            logger.info("%s: %s", run.name, run.kind)
         self._announce(runs, seconds, cut)
 
     def open(self) -> tuple[list[Run], dict[str, Any]]:
@@ -147,7 +150,7 @@ class _Desk:
         facts = look_at_data(options.for_run(), self.cases, everything)
         estimator = Estimator(options, self.cases, facts, self.device)
         seconds, cut = estimator.seconds(runs), []
-        smaller = trimmed(options)
+        smaller = trimmed(options, split)
         while self.budget_minutes is not None and sum(seconds.values()) / self.jobs > 60 * self.budget_minutes:
             step = next(smaller, None)
             if step is None:
@@ -194,8 +197,8 @@ def _refuse_changes(folder: Path, old: Mapping[str, Any], new: Mapping[str, Any]
     changed += [name for name, sha256 in old["configs"].items() if new["configs"].get(name) != sha256]
     if changed:
         raise InputError(
-            f"--folder: the study in {folder} was begun with other content of: {', '.join(changed[:4])} (sha256 differs). "
-            "Put it back, or take a new --folder."
+            f"--folder: the study in {folder} was begun with other content of: {', '.join(changed[:4])} (sha256). Put "
+            "it back, or take a new --folder."
         )
 
 

@@ -96,4 +96,6 @@ def plan_table(runs: Sequence[Run], seconds: Mapping[str, float]) -> list[str]:
         what = " ".join(filter(None, (run.kind, run.method, run.budget and f"at {run.budget}")))
         rows.setdefault(what, []).append(seconds[run.name])
     width = max(len(what) for what in rows)
-    return [f"{what:<{width}}  {len(times):>4} x {duration(sum(times) / len(times)):>7}" for what, times in rows.items()]
+    return [
+        f"{what:<{width}}  {len(times):>4} x {duration(sum(times) / len(times)):>7}" for what, times in rows.items()
+    ]

@@ -117,7 +117,11 @@ class _Crew:
         shutil.rmtree(place, ignore_errors=True)
         failure_of(self.folder, run).unlink(missing_ok=True)
         place.mkdir(parents=True)
-        error = self._run_commands(run, lock, device) if run.commands else _deal(self.folder, run)
+        error = None
+        if run.commands:
+            error = self._run_commands(run, lock, device)
+        else:
+            _deal(self.folder, run)
         if self.stop.is_set():
             return
         seconds = time.monotonic() - began

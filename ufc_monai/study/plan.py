@@ -163,15 +163,21 @@ def volumes_of(budget: str, split: Mapping[str, Any], fold: int) -> int:
     return volumes
 
 
-def trimmed(options: StudyOptions) -> Iterator[tuple[str, StudyOptions]]:
+def trimmed(options: StudyOptions, split: Mapping[str, Any]) -> Iterator[tuple[str, StudyOptions]]:
     """Smaller and smaller studies: fewer seeds first, then draws and folds, then budgets, the last named first.
+
+    Args:
+        options: of the whole study.
+        split: the content of ``split.json``.
 
     Yields:
         What was taken away since the one before, and the options.
     """
-    for name, least in (("init_seeds", 1), ("seeds", 1), ("draws", 1), ("folds", 1)):
-        for fewer in range((getattr(options, name) or least) - 1, least - 1, -1):
-            options = replace(options, **{name: fewer})
+    options = replace(options, folds=options.folds or len(split["folds"]))
+    for name in ("init_seeds", "seeds", "draws", "folds"):
+        for fewer in range((getattr(options, name) or 1) - 1, 0, -1):
+            change: dict[str, Any] = {name: fewer}
+            options = replace(options, **change)
             yield f"{name} {fewer}", options
     for left in range(len(options.budgets) - 1, 0, -1):
         options = replace(options, budgets=options.budgets[:left])

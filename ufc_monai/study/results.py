@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import csv
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ufc_monai.files import read_json
 from ufc_monai.study.arms import RANDOM
 from ufc_monai.study.plan import CLUSTERS, FINE_TUNING, PROBE, Run
 from ufc_monai.study.state import COMPLETE, FAILED, states_of
-from ufc_monai.study.statistics import Noise, Paired, Spread, noise_within, paired_difference, spread
+from ufc_monai.study.statistics import Noise, Paired, Spread, interval, noise_within, paired_difference, spread
 
 __all__ = ["Results", "Tested", "Volume", "read_results"]
 
@@ -113,22 +114,21 @@ class Results:
 
     def spread(self, method: str, budget: str, score: Callable[[Tested], float] = lambda t: t.score) -> Spread:
         """Mean and spread of some score of one arm at one budget."""
-        found = {(t.run.fold, t.run.draw, t.run.init_seed): score(t) for t in self.counted(method, budget)}
-        folds = sorted({fold for fold, *_ in found})
-        repeats = sorted({repeat for _, *repeat in found})
-        table = [[found.get((fold, *repeat), np.nan) for repeat in repeats] for fold in folds]
+        found = {(t.run.fold, (t.run.draw or 0, t.run.init_seed or 0)): score(t) for t in self.counted(method, budget)}
+        folds = sorted({fold for fold, _ in found})
+        repeats = sorted({repeat for _, repeat in found})
+        table = [[found.get((fold, repeat), np.nan) for repeat in repeats] for fold in folds]
         return spread(np.array(table, dtype=float).reshape(len(folds), len(repeats)))
 
     def difference(self, one: str, other: str, budget: str) -> Paired | None:
         """The paired difference of mean Dice of two arms at one budget, in points."""
         first, second = (_by_repeat_and_patient(self.counted(method, budget)) for method in (one, other))
-        both = sorted(first.keys() & second.keys())
-        repeats, patients = sorted({r for r, _ in both}), sorted({p for _, p in both})
-        table = np.full((len(repeats), len(patients)), np.nan)
-        for repeat, patient in both:
-            place = repeats.index(repeat), patients.index(patient)
-            table[place] = first[repeat, patient] - second[repeat, patient]
-        return paired_difference(table) if table.size else None
+        return paired_difference(_table({key: first[key] - second[key] for key in first.keys() & second.keys()}))
+
+    def interval(self, method: str, budget: str) -> tuple[float, float, float] | None:
+        """Mean Dice of one arm at one budget over repeats and patients, with its 95 % interval."""
+        table = _table(_by_repeat_and_patient(self.counted(method, budget)))
+        return (float(np.nanmean(table)), *interval(table)) if table.size else None
 
     def noise(self, method: str, budget: str) -> Noise:
         """Of mean Dice between runs with the same labels and test volumes and other seeds."""
@@ -224,10 +224,18 @@ def _by_repeat_and_patient(tested: Sequence[Tested]) -> dict[tuple[tuple[int, in
     return {key: statistics.fmean(values) for key, values in found.items()}
 
 
+def _table(values: Mapping[tuple[tuple[int, int], tuple[int, str]], float]) -> NDArray[np.float64]:
+    """(repeats, patients), NaN where there is none."""
+    repeats, patients = sorted({r for r, _ in values}), sorted({p for _, p in values})
+    table = np.full((len(repeats), len(patients)), np.nan)
+    for (repeat, patient), value in values.items():
+        table[repeats.index(repeat), patients.index(patient)] = value
+    return table
+
+
 def _mean(values: Sequence[float]) -> float:
     return statistics.fmean(values) if values else float("nan")
 
 
 def _json(path: Path) -> dict[str, Any]:
     return read_json(path, "--folder")
-

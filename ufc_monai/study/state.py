@@ -12,7 +12,20 @@ from ufc_monai.files import read_json, write_json
 from ufc_monai.study.lock import Lock
 from ufc_monai.study.plan import Run
 
-__all__ = ["COMPLETE", "FAILED", "RUNNING", "WAITING", "failure_of", "lock_of", "note_states", "plan_lock", "read_plan", "state_of", "states_of", "write_plan"]
+__all__ = [
+    "COMPLETE",
+    "FAILED",
+    "RUNNING",
+    "WAITING",
+    "failure_of",
+    "lock_of",
+    "note_states",
+    "plan_lock",
+    "read_plan",
+    "state_of",
+    "states_of",
+    "write_plan",
+]
 
 FORMAT = 1
 COMPLETE, FAILED, RUNNING, WAITING = "complete", "failed", "running", "waiting"

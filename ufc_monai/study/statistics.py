@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import permutation_test
 
-__all__ = ["Noise", "Paired", "Spread", "noise_within", "paired_difference", "spread"]
+__all__ = ["Noise", "Paired", "Spread", "interval", "noise_within", "paired_difference", "spread"]
 
 RESAMPLES = 9999
 """Of bootstrap and permutation test; up to that many permutations are all gone through."""
@@ -82,8 +82,7 @@ def spread(scores: NDArray[np.float64]) -> Spread:
         >>> spread(np.array([[1.0, 3.0], [5.0, 7.0]]))
         Spread(mean=4.0, over_seeds=1.4142135623730951, over_folds=2.8284271247461903, runs=4)
     """
-    held = scores[~np.isnan(scores).all(axis=1)]
-    held = held[:, ~np.isnan(held).all(axis=0)]
+    held = _without_empty(scores)
     if not held.size:
         return Spread(math.nan, math.nan, math.nan, 0)
     folds, repeats = np.nanmean(held, axis=1), np.nanmean(held, axis=0)
@@ -105,14 +104,24 @@ def paired_difference(differences: NDArray[np.float64], seed: int = 0) -> Paired
     Returns:
         The judgement, or ``None`` if there is no pair.
     """
-    held = differences[~np.isnan(differences).all(axis=1)]
-    held = held[:, ~np.isnan(held).all(axis=0)]
+    held = _without_empty(differences)
     if not held.size:
         return None
-    means = _resampled_means(held, np.random.default_rng(seed))
-    low, high = np.quantile(means, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    low, high = interval(held, seed)
     p = _sign_flip_p(np.nanmean(held, axis=0), seed)
-    return Paired(float(np.nanmean(held)), float(low), float(high), p, held.shape[1], held.shape[0])
+    return Paired(float(np.nanmean(held)), low, high, p, held.shape[1], held.shape[0])
+
+
+def interval(values: NDArray[np.float64], seed: int = 0) -> tuple[float, float]:
+    """The bootstrap's 95 % interval of a mean, as in :func:`paired_difference`.
+
+    Args:
+        values: (repeats, patients), NaN where one is missing, but not all of them.
+        seed: of the resampling.
+    """
+    means = _resampled_means(_without_empty(values), np.random.default_rng(seed))
+    low, high = np.quantile(means, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return float(low), float(high)
 
 
 def noise_within(groups: Iterable[NDArray[np.float64]]) -> Noise:
@@ -128,6 +137,12 @@ def noise_within(groups: Iterable[NDArray[np.float64]]) -> Noise:
         return Noise(math.nan, 0)
     squares = sum(float(((group - group.mean()) ** 2).sum()) for group in several)
     return Noise(math.sqrt(squares / freedom), sum(len(group) for group in several))
+
+
+def _without_empty(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Without rows and columns that hold nothing but NaN."""
+    held = values[~np.isnan(values).all(axis=1)]
+    return held[:, ~np.isnan(held).all(axis=0)]
 
 
 def _resampled_means(held: NDArray[np.float64], generator: np.random.Generator) -> NDArray[np.float64]:
