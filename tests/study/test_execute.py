@@ -1,13 +1,20 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from conftest import ROOT
 
 from ufc_monai.study import execute as module
 from ufc_monai.study.execute import execute
+from ufc_monai.study.lock import _is_running
 from ufc_monai.study.plan import Run
 from ufc_monai.study.state import failure_of, lock_of, read_plan, state_of, write_plan
 
@@ -96,6 +103,42 @@ def test_jobs_are_spread_over_devices(folder: Path) -> None:
     runs = begin(folder, *(a_run(name) for name in "abcdef"))
     execute(folder, runs, jobs=2, devices=("cuda:0", "cuda:1"))
     assert {line[2:] for line in order(folder)} == {"--device cuda:0", "--device cuda:1"}
+
+
+SLEEPER = (
+    WRITER
+    + """
+import time
+if "slow" in words and not pathlib.Path("quick").exists():
+    (place / "run.json").unlink()
+    time.sleep(100)
+    (place / "left_behind.txt").touch()
+"""
+)
+DRIVER = """
+import pathlib
+from ufc_monai.study.execute import execute
+from ufc_monai.study.state import read_plan
+execute(pathlib.Path("."), read_plan(pathlib.Path("."))[0])
+"""
+
+
+def test_goes_on_after_sigkill(folder: Path) -> None:
+    """The training that the dead process has left behind is ended, its run begun anew; what was complete stays."""
+    (folder / "write.py").write_text(SLEEPER)
+    runs = begin(folder, a_run("a"), a_run("b", "a", words=("slow", "monai.bundle", "runs/b/train")), a_run("c", "b"))
+    words = [sys.executable, "-W", "ignore", "-c", DRIVER]
+    with subprocess.Popen(words, cwd=folder, env={**os.environ, "PYTHONPATH": str(ROOT)}) as study:
+        while not (folder / "order.txt").is_file() or len(order(folder)) < 2:
+            time.sleep(0.05)
+            assert study.poll() is None
+        study.send_signal(signal.SIGKILL)
+    assert state_of(folder, runs[1]) == "waiting"
+    left = json.loads((folder / "runs" / "b.lock").read_text())["program"]
+    (folder / "quick").touch()
+    assert set(execute(folder, runs).values()) == {"complete"}
+    assert [line.split()[0] for line in order(folder)] == ["a", "b", "b", "c"]
+    assert not _is_running(left)
 
 
 def test_the_plan_on_disk_is_the_plan(folder: Path) -> None:

@@ -117,7 +117,7 @@ def plan_stages(options: RunOptions, cases: Sequence[Case]) -> list[Stage]:
         logger.warning("no volume has a label: stages 1 and 2 run, and there is nothing to fine-tune on")
         return stages
     _check_budget(split, options)
-    held_out = len(split["folds"]) > 1
+    held_out = bool(split["folds"][0]["test"])
     if held_out:
         stages.append(plan.probe())
     stages += plan.segmentation("pretrained encoder", "", {}, held_out)

@@ -89,7 +89,7 @@ def data_digests(options: RunOptions, cases: Sequence[Case]) -> tuple[str, str]:
         hashes = dict(
             zip(names, tqdm(found, "hashing", len(names), unit="file", leave=False, disable=None), strict=True)
         )
-    images = {case.image: f"{hashes[case.image]} {case.patient}" for case in cases}
+    images = {case.image: " ".join(filter(None, (hashes[case.image], case.patient, case.role))) for case in cases}
     labels = {case.image: hashes[case.label] for case in cases if case.label}
     labels |= {
         f"class {n}": f"{name} {i}" for n, (name, i) in enumerate((known_labels(options) or {}).items(), start=1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import logging
 import shlex
 import time
@@ -17,6 +18,7 @@ import torch
 from ufc_monai.bundles import BUNDLES
 from ufc_monai.commands.run import copy_bundles, data_digests, look_at_data
 from ufc_monai.data import Case, find_cases, make_split, open_split
+from ufc_monai.engines import check_device
 from ufc_monai.engines.log import duration
 from ufc_monai.errors import InputError
 from ufc_monai.files import atomic_path, sha256_of
@@ -56,6 +58,8 @@ def run_study(
     """
     if jobs < 1:
         raise InputError(f"--jobs must be 1 or more, got {jobs}.")
+    for device in devices:
+        check_device(device)
     if options.preset == "auto":  # said once, so that every process on the folder means the same
         options = replace(options, preset="paper" if torch.cuda.is_available() else "cpu")
     cases = find_cases(options.dataset_dir)
@@ -175,16 +179,13 @@ class _Desk:
     def _about(self, split_sha256: str) -> dict[str, Any]:
         options, folder = self.options, self.options.folder
         images, labels = data_digests(options.for_run(), self.cases)
-        chosen = ("methods", "clusterings", "budgets", "folds", "seeds", "draws", "init_seeds", "preset")
+        names = ("methods", "clusterings", "budgets", "folds", "seeds", "draws", "init_seeds", "preset")
+        chosen = {name: getattr(options, name) for name in (*names, "keys", "overrides")}
+        chosen["budget_minutes"] = self.budget_minutes
         configs = sorted(path for bundle in BUNDLES for path in (folder / bundle / "configs").glob("*.json"))
         return {
             "data_set": options.dataset_dir.resolve().name,
-            "options": {
-                **{name: _plain(getattr(options, name)) for name in chosen},
-                "keys": {key: _plain(value) for key, value in options.keys.items()},
-                "overrides": {bundle: dict(keys) for bundle, keys in options.overrides.items()},
-                "budget_minutes": self.budget_minutes,
-            },
+            "options": json.loads(json.dumps(chosen)),  # as they will be read again
             "images_sha256": images,
             "labels_sha256": labels,
             "split_sha256": split_sha256,
@@ -237,7 +238,3 @@ def _say_what_is_left(folder: Path, states: Mapping[str, str]) -> None:
 def _last_of_each(cut: Sequence[str]) -> list[str]:
     """Of ``seeds 4``, ``seeds 3``, ``folds 3`` the last word on each."""
     return list({step.split()[0]: step for step in cut}.values())
-
-
-def _plain(value: Any) -> Any:
-    return list(value) if isinstance(value, tuple) else value
