@@ -24,7 +24,8 @@ from ufc_monai.commands.check_tables import (
     volume_table,
 )
 from ufc_monai.commands.estimate import PROCESS_BYTES, estimate_stages, known_labels, open_config
-from ufc_monai.commands.plan import RunOptions, default_bundles, plan_stages, training_configs
+from ufc_monai.commands.options import RunOptions, default_bundles, training_configs
+from ufc_monai.commands.plan import plan_stages
 from ufc_monai.commands.stages import shown
 from ufc_monai.data import Case, find_cases, make_split, open_split
 from ufc_monai.data.inspect import VolumeFacts, inspect_cases
@@ -101,8 +102,10 @@ def _find_out(options: RunOptions) -> _Findings:
     cases = find_cases(options.dataset_dir)
     plan_stages(options, cases)  # refuses options that do not fit, as the run would
     labels, config = known_labels(options), open_config(options, UNET)
-    window, ignored = config["window"], config["ignore_labels"]
-    facts = inspect_cases(options.dataset_dir, cases, labels=labels, ignore_labels=ignored, previews=PREVIEWS)
+    window, ignored, channels = config["window"], config["ignore_labels"], config["channels"]
+    facts = inspect_cases(
+        options.dataset_dir, cases, labels=labels, ignore_labels=ignored, previews=PREVIEWS, channels=channels
+    )
     return _Findings(options, cases, facts, labels, ignored, (window[0], window[1]))
 
 
@@ -126,7 +129,7 @@ def _estimate(found: _Findings) -> list[str]:
     estimates = estimate_stages(found.options, found.cases, found.facts)
     largest = max(int(np.prod(f.grid.shape)) for f in found.facts if f.grid)
     at_once = min(os.cpu_count() or 1, len(found.cases))
-    preset = "cpu" if "cpu" in training_configs(found.options, UNET) else "paper"
+    preset = [*training_configs(found.options, UNET), "paper"][1]
     return [
         f"estimate for preset {preset} on {estimates[0].device}; starting programs and the final test come on top",
         *estimate_table(estimates),

@@ -16,7 +16,8 @@ from tqdm import tqdm
 from ufc_monai.bundles import BUNDLES, UNET, VAE
 from ufc_monai.commands.check_tables import estimate_table, problem_list
 from ufc_monai.commands.estimate import estimate_stages, known_labels, open_config
-from ufc_monai.commands.plan import RunOptions, plan_stages
+from ufc_monai.commands.options import RunOptions
+from ufc_monai.commands.plan import plan_stages
 from ufc_monai.commands.stages import Ledger, digest, run_stage, shown
 from ufc_monai.data import Case, find_cases, open_split
 from ufc_monai.data.inspect import VolumeFacts, inspect_cases
@@ -115,9 +116,14 @@ def look_at_data(options: RunOptions, cases: Sequence[Case], everything: bool) -
         InputError: if something has to be mended first.
     """
     some = sorted({round(i * (len(cases) - 1) / (SAMPLED - 1)) for i in range(SAMPLED)})
-    ignored = open_config(options, UNET)["ignore_labels"]
-    looked_at = cases if everything else [cases[i] for i in some]
-    facts = inspect_cases(options.dataset_dir, looked_at, labels=known_labels(options), ignore_labels=ignored)
+    config = open_config(options, UNET)
+    facts = inspect_cases(
+        options.dataset_dir,
+        cases if everything else [cases[i] for i in some],
+        labels=known_labels(options),
+        ignore_labels=config["ignore_labels"],
+        channels=config["channels"],
+    )
     blocking = [replace(f, problems=tuple(p for p in f.problems if p.blocking)) for f in facts]
     if lines := problem_list(blocking):
         raise InputError("\n".join(["the data set has to be mended first (check shows all of it):", *lines]))

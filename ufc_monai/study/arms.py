@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ufc_monai.bundles import CONTRASTIVE, VAE
-from ufc_monai.commands.plan import NO_METHODS
+from ufc_monai.bundles import methods as stage_2_methods
 from ufc_monai.errors import InputError
 from ufc_monai.files import read_json
 
@@ -93,7 +93,7 @@ def _method(name: str, bundles: Path) -> Arm:
     if name == NOT_CENTRED:
         return Arm(name, CONTRASTIVE, ("ufc",), Clusters("clusters_not_centred", keys={"centred": False}))
     folder = bundles / CONTRASTIVE / "configs"
-    known = {path.stem for path in folder.glob("*.json")} - NO_METHODS
+    known = set(stage_2_methods(bundles))
     parts = name.split("+")
     for part in parts:
         if part not in known:

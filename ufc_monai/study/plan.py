@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ufc_monai.bundles import BUNDLES, CONTRASTIVE, UNET, VAE
-from ufc_monai.commands.plan import RunOptions, check_options, is_setting, training_configs
+from ufc_monai.commands.options import RunOptions, check_options, is_setting, training_configs
 from ufc_monai.commands.stages import bundle_command
 from ufc_monai.data.split import N_DRAWS
 from ufc_monai.errors import InputError
