@@ -7,14 +7,14 @@ import ast
 import difflib
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ufc_monai.errors import InputError
 
 if TYPE_CHECKING:
-    from ufc_monai.commands.plan import RunOptions
+    from ufc_monai.commands.options import RunOptions
 
 KEYS = {
     "window": 'the Hounsfield units that become 0 and 1, e.g. "[-125,275]"',
@@ -32,6 +32,8 @@ KEYS = {
     "device": "where to compute, e.g. cpu or cuda:0",
 }
 """Keys of the bundles that ``run`` hands to every stage that has them."""
+STUDY_KEYS = ("window", "labels", "ignore_labels", "n_clusters", "threads")
+"""Those that a study takes; it sets the others itself."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -61,6 +63,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     _add_check(commands.add_parser("check", help="look at a data set before any training"))
     _add_run(commands.add_parser("run", help="run all stages on a data set and write a report"))
+    _add_study(commands.add_parser("study", help="compare methods at several label budgets, with their statistics"))
     _add_segment(commands.add_parser("segment", help="write masks of new scans"))
     _add_cut(commands.add_parser("cut", help="cut the saved clusters' tree at another number of clusters"))
     _add_report(commands.add_parser("report", help="write the HTML report of a run's folder anew"))
@@ -120,8 +123,12 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
         "--method", metavar="NAME", help="another method for stage 2: simclr, moco, byol, glcl, pcl, ..."
     )
     parser.add_argument("--compare", action="store_true", help="also fine-tune from random weights")
-    for key, text in KEYS.items():
-        parser.add_argument(f"--{key}", type=_value, help=text)
+    _add_keys(parser, KEYS)
+
+
+def _add_keys(parser: argparse.ArgumentParser, keys: Iterable[str]) -> None:
+    for key in keys:
+        parser.add_argument(f"--{key}", type=_value, help=KEYS[key])
     parser.add_argument(
         "--set",
         type=_override,
@@ -134,13 +141,9 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _options(chosen: argparse.Namespace) -> RunOptions:
-    if not chosen.dataset_dir.is_dir():  # said before PyTorch is imported
-        raise InputError(f"dataset_dir: there is no folder {chosen.dataset_dir}. Name the folder of your volumes.")
-    from ufc_monai.commands.plan import RunOptions, find_bundles
+    _require_folder(chosen)
+    from ufc_monai.commands.options import RunOptions, find_bundles
 
-    overrides: dict[str, dict[str, Any]] = {}
-    for bundle, key, value in chosen.set:
-        overrides.setdefault(bundle, {})[key] = value
     return RunOptions(
         dataset_dir=chosen.dataset_dir,
         folder=chosen.folder,
@@ -150,8 +153,66 @@ def _options(chosen: argparse.Namespace) -> RunOptions:
         method=chosen.method,
         compare=chosen.compare,
         keys=_given(chosen, KEYS),
-        overrides=overrides,
+        overrides=_overrides(chosen),
     )
+
+
+def _require_folder(chosen: argparse.Namespace) -> None:
+    if not chosen.dataset_dir.is_dir():  # said before PyTorch is imported
+        raise InputError(f"dataset_dir: there is no folder {chosen.dataset_dir}. Name the folder of your volumes.")
+
+
+def _overrides(chosen: argparse.Namespace) -> dict[str, dict[str, Any]]:
+    overrides: dict[str, dict[str, Any]] = {}
+    for bundle, key, value in chosen.set:
+        overrides.setdefault(bundle, {})[key] = value
+    return overrides
+
+
+def _add_study(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--dataset_dir", type=Path, required=True, metavar="DIR", help="folder of the volumes")
+    parser.add_argument("--folder", type=Path, default=Path("study"), help="where everything goes (default: study)")
+    parser.add_argument(
+        "--methods",
+        type=_names,
+        default=("random", "simclr", "ufc"),
+        help="random, vae_init, ufc_random_clusters, ufc_not_centred, methods of stage 2 (default: random,simclr,ufc)",
+    )
+    parser.add_argument(
+        "--budgets", type=_names, default=("1", "2", "4"), help="labelled volumes, or shares: 5%% (default: 1,2,4)"
+    )
+    parser.add_argument("--folds", type=int, help="how many of the four (default: all)")
+    parser.add_argument("--seeds", type=int, default=3, help="seeds of pretraining and fine-tuning (default: 3)")
+    parser.add_argument("--draws", type=int, help="label draws for each seed (default: seed s has draw s)")
+    parser.add_argument(
+        "--init_seeds", type=int, default=3, help="fine-tunings with the same labels, for the noise (default: 3)"
+    )
+    parser.add_argument(
+        "--clusterings", type=_names, default=(), help="e.g. agglomerative:3,agglomerative:20,kmeans:20"
+    )
+    parser.add_argument("--preset", default="auto", help="as that of run; several: isic+cpu")
+    parser.add_argument("--jobs", type=int, default=1, help="runs at once (default: 1)")
+    parser.add_argument("--devices", type=_names, default=(), help="which the jobs are spread over: cuda:0,cuda:1")
+    parser.add_argument("--budget_minutes", type=float, help="trim the plan: seeds first, then folds, then budgets")
+    parser.add_argument("--dry_run", action="store_true", help="show the plan and how long it will take")
+    _add_keys(parser, STUDY_KEYS)
+
+    def action(chosen: argparse.Namespace) -> None:
+        _require_folder(chosen)
+        from ufc_monai.commands.options import find_bundles
+        from ufc_monai.study import StudyOptions, run_study
+
+        names = ("dataset_dir", "folder", "methods", "budgets", "folds", "seeds", "draws", "init_seeds", "clusterings")
+        options = StudyOptions(
+            **{name: getattr(chosen, name) for name in (*names, "preset")},
+            bundles=find_bundles(chosen.bundles),
+            keys=_given(chosen, STUDY_KEYS),
+            overrides=_overrides(chosen),
+        )
+        how = {name: getattr(chosen, name) for name in ("jobs", "devices", "budget_minutes", "dry_run")}
+        run_study(options, **how)
+
+    parser.set_defaults(action=action, parser=parser)
 
 
 def _add_segment(parser: argparse.ArgumentParser) -> None:
@@ -230,6 +291,10 @@ def _add_phantom(parser: argparse.ArgumentParser) -> None:
 
 def _given(chosen: argparse.Namespace, keys: Sequence[str] | dict[str, str]) -> dict[str, Any]:
     return {key: getattr(chosen, key) for key in keys if getattr(chosen, key) is not None}
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(",") if part.strip())
 
 
 def _value(text: str) -> Any:
