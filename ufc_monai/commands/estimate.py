@@ -87,7 +87,7 @@ def estimate_stages(options: RunOptions, cases: Sequence[Case], facts: Sequence[
     Args:
         options: of the run.
         cases: all volumes.
-        facts: of all or of some of them; the rest is taken to be like their mean.
+        facts: of all or of some of them; the rest is taken to be like them.
 
     Raises:
         InputError: at an option that does not fit, or if ``facts`` holds no volume that can be read.
@@ -141,8 +141,9 @@ class _Amount:
         read = [f for f in facts if f.slices]
         if not read:
             raise InputError("no volume can be read, so there is nothing to estimate from.")
-        mean = statistics.fmean(f.slices for f in read), statistics.fmean(f.seconds for f in read)
-        self.of = {c.image: mean for c in cases} | {f.image: (f.slices, f.seconds) for f in read}
+        # the first file that is read waits for imports
+        usual = statistics.fmean(f.slices for f in read), statistics.median(f.seconds for f in read)
+        self.of = {c.image: usual for c in cases} | {f.image: (f.slices, f.seconds) for f in read}
 
     def slices(self, images: Iterable[str]) -> int:
         return round(sum(self.of[image][0] for image in images))

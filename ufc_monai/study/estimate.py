@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -69,8 +70,7 @@ class Estimator:
 
     def _reading(self) -> float:
         """Seconds that one volume takes."""
-        read = [f.seconds for f in self.facts if f.slices]
-        return sum(read) / max(1, len(read))
+        return statistics.median(f.seconds for f in self.facts if f.slices)
 
     def _labelled(self) -> int:
         return sum(case.label is not None for case in self.cases)
