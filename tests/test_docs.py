@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from conftest import NAMES, ROOT, SMALL, WIDTHS, copy_bundles
 
-from ufc_monai.__main__ import KEYS
+from ufc_monai.commands.arguments import KEYS
 from ufc_monai.data import make_phantom
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")

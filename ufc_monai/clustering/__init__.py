@@ -5,6 +5,7 @@ from __future__ import annotations
 from ufc_monai.clustering.agreement import agreement, warning
 from ufc_monai.clustering.centring import centre_per_patient
 from ufc_monai.clustering.centroids import assign, centroids
+from ufc_monai.clustering.coverage import Coverage, choose_volumes, cluster_histograms
 from ufc_monai.clustering.elbow import Elbow, choose_n_clusters, expected_positives, mean_within_cluster_distance
 from ufc_monai.clustering.false_negatives import false_negatives
 from ufc_monai.clustering.method import ClusteringMethod
@@ -19,6 +20,7 @@ from ufc_monai.clustering.tree import cut_tree, merge_tree
 __all__ = [
     "Clustering",
     "ClusteringMethod",
+    "Coverage",
     "Elbow",
     "PseudoLabels",
     "Scaling",
@@ -27,6 +29,8 @@ __all__ = [
     "centre_per_patient",
     "centroids",
     "choose_n_clusters",
+    "choose_volumes",
+    "cluster_histograms",
     "cluster_slices",
     "cut_tree",
     "dbscan",

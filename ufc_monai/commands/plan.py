@@ -13,7 +13,7 @@ from ufc_monai.data import Case, make_split
 from ufc_monai.errors import InputError
 from ufc_monai.files import read_json
 
-__all__ = ["plan_stages"]
+__all__ = ["plan_clusters", "plan_stages"]
 
 logger = logging.getLogger(__name__)
 
@@ -48,6 +48,13 @@ def plan_stages(options: RunOptions, cases: Sequence[Case]) -> list[Stage]:
     if any(case.label is None for case in cases):
         stages.append(plan.unlabelled_masks())
     return stages
+
+
+def plan_clusters(options: RunOptions, cases: Sequence[Case]) -> list[Stage]:
+    """Those of :func:`plan_stages` that end with the clusters; its errors are the same."""
+    check_options(options)
+    _check_fold(make_split(cases, seed=0), options)
+    return _Planner(options, str(options.dataset_dir.resolve())).pretraining()[:2]
 
 
 class _Planner:

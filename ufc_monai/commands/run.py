@@ -18,14 +18,14 @@ from ufc_monai.commands.check_tables import estimate_table, problem_list
 from ufc_monai.commands.estimate import estimate_stages, known_labels, open_config
 from ufc_monai.commands.options import RunOptions
 from ufc_monai.commands.plan import plan_stages
-from ufc_monai.commands.stages import Ledger, digest, run_stage, shown
+from ufc_monai.commands.stages import Ledger, Stage, digest, run_stage, shown
 from ufc_monai.data import Case, find_cases, open_split
 from ufc_monai.data.inspect import VolumeFacts, inspect_cases
 from ufc_monai.errors import InputError
 from ufc_monai.files import atomic_path, sha256_of
 from ufc_monai.report import run_summary, write_report
 
-__all__ = ["copy_bundles", "data_digests", "look_at_data", "run_all"]
+__all__ = ["copy_bundles", "data_digests", "look_at_data", "run_all", "run_stages"]
 
 logger = logging.getLogger(__name__)
 
@@ -44,7 +44,24 @@ def run_all(options: RunOptions) -> None:
     """
     began = time.monotonic()
     cases = find_cases(options.dataset_dir)
-    stages = plan_stages(options, cases)
+    run_stages(options, cases, plan_stages(options, cases))
+    report = options.folder / "report.html"
+    write_report(options.folder, report)
+    logger.info("\n%s", run_summary(options.folder))
+    logger.info("report: %s\n%.0f s in all", report, time.monotonic() - began)
+
+
+def run_stages(options: RunOptions, cases: Sequence[Case], stages: Sequence[Stage]) -> None:
+    """Run those stages that are not complete.
+
+    Args:
+        options: of the run.
+        cases: all volumes.
+        stages: in order.
+
+    Raises:
+        InputError: if the data set is not that of the folder, or a stage fails.
+    """
     split = options.folder / VAE / "eval" / "split.json"
     if split.is_file():
         open_split(split, options.dataset_dir)  # refuses other files, as every stage would
@@ -62,10 +79,6 @@ def run_all(options: RunOptions) -> None:
             ledger.begin(stage)
             run_stage(stage, options.folder)
             ledger.complete(stage)
-    report = options.folder / "report.html"
-    write_report(options.folder, report)
-    logger.info("\n%s", run_summary(options.folder))
-    logger.info("report: %s\n%.0f s in all", report, time.monotonic() - began)
 
 
 def copy_bundles(bundles: Path, folder: Path) -> None:
