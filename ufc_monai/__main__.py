@@ -118,6 +118,12 @@ def _add_study(parser: argparse.ArgumentParser) -> None:
         "--init_seeds", type=int, default=3, help="fine-tunings with the same labels, for the noise (default: 3)"
     )
     parser.add_argument("--clusterings", type=words, default=(), help="e.g. agglomerative:3,agglomerative:20,kmeans:20")
+    parser.add_argument(
+        "--selection",
+        type=words,
+        default=("random",),
+        help="which volumes get labels: random, coverage (those that cover the clusters best), or both",
+    )
     parser.add_argument("--preset", default="auto", help="as that of run; several: isic+cpu")
     parser.add_argument("--jobs", type=int, default=1, help="runs at once (default: 1)")
     parser.add_argument("--devices", type=words, default=(), help="which the jobs are spread over: cuda:0,cuda:1")
@@ -132,7 +138,7 @@ def _add_study(parser: argparse.ArgumentParser) -> None:
 
         names = ("dataset_dir", "folder", "methods", "budgets", "folds", "seeds", "draws", "init_seeds", "clusterings")
         options = StudyOptions(
-            **{name: getattr(chosen, name) for name in (*names, "preset")},
+            **{name: getattr(chosen, name) for name in (*names, "selection", "preset")},
             bundles=find_bundles(chosen.bundles),
             keys=given(chosen, STUDY_KEYS),
             overrides=overrides_of(chosen),

@@ -11,7 +11,9 @@ from conftest import NAMES, ROOT
 
 from ufc_monai.data import Case, make_split
 from ufc_monai.errors import InputError
-from ufc_monai.study.plan import FINE_TUNING, Run, StudyOptions, plan_runs, trimmed, volumes_of
+from ufc_monai.study.options import StudyOptions, trimmed, volumes_of
+from ufc_monai.study.plan import plan_runs
+from ufc_monai.study.runs import FINE_TUNING, SELECTION, Run
 
 VAE, CONTRASTIVE, UNET = NAMES
 BASE = StudyOptions(Path("data"), Path("study"), ROOT / "bundles", ("random", "simclr", "ufc"), ("1", "2"))
@@ -49,6 +51,22 @@ def test_every_run_stands_behind_what_it_needs() -> None:
         assert run.name not in seen
         assert all(word.startswith(f"runs/{run.name}/") for word in run.records)
         seen.add(run.name)
+
+
+def test_arms_with_labels_that_cover_the_clusters() -> None:
+    runs = plan(methods=("random", "ufc"), selection=("random", "coverage"), folds=2, seeds=2)
+    kinds = Counter(run.kind for run in runs)
+    assert kinds[SELECTION] == kinds["clusters"] == 2
+    assert kinds["pretraining"] == 2 * 2
+    assert kinds[FINE_TUNING] == 2 * 2 * 2 * 2 * 2
+    for run in runs:
+        if run.kind == FINE_TUNING:
+            covers = str(run.method).endswith("@coverage")
+            assert covers == ("--label_order_path" in run.commands[0])
+            assert covers == (f"fold{run.fold}/selection" in run.needs)
+    assert all("selection.json" not in " ".join(sum(run.commands, ())) for run in plan())
+    with pytest.raises(InputError, match="--selection must be random, coverage or both, got best"):
+        plan(selection=("best",))
 
 
 def test_arms_differ_in_their_start_alone() -> None:

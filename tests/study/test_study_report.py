@@ -15,9 +15,11 @@ from conftest import ROOT
 
 from ufc_monai.data import Case, make_split
 from ufc_monai.study import statistics
-from ufc_monai.study.plan import FINE_TUNING, Run, StudyOptions, plan_runs
+from ufc_monai.study.options import StudyOptions
+from ufc_monai.study.plan import plan_runs
 from ufc_monai.study.report import write_study_report
 from ufc_monai.study.results import read_results
+from ufc_monai.study.runs import FINE_TUNING, Run
 from ufc_monai.study.tables import Table, study_tables
 from ufc_monai.study.verdict import verdict
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ufc_monai.clustering.agreement import agreement, warning
 from ufc_monai.clustering.centring import centre_per_patient
 from ufc_monai.clustering.centroids import assign, centroids
-from ufc_monai.clustering.coverage import Coverage, choose_volumes, cluster_histograms
+from ufc_monai.clustering.coverage import Coverage, choose_volumes, cluster_histograms, covering_order
 from ufc_monai.clustering.elbow import Elbow, choose_n_clusters, expected_positives, mean_within_cluster_distance
 from ufc_monai.clustering.false_negatives import false_negatives
 from ufc_monai.clustering.method import ClusteringMethod
@@ -32,6 +32,7 @@ __all__ = [
     "choose_volumes",
     "cluster_histograms",
     "cluster_slices",
+    "covering_order",
     "cut_tree",
     "dbscan",
     "expected_positives",

@@ -8,7 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Coverage", "choose_volumes", "cluster_histograms"]
+from ufc_monai.clustering.pseudo_labels import PseudoLabels
+
+__all__ = ["Coverage", "choose_volumes", "cluster_histograms", "covering_order"]
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,13 @@ def cluster_histograms(clusters: Sequence[Sequence[int]], n_clusters: int) -> ND
 
 
 def choose_volumes(
-    histograms: NDArray[np.float64], budget: int, *, labelled: Sequence[int] = (), draws: int = 200, seed: int = 0
+    histograms: NDArray[np.float64],
+    budget: int,
+    *,
+    labelled: Sequence[int] = (),
+    candidates: Sequence[int] | None = None,
+    draws: int = 200,
+    seed: int = 0,
 ) -> Coverage:
     r"""Choose volumes by greedy facility location.
 
@@ -53,8 +61,9 @@ def choose_volumes(
 
     Args:
         histograms: h, (n, clusters); see :func:`cluster_histograms`.
-        budget: how many to choose, at most n less those that are labelled.
+        budget: how many to choose.
         labelled: volumes that have labels already; they cover from the start and are not chosen.
+        candidates: volumes that may be chosen; ``None`` is all.
         draws: random orders that the comparison is averaged over.
         seed: of these.
 
@@ -64,23 +73,31 @@ def choose_volumes(
     """
     overlap = np.array([np.minimum(h, histograms).sum(axis=1) for h in histograms])
     start = overlap[:, list(labelled)].max(axis=1, initial=0.0)
-    open_ = [v for v in range(len(histograms)) if v not in set(labelled)]
-    if not 1 <= budget <= len(open_):
-        raise ValueError(f"expected a budget of 1 to {len(open_)}, got {budget}")
+    left = sorted(set(range(len(histograms)) if candidates is None else candidates) - set(labelled))
+    if not 1 <= budget <= len(left):
+        raise ValueError(f"expected a budget of 1 to {len(left)}, got {budget}")
     chosen: list[int] = []
     best = start
     for _ in range(budget):
-        gains = np.maximum(overlap, best[:, None]).sum(axis=0)
-        gains[[v for v in range(len(histograms)) if v in chosen or v not in open_]] = -np.inf
-        chosen.append(int(np.argmax(gains.round(9))))  # rounding errors must not decide between equals
+        open_ = [v for v in left if v not in chosen]
+        reached = np.maximum(overlap[:, open_], best[:, None]).sum(axis=0)
+        chosen.append(open_[int(np.argmax(reached.round(9)))])  # rounding errors must not decide between equals
         best = np.maximum(best, overlap[:, chosen[-1]])
     generator = np.random.default_rng(seed)
-    orders = [generator.permutation(open_)[:budget].tolist() for _ in range(draws)]
+    orders = [generator.permutation(left)[:budget].tolist() for _ in range(draws)]
     return Coverage(
         chosen,
         _covered(overlap, start, chosen),
         np.mean([_covered(overlap, start, o) for o in orders], axis=0).tolist(),
     )
+
+
+def covering_order(labels: PseudoLabels, images: Sequence[str]) -> list[str]:
+    """Some of the images of a ``pseudo_labels.json`` in the order in which they cover all of them best."""
+    everyone = sorted(labels.clusters)
+    histograms = cluster_histograms([labels.clusters[image] for image in everyone], labels.n_clusters)
+    candidates = [everyone.index(image) for image in images]
+    return [everyone[i] for i in choose_volumes(histograms, len(images), candidates=candidates).chosen]
 
 
 def _covered(overlap: NDArray[np.float64], start: NDArray[np.float64], order: Sequence[int]) -> list[float]:

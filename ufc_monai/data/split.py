@@ -65,25 +65,31 @@ class Split:
         self._refuse_leaks(chosen, fold)
         return [Case(image, None, self._case(image).patient).item(self.dataset_dir) for image in chosen]
 
-    def labelled(self, fold: int, volumes: int | None = None, draw: int = 0) -> list[dict[str, str]]:
+    def labelled(
+        self, fold: int, volumes: int | None = None, draw: int = 0, order_path: str | os.PathLike[str] | None = None
+    ) -> list[dict[str, str]]:
         """The labelled volumes that fine-tuning may use, nested: the first n of one order.
 
         Args:
             fold: which fold.
             volumes: the label budget; ``None`` is all of them.
             draw: which order.
+            order_path: a ``selection.json`` whose ``chosen`` volumes are the order instead.
 
         Raises:
-            InputError: at a budget or draw that there is not, or if one volume's file is, byte for byte, held out.
+            InputError: at a budget, draw or order that there is not, or if one volume's file is, byte for byte, held
+                out.
         """
-        order = self._fold(fold)["label_orders"]
-        if not 0 <= draw < len(order):
-            raise InputError(f"label_draw must be 0 to {len(order) - 1}, got {draw} ({self.path}).")
-        most = len(order[draw])
-        if volumes is not None and not 1 <= volumes <= most:
-            raise InputError(f"labelled_volumes must be 1 to {most} (or null for all) in fold {fold}, got {volumes}.")
-        self._refuse_leaks(order[draw][:volumes], fold)
-        return [self._case(image).item(self.dataset_dir) for image in order[draw][:volumes]]
+        orders = self._fold(fold)["label_orders"]
+        if not 0 <= draw < len(orders):
+            raise InputError(f"label_draw must be 0 to {len(orders) - 1}, got {draw} ({self.path}).")
+        order = orders[draw] if order_path is None else self._order(Path(order_path), orders[draw], fold)
+        if volumes is not None and not 1 <= volumes <= len(order):
+            raise InputError(
+                f"labelled_volumes must be 1 to {len(order)} (or null for all) in fold {fold}, got {volumes}."
+            )
+        self._refuse_leaks(order[:volumes], fold)
+        return [self._case(image).item(self.dataset_dir) for image in order[:volumes]]
 
     def validation(self, fold: int) -> list[dict[str, str]]:
         """The labelled volumes of the validation patients; none where nothing was held out."""
@@ -113,6 +119,17 @@ class Split:
         """The sha256 of the images of some items of this split."""
         names = (os.path.relpath(item["image"], os.path.abspath(self.dataset_dir)) for item in items)
         return [self.content["images"][name.replace(os.sep, "/")]["sha256"] for name in names]
+
+    def _order(self, path: Path, allowed: Sequence[str], fold: int) -> list[str]:
+        chosen: list[str] = read_json(path, "label_order_path").get("chosen", [])
+        if wrong := [image for image in chosen if image not in allowed]:
+            raise InputError(
+                f"label_order_path: {path} names {wrong[0]}, which is no labelled training volume of fold {fold}. "
+                "Choose anew with this split."
+            )
+        if not chosen or len(set(chosen)) < len(chosen):
+            raise InputError(f"label_order_path: {path} must list 'chosen' volumes, each once. Choose anew.")
+        return chosen
 
     def _refuse_leaks(self, images: Iterable[str], fold: int) -> None:
         held_out = self.held_out_sha256(fold)

@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from ufc_monai.study.command import run_study
-from ufc_monai.study.plan import StudyOptions
+from ufc_monai.study.options import StudyOptions
 
 __all__ = ["StudyOptions", "run_study"]

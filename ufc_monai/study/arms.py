@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from ufc_monai.bundles import methods as stage_2_methods
 from ufc_monai.errors import InputError
 from ufc_monai.files import read_json
 
-__all__ = ["RANDOM", "SHUFFLED", "Arm", "Clusters", "find_arms"]
+__all__ = ["COVERING", "RANDOM", "SHUFFLED", "Arm", "Clusters", "find_arms"]
 
 RANDOM = "random"
 """Fine-tuning from random weights."""
@@ -23,6 +23,8 @@ SHUFFLED = "ufc_random_clusters"
 """The negative control: UFC with the pseudo-labels dealt out anew over the slices."""
 NOT_CENTRED = "ufc_not_centred"
 """UFC with clusters of the features as they are, patient's mean included, as in the paper."""
+COVERING = "@coverage"
+"""Behind the name of an arm whose labels cover the clusters."""
 NO_CLUSTERINGS = {"train", "cpu", "inference", "metadata", "isic", "unet_encoder"}
 """Configurations of stage 1 that are no clustering."""
 
@@ -53,12 +55,23 @@ class Arm:
         bundle: that pretrains it; ``None`` for random weights.
         configs: laid over the bundle's train.json and the preset, in stage 1 before the preset.
         clusters: the pseudo-labels that guide it, if any.
+        covers: whether its labels are those of the volumes that cover the clusters best, not the split's draw.
     """
 
     name: str
     bundle: str | None = None
     configs: tuple[str, ...] = ()
     clusters: Clusters | None = None
+    covers: bool = False
+
+    def covering(self) -> Arm:
+        """The same arm with labels of the volumes that cover the clusters best."""
+        return replace(self, covers=True)
+
+    @property
+    def title(self) -> str:
+        """What the tables call it."""
+        return f"{self.name}{COVERING}" if self.covers else self.name
 
 
 def find_arms(methods: Sequence[str], clusterings: Sequence[str], bundles: Path) -> list[Arm]:

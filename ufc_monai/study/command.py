@@ -24,15 +24,17 @@ from ufc_monai.errors import InputError
 from ufc_monai.files import atomic_path, sha256_of
 from ufc_monai.study.estimate import Estimator, measured_seconds, plan_table
 from ufc_monai.study.execute import execute
-from ufc_monai.study.plan import Run, StudyOptions, plan_runs, trimmed
+from ufc_monai.study.options import StudyOptions, trimmed
+from ufc_monai.study.plan import plan_runs
 from ufc_monai.study.report import write_study_report
+from ufc_monai.study.runs import Run
 from ufc_monai.study.state import COMPLETE, FAILED, RUNNING, note_states, plan_lock, read_plan, states_of, write_plan
 
 __all__ = ["run_study"]
 
 logger = logging.getLogger(__name__)
 
-GROWS = "methods, clusterings, budgets, folds, seeds, draws and init_seeds"
+GROWS = "methods, clusterings, selection, budgets, folds, seeds, draws and init_seeds"
 """Options that may name more when a study goes on."""
 
 
@@ -179,7 +181,7 @@ class _Desk:
     def _about(self, split_sha256: str) -> dict[str, Any]:
         options, folder = self.options, self.options.folder
         images, labels = data_digests(options.for_run(), self.cases)
-        names = ("methods", "clusterings", "budgets", "folds", "seeds", "draws", "init_seeds", "preset")
+        names = ("methods", "clusterings", "budgets", "folds", "seeds", "draws", "init_seeds", "selection", "preset")
         chosen = {name: getattr(options, name) for name in (*names, "keys", "overrides")}
         chosen["budget_minutes"] = self.budget_minutes
         configs = sorted(path for bundle in BUNDLES for path in (folder / bundle / "configs").glob("*.json"))

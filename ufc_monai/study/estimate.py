@@ -14,7 +14,8 @@ from ufc_monai.data.inspect import VolumeFacts
 from ufc_monai.engines.log import duration
 from ufc_monai.files import read_json
 from ufc_monai.study.arms import Arm, find_arms
-from ufc_monai.study.plan import CLUSTERS, FEATURES, FINE_TUNING, PRETRAINING, PROBE, Run, StudyOptions
+from ufc_monai.study.options import StudyOptions
+from ufc_monai.study.runs import CLUSTERS, FEATURES, FINE_TUNING, PRETRAINING, PROBE, Run
 
 __all__ = ["Estimator", "measured_seconds", "plan_table"]
 

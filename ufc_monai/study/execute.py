@@ -19,9 +19,10 @@ from typing import IO
 
 from ufc_monai.commands.stages import shown
 from ufc_monai.engines.log import duration
-from ufc_monai.files import write_json
+from ufc_monai.files import read_json, write_json
 from ufc_monai.study.lock import REFRESH, Lock
-from ufc_monai.study.plan import Run
+from ufc_monai.study.runs import SELECTION, SHUFFLE, Run
+from ufc_monai.study.selection import write_selection
 from ufc_monai.study.shuffle import shuffle_pseudo_labels
 from ufc_monai.study.state import COMPLETE, FAILED, WAITING, failure_of, lock_of, note_states, states_of
 
@@ -121,7 +122,8 @@ class _Crew:
         if run.commands:
             error = self._run_commands(run, lock, device)
         else:
-            _deal(self.folder, run)
+            WITHOUT_COMMANDS[run.kind](self.folder, run)
+            write_json(self.folder / run.records[0], {"stage": run.kind, "status": "complete"})
         if self.stop.is_set():
             return
         seconds = time.monotonic() - began
@@ -199,7 +201,17 @@ def _deal(folder: Path, run: Run) -> None:
     """Deal the pseudo-labels of the run that this one needs out anew."""
     target = folder / run.folder / "pseudo_labels.json"
     shuffle_pseudo_labels(folder / "runs" / run.needs[0] / "pseudo_labels.json", target, run.seed or 0)
-    write_json(folder / run.records[0], {"stage": run.kind, "status": "complete"})
+
+
+def _select(folder: Path, run: Run) -> None:
+    """Order the labelled training volumes of a fold by how they cover the clusters."""
+    labelled = read_json(folder / "split.json", "--folder")["folds"][run.fold]["label_orders"][0]
+    clusters = folder / "runs" / run.needs[0] / "pseudo_labels.json"
+    write_selection(clusters, folder / run.folder / "selection.json", labelled)
+
+
+WITHOUT_COMMANDS = {SHUFFLE: _deal, SELECTION: _select}
+"""Runs that are no stage's command."""
 
 
 def _last_line(path: Path, code: int) -> str:

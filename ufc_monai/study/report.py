@@ -12,8 +12,8 @@ from typing import Any
 from ufc_monai.files import atomic_path, read_json
 from ufc_monai.report.page import card, details, page, paragraph, picture, section, table
 from ufc_monai.report.study import save_label_curves, save_structure_bars
-from ufc_monai.study.plan import Run
 from ufc_monai.study.results import Results, Tested, Volume, read_results
+from ufc_monai.study.runs import Run
 from ufc_monai.study.state import failure_of, states_of
 from ufc_monai.study.tables import Table, study_tables
 from ufc_monai.study.verdict import verdict

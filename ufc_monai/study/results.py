@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from ufc_monai.files import read_json
 from ufc_monai.study.arms import RANDOM
-from ufc_monai.study.plan import CLUSTERS, FINE_TUNING, PROBE, Run
+from ufc_monai.study.runs import CLUSTERS, FINE_TUNING, PROBE, Run
 from ufc_monai.study.state import COMPLETE, FAILED, states_of
 from ufc_monai.study.statistics import Noise, Paired, Spread, interval, noise_within, paired_difference, spread
 

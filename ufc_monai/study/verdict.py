@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from ufc_monai.study.arms import RANDOM
+from ufc_monai.study.arms import COVERING, RANDOM
 from ufc_monai.study.results import Results
 from ufc_monai.study.statistics import Noise, Paired
 
@@ -19,13 +19,17 @@ NAMES = {RANDOM: "random initialisation", "simclr": "SimCLR", "ufc": "UFC", "moc
 
 
 def comparisons(results: Results) -> list[tuple[str, str]]:
-    """Pairs of arms: every arm with random initialisation, and every other one with SimCLR."""
+    """Pairs of arms: each with random initialisation and with SimCLR, and labels that cover with those drawn."""
     return [
         (method, reference)
         for i, reference in enumerate(REFERENCES)
         if reference in results.methods
         for method in results.methods
-        if method not in REFERENCES[: i + 1]
+        if method not in REFERENCES[: i + 1] and not method.endswith(COVERING)
+    ] + [
+        (method, method.removesuffix(COVERING))
+        for method in results.methods
+        if method.endswith(COVERING) and method.removesuffix(COVERING) in results.methods
     ]
 
 
