@@ -117,12 +117,10 @@ def test_labels_in_an_order_of_ones_own(root: Path, tmp_path: Path) -> None:
     assert [Path(item["image"]).name for item in split.labelled(0, 2, order_path=path)] == [
         Path(image).name for image in order[:2]
     ]
-    for wrong, said in (
-        ([*order, split.content["folds"][1]["label_orders"][0]][-1], "no labelled training"),
-        ([], "list"),
-    ):
+    elsewhere = split.content["folds"][1]["label_orders"][0]
+    for wrong, said in ((elsewhere, "no labelled training volume"), ([], "must list 'chosen' volumes")):
         path.write_text(json.dumps({"chosen": wrong}))
-        with pytest.raises(InputError, match=rf"label_order_path: .* (names .* {said}|must {said})"):
+        with pytest.raises(InputError, match=f"label_order_path: .* {said}"):
             split.labelled(0, order_path=path)
 
 
