@@ -17,6 +17,11 @@ $(VENV)/installed: setup.cfg constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt torch==2.13.0 --editable ".[dev]"
 	touch $@
 
+# MLflow brings fifty packages that nothing else needs.
+$(VENV)/tracking: $(VENV)/installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt torch==2.13.0 --editable ".[tracking]"
+	touch $@
+
 check: venv
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -25,7 +30,7 @@ check: venv
 test: check
 	$(BIN)/python -m pytest
 
-test-slow: venv
+test-slow: $(VENV)/tracking
 	$(BIN)/python -m pytest -m slow
 
 format: venv

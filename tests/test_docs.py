@@ -47,6 +47,8 @@ def test_keys_exist(page: Path) -> None:
     known |= {*KEYS, "folder", "bundles", "patients", "labelled", "preset", "method", "compare", "set", "weights"}
     known |= {"k", "write", "kind", "output", "methods", "clusterings", "budget", "budgets", "folds", "seeds"}
     known |= {"selection", "draws", "init_seeds", "jobs", "devices", "budget_minutes", "dry_run", "array", "gres"}
+    known |= {"version", "change", "tracking", "tracking_uri", "experiment_name", "run_name", "ckpt_file"}
+    known |= {"converter_kwargs", "name", "url", "bundle_dir", "network", "directory", "backend", "b"}
     used = set(re.findall(r"(?<![\w-])--([a-z]\w*)", page.read_text(encoding="utf-8")))
     assert used - known <= {"help"}
 

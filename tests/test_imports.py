@@ -23,7 +23,9 @@ ALLOWED = {
     "data": BASE | {"transforms"},
     "labelling": BASE | {"clustering", "report"},
     "engines": BASE | {"clustering", "data", "labelling", "losses", "networks", "report", "transfer", "transforms"},
-    "commands": BASE | {"clustering", "data", "engines", "labelling", "losses", "report", "transfer", "transforms"},
+    "zoo": BASE | {"engines", "transfer"},
+    "commands": BASE
+    | {"clustering", "data", "engines", "labelling", "losses", "report", "transfer", "transforms", "zoo"},
     "study": BASE | {"clustering", "commands", "data", "engines", "report"},
     "__main__": {"commands", "data", "errors", "report", "study"},
 }

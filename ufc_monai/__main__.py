@@ -57,6 +57,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_segment(commands.add_parser("segment", help="write masks of new scans"))
     _add_cut(commands.add_parser("cut", help="cut the saved clusters' tree at another number of clusters"))
     _add_report(commands.add_parser("report", help="write the HTML report of a run's folder anew"))
+    _add_package(commands.add_parser("package", help="pack the bundles for others, with weights and model card"))
     _add_demo(commands.add_parser("demo", help="run everything on synthetic patients"))
     _add_phantom(commands.add_parser("phantom", help="make synthetic patients or pictures to try things on"))
     return parser
@@ -89,6 +90,7 @@ def _add_check(parser: argparse.ArgumentParser) -> None:
 def _add_run(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dataset_dir", type=Path, required=True, metavar="DIR", help="folder of the volumes")
     parser.add_argument("--folder", type=Path, default=Path("run"), help="where everything goes (default: run)")
+    parser.add_argument("--tracking", choices=("mlflow",), help="also record every stage in the folder's mlruns.db")
     add_options(parser)
 
     def action(chosen: argparse.Namespace) -> None:
@@ -201,6 +203,21 @@ def _add_report(parser: argparse.ArgumentParser) -> None:
         path = chosen.output or chosen.folder / "report.html"
         write_report(chosen.folder, path)
         logging.getLogger(__package__).info("report: %s", path)
+
+    parser.set_defaults(action=action, parser=parser)
+
+
+def _add_package(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--bundles", type=Path, help="folder of the three bundles, e.g. of a run (default: bundles)")
+    parser.add_argument("--output", type=Path, default=Path("dist"), help="folder to write to (default: dist)")
+    parser.add_argument("--version", help="of the bundles (default: that of their metadata.json)")
+    parser.add_argument("--change", help="what is new in this version, for the changelog")
+
+    def action(chosen: argparse.Namespace) -> None:
+        from ufc_monai.commands.options import find_bundles
+        from ufc_monai.commands.package import package
+
+        package(find_bundles(chosen.bundles), chosen.output, version=chosen.version, change=chosen.change)
 
     parser.set_defaults(action=action, parser=parser)
 

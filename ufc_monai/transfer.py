@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from ufc_monai.errors import InputError
 from ufc_monai.files import atomic_path, read_json, sha256_of, write_json
 
-__all__ = ["load_pretrained", "load_weights", "read_network", "save_network"]
+__all__ = ["load_pretrained", "load_weights", "read_network", "read_weights", "save_network"]
 
 logger = logging.getLogger(__name__)
 
@@ -67,6 +67,7 @@ def read_network(ckpt_dir: str | os.PathLike[str], stage: str) -> dict[str, Any]
         raise InputError(
             f"{path} describes another model.pt than the one beside it (sha256 differs): copy both from one run."
         )
+    _warn_of_demonstration(network, model)
     return network
 
 
@@ -78,7 +79,7 @@ def load_weights(network: nn.Module, ckpt_dir: str | os.PathLike[str]) -> None:
     """
     path = Path(ckpt_dir) / "model.pt"
     own = network.state_dict()
-    weights = {n: value for n, value in _read_weights(path).items() if n in own or not n.startswith(DECODER)}
+    weights = {n: value for n, value in read_weights(path).items() if n in own or not n.startswith(DECODER)}
     try:
         network.load_state_dict(weights)
     except RuntimeError as e:
@@ -98,8 +99,8 @@ def load_pretrained(
     Args:
         network: a network with the names of MONAI's ``BasicUNet``.
         path: a ``model.pt`` of stage 1 or 2 with its ``network.json``; ``None`` or ``"none"`` leaves it random.
-        default: the path that is used when the user names none. If ``path`` is this one and nothing is there, a
-            warning is given and the encoder stays random: bundles may be copied alone.
+        default: the path that is used when the user names none. If ``path`` is this one and nothing is there, or
+            only the demonstration that the bundles come with, a warning is given and the encoder stays random.
         expected: preprocessing that the weights must have been trained with, name by name.
         held_out_sha256: content hashes of images that must not have been pretrained on.
 
@@ -118,8 +119,18 @@ def load_pretrained(
             raise InputError(f"pretrained_path: there is no file {path}. Name a model.pt, or none for random weights.")
         logger.warning("no pretrained encoder at %s: the encoder starts from random weights", path)
         return "encoder starts from random weights (nothing at the default path)"
-    _check_record(path, expected or {}, set(held_out_sha256))
-    weights, own = _read_weights(path), network.state_dict()
+    record = _pretrained_record(path)
+    if "demonstration" in record and default is not None and str(path) == str(default):
+        logger.warning(
+            "%s is the demonstration that comes with the bundle (%s): the encoder starts from random weights. Run "
+            "stage 2 first; or name a model.pt by pretrained_path, this one if you must.",
+            os.path.abspath(path),
+            record["demonstration"],
+        )
+        return "encoder starts from random weights (the default path holds a demonstration)"
+    _warn_of_demonstration(record, path)
+    _check_record(record, path, expected or {}, set(held_out_sha256))
+    weights, own = read_weights(path), network.state_dict()
     encoder = _fitting(own, weights, path, [name for name in own if name.startswith(ENCODER)])
     decoder = _fitting(own, weights, path, [n for n in own if n.startswith(DECODER) and n in weights])
     network.load_state_dict(own | encoder | decoder)
@@ -148,7 +159,12 @@ def _report(line: str) -> str:
     return line
 
 
-def _read_weights(path: Path) -> dict[str, Tensor]:
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """A plain state dict, on the CPU.
+
+    Raises:
+        InputError: if there is no such file, or it holds something else.
+    """
     if not path.is_file():
         raise InputError(f"there is no {path}: train first, or copy model.pt and network.json there.")
     try:
@@ -168,11 +184,19 @@ def _read_record(path: Path, key: str) -> dict[str, Any]:
     return network
 
 
-def _check_record(path: Path, expected: Mapping[str, Any], held_out: set[str]) -> None:
+def _pretrained_record(path: Path) -> dict[str, Any]:
     record = path.with_name("network.json")
     if not record.is_file():
         raise InputError(f"pretrained_path: {path} has no network.json beside it. Copy both files from one run.")
-    network = _read_record(record, "pretrained_path")
+    return _read_record(record, "pretrained_path")
+
+
+def _warn_of_demonstration(network: Mapping[str, Any], path: Path) -> None:
+    if "demonstration" in network:
+        logger.warning("%s is a demonstration: %s", path, network["demonstration"])
+
+
+def _check_record(network: Mapping[str, Any], path: Path, expected: Mapping[str, Any], held_out: set[str]) -> None:
     for name, value in expected.items():
         trained = network["preprocessing"].get(name)
         if trained != value:

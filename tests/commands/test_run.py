@@ -92,6 +92,19 @@ def test_what_there_is_not_is_refused_before_anything_runs(changes: dict[str, An
         plan_stages(options(**changes), cases(8, 2))
 
 
+def test_tracking_is_asked_of_every_stage_and_changes_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: True)
+    plain, tracked = (plan_stages(options(tracking=t), cases(8, 2)) for t in (None, "mlflow"))
+    assert [stage.command for stage in tracked] == [stage.command for stage in plain]
+    for stage in tracked:
+        words = " ".join(stage.words[len(stage.command) :])
+        assert words.startswith("--tracking mlflow --tracking_uri sqlite:///")
+        assert words.endswith("/run/mlruns.db --experiment_name run")
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
+    with pytest.raises(InputError, match=r"pip install 'ufc-monai\[tracking\]'"):
+        plan_stages(options(tracking="mlflow"), cases(8, 2))
+
+
 @pytest.fixture
 def pretended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunOptions:
     """Eight labelled volumes, their bytes a word each, and stages that leave their files but compute nothing."""

@@ -98,7 +98,7 @@ def run_options(chosen: argparse.Namespace) -> RunOptions:
         folder=chosen.folder,
         bundles=find_bundles(chosen.bundles),
         preset=chosen.preset,
-        **given(chosen, ["labelled", "method", "compare"]),
+        **given(chosen, ["labelled", "method", "compare", "tracking"]),
         keys=given(chosen, KEYS),
         overrides=overrides_of(chosen),
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import importlib.util
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -40,6 +41,7 @@ class RunOptions:
         keys: keys that are handed to every configuration that has them.
         overrides: keys of one bundle's training, by the bundle's name.
         estimate: say beforehand how long it will take.
+        tracking: ``"mlflow"`` also records every stage, and the report, in ``mlruns.db`` of the folder.
     """
 
     dataset_dir: Path
@@ -52,6 +54,7 @@ class RunOptions:
     keys: Mapping[str, Any] = field(default_factory=dict)
     overrides: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     estimate: bool = True
+    tracking: str | None = None
 
     @property
     def fold(self) -> int:
@@ -89,11 +92,15 @@ def check_options(options: RunOptions) -> None:
     """Refuse a key, a bundle or a method that there is not.
 
     Raises:
-        InputError: naming it.
+        InputError: naming it; or if what tracks is not installed.
     """
     _check_overrides(options)
     _check_method(options)
     _check_keys(options.keys)
+    if options.tracking and importlib.util.find_spec(options.tracking) is None:
+        raise InputError(
+            f"--tracking: {options.tracking} is not installed. Install it: pip install 'ufc-monai[tracking]'."
+        )
 
 
 def training_configs(options: RunOptions, bundle: str) -> list[str]:

@@ -9,6 +9,7 @@ from typing import Any
 from ufc_monai.bundles import BUNDLES, CONTRASTIVE, UNET, VAE
 from ufc_monai.commands.options import RunOptions, check_options, is_setting, training_configs
 from ufc_monai.commands.stages import Stage, bundle_command
+from ufc_monai.commands.tracking import tracking_words
 from ufc_monai.data import Case, make_split
 from ufc_monai.errors import InputError
 from ufc_monai.files import read_json
@@ -63,6 +64,7 @@ class _Planner:
     def __init__(self, options: RunOptions, dataset_dir: str) -> None:
         self.options = options
         self.dataset_dir = dataset_dir
+        self.tracking = tracking_words(options.folder) if options.tracking else ()
         self.train = {bundle: training_configs(options, bundle) for bundle in BUNDLES}
 
     def pretraining(self) -> list[Stage]:
@@ -140,7 +142,8 @@ class _Planner:
             common = {key: value for key, value in common.items() if key in ("threads", "device")}
         training = self.options.overrides.get(bundle, {}) if configs == self.train[bundle] else {}
         command = bundle_command(bundle, configs, self.dataset_dir, {**common, **training, **(keys or {})})
-        return Stage(title, command, f"{bundle}/eval/{record}/run.json", inputs, outputs, reads_labels)
+        place = f"{bundle}/eval/{record}/run.json"
+        return Stage(title, command, place, inputs, outputs, reads_labels, self.tracking)
 
 
 def _weights(bundle: str) -> tuple[str, str]:

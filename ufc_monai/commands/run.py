@@ -19,6 +19,7 @@ from ufc_monai.commands.estimate import estimate_stages, known_labels, open_conf
 from ufc_monai.commands.options import RunOptions
 from ufc_monai.commands.plan import plan_stages
 from ufc_monai.commands.stages import Ledger, Stage, digest, run_stage, shown
+from ufc_monai.commands.tracking import track_report
 from ufc_monai.data import Case, find_cases, open_split
 from ufc_monai.data.inspect import VolumeFacts, inspect_cases
 from ufc_monai.errors import InputError
@@ -47,6 +48,8 @@ def run_all(options: RunOptions) -> None:
     run_stages(options, cases, plan_stages(options, cases))
     report = options.folder / "report.html"
     write_report(options.folder, report)
+    if options.tracking:
+        track_report(options.folder, report)
     logger.info("\n%s", run_summary(options.folder))
     logger.info("report: %s\n%.0f s in all", report, time.monotonic() - began)
 
@@ -74,7 +77,7 @@ def run_stages(options: RunOptions, cases: Sequence[Case], stages: Sequence[Stag
     for number, stage in enumerate(stages, start=1):
         done = ledger.is_complete(stage)
         note = " (complete, skipped)" if done else ""
-        logger.info("\n# %d of %d, %s%s\n%s", number, len(stages), stage.title, note, shown(stage.command))
+        logger.info("\n# %d of %d, %s%s\n%s", number, len(stages), stage.title, note, shown(stage.words))
         if not done:
             ledger.begin(stage)
             run_stage(stage, options.folder)
@@ -84,9 +87,8 @@ def run_stages(options: RunOptions, cases: Sequence[Case], stages: Sequence[Stag
 def copy_bundles(bundles: Path, folder: Path) -> None:
     """Copy the bundles' files where they are missing; what the user has changed in the copy stays."""
     for name in BUNDLES:
-        for source in sorted(
-            f for part in ("configs", "docs") for f in (bundles / name / part).rglob("*") if f.is_file()
-        ):
+        found = (f for part in ("configs", "docs") for f in (bundles / name / part).rglob("*") if f.is_file())
+        for source in sorted([*(bundles / name).glob("LICENSE"), *found]):
             copy = folder / name / source.relative_to(bundles / name)
             if not copy.is_file():
                 with atomic_path(copy) as temporary:

@@ -33,6 +33,7 @@ class Stage:
         inputs: files of earlier stages that it reads.
         outputs: patterns of the files that the rest of the chain takes from it.
         reads_labels: whether the labels of the data set have a say in its result.
+        tracking: further words of the command that have it tracked, and no say in its result.
     """
 
     title: str
@@ -41,6 +42,12 @@ class Stage:
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     reads_labels: bool = False
+    tracking: tuple[str, ...] = ()
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """The whole command."""
+        return (*self.command, *self.tracking)
 
 
 @dataclass(frozen=True)
@@ -147,11 +154,11 @@ def run_stage(stage: Stage, folder: Path) -> None:
         InputError: if it fails.
     """
     (folder / stage.record).unlink(missing_ok=True)
-    words = [sys.executable, "-W", "ignore::UserWarning", *stage.command[1:]]
+    words = [sys.executable, "-W", "ignore::UserWarning", *stage.words[1:]]
     # waiting threads that spin make two busy processes slow each other many times over
     environment = {"OMP_WAIT_POLICY": "PASSIVE", **os.environ}
     with open(folder / "log.txt", "a", encoding="utf-8") as log:
-        log.write(f"\n# {stage.title}\n{shown(stage.command)}\n")
+        log.write(f"\n# {stage.title}\n{shown(stage.words)}\n")
         log.flush()
         code = _wait(words, folder, environment, log, folder / stage.record)
     if code:

@@ -13,9 +13,11 @@ from ufc_monai.engines.monitors import ContrastiveMonitor, LatentMonitor
 from ufc_monai.engines.pictures import EmbeddingPicture, OverlaysPicture, ReconstructionsPicture, ViewsPicture
 from ufc_monai.engines.probe import LinearProbe, check_probe
 from ufc_monai.engines.pseudo_label import PseudoLabeller
+from ufc_monai.engines.published import published_network, weights_digest
 from ufc_monai.engines.record import RunRecord
 from ufc_monai.engines.save import FeatureSaver, TrainingCheckpoint, WeightsSaver
 from ufc_monai.engines.structures import StructureTable
+from ufc_monai.engines.tracking import track
 from ufc_monai.engines.verdict import PretrainingVerdict, pretraining_verdict
 
 __all__ = [
@@ -47,8 +49,11 @@ __all__ = [
     "checked_share",
     "open_pseudo_labels",
     "pretraining_verdict",
+    "published_network",
     "readable_errors",
     "resolve_precision",
     "set_threads",
+    "track",
     "training_dice",
+    "weights_digest",
 ]

@@ -18,7 +18,7 @@ __all__ = ["check_overrides", "checked_bool", "checked_share", "readable_errors"
 
 RUN_ARGUMENTS = {
     *("run_id", "init_id", "final_id", "workflow_name", "workflow_type", "config_file", "meta_file", "logging_file"),
-    *("args_file", "tracking", "properties_path"),
+    *("args_file", "tracking", "tracking_uri", "experiment_name", "run_name", "properties_path"),
 }
 """What ``monai.bundle run`` takes itself."""
 

@@ -8,7 +8,7 @@ import math
 import os
 import platform
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ import ufc_monai
 from ufc_monai.errors import InputError
 from ufc_monai.files import read_json, sha256_of, write_json
 
-__all__ = ["RunRecord"]
+__all__ = ["RunRecord", "is_number"]
 
 logger = logging.getLogger(__name__)
 
@@ -39,6 +39,9 @@ class RunRecord:
         inputs: files that an earlier stage wrote, by name; those that do not exist count as none.
         environment: what was found out at start: device, threads, precision.
         previous: the ``run.json`` of the stage before, named in the record.
+
+    Attributes:
+        followers: called with the output folder and the results once the record is complete.
     """
 
     def __init__(
@@ -51,6 +54,7 @@ class RunRecord:
         previous: str | os.PathLike[str] | None = None,
     ) -> None:
         self.path = Path(output_dir) / "run.json"
+        self.followers: list[Callable[[Path, Mapping[str, Any]], None]] = []
         self.content: dict[str, Any] = {
             "stage": stage,
             "status": "started",
@@ -94,6 +98,8 @@ class RunRecord:
         }
         write_json(self.path, self.content)
         logger.info("%s complete in %.0f s: %s", self.content["stage"], self.content["seconds"], self.path)
+        for follower in self.followers:
+            follower(self.path.parent, results)
 
     def _refuse_another_run(self) -> None:
         if not self.path.is_file():
@@ -124,8 +130,13 @@ def _differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
     return found
 
 
+def is_number(value: object) -> bool:
+    """Whether a result is a finite number."""
+    return isinstance(value, int | float) and math.isfinite(value)
+
+
 def _is_plain(value: object) -> bool:
-    return math.isfinite(value) if isinstance(value, int | float) else isinstance(value, str | list)
+    return is_number(value) or isinstance(value, str | list)
 
 
 def _file(path: str | os.PathLike[str] | None) -> dict[str, str] | None:

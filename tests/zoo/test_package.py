@@ -1,0 +1,215 @@
+"""Packages, and what others get from them over HTTP."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import http.server
+import io
+import json
+import logging
+import shutil
+import threading
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import monai.bundle
+import numpy as np
+import pytest
+import torch
+from conftest import NAMES, ROOT, SMALL, WIDTHS, copy_bundles, refused, run_bundle
+from jsonschema import validate
+
+import ufc_monai
+from ufc_monai.commands import package as command
+from ufc_monai.commands.package import package
+from ufc_monai.errors import InputError
+from ufc_monai.zoo import bundle_files, model_card
+
+VAE, CONTRASTIVE, UNET = NAMES
+SCHEMA = json.loads((Path(__file__).parent / "meta_schema_20240725.json").read_text(encoding="utf-8"))
+# MONAI warns at every configuration that it parses
+pytestmark = pytest.mark.filterwarnings("ignore:parsing config_file")
+
+
+@pytest.fixture(scope="module")
+def dist(tmp_path_factory: pytest.TempPathFactory, chain: Path) -> Path:
+    """The chain's own weights, packed as version 0.2.0; without a wheel, which takes a while."""
+    folder = tmp_path_factory.mktemp("package")
+    shutil.copytree(chain, folder / "bundles")
+    for name in NAMES:
+        shutil.copy(ROOT / "bundles" / name / "LICENSE", folder / "bundles" / name)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(command, "SOURCE", ("nothing",))
+        package(folder / "bundles", folder / "dist", version="0.2.0", change="small weights")
+    return folder / "dist"
+
+
+@pytest.fixture
+def server(dist: Path) -> Iterator[str]:
+    class Quiet(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *_: object) -> None:
+            pass
+
+    handler = functools.partial(Quiet, directory=str(dist))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as running:
+        threading.Thread(target=running.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{running.server_address[1]}"
+        running.shutdown()
+
+
+def test_sums_are_those_of_the_zips(dist: Path) -> None:
+    sums = dict(line.split("  ")[::-1] for line in (dist / "SHA256SUMS").read_text().splitlines())
+    assert list(sums) == [f"{name}_v0.2.0.zip" for name in NAMES]
+    assert all(hashlib.sha256((dist / name).read_bytes()).hexdigest() == value for name, value in sums.items())
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_zip_holds_what_the_zoo_asks_for(name: str, dist: Path, chain: Path) -> None:
+    with zipfile.ZipFile(dist / f"{name}_v0.2.0.zip") as archive:
+        inside = {info.filename: archive.read(info) for info in archive.infolist()}
+        assert {info.date_time for info in archive.infolist()} == {(1980, 1, 1, 0, 0, 0)}
+    assert all(path.startswith(f"{name}/") for path in inside)
+    files = {path.removeprefix(f"{name}/"): content for path, content in inside.items()}
+    assert set(files) >= {"LICENSE", "configs/metadata.json", "configs/inference.json", "docs/README.md"}
+    assert sorted(f for f in files if f.startswith("models/")) == ["models/model.pt", "models/network.json"]
+    assert files["models/model.pt"] == (chain / name / "models" / "model.pt").read_bytes()
+    metadata = json.loads(files["configs/metadata.json"])
+    validate(metadata, SCHEMA)
+    assert metadata["changelog"] == {"0.2.0": "small weights", "0.1.0": "first version"}
+    assert metadata["required_packages_version"]["ufc-monai"] == ufc_monai.__version__
+    page = files["docs/README.md"].decode()
+    assert "| epochs | 2 |" in page.split("# Performance")[1].split("\n# ")[0]
+    assert "](../../" not in page
+    paths = [str(ROOT), str(chain), str(chain.parent)]
+    assert not [path for path in paths if any(path.encode() in content for content in files.values())]
+
+
+def test_the_same_bundle_gives_the_same_bytes(dist: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(command, "SOURCE", ("nothing",))
+    shutil.copytree(dist.parent / "bundles", tmp_path / "bundles")
+    package(tmp_path / "bundles", tmp_path / "dist", version="0.2.0", change="small weights")
+    assert (tmp_path / "dist" / "SHA256SUMS").read_text() == (dist / "SHA256SUMS").read_text()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_download_gives_the_weights_in_any_folder(
+    name: str, server: str, dist: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("huggingface_hub")
+    monkeypatch.chdir(tmp_path)
+    monai.bundle.download(name, url=f"{server}/{name}_v0.2.0.zip", bundle_dir="here", progress=False)
+    weights = torch.load(tmp_path / "here" / name / "models" / "model.pt", weights_only=True)
+    original = torch.load(dist.parent / "bundles" / name / "models" / "model.pt", weights_only=True)
+    assert all(torch.equal(weights[key], original[key]) for key in original)
+    network = monai.bundle.load(name, bundle_dir="here", device="cpu")
+    own = network.state_dict()
+    assert own
+    assert all(torch.equal(value, weights[key]) for key, value in own.items())
+    metadata = json.loads((tmp_path / "here" / name / "configs" / "metadata.json").read_text())
+    formats = metadata["network_data_format"]
+    pred = network.eval()(torch.rand(2, 1, *formats["inputs"]["image"]["spatial_shape"]))
+    expected = formats["outputs"]["pred"]
+    assert list(pred.shape) == [2, expected["num_channels"], *expected["spatial_shape"]]
+    network.load_state_dict({key: value * 2 for key, value in own.items()})  # only the first time is checked
+
+
+def test_weights_that_the_metadata_does_not_describe_are_refused(dist: Path, tmp_path: Path) -> None:
+    """MONAI would pass over what does not fit, and hand out a random network."""
+    pytest.importorskip("huggingface_hub")
+    with zipfile.ZipFile(dist / f"{CONTRASTIVE}_v0.2.0.zip") as archive:
+        archive.extractall(tmp_path)
+    path = tmp_path / CONTRASTIVE / "models" / "model.pt"
+    weights = torch.load(path, weights_only=True)
+    torch.save({key: torch.cat([value, value]) if value.dim() else value for key, value in weights.items()}, path)
+    with pytest.raises(InputError, match="not the weights that the bundle ufc_cluster_contrastive describes"):
+        monai.bundle.load(CONTRASTIVE, bundle_dir=str(tmp_path), device="cpu")
+
+
+def test_stage_3_starts_from_a_downloaded_encoder(
+    server: str, phantom: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    pytest.importorskip("huggingface_hub")
+    url = f"{server}/{CONTRASTIVE}_v0.2.0.zip"
+    monai.bundle.download(CONTRASTIVE, url=url, bundle_dir=str(tmp_path / "zoo"), progress=False)
+    bundles = copy_bundles(tmp_path / "bundles")
+    encoder = tmp_path / "zoo" / CONTRASTIVE / "models" / "model.pt"
+    with caplog.at_level(logging.INFO):
+        run_bundle(bundles, UNET, "train", phantom, pretrained_path=str(encoder), **SMALL[UNET])
+    assert f"70 of 70 encoder tensors from {encoder}" in caplog.text
+    with refused() as message:
+        out = {"output_dir": str(tmp_path / "out"), "ckpt_dir": str(tmp_path / "models"), "fold": 1}
+        run_bundle(bundles, UNET, "train", phantom, pretrained_path=str(encoder), **SMALL[UNET], **out)
+    assert "validation or test patients" in message[0]
+
+
+@pytest.mark.slow
+def test_the_wheel_is_the_package(dist: Path, tmp_path: Path) -> None:
+    *_, wheel, sums = package(dist.parent / "bundles", tmp_path)
+    assert wheel.name == f"ufc_monai-{ufc_monai.__version__}-py3-none-any.whl"
+    with zipfile.ZipFile(wheel) as archive:
+        names = archive.namelist()
+    modules = (p for p in (ROOT / "ufc_monai").rglob("*.py"))
+    assert {p.relative_to(ROOT).as_posix() for p in modules} <= set(names)
+    assert "ufc_monai/py.typed" in names
+    assert wheel.name in sums.read_text()
+    again = package(dist.parent / "bundles", tmp_path / "again")
+    assert again[-1].read_text() == sums.read_text()
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (lambda b: (b / "LICENSE").unlink(), "there is no .*LICENSE"),
+        (lambda b: (b / "models" / "model.pt").unlink(), "there is no .*model.pt: train first"),
+        (lambda b: torch.save({"w": torch.ones(1)}, b / "models" / "model.pt"), "sha256 differs"),
+        (lambda b: _change(b, required_packages_version={"ufc-monai": "9.9.9"}), "asks for ufc-monai 9.9.9"),
+        (lambda b: _change(b, changelog={}), "does not name version 0.1.0"),
+        (lambda b: (b / "docs" / "README.md").write_text("# Data\n"), "no section '# Performance'"),
+    ],
+)
+def test_what_the_zoo_would_refuse_is_refused(spoil: Any, words: str, dist: Path, tmp_path: Path) -> None:
+    bundle = tmp_path / UNET
+    shutil.copytree(dist.parent / "bundles" / UNET, bundle, ignore=shutil.ignore_patterns("cache"))
+    spoil(bundle)
+    with pytest.raises(InputError, match=words):
+        bundle_files(bundle)
+
+
+def test_patients_stay_at_home(dist: Path, tmp_path: Path) -> None:
+    bundle = tmp_path / VAE
+    shutil.copytree(dist.parent / "bundles" / VAE, bundle, ignore=shutil.ignore_patterns("cache"))
+    shutil.copy(bundle / "eval" / "inference" / "centroids.npz", bundle / "models")
+    content = bundle_files(bundle)["models/centroids.npz"]
+    with np.load(bundle / "models" / "centroids.npz") as before, np.load(io.BytesIO(content)) as after:
+        assert "ct_train_1001" in " ".join(before["patients"])
+        assert after["patients"].tolist() == [str(n) for n in range(len(before["patients"]))]
+        assert set(after.files) == set(before.files) - {"patient_means"}
+        np.testing.assert_array_equal(after["centroids"], before["centroids"])
+
+
+def _change(bundle: Path, **values: Any) -> None:
+    path = bundle / "configs" / "metadata.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | values))
+
+
+def test_a_card_tells_the_training_and_no_path(chain: Path) -> None:
+    text = model_card(chain / UNET)
+    assert "| labelled_volumes | 2 |" in text
+    assert "val_mean_dice" in text
+    assert f"'features': {WIDTHS['features']}" in text
+    assert str(chain) not in text
+    assert "_path" not in text
+
+
+def test_a_card_does_not_tell_of_other_weights(chain: Path, tmp_path: Path) -> None:
+    for part in ("models", "eval"):
+        shutil.copytree(chain / UNET / part, tmp_path / part)
+    network = json.loads((tmp_path / "models" / "network.json").read_text())
+    changed = network | {"model_sha256": "0" * 64, "demonstration": "made up"}
+    (tmp_path / "models" / "network.json").write_text(json.dumps(changed))
+    text = model_card(tmp_path)
+    assert "No record of the training" in text
+    assert "**These weights are a demonstration**: made up." in text

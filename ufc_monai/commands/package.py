@@ -1,0 +1,74 @@
+"""``package``: one zip a bundle, as the model zoo's releases have them, and a wheel beside them."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from ufc_monai.bundles import BUNDLES
+from ufc_monai.errors import InputError
+from ufc_monai.files import atomic_path, sha256_of
+from ufc_monai.zoo import bundle_files, write_zip
+
+__all__ = ["package"]
+
+logger = logging.getLogger(__name__)
+
+SOURCE = ("ufc_monai", "setup.cfg", "pyproject.toml", "README.md", "LICENSE")
+"""What a wheel is built from."""
+
+
+def package(bundles: Path, output: Path, *, version: str | None = None, change: str | None = None) -> list[Path]:
+    """Write the zips, the wheel and ``SHA256SUMS``.
+
+    Args:
+        bundles: folder of the three bundles: the repository's, or that of a run, whose weights are packaged then.
+        output: folder to write to.
+        version: of the bundles; ``None`` keeps theirs.
+        change: what is new in it.
+
+    Returns:
+        The files written, ``SHA256SUMS`` last.
+
+    Raises:
+        InputError: if a bundle lacks something.
+    """
+    contents = {name: bundle_files(bundles / name, version=version, change=change) for name in BUNDLES}
+    output.mkdir(parents=True, exist_ok=True)
+    written = [write_zip(files, name, output) for name, files in contents.items()]
+    if wheel := _build_wheel(output):
+        written.append(wheel)
+    sums = output / "SHA256SUMS"
+    with atomic_path(sums) as temporary:
+        temporary.write_text("".join(f"{sha256_of(path)}  {path.name}\n" for path in written), encoding="utf-8")
+    for path in written:
+        logger.info("%s  %s  %.1f MB", sha256_of(path)[:12], path, path.stat().st_size / 1e6)
+    return [*written, sums]
+
+
+def _build_wheel(output: Path) -> Path | None:
+    """The package itself, which the bundles need; built from a copy, so that the source folder stays clean."""
+    root = Path(__file__).parents[2]
+    if not all((root / name).exists() for name in SOURCE):
+        logger.warning("no wheel: the package's source is not here")
+        return None
+    with tempfile.TemporaryDirectory() as temporary:
+        source, target = Path(temporary, "source"), Path(temporary, "target")
+        shutil.copytree(root / SOURCE[0], source / SOURCE[0], ignore=shutil.ignore_patterns("__pycache__"))
+        for name in SOURCE[1:]:
+            shutil.copyfile(root / name, source / name)
+        words = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "--no-index"]
+        words += ["--disable-pip-version-check", "--wheel-dir", str(target), str(source)]
+        environment = {**os.environ, "SOURCE_DATE_EPOCH": "315532800"}  # 1980, as in the zips
+        done = subprocess.run(words, env=environment, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise InputError(f"the wheel could not be built (pip and setuptools 77 or newer?):\n{done.stderr[-500:]}")
+        wheel = next(target.glob("*.whl"))
+        with atomic_path(output / wheel.name) as copy:
+            shutil.copyfile(wheel, copy)
+        return output / wheel.name

@@ -1,0 +1,9 @@
+"""Bundles on their way to others: metadata, model cards, packages."""
+
+from __future__ import annotations
+
+from ufc_monai.zoo.archive import bundle_files, write_zip
+from ufc_monai.zoo.card import model_card
+from ufc_monai.zoo.metadata import metadata_of
+
+__all__ = ["bundle_files", "metadata_of", "model_card", "write_zip"]

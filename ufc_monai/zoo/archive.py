@@ -1,0 +1,140 @@
+"""One zip a bundle, as the releases of the model zoo have them."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import ufc_monai
+from ufc_monai.engines import published_network, weights_digest
+from ufc_monai.errors import InputError
+from ufc_monai.files import atomic_path, read_json
+from ufc_monai.transfer import load_weights, read_network
+from ufc_monai.zoo.card import model_card
+from ufc_monai.zoo.metadata import metadata_of
+
+__all__ = ["bundle_files", "write_zip"]
+
+MODELS = {".pt", ".ts", ".json", ".npz"}
+EPOCH = (1980, 1, 1, 0, 0, 0)
+"""The date of every file in a zip, the first that the format knows: the same bundle gives the same bytes."""
+
+
+def bundle_files(bundle: Path, *, version: str | None = None, change: str | None = None) -> dict[str, bytes]:
+    """The files of a bundle with weights, by their path in it.
+
+    ``metadata.json`` is brought in line with the weights and describes the network, so that ``monai.bundle.load`` works
+    from any folder; the model card takes the place of what ``docs/README.md`` says under Performance.
+
+    Args:
+        bundle: its folder.
+        version: a new version; ``None`` keeps that of ``metadata.json``.
+        change: what is new in it, for the changelog.
+
+    Raises:
+        InputError: if something that the zoo asks for is missing, or the weights do not fit their network.
+    """
+    files = {
+        path.relative_to(bundle).as_posix(): path.read_bytes()
+        for path in [bundle / "LICENSE", *bundle.glob("configs/*"), *bundle.glob("docs/**/*"), *_models(bundle)]
+        if path.is_file()
+    }
+    for name in ("LICENSE", "configs/metadata.json", "docs/README.md"):
+        if name not in files:
+            raise InputError(f"--bundles: there is no {bundle / name}; the zoo asks for it.")
+    if (centroids := "models/centroids.npz") in files:
+        files[centroids] = _without_patients(files[centroids])
+    metadata = read_json(bundle / "configs" / "metadata.json", "--bundles") | _network(bundle)
+    metadata = metadata_of(metadata, read_json(bundle / "models" / "network.json", "--bundles"))
+    metadata = _versioned(metadata, version, change)
+    files["configs/metadata.json"] = _json(metadata)
+    page = files["docs/README.md"].decode()
+    files["docs/README.md"] = _with_card(page, model_card(bundle)).encode()
+    return files
+
+
+def write_zip(files: Mapping[str, bytes], name: str, folder: Path) -> Path:
+    """Write ``<name>_v<version>.zip``, whose files lie in a folder ``<name>``.
+
+    Args:
+        files: as :func:`bundle_files` gives them.
+        name: of the bundle.
+        folder: where the zip goes.
+
+    Returns:
+        The zip; the same files give the same bytes, with the same zlib.
+    """
+    version = json.loads(files["configs/metadata.json"])["version"]
+    path = folder / f"{name}_v{version}.zip"
+    with atomic_path(path) as temporary, zipfile.ZipFile(temporary, "w") as archive:
+        for inside, content in sorted(files.items()):
+            entry = zipfile.ZipInfo(f"{name}/{inside}", EPOCH)
+            entry.compress_type, entry.external_attr = zipfile.ZIP_DEFLATED, 0o644 << 16
+            archive.writestr(entry, content)
+    return path
+
+
+def _models(bundle: Path) -> list[Path]:
+    """What belongs to the weights; not the checkpoint of a training, which is large and of no use to others."""
+    found = (bundle / "models").glob("*")
+    return [path for path in found if path.suffix in MODELS and not path.name.startswith("checkpoint")]
+
+
+def _without_patients(content: bytes) -> bytes:
+    """``centroids.npz`` without the names and the mean features of the patients that were clustered."""
+    with np.load(io.BytesIO(content)) as file:
+        arrays = {name: file[name] for name in file.files if name != "patient_means"}
+    arrays["patients"] = np.arange(len(arrays["patients"])).astype(str)
+    written = io.BytesIO()
+    np.savez(written, allow_pickle=False, **arrays)
+    return written.getvalue()
+
+
+def _network(bundle: Path) -> dict[str, Any]:
+    """What ``published_network`` needs where the weights are out of its sight, checked to fit."""
+    models = bundle / "models"
+    record = read_network(models, bundle.name)
+    network = published_network(models, bundle.name, {})
+    load_weights(network, models)
+    return {
+        "network": {
+            "architecture": record["architecture"],
+            "weights_sha256": weights_digest(network.state_dict(), network),
+        }
+    }
+
+
+def _versioned(metadata: Mapping[str, Any], version: str | None, change: str | None) -> dict[str, Any]:
+    result = dict(metadata)
+    if version is not None:
+        result["changelog"] = {version: change or "new weights", **metadata["changelog"]}
+        result["version"] = version
+    if result["version"] not in result["changelog"]:
+        raise InputError(f"metadata.json: the changelog does not name version {result['version']}.")
+    needed = result["required_packages_version"].get("ufc-monai")
+    if needed != ufc_monai.__version__:
+        raise InputError(
+            f"metadata.json: required_packages_version asks for ufc-monai {needed}, this is {ufc_monai.__version__}."
+        )
+    return result
+
+
+def _with_card(page: str, card: str) -> str:
+    """A page with the card under Performance, and without links that lead out of the bundle."""
+    page = re.sub(r"\[([^\]]*)\]\((?:\.\./){3}[^)]*\)", r"\1", page)
+    head, mark, rest = page.partition("# Performance\n")
+    _, following, tail = rest.partition("\n# ")
+    if not (mark and following):
+        raise InputError("docs/README.md: there is no section '# Performance' with another one behind it.")
+    return f"{head}{mark}\n{card}{following}{tail}"
+
+
+def _json(content: Any) -> bytes:
+    return (json.dumps(content, indent=4, ensure_ascii=False) + "\n").encode()
