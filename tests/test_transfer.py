@@ -81,6 +81,19 @@ def test_a_missing_default_warns_and_a_missing_name_is_an_error(
         load_pretrained(unet(), nothing, default=tmp_path / "other.pt")
 
 
+def test_a_demonstration_is_taken_only_by_name(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    encoder = UNetEncoder(WIDTHS)
+    save_network(tmp_path, encoder.state_dict(), {**RECORD, "demonstration": "of nothing real"})
+    network, path = unet(), tmp_path / "model.pt"
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    assert "random weights" in load_pretrained(network, path, default=path, expected={"image_size": 64})
+    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+    assert "of nothing real" in caplog.text
+    caplog.clear()
+    assert "40 of 40" in load_pretrained(network, path, default=tmp_path / "other" / ".." / "model.pt")
+    assert f"{path} is a demonstration: of nothing real" in caplog.text
+
+
 def test_other_widths_are_refused_and_nothing_is_loaded(saved: tuple[UNetEncoder, Path]) -> None:
     network = unet((4, 4, 8, 8, 32, 4))
     before = {name: value.clone() for name, value in network.state_dict().items()}
