@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import shutil
 from pathlib import Path
@@ -69,6 +70,7 @@ def onnx(chain: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any
     folder = tmp_path_factory.mktemp("onnx")
     for name in NAMES:
         onnx_export(**arguments(chain, name, folder / f"{name}.onnx"), converter_kwargs=DYNAMIC)
+    gc.collect()  # MONAI leaves a temporary file to it, and a later test would be blamed
     return {name: runtime.InferenceSession(str(folder / f"{name}.onnx")) for name in NAMES}
 
 
