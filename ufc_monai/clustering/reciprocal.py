@@ -37,7 +37,7 @@ LIST = 10
 CHUNK = 64
 """Columns of a block that are first represented by the smallest of them."""
 MARGIN = 1 - 1e-12
-"""A distance above this share of a bound does not count as below it: float64 rounds the bounds of unions."""
+"""Share of a bound that a distance must be below: float64 rounds both."""
 
 
 @torch.no_grad()
@@ -75,11 +75,10 @@ def ward_linkage(
     row, size, node, merges = _merge_equal(features)
     points, scale = _standardise(features[row.to(features.device)])
     forest = _Forest(points, size.to(points), group, block_bytes)
-    quiet = forest.quiet
-    with tqdm(total=len(features) - 1, desc="Ward", unit="merge", leave=False, disable=quiet) as bar:
+    bar = tqdm(total=len(features) - 1, desc="Ward", unit="merge", leave=False, disable=forest.quiet)
+    with bar, torch.autocast(points.device.type, enabled=False):
         bar.update(len(merges))
-        with torch.autocast(points.device.type, enabled=False):
-            merges = np.concatenate([merges, *_merge_rounds(forest, node, len(features) + len(merges), bar)])
+        merges = np.concatenate([merges, *_merge_rounds(forest, node, len(features) + len(merges), bar)])
     merges[:, 2] *= scale
     return _in_scipys_order(merges)
 
@@ -118,10 +117,10 @@ def _merge_rounds(forest: _Forest, node: Tensor, made: int, bar: tqdm) -> list[N
     rounds = []
     while forest.alive.sum() > 1:
         forest.search()
-        a, b, distance = (t.cpu() for t in forest.merge())
+        a, b, distance, size = (t.cpu() for t in forest.merge())
         # Rounding must not put a union below its parts.
         height[a] = torch.stack([distance.sqrt(), height[a], height[b]]).amax(dim=0)
-        rounds.append(torch.stack([node[a], node[b], height[a], forest.size.cpu()[a]], dim=1).numpy())
+        rounds.append(torch.stack([node[a], node[b], height[a], size], dim=1).numpy())
         node[a] = torch.arange(made, made + len(a))
         made += len(a)
         bar.update(len(a))
@@ -173,24 +172,22 @@ class _Forest:
         a, b = cluster[chosen], other[chosen]
         return torch.minimum(a, b), torch.maximum(a, b)
 
-    def merge(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Merge each pair ``a``, ``b`` into ``a``; who loses a neighbour by it looks for the next in his list."""
+    def merge(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Merge each pair into its first; their indices, distances and the sizes of the unions."""
         a, b = self.pairs()
         distance, bound = self.distance[a], self._bound_of_union(a, b)
         n_a, n_b = self.size[a, None], self.size[b, None]
         self.centroid[a] = (n_a * self.centroid[a] + n_b * self.centroid[b]) / (n_a + n_b)
         self.size[a] += self.size[b]
         self.round += 1
-        self.born[a] = self.round
-        self.alive[b] = False
-        self.now[b] = a
+        self.born[a], self.alive[b], self.now[b] = self.round, False, a
         self.now = self.now[self.now]
         merged = torch.zeros_like(self.alive)
         merged[a] = merged[b] = True
         widowed = (self.alive & ~merged & merged[self.nearest]).nonzero()[:, 0]
         self._consider(widowed, self.now[self.near[widowed]], self.bound[widowed])
         self._consider(a, self.now[torch.cat([self.near[a], self.near[b]], dim=1)], bound)
-        return a, b, distance
+        return a, b, distance, self.size[a]
 
     def _bound_of_union(self, a: Tensor, b: Tensor) -> Tensor:
         """The bounds of ``a`` and ``b`` in the formula of Lance and Williams for the distance of their union to c.
@@ -231,14 +228,13 @@ class _Forest:
     def _candidates(self, rows: Tensor, active: Tensor, count: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         """``count`` clusters of ``active`` that seem near to each of ``rows``, and a bound for the others.
 
-        (-2 x, 1, |x|^2) times (y, |y|^2, 1) is |x - y|^2 to within ``error`` (|x|^2 + |y|^2), by the bound of inner
-        products (Higham 2002, eq. 3.5) with room for what else is rounded. So norms that are smaller by that share make
-        it a lower bound.
+        (-2 x, 1, |x|^2) times (y, |y|^2, 1) is |x - y|^2 to within ``error`` (|x|^2 + |y|^2): Higham 2002, eq. 3.5,
+        with room for what else is rounded. So norms that are smaller by that share make it a lower bound.
         """
         points, info = self.centroid[active], torch.finfo(dtype)
         error = 2 * (points.shape[1] + 8) * info.eps + (4 * _input_rounding() if dtype == torch.float32 else 0)
-        norm = points.square().sum(dim=1) * (1 - error) - (points.shape[1] + 8) * info.tiny
-        right = torch.column_stack([points, norm, torch.ones_like(norm)]).to(dtype)
+        norm = torch.linalg.vector_norm(points, dim=1).square() * (1 - error) - (points.shape[1] + 8) * info.tiny
+        right = torch.column_stack([t.to(dtype) for t in (points, norm, torch.ones_like(norm))])
         del points
         half = (0.5 / self.size[active]).to(dtype)
         single = bool((half == 0.5).all())
@@ -282,8 +278,7 @@ class _Forest:
 
 def _smallest(values: Tensor, count: int) -> tuple[Tensor, Tensor]:
     """The smallest values of each row and their places; they are in the chunks whose smallest values are smallest."""
-    width = values.shape[1]
-    chunks = width // CHUNK
+    width, chunks = values.shape[1], values.shape[1] // CHUNK
     if chunks < 2 * count:
         return values.topk(count, largest=False)
     least = values[:, : chunks * CHUNK].view(-1, chunks, CHUNK).amin(dim=2)
