@@ -22,10 +22,10 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
+from ufc_monai.bundles import CONTRASTIVE, UNET, VAE, methods
+
 BUNDLES = Path(__file__).parents[1] / "bundles"
-VAE, CONTRASTIVE, UNET = "ufc_feature_vae", "ufc_cluster_contrastive", "ufc_unet_segmentation"
-OTHER_CONFIGS = {"train", "cpu", "inference", "metadata", "probe", "isic"}
-METHODS = sorted({f.stem for f in (BUNDLES / CONTRASTIVE / "configs").glob("*.json")} - OTHER_CONFIGS)
+METHODS = methods(BUNDLES)
 
 
 class Study:

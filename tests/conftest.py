@@ -59,7 +59,7 @@ def run_bundle(bundles: Path, name: str, configs: str, dataset_dir: Path, **over
         config_file=files,
         meta_file=str(folder / "configs" / "metadata.json"),
         logging_file=False,
-        workflow_type="infer" if configs == "inference" else "train",
+        workflow_type="infer" if configs.startswith("inference") else "train",
         bundle_root=str(folder),
         dataset_dir=str(dataset_dir),
         **overrides,

@@ -20,6 +20,7 @@ REQUIRED = {
     *("schema", "version", "changelog", "monai_version", "pytorch_version", "numpy_version", "task", "description"),
     *("required_packages_version", "authors", "copyright", "network_data_format"),
 }
+CLUSTERINGS = ("kmeans", "dbscan", "average", "complete", "standardised", "l2", "pca", "uncentred")
 PATHS = ["imports", "bundle_root", "dataset_dir", "cache_dir", "output_dir", "ckpt_dir"]
 
 
@@ -55,13 +56,14 @@ def test_train_configs_share_their_order(name: str) -> None:
     assert all("_target_" in handler for handler in config["train"]["handlers"])
 
 
-OVERLAYS = ("cpu", "simclr", "evaluate", "unet_encoder")
+OVERLAYS = ("cpu", "simclr", "evaluate", "unet_encoder", "isic")
 OWN_KEYS = {
     "ufc_unet_segmentation/evaluate": ["network_file"],
     "ufc_feature_vae/unet_encoder": ["features", "norm"],
     "ufc_feature_vae/cpu": ["features", "norm"],
+    "ufc_cluster_contrastive/isic": ["second_view_blur", "second_view_solarise", "+run_record::settings"],
 }
-"""Keys that train.json does not have; those of cpu.json are unet_encoder.json's."""
+"""Keys that train.json lacks: the VAE's cpu.json shares unet_encoder.json's, isic.json shares byol.json's."""
 
 
 @pytest.mark.parametrize("path", [p for p in CONFIGS if p.stem in OVERLAYS], ids=lambda p: f"{p.parts[-3]}/{p.name}")
@@ -81,6 +83,13 @@ def test_unet_encoder_has_the_settings_of_stage_3(preset: str) -> None:
         vae, unet = vae | read("ufc_feature_vae", "cpu"), unet | read("ufc_unet_segmentation", "cpu")
     for key in ("image_size", "window", "features", "norm"):
         assert vae[key] == unet[key]
+
+
+@pytest.mark.parametrize("name", CLUSTERINGS)
+def test_what_is_laid_over_inference_changes_keys_that_exist(name: str) -> None:
+    laid_over = read(NAMES[0], name)
+    assert laid_over.keys() <= read(NAMES[0], "inference").keys()
+    assert laid_over["output_dir"] == f"$os.path.join(@bundle_root, 'eval', '{name}')"
 
 
 def settings(config: dict[str, Any]) -> dict[str, Any]:
@@ -182,7 +191,7 @@ def test_evaluation_meets_labels_stored_in_another_orientation(turn: list[list[i
     parser = ConfigParser()
     parser.read_config([str(BUNDLES / NAMES[2] / "configs" / f"{config}.json") for config in ("train", "evaluate")])
     parser.update({"class_ids": {"bright": 1}, "ignore_labels": [], "image_size": 16, "window": [-250, 650]})
-    parser["crop_region"] = None
+    parser.update({"crop_region": None, "channels": 1, "standardise": False})
     before, after = (parser.get_parsed_content(f"validate::{part}processing") for part in ("pre", "post"))
     item = before({key: str(tmp_path / f"{key}.nii.gz") for key in ("image", "label")})
     item = after(item | {"pred": torch.cat([1 - item["image"], item["image"]])})

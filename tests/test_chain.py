@@ -17,6 +17,7 @@ from conftest import NAMES, ROOT, SMALL, copy_bundles, refused, run_bundle, run_
 from ufc_monai.data import make_phantom
 
 VAE, CONTRASTIVE, UNET = NAMES
+TREES = ("average", "complete", "uncentred")
 
 
 def read(path: Path) -> Any:
@@ -77,6 +78,30 @@ def test_evaluate_on_test_patients(chain: Path, phantom: Path) -> None:
     assert list(rows[0])[2:] == list(read(chain / UNET / "models" / "network.json")["labels"])
     record = read(chain / UNET / "eval" / "evaluate" / "run.json")
     assert record["results"]["mean_dice"] == pytest.approx(np.mean([float(row["mean"]) for row in rows]), abs=1e-3)
+
+
+@pytest.mark.parametrize("name", ["kmeans", "dbscan", "complete", "average+pca", "uncentred"])
+def test_clusterings_by_small_configurations(name: str, chain: Path, phantom: Path) -> None:
+    """Each beside the clusters that are there."""
+    keys = {} if name == "dbscan" else {"n_clusters": 5}
+    run_bundle(chain, VAE, f"inference+{name}", phantom, **keys)
+    folder = chain / VAE / "eval" / name.rpartition("+")[2]
+    labels, standard = (read(f / "pseudo_labels.json") for f in (folder, chain / VAE / "eval" / "inference"))
+    assert {i: len(c) for i, c in labels["clusters"].items()} == {i: len(c) for i, c in standard["clusters"].items()}
+    assert labels["provenance"]["method"] != standard["provenance"]["method"] or name == "uncentred"
+    assert (name == "dbscan") != (labels["n_clusters"] == 5)
+    record = read(folder / "run.json")
+    assert record["status"] == "complete"
+    assert record["settings"]["clustering"] == ("agglomerative" if "+" in name or name in TREES else name)
+    share = labels["provenance"]["quality"]["largest_share"]
+    assert record["results"]["largest_share"] == pytest.approx(share, abs=1e-6)
+
+
+def test_a_clustering_is_checked_before_anything_is_computed(chain: Path, phantom: Path, tmp_path: Path) -> None:
+    with refused() as message:
+        run_bundle(chain, VAE, "inference+dbscan", phantom, n_clusters=5, output_dir=str(tmp_path))
+    assert "n_clusters: dbscan finds the number of clusters by eps" in message[0]
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_same_seed_same_bits(chain: Path, phantom: Path, tmp_path: Path) -> None:

@@ -51,6 +51,14 @@ def test_the_decoder_travels_along(tmp_path: Path) -> None:
     assert all(torch.equal(after[name], value) for name, value in weights.items())
 
 
+def test_an_encoder_alone_passes_the_decoder_over(tmp_path: Path) -> None:
+    encoder, decoder = UNetEncoder(WIDTHS), UNetDecoder(WIDTHS, "batch")
+    save_network(tmp_path, {**encoder.state_dict(), **decoder.state_dict()}, RECORD)
+    other = UNetEncoder(WIDTHS)
+    load_weights(other, tmp_path)
+    assert all(torch.equal(value, encoder.state_dict()[name]) for name, value in other.state_dict().items())
+
+
 def test_a_decoder_that_does_not_fit_is_refused(tmp_path: Path) -> None:
     wrong = UNetDecoder((4, 8, 8, 8, 16, 4), "batch")
     save_network(tmp_path, {**UNetEncoder(WIDTHS).state_dict(), **wrong.state_dict()}, RECORD)
@@ -89,9 +97,18 @@ def test_other_preprocessing_and_leaks_are_refused(saved: tuple[UNetEncoder, Pat
     load_pretrained(unet(), saved[1], expected={"image_size": 32}, held_out_sha256=["cc"])
 
 
+def test_weights_of_before_colour_pictures_are_grey_and_not_standardised(saved: tuple[UNetEncoder, Path]) -> None:
+    network = read_network(saved[1].parent, "ufc_cluster_contrastive")
+    assert network["architecture"] == {"in_channels": 1}
+    assert network["preprocessing"] == {"image_size": 32, "standardise": False}
+    load_pretrained(unet(), saved[1], expected={"standardise": False})
+    with pytest.raises(InputError, match="standardise False, this run has True"):
+        load_pretrained(unet(), saved[1], expected={"standardise": True})
+
+
 def test_network_json_belongs_to_its_weights(saved: tuple[UNetEncoder, Path]) -> None:
     folder = saved[1].parent
-    assert read_network(folder, "ufc_cluster_contrastive")["preprocessing"] == {"image_size": 32}
+    assert read_network(folder, "ufc_cluster_contrastive")["preprocessing"]["image_size"] == 32
     with pytest.raises(InputError, match="expected those of ufc_feature_vae"):
         read_network(folder, "ufc_feature_vae")
     torch.save(UNetEncoder(WIDTHS).state_dict(), saved[1])

@@ -13,11 +13,10 @@ import SimpleITK
 import torch
 from conftest import NAMES, ROOT, SMALL, copy_bundles, refused, run_bundle
 
+from ufc_monai.bundles import methods
+
 VAE, CONTRASTIVE, UNET = NAMES
-NO_METHOD = {"train", "cpu", "inference", "metadata", "probe", "isic"}
-METHODS = sorted(
-    path.stem for path in (ROOT / "bundles" / CONTRASTIVE / "configs").glob("*.json") if path.stem not in NO_METHOD
-)
+METHODS = methods(ROOT / "bundles")
 BATCH = {"batch_size": 12}
 
 
@@ -57,6 +56,9 @@ def test_trains_and_is_taken_over(
     assert all(line["effective_rank"] > 1 for line in lines)
     assert all(torch.isfinite(torch.tensor([line["loss"] for line in lines])))
     torch.load(models / "checkpoint.pt", weights_only=True)
+    features = tmp_path / "features"
+    run_bundle(bundles, CONTRASTIVE, "inference", phantom, ckpt_dir=str(models), output_dir=str(features))
+    assert np.isfinite(np.load(features / "features.npz")["features"]).all()
     caplog.clear()
     with caplog.at_level("INFO"):
         small = {**SMALL[UNET], "output_dir": str(tmp_path / "unet"), "ckpt_dir": str(tmp_path / "unet")}
@@ -70,7 +72,7 @@ def test_trains_and_is_taken_over(
     [
         (
             "glcl",
-            "no volume of this data set has a slice in each of 4 partitions of its axis: take a method that needs",
+            "this method groups slices by their partition in the volume, and this data set holds single pictures",
         ),
         ("pcl", "this method groups slices by their position in the volume, and this data set holds single pictures"),
     ],
@@ -97,3 +99,27 @@ def test_methods_share_everything_but_the_method() -> None:
         keys = set(json.loads((ROOT / "bundles" / CONTRASTIVE / "configs" / f"{method}.json").read_text()))
         assert not keys & shared
         assert method == "byol" or not any(key.startswith("view_") or key == "second_views" for key in keys)
+
+
+@pytest.mark.parametrize(
+    ("method", "changes", "words"),
+    [
+        ("simclr", {"mates": "clutser"}, "mates must be cluster or position"),
+        ("simclr", {"mates": "partition"}, "partition with glcl.json"),
+        ("supcon_out", {"mates": "position"}, "mates position needs a mates_threshold"),
+        ("pcl", {"mates_threshold": "a"}, "threshold must be above 0, got 'a'"),
+        ("byol", {"contrast": "ufc"}, "this method contrasts nothing"),
+        ("byol", {"target_momentum": 1.0}, "target_momentum must be a number between 0 and 1"),
+        ("moco", {"key_momentum": "high"}, "key_momentum must be a number between 0 and 1"),
+        ("moco", {"queue_size": 0}, "queue_size must be 1 or more"),
+        ("glcl", {"partitions": 2.5}, "partitions must be a whole number of 2 or more"),
+        ("glcl", {"local_regions": 1000}, "a map of 16 x 16 has 25"),
+    ],
+)
+def test_what_a_method_refuses(
+    method: str, changes: dict[str, Any], words: str, bundles: Path, phantom: Path, tmp_path: Path
+) -> None:
+    with refused() as message:
+        pretrain(bundles, tmp_path, method, phantom, **changes)
+    assert words in message[0]
+    assert not (tmp_path / "out" / "run.json").exists()

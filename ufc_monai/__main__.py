@@ -21,6 +21,10 @@ KEYS = {
     "labels": "names and ids of the structures, e.g. \"{'liver': 1, 'spleen': 2}\"",
     "ignore_labels": 'ids that become background, e.g. "[3,4]"',
     "n_clusters": "number of clusters instead of the elbow's",
+    "clustering": "agglomerative, kmeans or dbscan (default: agglomerative)",
+    "linkage": "of agglomerative clustering: ward, average or complete (default: ward)",
+    "feature_scaling": "of the features that are clustered: raw, standardised, l2 or pca (default: raw)",
+    "centred": "False: cluster the features without subtracting each patient's mean",
     "fold": "which quarter of the labelled patients is tested (default: 0)",
     "label_draw": "which of five nested orders grants the labels (default: 0)",
     "seed": "seed of every stage (default: 0)",
@@ -61,7 +65,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_cut(commands.add_parser("cut", help="cut the saved clusters' tree at another number of clusters"))
     _add_report(commands.add_parser("report", help="write the HTML report of a run's folder anew"))
     _add_demo(commands.add_parser("demo", help="run everything on synthetic patients"))
-    _add_phantom(commands.add_parser("phantom", help="make synthetic heart CT patients to try things on"))
+    _add_phantom(commands.add_parser("phantom", help="make synthetic patients or pictures to try things on"))
     return parser
 
 
@@ -107,9 +111,10 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--labelled", type=int, metavar="N", help="labelled volumes to train on (default: all)")
     parser.add_argument(
         "--preset",
-        choices=("auto", "cpu", "paper"),
+        choices=("auto", "cpu", "paper", "isic"),
         default="auto",
-        help="cpu: small and quick; paper: the paper's recipe, wants a GPU; auto: cpu without a GPU (default)",
+        help="cpu: small and quick; paper: the paper's recipe for CT, isic: for dermoscopy, both want a GPU; "
+        "auto: cpu without a GPU (default)",
     )
     parser.add_argument(
         "--method", metavar="NAME", help="another method for stage 2: simclr, moco, byol, glcl, pcl, ..."
@@ -207,11 +212,17 @@ def _add_phantom(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("OUT", type=Path, help="folder to write to")
     parser.add_argument("--patients", type=int, default=9, help="how many (default: 9)")
     parser.add_argument("--labelled", type=int, help="how many have labels (default: all)")
+    parser.add_argument(
+        "--kind", choices=("heart", "skin"), default="heart", help="heart CT or pictures of the skin (default: heart)"
+    )
 
     def action(chosen: argparse.Namespace) -> None:
-        from ufc_monai.data import make_phantom
+        from ufc_monai.data import make_phantom, make_skin_phantom
 
-        images = make_phantom(chosen.OUT, patients=chosen.patients, labelled=chosen.labelled)
+        if chosen.kind == "skin":
+            images = make_skin_phantom(chosen.OUT, pictures=chosen.patients, labelled=chosen.labelled)
+        else:
+            images = make_phantom(chosen.OUT, patients=chosen.patients, labelled=chosen.labelled)
         logging.getLogger(__package__).info("%d synthetic patients in %s", len(images), chosen.OUT)
 
     parser.set_defaults(action=action, parser=parser)

@@ -1,7 +1,21 @@
-"""The names of the three bundles, in the order of the stages."""
+"""The names of the three bundles, in the order of the stages, and those of stage 2's methods."""
 
 from __future__ import annotations
 
-__all__ = ["BUNDLES", "CONTRASTIVE", "UNET", "VAE"]
+from pathlib import Path
+
+__all__ = ["BUNDLES", "CONTRASTIVE", "UNET", "VAE", "methods"]
 
 VAE, CONTRASTIVE, UNET = BUNDLES = ("ufc_feature_vae", "ufc_cluster_contrastive", "ufc_unet_segmentation")
+
+NO_METHODS = {"train", "cpu", "inference", "metadata", "probe", "isic"}
+"""Configurations of stage 2 that are no method."""
+
+
+def methods(bundles: Path) -> list[str]:
+    """Names of the methods of stage 2, each a configuration that is laid over its training, sorted.
+
+    Args:
+        bundles: folder of the three bundles.
+    """
+    return sorted({path.stem for path in (bundles / CONTRASTIVE / "configs").glob("*.json")} - NO_METHODS)

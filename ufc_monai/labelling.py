@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import logging
 import os
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,30 +17,33 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ufc_monai.clustering import (
-    Elbow,
+    Clustering,
+    ClusteringMethod,
     PseudoLabels,
+    Scaling,
     agreement,
+    assign,
     centre_per_patient,
     centroids,
     cluster_slices,
     cut_tree,
-    ward_tree,
+    quality,
+    raw_pixel_tree,
+    size_warning,
     warning,
 )
 from ufc_monai.errors import InputError
 from ufc_monai.files import atomic_path
 from ufc_monai.report import save_cluster_map, save_cluster_montage, save_elbow
 
-__all__ = ["Slices", "cut_again", "label_slices"]
+__all__ = ["Slices", "assign_slices", "cut_again", "label_slices"]
 
 logger = logging.getLogger(__name__)
 
 EXAMPLES = 8
 """Slices of a cluster in the montage."""
-BASELINE_SIZE = 16
-"""Side in pixels of the slices that are clustered as they are, to compare the VAE's clusters with."""
-BASELINE_SLICES = 5000
-"""At most so many slices, spread evenly, go into that comparison."""
+SHOWN = 60
+"""Clusters in the montage, the largest."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +54,7 @@ class Slices:
         ids: ``"<image>#<index>"``, (n,).
         patients: whose they are, (n,).
         positions: in their volume, in [0, 1], (n,).
-        thumbnails: small pictures in RAS orientation, (n, h, w) uint8.
+        thumbnails: small pictures in RAS orientation, (n, h, w) uint8, or (n, h, w, 3) in colours.
     """
 
     ids: Sequence[str]
@@ -64,68 +67,74 @@ def label_slices(
     folder: str | os.PathLike[str],
     features: NDArray[Any],
     slices: Slices,
+    method: ClusteringMethod | None = None,
     *,
-    n_clusters: int | None = None,
-    k_range: tuple[int, int] = (2, 60),
-    batch_size: int = 48,
-    centred: bool = True,
     provenance: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Cluster slices; write ``pseudo_labels.json``, the tree, the centres and the pictures.
 
     Args:
-        folder: where ``pseudo_labels.json``, ``dendrogram.npz``, ``centroids.npz``, ``thumbnails.npy``, ``elbow.png``,
-            ``clusters.png`` and ``cluster_map.png`` go.
+        folder: where ``pseudo_labels.json``, ``centroids.npz``, ``raw_pixels.npz``, ``thumbnails.npy``,
+            ``clusters.png``, ``cluster_map.png`` and, if the method has them, ``dendrogram.npz`` and ``elbow.png`` go.
         features: posterior means, (n, d).
         slices: whose features they are.
-        n_clusters: how many; ``None`` takes the elbow.
-        k_range: smallest and largest number that the elbow looks at.
-        batch_size: of stage 2; caps the elbow.
-        centred: subtract each patient's mean first. Left out where every patient has one slice.
+        method: how; ``None`` is Ward's tree of the centred features, cut at the elbow. Nothing is centred where every
+            patient has one slice.
         provenance: where the features come from, kept in the file.
 
     Returns:
-        ``n_clusters``, the range searched, and the figures of agreement.
+        ``n_clusters``, the range searched, and the figures of agreement and quality.
 
     Raises:
-        InputError: at fewer than two slices, features that are not finite, an ``n_clusters`` that the slices do not
-            allow, or a ``k_range`` that is none.
+        InputError: at fewer than two slices, features that are not finite, or a method that the slices do not allow.
     """
-    folder = Path(folder)
-    if n_clusters is not None and n_clusters < 2:
-        raise InputError(f"n_clusters must be 2 or more, got {n_clusters}: one cluster has no negatives.")
-    if centred and _one_slice_each(slices):
-        logger.info("every patient has one slice: features are not centred per patient")
-        centred = False
-    found = cluster_slices(
-        features,
-        slices.patients,
-        slices.positions,
-        n_clusters=n_clusters,
-        k_range=k_range,
-        batch_size=batch_size,
-        centred=centred,
-    )
+    folder, method = Path(folder), method or ClusteringMethod()
+    if method.centred and _single_pictures(slices):
+        logger.info("most patients have one slice: features are not centred per patient")
+        method = replace(method, centred=False)
+    found = cluster_slices(features, slices.patients, slices.positions, method)
     elbow = found.elbow
-    known = {"ids": slices.ids, "patients": slices.patients, "positions": slices.positions}
-    _save_arrays(folder / "dendrogram.npz", tree=found.tree, **known)
+    _save_tree(folder, found, slices)
+    _save_arrays(
+        folder / "raw_pixels.npz", **raw_pixel_tree(slices.thumbnails, slices.patients, centred=method.centred)
+    )
     with atomic_path(folder / "thumbnails.npy") as temporary:
         np.save(temporary, slices.thumbnails)
-    save_elbow(folder / "elbow.png", elbow.ks, elbow.distances, found.n_clusters, searched=elbow.searched)
-    logger.info("%d clusters of %d slices. %s", found.n_clusters, len(slices.ids), elbow.reason)
-    cut = _Cut(found.features, found.patient_means, found.labels, found.agreement)
-    _write(folder, "", slices, cut, {**(provenance or {}), **_method(elbow, centred)})
-    return {"n_clusters": found.n_clusters, "searched": list(elbow.searched), **found.agreement}
+    reason = elbow.reason if elbow else found.method.describe()
+    logger.info("%d clusters of %d slices. %s", found.n_clusters, len(slices.ids), reason)
+    origin = {**(provenance or {}), **_origin(found)}
+    cut = _Cut(found.features, found.scaling, found.patient_means, found.labels)
+    figures = _write(folder, "", slices, cut, origin)
+    searched = {"searched": list(elbow.searched)} if elbow else {}
+    return {"n_clusters": found.n_clusters, **searched, **figures}
 
 
-def _method(elbow: Elbow, centred: bool) -> dict[str, Any]:
+def _origin(found: Clustering) -> dict[str, Any]:
     """How the clusters came about, as the file of pseudo-labels keeps it."""
-    curve = {"k": list(elbow.ks), "distance": [round(d, 6) for d in elbow.distances]}
-    return {
-        "method": "agglomerative, Ward linkage, Euclidean",
-        "centred_per_patient": centred,
-        "elbow": {"chosen": elbow.n_clusters, "searched": list(elbow.searched), "reason": elbow.reason, **curve},
+    origin: dict[str, Any] = {
+        "method": found.method.describe(),
+        "centred_per_patient": found.method.centred,
+        "seed": found.method.seed,
     }
+    if elbow := found.elbow:
+        curve = {"k": list(elbow.ks), "distance": [round(d, 6) for d in elbow.distances]}
+        searched = {"searched": list(elbow.searched), "reason": elbow.reason}
+        origin["elbow"] = {"chosen": elbow.n_clusters, **searched, **curve}
+    return origin
+
+
+def _save_tree(folder: Path, found: Clustering, slices: Slices) -> None:
+    """Save tree and elbow; where there is none, remove those of an earlier run, which belong to other clusters."""
+    tree, picture = folder / "dendrogram.npz", folder / "elbow.png"
+    if found.tree is None:
+        tree.unlink(missing_ok=True)
+    else:
+        _save_arrays(tree, tree=found.tree, ids=slices.ids, patients=slices.patients, positions=slices.positions)
+    if found.elbow is None:
+        picture.unlink(missing_ok=True)
+    else:
+        curve = found.elbow
+        save_elbow(picture, curve.ks, curve.distances, found.n_clusters, searched=curve.searched)
 
 
 def cut_again(folder: str | os.PathLike[str], n_clusters: int) -> Path:
@@ -139,100 +148,146 @@ def cut_again(folder: str | os.PathLike[str], n_clusters: int) -> Path:
         The new file, ``pseudo_labels_k<n_clusters>.json``; its pictures and centres are named alike.
 
     Raises:
-        InputError: if a file is missing or ``n_clusters`` is out of range.
+        InputError: if a file is missing, the clusters' method leaves no tree, or ``n_clusters`` is out of range.
     """
     folder = Path(folder)
-    for name in ("dendrogram.npz", "features.npz", "thumbnails.npy"):
-        if not (folder / name).is_file():
-            raise InputError(f"there is no {folder / name}: run ufc_feature_vae's inference.json first.")
+    _require(folder, "pseudo_labels.json", "features.npz", "thumbnails.npy", "raw_pixels.npz", "centroids.npz")
     provenance = PseudoLabels.load(folder / "pseudo_labels.json").provenance
+    if not provenance["method"].startswith("agglomerative"):
+        raise InputError(
+            f"{folder} holds clusters by {provenance['method']}, which leaves no tree to cut. Run inference.json with "
+            "other settings and another --output_dir instead."
+        )
+    _require(folder, "dendrogram.npz")
     with np.load(folder / "dendrogram.npz") as file, np.load(folder / "features.npz") as values:
-        tree, features = file["tree"], values["features"]
+        labels, features = cut_tree(file["tree"], n_clusters), values["features"]
         thumbnails = np.load(folder / "thumbnails.npy", mmap_mode="r")
         slices = Slices(file["ids"].tolist(), file["patients"].tolist(), file["positions"], thumbnails)
-    means: dict[str, NDArray[np.float64]] = {}
-    if provenance["centred_per_patient"]:
-        features, means = centre_per_patient(features, slices.patients)
-    labels = cut_tree(tree, n_clusters)
-    cut = _Cut(features, means, labels, agreement(labels, slices.patients, slices.positions))
-    _write(folder, f"_k{n_clusters}", slices, cut, provenance)
+    scaling, _, centred = _load_space(folder / "centroids.npz")
+    features, means = centre_per_patient(features, slices.patients) if centred else (features, {})
+    _write(folder, f"_k{n_clusters}", slices, _Cut(scaling(features), scaling, means, labels), provenance)
     return folder / f"pseudo_labels_k{n_clusters}.json"
 
 
-def raw_pixels(thumbnails: NDArray[Any]) -> NDArray[np.float64]:
-    """Slices as vectors of at most 16 x 16 mean grey values, (n, 256): what any learned feature has to beat."""
-    n, height, width = thumbnails.shape
-    rows, columns = (np.arange(BASELINE_SIZE + 1) * side // BASELINE_SIZE for side in (height, width))
-    if min(height, width) < BASELINE_SIZE:
-        return thumbnails.reshape(n, -1).astype(np.float64)
-    sums = np.add.reduceat(np.add.reduceat(thumbnails.astype(np.float64), rows[:-1], axis=1), columns[:-1], axis=2)
-    return np.asarray((sums / np.outer(np.diff(rows), np.diff(columns))).reshape(n, -1))
+def assign_slices(path: str | os.PathLike[str], features: NDArray[Any], patients: Sequence[str]) -> NDArray[np.int64]:
+    """The nearest cluster of slices that were not clustered, (n,).
+
+    Agglomerative clustering and DBSCAN have no rule for new slices. This one, the nearest centre, is not the tree's: on
+    the very slices that were clustered it gives some of them another cluster.
+
+    Args:
+        path: ``centroids.npz`` of :func:`label_slices`.
+        features: posterior means of the same VAE, (n, d).
+        patients: the patient of each slice; if the clusters were centred, each is centred by the slices given here.
+    """
+    scaling, centres, centred = _load_space(path)
+    if centred:
+        features, _ = centre_per_patient(features, patients)
+    return assign(scaling(features), centres)
+
+
+def _load_space(path: str | os.PathLike[str]) -> tuple[Scaling, NDArray[np.float64], bool]:
+    """The space that was clustered, the centres in it, and whether features are centred on their way there."""
+    with np.load(path) as file:
+        scaling = Scaling(file["shift"], file["matrix"], bool(file["unit"]))
+        return scaling, file["centroids"], len(file["patients"]) > 0
 
 
 class _Cut(NamedTuple):
-    """One cut of a tree: what was clustered, each patient's mean, the clusters, and what they agree with."""
+    """Clusters in their space: what was clustered, how features come there, each patient's mean, the labels."""
 
     features: NDArray[np.float64]
+    scaling: Scaling
     means: Mapping[str, NDArray[np.float64]]
     labels: NDArray[np.int64]
-    figures: Mapping[str, float]
 
 
-def _write(folder: Path, suffix: str, slices: Slices, cut: _Cut, provenance: Mapping[str, Any]) -> None:
+def _write(folder: Path, suffix: str, slices: Slices, cut: _Cut, provenance: Mapping[str, Any]) -> dict[str, float]:
     """Write what depends on the number of clusters; the pseudo-labels last, for they say that all is there."""
-    k, figures = int(cut.labels.max()) + 1, cut.figures
-    raw = _baseline(slices, k, provenance["centred_per_patient"])
+    k = int(cut.labels.max()) + 1
+    figures = agreement(cut.labels, slices.patients, slices.positions)
+    sizes = quality(cut.features, cut.labels, seed=provenance["seed"])
+    raw = _raw_pixel_agreement(folder, slices, k)
     _save_arrays(
         folder / f"centroids{suffix}.npz",
         centroids=centroids(cut.features, cut.labels),
         patients=list(cut.means),
         patient_means=list(cut.means.values()),
+        **vars(cut.scaling),
     )
-    _draw(folder, suffix, slices, cut, raw)
+    _draw(folder, suffix, slices, cut.labels, figures, raw)
+    warnings = [None if _single_pictures(slices) else warning(figures), size_warning(sizes, k, len(slices.ids))]
+    origin = {
+        **provenance,
+        "agreement": _rounded(figures),
+        "agreement_of_raw_pixels": _rounded(raw),
+        "quality": _rounded(sizes),
+        "warnings": [text for text in warnings if text],
+    }
     by_image: dict[str, list[int]] = defaultdict(list)
     for name, label in zip(slices.ids, cut.labels.tolist(), strict=True):
         by_image[name.rpartition("#")[0]].append(label)
-    origin = {
-        **provenance,
-        "agreement": {name: round(value, 6) for name, value in figures.items()},
-        "agreement_of_raw_pixels": {name: round(value, 6) for name, value in raw.items()},
-    }
     PseudoLabels(dict(by_image), k, origin).save(folder / f"pseudo_labels{suffix}.json")
+    _tell(figures, raw, sizes, origin["warnings"])
+    return {**figures, **sizes}
+
+
+def _tell(
+    figures: Mapping[str, float], raw: Mapping[str, float], sizes: Mapping[str, float], warnings: Sequence[str]
+) -> None:
     logger.info(
         "clusters agree (NMI) %.2f with the patient, %.2f with the position; those of raw pixels %.2f, %.2f",
         *(part[name] for part in (figures, raw) for name in ("nmi_patient", "nmi_position")),
     )
-    if not _one_slice_each(slices) and (shortcut := warning(figures)):
-        logger.warning(shortcut)
+    silhouette = f"; silhouette {sizes['silhouette']:.2f}" if "silhouette" in sizes else ""
+    share, single = sizes["largest_share"], sizes["single_slices"]
+    logger.info("largest cluster %.0f %% of the slices, %d of one slice%s", 100 * share, single, silhouette)
+    for text in warnings:
+        logger.warning(text)
 
 
-def _baseline(slices: Slices, n_clusters: int, centred: bool) -> dict[str, float]:
+def _raw_pixel_agreement(folder: Path, slices: Slices, n_clusters: int) -> dict[str, float]:
     """Agreement of as many clusters of raw pixels."""
-    some = np.unique(np.linspace(0, len(slices.ids) - 1, BASELINE_SLICES).round().astype(int))
-    patients = [slices.patients[i] for i in some]
-    pixels = raw_pixels(slices.thumbnails[some])
-    if centred:
-        pixels, _ = centre_per_patient(pixels, patients)
-    labels = cut_tree(ward_tree(pixels), min(n_clusters, len(some)))
-    return agreement(labels, patients, np.asarray(slices.positions)[some])
+    with np.load(folder / "raw_pixels.npz") as file:
+        some, tree = file["slices"], file["tree"]
+    labels = cut_tree(tree, min(n_clusters, len(some)))
+    return agreement(labels, [slices.patients[i] for i in some], np.asarray(slices.positions)[some])
 
 
-def _draw(folder: Path, suffix: str, slices: Slices, cut: _Cut, raw: Mapping[str, float]) -> None:
+def _draw(
+    folder: Path,
+    suffix: str,
+    slices: Slices,
+    labels: NDArray[np.int64],
+    figures: Mapping[str, float],
+    raw: Mapping[str, float],
+) -> None:
     images, titles = [], []
-    for cluster in range(int(cut.labels.max()) + 1):
-        members = np.flatnonzero(cut.labels == cluster)
+    for cluster in range(min(int(labels.max()) + 1, SHOWN)):
+        members = np.flatnonzero(labels == cluster)
         shown = members[np.linspace(0, len(members) - 1, min(EXAMPLES, len(members))).round().astype(int)]
         images.append(slices.thumbnails[shown].astype(np.float32) / 255)
         n_patients = len({slices.patients[i] for i in members.tolist()})
         titles.append(f"cluster {cluster} · {len(members)} slices · {n_patients} patients")
     save_cluster_montage(folder / f"clusters{suffix}.png", images, titles)
-    compared = (("VAE features", cut.figures), ("raw pixels", raw))
-    rows = [(name, figures["nmi_patient"], figures["nmi_position"]) for name, figures in compared]
-    save_cluster_map(folder / f"cluster_map{suffix}.png", cut.labels, slices.patients, slices.positions, rows)
+    compared = (("VAE features", figures), ("raw pixels", raw))
+    rows = [(name, values["nmi_patient"], values["nmi_position"]) for name, values in compared]
+    save_cluster_map(folder / f"cluster_map{suffix}.png", labels, slices.patients, slices.positions, rows)
 
 
-def _one_slice_each(slices: Slices) -> bool:
-    return len(set(slices.patients)) == len(slices.ids)
+def _single_pictures(slices: Slices) -> bool:
+    """Whether most patients have one slice; centring would make all of these the same."""
+    return bool(np.median(list(Counter(slices.patients).values())) <= 1)
+
+
+def _require(folder: Path, *names: str) -> None:
+    for name in names:
+        if not (folder / name).is_file():
+            raise InputError(f"there is no {folder / name}: run ufc_feature_vae's inference.json first.")
+
+
+def _rounded(figures: Mapping[str, float]) -> dict[str, float]:
+    return {name: round(value, 6) for name, value in figures.items()}
 
 
 def _save_arrays(path: Path, **arrays: Any) -> None:

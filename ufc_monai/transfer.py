@@ -57,7 +57,7 @@ def read_network(ckpt_dir: str | os.PathLike[str], stage: str) -> dict[str, Any]
     for file in (model, path):
         if not file.is_file():
             raise InputError(f"there is no {file}: train first (configs/train.json of {stage}), or copy both files.")
-    network = read_json(path, "ckpt_dir")
+    network = _read_record(path, "ckpt_dir")
     if network.get("format") != FORMAT or network.get("stage") != stage:
         raise InputError(
             f"{path} describes weights of {network.get('stage')} (format {network.get('format')}); expected those of "
@@ -71,14 +71,16 @@ def read_network(ckpt_dir: str | os.PathLike[str], stage: str) -> dict[str, Any]
 
 
 def load_weights(network: nn.Module, ckpt_dir: str | os.PathLike[str]) -> None:
-    """Load ``model.pt`` strictly into a network.
+    """Load ``model.pt`` strictly into a network; a decoder that the network does not have is passed over.
 
     Raises:
         InputError: if a name or a shape differs.
     """
     path = Path(ckpt_dir) / "model.pt"
+    own = network.state_dict()
+    weights = {n: value for n, value in _read_weights(path).items() if n in own or not n.startswith(DECODER)}
     try:
-        network.load_state_dict(_read_weights(path))
+        network.load_state_dict(weights)
     except RuntimeError as e:
         raise InputError(f"{path} does not fit the network of network.json: {_first_difference(e)}") from e
 
@@ -136,7 +138,7 @@ def _fitting(
         got = tuple(weights[name].shape) if name in weights else "nothing"
         raise InputError(
             f"pretrained_path: {path} fits {len(fitting)} of {len(names)} tensors; {name} should have shape "
-            f"{tuple(own[name].shape)}, the file has {got}. Use the same features and norm in both stages."
+            f"{tuple(own[name].shape)}, the file has {got}. Use the same features, norm and channels in both stages."
         )
     return fitting
 
@@ -158,13 +160,21 @@ def _read_weights(path: Path) -> dict[str, Tensor]:
     return weights
 
 
+def _read_record(path: Path, key: str) -> dict[str, Any]:
+    """A ``network.json``; one that was written before there were colour pictures is completed."""
+    network = read_json(path, key)
+    network["architecture"] = {"in_channels": 1, **network.get("architecture", {})}
+    network["preprocessing"] = {"standardise": False, **network.get("preprocessing", {})}
+    return network
+
+
 def _check_record(path: Path, expected: Mapping[str, Any], held_out: set[str]) -> None:
     record = path.with_name("network.json")
     if not record.is_file():
         raise InputError(f"pretrained_path: {path} has no network.json beside it. Copy both files from one run.")
-    network = read_json(record, "pretrained_path")
+    network = _read_record(record, "pretrained_path")
     for name, value in expected.items():
-        trained = network.get("preprocessing", {}).get(name)
+        trained = network["preprocessing"].get(name)
         if trained != value:
             raise InputError(
                 f"pretrained_path: {path} was trained with {name} {trained}, this run has {value}. "

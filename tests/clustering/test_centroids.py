@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ufc_monai.clustering import assign, centroids, cut_tree, ward_tree
+from ufc_monai.clustering import assign, centroids, cut_tree, merge_tree
 
 
 def test_centroids_by_hand() -> None:
@@ -22,5 +22,5 @@ def test_assign_takes_the_nearest() -> None:
 def test_assign_agrees_with_the_tree_on_clear_clusters() -> None:
     rng = np.random.default_rng(1)
     features = 20 * np.eye(4)[rng.integers(0, 4, 80)] + rng.normal(size=(80, 4))
-    labels = cut_tree(ward_tree(features), 4)
+    labels = cut_tree(merge_tree(features), 4)
     np.testing.assert_array_equal(assign(features.astype(np.float32), centroids(features, labels)), labels)

@@ -1,19 +1,27 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from ufc_monai.clustering import (
     choose_n_clusters,
     cut_tree,
     expected_positives,
     mean_within_cluster_distance,
-    ward_tree,
+    merge_tree,
 )
 from ufc_monai.clustering.elbow import farthest_from_chord, find_knee
-from ufc_monai.errors import InputError
+
+
+def cuts(features: NDArray[Any]) -> Callable[[int], NDArray[np.int64]]:
+    return partial(cut_tree, merge_tree(features))
+
 
 KS = list(range(2, 21))
 
@@ -53,7 +61,7 @@ def test_short_curves() -> None:
 def test_planted_blobs_are_counted() -> None:
     rng = np.random.default_rng(0)
     features = 20 * np.eye(6, 8)[np.repeat(np.arange(6), 30)] + rng.normal(size=(180, 8))
-    elbow = choose_n_clusters(features, ward_tree(features), k_range=(2, 20))
+    elbow = choose_n_clusters(features, cuts(features), k_range=(2, 20))
     assert (elbow.n_clusters, elbow.chord, elbow.method) == (6, 6, "kneed")
     assert elbow.ks == tuple(range(2, 21))
     assert elbow.searched == (2, 20)
@@ -62,50 +70,62 @@ def test_planted_blobs_are_counted() -> None:
 
 def test_curve_is_that_of_the_cuts() -> None:
     features = np.random.default_rng(1).normal(size=(60, 4))
-    tree = ward_tree(features)
-    elbow = choose_n_clusters(features, tree, k_range=(3, 8))
+    tree = merge_tree(features)
+    elbow = choose_n_clusters(features, partial(cut_tree, tree), k_range=(3, 8))
     for k, distance in zip(elbow.ks, elbow.distances, strict=True):
         assert distance == mean_within_cluster_distance(features, cut_tree(tree, k))
 
 
 def test_chord_where_kneed_finds_nothing() -> None:
-    elbow = choose_n_clusters(np.ones((30, 3)), ward_tree(np.ones((30, 3))), k_range=(2, 10))
+    elbow = choose_n_clusters(np.ones((30, 3)), cuts(np.ones((30, 3))), k_range=(2, 10))
     assert (elbow.n_clusters, elbow.method, elbow.distances[0]) == (2, "chord", 0)
     assert "kneed finds no elbow" in elbow.reason
 
 
 def test_search_ends_where_positives_become_few() -> None:
     features = np.random.default_rng(2).normal(size=(300, 4))
-    tree = ward_tree(features)
-    elbow = choose_n_clusters(features, tree, batch_size=12)
+    tree = merge_tree(features)
+    elbow = choose_n_clusters(features, partial(cut_tree, tree), batch_size=12)
     last = elbow.searched[1]
     assert 3 < last < 60
     assert expected_positives(cut_tree(tree, last), 12) >= 3 > expected_positives(cut_tree(tree, last + 1), 12)
     assert "a batch of 12 gives an anchor fewer than 3 positives" in elbow.reason
-    assert choose_n_clusters(features, tree, batch_size=12, min_positives=0).searched == (2, 60)
+    assert choose_n_clusters(features, partial(cut_tree, tree), batch_size=12, min_positives=0).searched == (2, 60)
 
 
 def test_first_number_of_the_range_is_kept_however_small_the_batch() -> None:
     features = np.random.default_rng(3).normal(size=(50, 4))
-    assert choose_n_clusters(features, ward_tree(features), k_range=(5, 9), batch_size=2).searched == (5, 5)
+    assert choose_n_clusters(features, cuts(features), k_range=(5, 9), batch_size=2).searched == (5, 5)
 
 
 @pytest.mark.parametrize(("n", "searched"), [(2, (2, 2)), (3, (2, 2)), (4, (2, 3)), (6, (2, 5))])
 def test_few_slices(n: int, searched: tuple[int, int]) -> None:
     features = np.random.default_rng(4).normal(size=(n, 3))
-    elbow = choose_n_clusters(features, ward_tree(features), batch_size=1000)
+    elbow = choose_n_clusters(features, cuts(features), batch_size=1000)
     assert elbow.searched == searched
     assert elbow.n_clusters in elbow.ks
 
 
 def test_range_above_the_number_of_slices() -> None:
-    assert choose_n_clusters(np.eye(5), ward_tree(np.eye(5)), k_range=(10, 20)).searched == (4, 4)
+    assert choose_n_clusters(np.eye(5), cuts(np.eye(5)), k_range=(10, 20)).searched == (4, 4)
 
 
-@pytest.mark.parametrize("k_range", [(1, 5), (0, 0), (7, 3)])
-def test_range_that_is_none(k_range: tuple[int, int]) -> None:
-    with pytest.raises(InputError, match=r"k_range must be \[smallest, largest\]"):
-        choose_n_clusters(np.eye(9), ward_tree(np.eye(9)), k_range=k_range)
+def test_grid_of_an_expensive_clustering_is_coarse() -> None:
+    features = np.random.default_rng(4).normal(size=(300, 4))
+    tree = merge_tree(features)
+    asked: list[int] = []
+
+    def cluster(k: int) -> NDArray[np.int64]:
+        asked.append(k)
+        return cut_tree(tree, k)
+
+    elbow = choose_n_clusters(features, cluster, k_range=(2, 60), min_positives=0, most=8)
+    assert asked == list(elbow.ks) == sorted(set(asked))
+    assert (asked[0], asked[-1]) == (2, 60)
+    assert len(asked) <= 8
+    assert elbow.n_clusters in asked
+    assert ", ".join(map(str, asked)) in elbow.reason
+    assert "beyond" not in elbow.reason
 
 
 def test_mean_within_cluster_distance_by_hand() -> None:
@@ -132,7 +152,7 @@ def test_expected_positives_against_a_count() -> None:
 
 def test_sixty_cuts_are_quick() -> None:
     features = np.random.default_rng(6).normal(size=(2000, 32))
-    tree = ward_tree(features)
+    tree = merge_tree(features)
     start = time.perf_counter()
-    choose_n_clusters(features, tree, min_positives=0)
+    choose_n_clusters(features, partial(cut_tree, tree), min_positives=0)
     assert time.perf_counter() - start < 3  # tenths of a second on an idle core

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import NAMES
+from conftest import NAMES, run_bundle
 
 from ufc_monai.__main__ import main
 from ufc_monai.clustering import PseudoLabels
@@ -19,6 +19,16 @@ def test_another_number_of_clusters(chain: Path, tmp_path: Path, inside: str) ->
     assert main(["cut", "--k", "6", "--folder", str(tmp_path / inside)]) == 0
     assert PseudoLabels.load(place / "pseudo_labels_k6.json").n_clusters == 6
     assert PseudoLabels.load(place / "pseudo_labels.json").n_clusters == 4
+
+
+def test_clusters_without_a_tree_are_not_cut(
+    chain: Path, phantom: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_bundle(chain, NAMES[0], "inference", phantom, clustering="kmeans", n_clusters=5, output_dir=str(tmp_path))
+    assert main(["cut", "--k", "6", "--folder", str(tmp_path)]) == 1
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert error.startswith("error: ")
+    assert "clusters by k-means, seed 0, which leaves no tree to cut" in error
 
 
 def test_cutting_needs_neither_torch_nor_monai() -> None:

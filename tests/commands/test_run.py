@@ -51,11 +51,11 @@ def test_both_arms_differ_in_their_start_alone() -> None:
 
 
 def test_keys_go_where_they_are_known() -> None:
-    keys = {"window": [0, 255], "labels": {"a": 1}, "n_clusters": 5, "threads": 1}
+    keys = {"window": [0, 255], "labels": {"a": 1}, "n_clusters": 5, "centred": False, "threads": 1}
     stages = plan_stages(options(keys=keys, overrides={VAE: {"epochs": 9}}), cases(8, 2))
     of = {stage.title: " ".join(stage.command) for stage in stages}
     assert [t for t in of if "--window" in of[t]] == [t for t in of if "beta" in t or "contrastive" in t or "fine" in t]
-    assert [t for t in of if "--n_clusters" in of[t]] == ["stage 1: features and clusters"]
+    assert [t for t in of if "--n_clusters 5 --centred False" in of[t]] == ["stage 1: features and clusters"]
     assert [t for t in of if "--epochs 9" in of[t]] == ["stage 1: train the beta-VAE"]
     assert all("--threads 1" in command for command in of.values())
 

@@ -46,3 +46,10 @@ def test_nothing_is_said_when_all_is_learned(tmp_path: Path, caplog: pytest.LogC
     results = training_dice(Reader(), labelled_slices(tmp_path, {"a": voxels}), NAMES, SimpleInferer(), "cpu")
     assert results == {"training_dice_spleen": 1.0, "not_converged": []}
     assert not caplog.text
+
+
+def test_slices_are_normalised_on_their_way(tmp_path: Path) -> None:
+    voxels = torch.full((8, 8, 2), 2).numpy()
+    dataset = labelled_slices(tmp_path, {"a": voxels})
+    halved = training_dice(Reader(), dataset, NAMES, SimpleInferer(), "cpu", normalise=lambda image: image / 2)
+    assert halved["training_dice_spleen"] == 0.0  # the reader takes it for liver

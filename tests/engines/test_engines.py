@@ -20,7 +20,7 @@ from ufc_monai.engines import (
 )
 from ufc_monai.engines.dice import mean_over_present
 from ufc_monai.errors import InputError, find_input_error
-from ufc_monai.transforms import BatchAugment, TwoViewsd
+from ufc_monai.transforms import BatchAugment, BatchAugmentd, Standardise, TwoViewsd
 
 
 def test_precision_is_a_fixed_rule(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -50,6 +50,19 @@ def test_prepare_batch_transforms_the_whole_batch() -> None:
     assert clusters.tolist() == [5, 6, 7, 5, 6, 7]
     image, target = PrepareBatch(target_key="image")(batch, "cpu")
     assert torch.equal(image, target)
+
+
+def test_prepare_batch_normalises_last_and_the_image_alone() -> None:
+    batch = {"image": torch.rand(3, 3, 8, 8), "label": torch.ones(3, 1, 8, 8)}
+    augment = BatchAugment(brightness=0.5)
+    both = BatchAugmentd(["image", "label"], augment)
+    image, label = PrepareBatch(transform=both, normalise=Standardise())(batch, "cpu")
+    expected, _ = augment.set_random_state(0)(batch["image"])
+    assert torch.allclose(image, Standardise()(expected))
+    assert torch.equal(label, batch["label"])
+    image, target = PrepareBatch(target_key="image", normalise=Standardise())(batch, "cpu")
+    assert image is target
+    assert torch.equal(image, Standardise()(batch["image"]))
 
 
 def test_misspelt_keys_are_refused(tmp_path: Path) -> None:

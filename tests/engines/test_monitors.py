@@ -84,7 +84,8 @@ def test_contrastive_monitor_reports_chance_and_dropped_anchors(caplog: pytest.L
 
 def test_a_loss_without_negatives_has_no_chance_level() -> None:
     first = torch.eye(4)
-    metrics = run_loss(BootstrapLoss(), [((first, 2 * first), None)]).metrics
+    predictions, targets = torch.cat([first, 2 * first]), torch.ones(8, 4)
+    metrics = run_loss(BootstrapLoss(), [((predictions, targets), None)]).metrics
     assert set(metrics) == {"effective_rank", "alignment", "uniformity"}
     assert metrics["alignment"] == 0  # of unit length, whatever the length of a prediction
     assert metrics["effective_rank"] == pytest.approx(4, rel=1e-4)

@@ -21,7 +21,7 @@ from ufc_monai.engines import (
     pictures,
 )
 from ufc_monai.networks import BetaVAE
-from ufc_monai.transforms import BatchAugment, TwoViewsd
+from ufc_monai.transforms import BatchAugment, Standardise, TwoViewsd
 
 
 class Slices(list[dict[str, Any]]):
@@ -88,6 +88,42 @@ def test_reconstructions_are_of_the_mean(dataset: Any, drawn: dict[str, Any], tm
     with torch.no_grad():
         expected = vae.eval()(torch.from_numpy(images)[:, None])[0].clamp(0, 1)
     np.testing.assert_array_equal(reconstructions, expected[:, 0])
+
+
+@pytest.fixture
+def colours() -> Any:
+    images = torch.rand(9, 3, 16, 16, generator=torch.Generator().manual_seed(0)) * 0.4 + 0.3
+    return Slices({"image": image, "cluster": 0, "position": 0.5} for image in images)
+
+
+def test_standardised_pictures_are_drawn_in_their_own_colours(
+    colours: Any, drawn: dict[str, Any], tmp_path: Path
+) -> None:
+    class Same(nn.Module):
+        def forward(self, x: Tensor) -> tuple[Tensor]:
+            assert torch.allclose(x.mean(dim=(2, 3)), torch.zeros(8, 3), atol=1e-5)
+            return (x,)
+
+    run(ReconstructionsPicture(tmp_path, colours, Standardise()), network=Same())
+    images, reconstructions = drawn["save_reconstructions"]
+    assert images.shape == (8, 16, 16, 3)
+    np.testing.assert_array_equal(images[0], colours[0]["image"].movedim(0, -1))
+    np.testing.assert_allclose(reconstructions, images, atol=1e-5)
+
+    views = TwoViewsd("image", BatchAugment(), repeat_keys=["cluster"])
+    prepare = PrepareBatch(target_key="cluster", transform=views, normalise=Standardise())
+    run(ViewsPicture(tmp_path, colours), prepare_batch=prepare)
+    np.testing.assert_allclose(drawn["save_views"][1], images, atol=1e-5)
+    assert prepare.normalise is not None
+
+
+def test_embedding_is_that_of_standardised_pictures(colours: Any, drawn: dict[str, Any], tmp_path: Path) -> None:
+    run(EmbeddingPicture(tmp_path, colours, nn.Flatten(), Standardise()))
+    expected = drawn.pop("save_embedding_map")[0]
+    for item in colours:
+        item["image"] = Standardise()(item["image"])
+    run(EmbeddingPicture(tmp_path, colours, nn.Flatten()))
+    np.testing.assert_allclose(drawn["save_embedding_map"][0], expected, atol=1e-4)
 
 
 def test_embedding_is_flattened_to_its_main_directions(dataset: Any, drawn: dict[str, Any], tmp_path: Path) -> None:

@@ -3,7 +3,7 @@ from __future__ import annotations
 import json
 import logging
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -12,8 +12,10 @@ from conftest import NAMES, refused, run_bundle
 from tiny_volumes import save_volume
 from torch import nn
 
+from ufc_monai.clustering import PseudoLabels
 from ufc_monai.data import open_split
 from ufc_monai.engines import check_probe
+from ufc_monai.engines import probe as probe_module
 from ufc_monai.engines.features import encode, spread
 from ufc_monai.engines.probe import calibrate_norms, probe_auc
 from ufc_monai.errors import InputError
@@ -43,6 +45,68 @@ def test_probe_of_the_chain(chain: Path, phantom: Path, caplog: pytest.LogCaptur
     assert record["status"] == "complete"
     assert record["results"]["probe_auc"] == content["mean"]["pretrained"]
     assert "it selects nothing" in caplog.text
+    assert list(content["false_negatives"]) == ["simclr", "glcl", "pcl", "ufc"]
+    for row in content["false_negatives"].values():
+        assert 0 < row["false_negatives"] < 1
+    assert content["false_negatives"]["simclr"]["pushed_apart"] == 1
+    assert "UFC, these clusters" in caplog.text
+    shown = dict(content["clusterings"]["inference/pseudo_labels.json"])
+    assert shown.pop("sha256") == record["inputs"]["pseudo_labels"]["sha256"]
+    assert shown == content["false_negatives"]["ufc"]
+
+
+def test_false_negatives_without_clusters(
+    chain: Path, phantom: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO):
+        run_bundle(chain, CONTRASTIVE, "probe", phantom, threads=1, output_dir=str(tmp_path), pseudo_labels_path="none")
+    assert list(read(tmp_path / "probe.json")["false_negatives"]) == ["simclr", "glcl", "pcl"]
+    assert "the false negatives of UFC are left out" in caplog.text
+
+
+def test_all_clusterings_of_stage_1_are_counted(
+    chain: Path, phantom: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Those of other data are passed over."""
+    content = PseudoLabels.load(chain / VAE / "eval" / "inference" / "pseudo_labels.json")
+    eval_folder = tmp_path / "eval"
+    content.save(eval_folder / "inference" / "pseudo_labels.json")
+    single = {image: list(range(len(c))) for image, c in content.clusters.items()}
+    PseudoLabels(single, 99, {}).save(eval_folder / "levels" / "pseudo_labels.json")
+    PseudoLabels({"other.nii.gz": [0]}, 1, {}).save(eval_folder / "other" / "pseudo_labels.json")
+    path = str(eval_folder / "inference" / "pseudo_labels.json")
+    with caplog.at_level(logging.INFO):
+        run_bundle(chain, CONTRASTIVE, "probe", phantom, output_dir=str(tmp_path), pseudo_labels_path=path)
+    found = read(tmp_path / "probe.json")["clusterings"]
+    assert list(found) == ["inference/pseudo_labels.json", "levels/pseudo_labels.json"]
+    assert found["levels/pseudo_labels.json"]["false_negatives"] < found["inference/pseudo_labels.json"]["pushed_apart"]
+    assert "UFC, levels/pseudo_labels.json" in caplog.text
+
+
+def test_clusters_of_other_data_are_refused(chain: Path, phantom: Path, tmp_path: Path) -> None:
+    PseudoLabels({"other.nii.gz": [0, 1]}, 2, {}).save(tmp_path / "other.json")
+    with refused() as message:
+        run_bundle(
+            chain,
+            CONTRASTIVE,
+            "probe",
+            phantom,
+            output_dir=str(tmp_path / "out"),
+            pseudo_labels_path=str(tmp_path / "other.json"),
+        )
+    assert "pseudo_labels_path: made for other data" in message[0]
+
+
+def test_single_pictures_have_no_position() -> None:
+    """GLCL and PCL compare positions in a volume."""
+
+    class Pictures:
+        items: ClassVar = [{"id": "a.png#0", "position": 0.5}, {"id": "b.png#0", "position": 0.5}]
+
+        def slices_per_image(self) -> dict[str, int]:
+            return {"a.png": 1, "b.png": 1}
+
+    assert probe_module._positions(Pictures()) is None  # type: ignore[arg-type]
 
 
 def test_the_same_probe_twice(chain: Path, phantom: Path, tmp_path: Path) -> None:

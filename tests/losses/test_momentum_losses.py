@@ -172,7 +172,7 @@ def test_local_regions_come_from_one_generator() -> None:
 
 
 def test_too_small_a_map() -> None:
-    with pytest.raises(InputError, match=r"draws 13 regions of 3 pixels, and a map of \(9, 9\) has 9"):
+    with pytest.raises(InputError, match="draws 13 regions of 3 pixels, and a map of 9 x 9 has 9"):
         LocalContrastiveLoss()(maps(b=1))
 
 

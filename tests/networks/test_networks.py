@@ -175,3 +175,16 @@ def test_the_encoder_stands_still_behind_the_local_loss() -> None:
     assert all(parameter.grad is None for parameter in encoder.parameters())
     assert all(parameter.grad is not None for parameter in network.decoder.parameters())
     assert all(torch.equal(value, before[name]) for name, value in encoder.state_dict().items())
+
+
+@pytest.mark.parametrize(("kind", "widths"), [(BetaVAE, (4, 8)), (UNetVAE, WIDTHS)])
+def test_standardised_colours_come_back_without_bounds(
+    kind: type[BetaVAE] | type[UNetVAE], widths: tuple[int, ...]
+) -> None:
+    vae = kind(32, 3, widths, in_channels=3, use_sigmoid=False).eval()
+    x = 100 * torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    reconstruction = vae(x)[0]
+    assert reconstruction.shape == x.shape
+    assert reconstruction.min() < 0
+    vae.use_sigmoid = True
+    assert torch.allclose(vae(x)[0], reconstruction.sigmoid())

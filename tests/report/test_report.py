@@ -130,14 +130,56 @@ def test_a_record_may_hold_little(a_run: Path) -> None:
     assert "1 clusters of 1 slices" in (a_run / "report.html").read_text(encoding="utf-8")
 
 
-def test_clusters_that_follow_the_patient_are_warned_of(a_run: Path) -> None:
+def test_clusters_are_described_and_warned_of(a_run: Path) -> None:
     path = a_run / VAE / "eval" / "inference" / "pseudo_labels.json"
     content = json.loads(path.read_text())
-    content["provenance"]["agreement"] = {"nmi_patient": 0.6, "nmi_position": 0.1}
-    for clusters, warned in (({"a": [0, 1]}, True), ({"a": [0], "b": [1]}, False)):
-        write(path, {**content, "clusters": clusters})
+    write_report(a_run, a_run / "report.html")
+    assert "card warning" not in (a_run / "report.html").read_text(encoding="utf-8")
+    quality = {"largest_share": 0.5, "single_slices": 2, "silhouette": 0.123}
+    more = {"method": f"by {NASTY}", "quality": quality, "warnings": ["the clusters follow the patient"]}
+    write(path, {**content, "provenance": {**content["provenance"], **more}})
+    write_report(a_run, a_run / "report.html")
+    text = (a_run / "report.html").read_text(encoding="utf-8")
+    assert '<div class="card warning"><p>The clusters follow the patient</p></div>' in text
+    assert "2 clusters of 2 slices (by &lt;script" in text
+    assert "The largest holds 50 % of the slices; clusters of a single slice: 2; silhouette 0.12." in text
+
+
+def test_false_negatives_stand_beside_the_clusters(a_run: Path) -> None:
+    path = a_run / CONTRASTIVE / "eval" / "probe" / "probe.json"
+    row = {"pushed_apart": 1.0, "false_negatives": 0.0812, "true_positives": None}
+    write(path, {**json.loads(path.read_text()), "false_negatives": {"simclr": row}})
+    write_report(a_run, a_run / "report.html")
+    text = (a_run / "report.html").read_text(encoding="utf-8")
+    assert "<td>SimCLR, MoCo</td><td>100.0 %</td><td>8.1 %</td><td>-</td>" in text
+    assert text.index("<h2>Clusters") < text.index("<h3>False negatives") < text.index("<h2>Stage 1")
+    assert "<td>UFC" not in text
+
+
+def test_clusterings_are_compared_if_there_are_several(a_run: Path) -> None:
+    place = a_run / VAE / "eval"
+    write_report(a_run, a_run / "report.html")
+    assert "Clusterings compared" not in (a_run / "report.html").read_text(encoding="utf-8")
+    other = {"format": 1, "n_clusters": 17, "clusters": {"a": [0, 1]}}
+    agreement = {"nmi_patient": 0.25, "nmi_position": 0.75}
+    write(place / "kmeans" / "pseudo_labels.json", {**other, "provenance": {"method": "k", "agreement": agreement}})
+    for k in (7, 12):
+        write(place / "inference" / f"pseudo_labels_k{k}.json", {**other, "provenance": {"centred_per_patient": False}})
+    write(place / "average" / "pseudo_labels.json", {**other, "provenance": {"model_sha256": "of an earlier training"}})
+    write_report(a_run, a_run / "report.html")
+    text = (a_run / "report.html").read_text(encoding="utf-8")
+    rows = re.findall(r"<td>((?:inference|kmeans|average).*?)</td>", text)
+    assert rows == ["inference", "inference, k7", "inference, k12", "kmeans"]
+    figures = "<td>k</td><td>17</td><td>-</td><td>-</td><td>-</td><td>0.25</td><td>0.75</td>"
+    assert f"{figures}<td>-</td>" in text
+    assert "not centred" in text
+    probe, labels = a_run / CONTRASTIVE / "eval" / "probe" / "probe.json", place / "kmeans" / "pseudo_labels.json"
+    pairs = {labels.relative_to(place).as_posix(): {"false_negatives": 0.0123, "sha256": sha256_of(labels)}}
+    write(probe, {**json.loads(probe.read_text()), "clusterings": pairs})
+    for shown in ("1.2 %", "-"):  # and no more once the clusters have changed
         write_report(a_run, a_run / "report.html")
-        assert ("contrast may learn to tell patients" in (a_run / "report.html").read_text(encoding="utf-8")) == warned
+        assert f"{figures}<td>{shown}</td>" in (a_run / "report.html").read_text(encoding="utf-8")
+        labels.write_text(labels.read_text() + " ")
 
 
 def test_a_report_needs_a_run(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ SPATIAL = [
     {"field": (0.6, 1.3)},
     {"shift": 0.2},
     {"rotation": 20.0, "field": (0.7, 1.2), "shift": 0.1},
+    {"rotation": 20.0, "shift": 0.1, "flip": 1.0},
     {"field": (0.4, 0.8), "shift": None},
 ]
 EVERYTHING = {

@@ -173,6 +173,13 @@ def test_volumes_without_a_labelled_voxel_say_nothing_about_the_region() -> None
         label_region([image], [empty])
 
 
+def test_a_colour_picture_is_kept_as_it_is() -> None:
+    picture = torch.rand(3, 9, 6, 1, generator=torch.Generator().manual_seed(0))
+    item = BodyCropd(["image", "label"])({"image": MetaTensor(picture), "label": MetaTensor(picture[:1] > 0.5)})
+    assert torch.equal(torch.as_tensor(item["image"]), picture)
+    assert item["label"].shape == (1, 9, 6, 1)
+
+
 def test_a_single_slice_is_kept_whole_and_padded_to_a_square() -> None:
     image = scan(BODY)[..., :1]
     cropped = BodyCrop()(image)

@@ -157,7 +157,9 @@ def test_colours_become_grey_and_that_is_said_once(tmp_path: Path, caplog: pytes
     with caplog.at_level(logging.INFO):
         assert np.array_equal(upright(tmp_path / "grey.png"), grey)  # a mask stored in colours keeps its ids
         assert np.allclose(upright(tmp_path / "green.png"), 0.7154 * grey)
-    assert [r.message for r in caplog.records] == ["colour pictures are read as grey ones (luminance)"]
+    assert [r.message for r in caplog.records] == [
+        "colour pictures are read as grey ones (luminance); channels 3 keeps the colours"
+    ]
 
 
 def test_opacity_is_left_out(tmp_path: Path) -> None:
@@ -165,3 +167,50 @@ def test_opacity_is_left_out(tmp_path: Path) -> None:
     transparent = np.stack([grey, grey, grey, 255 - grey], axis=-1)
     sitk.WriteImage(sitk.GetImageFromArray(transparent, isVector=True), tmp_path / "a.png")
     assert np.array_equal(upright(tmp_path / "a.png"), grey)
+
+
+def save_colours(path: Path) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
+    """A picture of 5 x 7 pixels with opacity."""
+    pixels = np.random.default_rng(0).integers(0, 256, (5, 7, 4)).astype(np.uint8)
+    sitk.WriteImage(sitk.GetImageFromArray(pixels, isVector=True), path)
+    return pixels
+
+
+def test_colours_are_kept_on_demand_and_stand_upright(tmp_path: Path) -> None:
+    pixels = save_colours(tmp_path / "a.png")
+    volume = LoadVolume(channels=3)(str(tmp_path / "a.png"))
+    assert volume.shape == (3, 7, 5, 1)
+    load = Compose([LoadVolumed("image", channels=3), Orientationd("image", axcodes="RAS", labels=None)])
+    picture = load({"image": str(tmp_path / "a.png")})["image"].numpy()
+    assert np.array_equal(radiological(np.moveaxis(picture[..., 0], 0, -1)), pixels[..., :3])
+
+
+def test_a_grey_picture_in_three_channels_is_repeated(tmp_path: Path) -> None:
+    grey = np.arange(12, dtype=np.uint8).reshape(3, 4)
+    sitk.WriteImage(sitk.GetImageFromArray(grey), tmp_path / "a.png")
+    volume = LoadVolume(channels=3)(str(tmp_path / "a.png"))
+    assert volume.shape == (3, 4, 3, 1)
+    assert all(np.array_equal(channel[..., 0], grey.T) for channel in volume.numpy())
+
+
+def test_the_label_of_a_colour_picture_has_one_channel(tmp_path: Path) -> None:
+    pixels = save_colours(tmp_path / "a.png")
+    for name, mask in {"grey": pixels[..., 0], "coloured": np.stack([pixels[..., 0]] * 3, axis=-1)}.items():
+        sitk.WriteImage(sitk.GetImageFromArray(mask, isVector=mask.ndim == 3), tmp_path / f"{name}.png")
+        files = {"image": str(tmp_path / "a.png"), "label": str(tmp_path / f"{name}.png")}
+        item = LoadVolumed(["image", "label"], channels=3)(files)
+        assert item["image"].shape == (3, 7, 5, 1)
+        assert np.array_equal(item["label"][0, ..., 0], pixels[..., 0].T)
+
+
+@pytest.mark.parametrize("name", ["a.nii.gz", "a.nrrd", "series"])
+def test_a_volume_has_no_colours(tmp_path: Path, name: str) -> None:
+    write_all(tmp_path, STRAIGHT)
+    with pytest.raises(InputError, match=rf"{name}: channels 3 is for colour pictures .* pass --channels 1") as caught:
+        LoadVolume(channels=3)(str(tmp_path / name))
+    assert "\n" not in str(caught.value)
+
+
+def test_channels_are_one_or_three() -> None:
+    with pytest.raises(InputError, match="channels must be 1, or 3 for colour pictures; got 2"):
+        LoadVolume(channels=2)

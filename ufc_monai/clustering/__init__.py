@@ -6,14 +6,22 @@ from ufc_monai.clustering.agreement import agreement, warning
 from ufc_monai.clustering.centring import centre_per_patient
 from ufc_monai.clustering.centroids import assign, centroids
 from ufc_monai.clustering.elbow import Elbow, choose_n_clusters, expected_positives, mean_within_cluster_distance
+from ufc_monai.clustering.false_negatives import false_negatives
+from ufc_monai.clustering.method import ClusteringMethod
+from ufc_monai.clustering.partitions import dbscan, kmeans
 from ufc_monai.clustering.pipeline import Clustering, cluster_slices
 from ufc_monai.clustering.pseudo_labels import PseudoLabels
-from ufc_monai.clustering.ward import cut_tree, ward_tree
+from ufc_monai.clustering.quality import quality, size_warning
+from ufc_monai.clustering.raw_pixels import raw_pixel_tree, raw_pixels
+from ufc_monai.clustering.scaling import Scaling, fit_scaling
+from ufc_monai.clustering.tree import cut_tree, merge_tree
 
 __all__ = [
     "Clustering",
+    "ClusteringMethod",
     "Elbow",
     "PseudoLabels",
+    "Scaling",
     "agreement",
     "assign",
     "centre_per_patient",
@@ -21,8 +29,16 @@ __all__ = [
     "choose_n_clusters",
     "cluster_slices",
     "cut_tree",
+    "dbscan",
     "expected_positives",
+    "false_negatives",
+    "fit_scaling",
+    "kmeans",
     "mean_within_cluster_distance",
-    "ward_tree",
+    "merge_tree",
+    "quality",
+    "raw_pixel_tree",
+    "raw_pixels",
+    "size_warning",
     "warning",
 ]

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from kneed import KneeLocator
 from numpy.typing import NDArray
 
 from ufc_monai.clustering.centroids import centroids
-from ufc_monai.clustering.ward import cut_tree
-from ufc_monai.errors import InputError
 
 __all__ = ["Elbow", "choose_n_clusters", "expected_positives", "mean_within_cluster_distance"]
 
@@ -59,37 +56,34 @@ def expected_positives(labels: NDArray[np.int64], batch_size: int) -> float:
 
 def choose_n_clusters(
     features: NDArray[Any],
-    tree: NDArray[np.float64],
+    cluster: Callable[[int], NDArray[np.int64]],
     *,
-    k_range: tuple[int, int] = (2, 60),
+    k_range: Sequence[int] = (2, 60),
     batch_size: int = 48,
     min_positives: float = 3.0,
+    most: int | None = None,
 ) -> Elbow:
-    """Find the elbow on cuts of one tree.
+    """Find the elbow of the clusterings into k clusters.
 
     The search ends where an anchor would expect fewer than ``min_positives`` positives in a batch: beyond, clusters
     hardly differ from single images. The first number of the range is always looked at, and no number is that of the
     slices or more, so that few slices leave a short curve but always a result.
 
     Args:
-        features: (n, d), what the tree was made of.
-        tree: its linkage matrix.
+        features: (n, d), what is clustered.
+        cluster: gives the labels of k clusters: a cut of a tree, or a new fit.
         k_range: smallest and largest number of clusters to look at.
         batch_size: of stage 2.
         min_positives: see above.
-
-    Raises:
-        InputError: if ``k_range`` is no range of 2 or more.
+        most: look at so many numbers at most, ever farther apart; ``None`` looks at each.
     """
-    low, high = k_range
-    if not 2 <= low <= high:
-        raise InputError(f"k_range must be [smallest, largest] with 2 <= smallest <= largest, got {list(k_range)}.")
-    high = max(2, min(high, len(features) - 1))
-    low = min(low, high)
+    high = max(2, min(k_range[1], len(features) - 1))
+    low = min(k_range[0], high)
+    grid = np.arange(low, high + 1) if most is None else np.unique(np.geomspace(low, high, most).round().astype(int))
     ks: list[int] = []
     distances: list[float] = []
-    for k in range(low, high + 1):
-        labels = cut_tree(tree, k)
+    for k in grid.tolist():
+        labels = cluster(k)
         if ks and expected_positives(labels, batch_size) < min_positives:
             break
         ks.append(k)
@@ -97,8 +91,9 @@ def choose_n_clusters(
     knee, chord = find_knee(ks, distances), farthest_from_chord(ks, distances)
     chosen, method = (chord, "chord") if knee is None else (knee, "kneed")
     rule = "farthest from the chord (kneed finds no elbow)" if knee is None else "the elbow"
-    reason = f"k = {chosen} is {rule} of the mean within-cluster distance over k = {ks[0]} to {ks[-1]}"
-    if ks[-1] < high:
+    searched = f"{ks[0]} to {ks[-1]}" if most is None else ", ".join(map(str, ks))
+    reason = f"k = {chosen} is {rule} of the mean within-cluster distance over k = {searched}"
+    if len(ks) < len(grid):
         reason += f"; beyond, a batch of {batch_size} gives an anchor fewer than {min_positives:g} positives"
     return Elbow(chosen, tuple(ks), tuple(distances), (ks[0], ks[-1]), chord, method, f"{reason}.")
 
@@ -107,6 +102,8 @@ def find_knee(ks: Sequence[int], distances: Sequence[float]) -> int | None:
     """The elbow of a falling convex curve by kneed; ``None`` where there is none between its ends."""
     if np.ptp(distances) <= 1e-9 * np.max(distances):
         return None
+    from kneed import KneeLocator  # brings pyplot along, which a cut of a saved tree need not wait for
+
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         knee = KneeLocator(ks, distances, curve="convex", direction="decreasing").knee

@@ -101,8 +101,10 @@ def _find_out(options: RunOptions) -> _Findings:
     cases = find_cases(options.dataset_dir)
     plan_stages(options, cases)  # refuses options that do not fit, as the run would
     labels, config = known_labels(options), open_config(options, UNET)
-    window, ignored = config["window"], config["ignore_labels"]
-    facts = inspect_cases(options.dataset_dir, cases, labels=labels, ignore_labels=ignored, previews=PREVIEWS)
+    window, ignored, channels = config["window"], config["ignore_labels"], config["channels"]
+    facts = inspect_cases(
+        options.dataset_dir, cases, labels=labels, ignore_labels=ignored, previews=PREVIEWS, channels=channels
+    )
     return _Findings(options, cases, facts, labels, ignored, (window[0], window[1]))
 
 
@@ -126,7 +128,7 @@ def _estimate(found: _Findings) -> list[str]:
     estimates = estimate_stages(found.options, found.cases, found.facts)
     largest = max(int(np.prod(f.grid.shape)) for f in found.facts if f.grid)
     at_once = min(os.cpu_count() or 1, len(found.cases))
-    preset = "cpu" if "cpu" in training_configs(found.options, UNET) else "paper"
+    preset = [*training_configs(found.options, UNET), "paper"][1]
     return [
         f"estimate for preset {preset} on {estimates[0].device}; starting programs and the final test come on top",
         *estimate_table(estimates),

@@ -15,7 +15,7 @@ __all__ = ["cut"]
 logger = logging.getLogger(__name__)
 
 PLACES = (f"{VAE}/eval/inference", "eval/inference", ".")
-"""Where stage 1 leaves its tree in the folder of a run, of its bundle, and in its own."""
+"""Where stage 1 leaves its clusters in the folder of a run, of its bundle, and in its own."""
 
 
 def cut(folder: str | os.PathLike[str], n_clusters: int) -> Path:
@@ -32,10 +32,10 @@ def cut(folder: str | os.PathLike[str], n_clusters: int) -> Path:
         InputError: if there is no tree, or ``n_clusters`` is out of range.
     """
     places = [Path(folder, place) for place in PLACES]
-    found = next((place for place in places if (place / "dendrogram.npz").is_file()), None)
+    found = next((place for place in places if (place / "pseudo_labels.json").is_file()), None)
     if found is None:
         raise InputError(
-            f"--folder: there is no {places[0] / 'dendrogram.npz'}. Is it a run's folder? Run stage 1 first."
+            f"--folder: there is no {places[0] / 'pseudo_labels.json'}. Is it a run's folder? Run stage 1 first."
         )
     written = cut_again(found, n_clusters)
     logger.info("%d clusters: %s, beside it clusters_k%d.png", n_clusters, written, n_clusters)

@@ -112,7 +112,7 @@ def known_labels(options: RunOptions) -> dict[str, int] | None:
     Raises:
         InputError: if the option ``labels``, or dataset.json's, is no such mapping.
     """
-    return find_labels(options.keys.get("labels"), options.dataset_dir)
+    return find_labels(open_config(options, UNET)["labels"], options.dataset_dir)
 
 
 def open_config(options: RunOptions, bundle: str) -> ConfigParser:
@@ -155,7 +155,9 @@ def _estimate(
     if bundle == UNET:
         found = sorted({int(i) for f in facts for i in f.label_voxels if i > 0} - {*parser["ignore_labels"]})
         parser["class_ids"] = known_labels(options) or {str(i): i for i in found or [1]}
-    setting = {key: parser.get_parsed_content(key) for key in ("batch_size", "epochs", "image_size", "threads")}
+    setting = {
+        key: parser.get_parsed_content(key) for key in ("batch_size", "epochs", "image_size", "channels", "threads")
+    }
     threads = set_threads(setting["threads"])
     measured = _measured(parser)
     n, batch = amount.slices(images), setting["batch_size"]
@@ -175,7 +177,8 @@ def _estimate(
         bundle,
         steps=epochs * batches,
         seconds=seconds,
-        disk_bytes=n * setting["image_size"] ** 2 * (3 if bundle == UNET else 2),  # float16, and uint8 for labels
+        # float16, and uint8 for labels
+        disk_bytes=n * setting["image_size"] ** 2 * (2 * setting["channels"] + (bundle == UNET)),
         memory_bytes=memory,
         device=f"cpu, threads: {threads}" if torch.device(device).type == "cpu" else str(device),
     )
@@ -230,10 +233,11 @@ class _Step:
         """A batch as the loader makes it from the slice store."""
         steps = self.parser.get_parsed_content("train::preprocessing").flatten().transforms
         cut = next(i for i, step in enumerate(steps) if isinstance(step, AxialSlicesd))
-        size, generator = self.parser.get_parsed_content("image_size"), torch.Generator().manual_seed(0)
+        size, channels = (self.parser.get_parsed_content(key) for key in ("image_size", "channels"))
+        generator = torch.Generator().manual_seed(0)
         classes = self.parser.get_parsed_content("n_classes") if "n_classes" in self.parser else 1
-        image = torch.rand(self.batch_size, 1, size, size, generator=generator).half()
-        label = torch.randint(classes, image.shape, generator=generator).byte()
+        image = torch.rand(self.batch_size, channels, size, size, generator=generator).half()
+        label = torch.randint(classes, (self.batch_size, 1, size, size), generator=generator).byte()
         behind = Compose(steps[cut + 1 :])
         samples = [
             behind({"image": x, "label": y, "id": f"#{i}", "position": i / len(image)})

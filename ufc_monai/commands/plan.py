@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from ufc_monai.bundles import BUNDLES, CONTRASTIVE, UNET, VAE
+from ufc_monai.bundles import BUNDLES, CONTRASTIVE, UNET, VAE, methods
 from ufc_monai.commands.stages import Stage, bundle_command
 from ufc_monai.data import Case, make_split
 from ufc_monai.engines import check_device
@@ -25,8 +25,6 @@ logger = logging.getLogger(__name__)
 
 NUMBERS = {"fold": 0, "label_draw": 0, "seed": 0, "threads": 1, "n_clusters": 2}
 """Keys that are whole numbers, and the least that they may be."""
-NO_METHODS = {"train", "cpu", "inference", "metadata", "probe", "isic"}
-"""Configurations of stage 2 that are no method."""
 SHARED = ("fold", "split_path", "split_seed")
 """Keys that no bundle may have to itself: the stages would work with different patients."""
 
@@ -40,7 +38,8 @@ class RunOptions:
         folder: of the run; it becomes self-contained: bundles, weights, results, report.
         bundles: where the three bundles are copied from.
         labelled: the label budget in volumes; ``None`` is all that training may use.
-        preset: ``"cpu"`` lays cpu.json over each train.json, ``"paper"`` does not, ``"auto"`` takes cpu without a GPU.
+        preset: ``"cpu"`` lays cpu.json over each train.json and ``"isic"`` isic.json, ``"paper"`` nothing, ``"auto"``
+            takes cpu without a GPU.
         method: a configuration of stage 2 that is laid over its training, such as ``"moco"``; ``None`` is the paper's.
         compare: also fine-tune from random weights, with the same labels, steps and seed.
         keys: keys that are handed to every configuration that has them.
@@ -112,7 +111,7 @@ def plan_stages(options: RunOptions, cases: Sequence[Case]) -> list[Stage]:
         return stages
     _check_budget(split, options)
     held_out = len(split["folds"]) > 1
-    if held_out:
+    if held_out and options.preset != "isic":  # where a probe has nothing to tell: every picture shows a lesion
         stages.append(plan.probe())
     stages += plan.segmentation("pretrained encoder", "", {}, held_out)
     if options.compare:
@@ -128,9 +127,10 @@ def training_configs(options: RunOptions, bundle: str) -> list[str]:
 
     The preset ``"auto"`` is ``"cpu"`` where there is no GPU.
     """
-    paper = options.preset == "paper" or (options.preset == "auto" and torch.cuda.is_available())
+    automatic = "paper" if torch.cuda.is_available() else "cpu"
+    preset = automatic if options.preset == "auto" else options.preset
     method = [options.method] if options.method and bundle == CONTRASTIVE else []
-    return ["train", *([] if paper else ["cpu"]), *method]
+    return ["train", *([] if preset == "paper" else [preset]), *method]
 
 
 class _Planner:
@@ -152,7 +152,7 @@ class _Planner:
                 ["inference"],
                 "inference",
                 (*_weights(VAE), split),
-                (labels, f"{features}/features.npz", f"{features}/dendrogram.npz"),
+                (labels, f"{features}/features.npz"),
             ),
             self._stage(
                 "stage 2: contrastive pretraining",
@@ -166,7 +166,8 @@ class _Planner:
 
     def probe(self) -> Stage:
         result = (f"{CONTRASTIVE}/eval/probe/probe.json",)
-        title, inputs = "stage 2: linear probe of the encoder", _weights(CONTRASTIVE)
+        labels = f"{VAE}/eval/inference/pseudo_labels.json"
+        title, inputs = "stage 2: linear probe of the encoder", (*_weights(CONTRASTIVE), labels)
         return self._stage(title, CONTRASTIVE, ["probe"], "probe", inputs, result, reads_labels=True)
 
     def segmentation(self, arm: str, prefix: str, start: Mapping[str, str], held_out: bool) -> list[Stage]:
@@ -248,12 +249,11 @@ def _check_overrides(options: RunOptions) -> None:
 
 
 def _check_method(options: RunOptions) -> None:
-    folder = options.bundles / CONTRASTIVE / "configs"
-    known = sorted({path.stem for path in folder.glob("*.json")} - NO_METHODS)
+    known = methods(options.bundles)
     if options.method is not None and options.method not in known:
         near = difflib.get_close_matches(options.method, known, n=1)
         meant = f"Did you mean {near[0]}?" if near else f"Expected one of {', '.join(known)}."
-        raise InputError(f"--method: there is no {options.method}.json in {folder}. {meant}")
+        raise InputError(f"--method: there is no {options.method}.json in {CONTRASTIVE}/configs. {meant}")
 
 
 def _check_keys(keys: Mapping[str, Any]) -> None:

@@ -108,9 +108,14 @@ def _look_first(options: RunOptions, cases: Sequence[Case], everything: bool) ->
         InputError: if something has to be mended first.
     """
     some = sorted({round(i * (len(cases) - 1) / (SAMPLED - 1)) for i in range(SAMPLED)})
-    ignored = open_config(options, UNET)["ignore_labels"]
-    looked_at = cases if everything else [cases[i] for i in some]
-    facts = inspect_cases(options.dataset_dir, looked_at, labels=known_labels(options), ignore_labels=ignored)
+    config = open_config(options, UNET)
+    facts = inspect_cases(
+        options.dataset_dir,
+        cases if everything else [cases[i] for i in some],
+        labels=known_labels(options),
+        ignore_labels=config["ignore_labels"],
+        channels=config["channels"],
+    )
     blocking = [replace(f, problems=tuple(p for p in f.problems if p.blocking)) for f in facts]
     if lines := problem_list(blocking):
         raise InputError("\n".join(["the data set has to be mended first (check shows all of it):", *lines]))

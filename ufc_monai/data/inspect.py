@@ -36,7 +36,7 @@ class Preview(NamedTuple):
     """One axial slice of a volume, indexed (x, y) in RAS orientation.
 
     Attributes:
-        image: (H, W) in the file's units.
+        image: (H, W) or (H, W, 3) in the file's units.
         label: (H, W) ids, or ``None``.
         aspect: spacing along y divided by that along x.
     """
@@ -85,6 +85,7 @@ def inspect_cases(
     labels: Mapping[str, int] | None = None,
     ignore_labels: Sequence[int] = (),
     previews: int = 0,
+    channels: int = 1,
     workers: int | None = None,
 ) -> list[VolumeFacts]:
     """Read every volume of a data set once. Files that cannot be read are reported like the rest.
@@ -95,6 +96,7 @@ def inspect_cases(
         labels: ``{name: id}`` of the structures; ``None`` lets any id pass.
         ignore_labels: ids that become background.
         previews: how many volumes, evenly spread, keep a slice to show.
+        channels: 3 for pictures in colours.
         workers: threads, each of which holds one volume; ``None`` for one a core.
 
     Returns:
@@ -108,7 +110,7 @@ def inspect_cases(
     shown = set(np.linspace(0, len(cases) - 1, min(previews, len(cases)), dtype=int).tolist())
 
     def inspect(index: int) -> VolumeFacts:
-        return _inspect(Path(dataset_dir), cases[index], claimed, index in shown)
+        return _inspect(Path(dataset_dir), cases[index], claimed, index in shown, channels)
 
     with ThreadPoolExecutor(workers or os.cpu_count()) as pool:
         found = pool.map(inspect, range(len(cases)))
@@ -121,16 +123,16 @@ def inspect_cases(
     return [replace(f, problems=f.problems + tuple(p for kind in odd for p in kind[f.image])) for f in facts]
 
 
-def _inspect(root: Path, case: Case, claimed: Collection[int] | None, shown: bool) -> VolumeFacts:
+def _inspect(root: Path, case: Case, claimed: Collection[int] | None, shown: bool, channels: int) -> VolumeFacts:
     """Read a volume and its label; whatever a broken file makes a reader raise is one of its problems."""
     began = time.monotonic()
     facts = VolumeFacts(case.image, case.label, case.patient)
     try:
-        image, grid = _read(root / case.image)
+        image, grid = _read(root / case.image, channels)
     except Exception as e:
         return replace(facts, problems=(Problem("unreadable", _reason(e, root / case.image)),))
     low, high = float(image.min()), float(image.max())
-    problems = hu_problems(low, high)
+    problems = hu_problems(low, high) if channels == 1 else []
     if grid.shape[2] < FEW_SLICES and suffix_of(case.image) not in PICTURES:
         problems.append(Problem("few slices", f"has few axial slices: {grid.shape[2]}."))
     label, voxels = None, Counter[float]()
@@ -152,14 +154,15 @@ def _inspect(root: Path, case: Case, claimed: Collection[int] | None, shown: boo
     )
 
 
-def _read(path: Path) -> tuple[NDArray[np.float32], Grid]:
-    """A volume along the patient's axes right, front and head (a view of the file's order), and its grid."""
-    volume = LoadVolume()(path)
-    array, affine = volume.as_tensor().numpy()[0], np.asarray(volume.affine, dtype=np.float64)
+def _read(path: Path, channels: int = 1) -> tuple[NDArray[np.float32], Grid]:
+    """A volume along the patient's axes right, front and head (a view of the file's order; colours last), its grid."""
+    volume = LoadVolume(channels)(path)
+    array, affine = np.moveaxis(volume.as_tensor().numpy(), 0, -1), np.asarray(volume.affine, dtype=np.float64)
+    array = array[..., 0] if channels == 1 else array
     turn = nib.io_orientation(affine)
     turned: NDArray[np.float32] = nib.apply_orientation(array, turn)
-    affine_turned = affine @ nib.orientations.inv_ornt_aff(turn, array.shape)
-    return turned, Grid(array.shape, "".join(nib.aff2axcodes(affine)), turned.shape, affine_turned)
+    affine_turned = affine @ nib.orientations.inv_ornt_aff(turn, array.shape[:3])
+    return turned, Grid(array.shape[:3], "".join(nib.aff2axcodes(affine)), turned.shape[:3], affine_turned)
 
 
 def _percentiles(image: NDArray[np.float32]) -> tuple[float, float]:
@@ -181,11 +184,11 @@ def _count(label: NDArray[np.float32]) -> Counter[float]:
 
 def _preview(image: NDArray[np.float32], label: NDArray[np.float32] | None, grid: Grid) -> Preview:
     """The middle of the slices that hold a label, or else of all."""
-    fits = label is not None and label.shape == image.shape
+    fits = label is not None and label.shape == image.shape[:3]
     held = np.flatnonzero(label.any(axis=(0, 1))) if label is not None and fits else np.array([], dtype=int)
     index = int(held[len(held) // 2]) if len(held) else image.shape[2] // 2
     ids = label[..., index].copy() if label is not None and fits else None
-    return Preview(image[..., index].copy(), ids, grid.spacing[1] / grid.spacing[0])
+    return Preview(image[:, :, index].copy(), ids, grid.spacing[1] / grid.spacing[0])
 
 
 def _same_content(root: Path, facts: Sequence[VolumeFacts]) -> dict[str, list[Problem]]:

@@ -25,10 +25,12 @@ class PartitionSampler(Sampler[int]):
         generator: of the order and the slices.
 
     Raises:
-        InputError: if no volume has a slice in every partition.
+        InputError: if ``partitions`` is no such number, or no volume has a slice in every partition.
     """
 
     def __init__(self, dataset: SliceDataset, partitions: int, generator: torch.Generator) -> None:
+        if not isinstance(partitions, int) or partitions < 2:
+            raise InputError(f"partitions must be a whole number of 2 or more, got {partitions!r}.")
         cells: dict[str, list[list[int]]] = defaultdict(lambda: [[] for _ in range(partitions)])
         for index, item in enumerate(dataset.items):
             cells[item["id"].rpartition("#")[0]][int(item["position"] * partitions)].append(index)

@@ -69,8 +69,12 @@ class SliceDataset(Dataset[dict[str, Any]]):
         return int(self._ends[-1])
 
     def __getitem__(self, index: int) -> dict[str, Any]:
+        return dict(self.slice_transform(self.stored(index)))
+
+    def stored(self, index: int) -> dict[str, Any]:
+        """A slice as the store holds it, before what is done to every sample."""
         entry, place = self._find(index)
-        return dict(self.slice_transform(entry.sample(place)))
+        return entry.sample(place)
 
     @property
     def items(self) -> list[dict[str, Any]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ufc_monai.engines.batch import PrepareBatch
 from ufc_monai.engines.compute import AutocastInferer, check_device, resolve_precision, set_threads
-from ufc_monai.engines.console import check_overrides, checked_bool, readable_errors
+from ufc_monai.engines.console import check_overrides, checked_bool, checked_share, readable_errors
 from ufc_monai.engines.convergence import training_dice
 from ufc_monai.engines.dice import DiceTable
 from ufc_monai.engines.guidance import PseudoLabeld, SliceNumberd, check_guidance, open_pseudo_labels
@@ -42,6 +42,7 @@ __all__ = [
     "check_overrides",
     "check_probe",
     "checked_bool",
+    "checked_share",
     "open_pseudo_labels",
     "pretraining_verdict",
     "readable_errors",

@@ -18,7 +18,8 @@ class PrepareBatch:
     Args:
         image_key: what goes into the network.
         target_key: what the loss compares with; the image itself for an auto-encoder. Several keys give a tuple.
-        transform: a batch transform such as :class:`~ufc_monai.transforms.TwoViewsd`.
+        transform: a batch transform such as :class:`~ufc_monai.transforms.TwoViewsd`, on images in [0, 1].
+        normalise: last, on the image alone; such as :class:`~ufc_monai.transforms.Standardise`.
     """
 
     def __init__(
@@ -26,10 +27,12 @@ class PrepareBatch:
         image_key: str = "image",
         target_key: str | Sequence[str] = "label",
         transform: Callable[[dict[str, Tensor]], Mapping[str, Tensor]] | None = None,
+        normalise: Callable[[Tensor], Tensor] | None = None,
     ) -> None:
         self.image_key = image_key
         self.target_key = target_key
         self.transform = transform
+        self.normalise = normalise
 
     def __call__(
         self, batch: Mapping[str, Any], device: torch.device | str, non_blocking: bool = False
@@ -39,6 +42,8 @@ class PrepareBatch:
         targets = ensure_tuple(self.target_key)
         keys = {self.image_key, *targets}
         moved = {key: torch.as_tensor(batch[key]).to(device, non_blocking=non_blocking) for key in keys}
-        ready = self.transform(moved) if self.transform else moved
+        ready = dict(self.transform(moved) if self.transform else moved)
+        if self.normalise is not None:
+            ready[self.image_key] = self.normalise(ready[self.image_key])
         target = tuple(ready[key] for key in targets)
         return ready[self.image_key], target[0] if single else target

@@ -14,7 +14,7 @@ from monai.bundle import ConfigParser
 
 from ufc_monai.errors import InputError, find_input_error
 
-__all__ = ["check_overrides", "checked_bool", "readable_errors"]
+__all__ = ["check_overrides", "checked_bool", "checked_share", "readable_errors"]
 
 RUN_ARGUMENTS = {
     *("run_id", "init_id", "final_id", "workflow_name", "workflow_type", "config_file", "meta_file", "logging_file"),
@@ -55,6 +55,17 @@ def check_overrides(arguments: Sequence[str]) -> None:
             near = difflib.get_close_matches(name, known, n=1)
             meant = f" Did you mean --{near[0]}?" if near else " The keys are listed in the bundle's docs/README.md."
             raise InputError(f"--{key} is no key of {', '.join(files)}.{meant}")
+
+
+def checked_share(value: object, key: str) -> float:
+    """A number between 0 and 1, neither of the two.
+
+    Raises:
+        InputError: naming the key otherwise.
+    """
+    if not isinstance(value, int | float) or not 0 < value < 1:
+        raise InputError(f"{key} must be a number between 0 and 1, got {value!r}.")
+    return float(value)
 
 
 def checked_bool(value: object, key: str) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -34,6 +34,7 @@ def training_dice(
     device: torch.device | str,
     *,
     batch_size: int = 16,
+    normalise: Callable[[Tensor], Tensor] | None = None,
 ) -> dict[str, Any]:
     """Dice of every structure on the training volumes, on the network's grid, without augmentation.
 
@@ -44,6 +45,7 @@ def training_dice(
         inferer: runs the network.
         device: where the network is.
         batch_size: slices at a time.
+        normalise: what slices go through on their way into the network.
 
     Returns:
         ``training_dice_<name>``, the mean over the volumes that hold the structure, left out where none does; and
@@ -55,7 +57,8 @@ def training_dice(
     for slices in tqdm(list(_volumes(dataset)), "Dice on training volumes", unit="volume", leave=False, disable=None):
         predicted, reference = [], []
         for batch in DataLoader(slices, batch_size=batch_size):
-            logits = inferer(batch["image"].to(device), network)
+            image = batch["image"].to(device)
+            logits = inferer(normalise(image) if normalise else image, network)
             predicted.append(logits.argmax(dim=1).to("cpu", torch.uint8))
             reference.append(batch["label"][:, 0])
         rows.append(dice(torch.cat(predicted)[None, None], torch.cat(reference)[None, None])[0])

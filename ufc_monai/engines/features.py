@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.data import DataLoader, Subset
 from tqdm import tqdm
 
@@ -36,16 +36,18 @@ def encode(
     indices: Sequence[int] | None = None,
     batch_size: int = 128,
     num_workers: int = 0,
+    normalise: Callable[[Tensor], Tensor] | None = None,
 ) -> NDArray[np.float32]:
     """The encoder's feature vectors of some slices.
 
     Args:
-        encoder: maps (B, 1, H, W) to (B, F); its mode, training or not, is left as it is found.
+        encoder: maps (B, C, H, W) to (B, F); its mode, training or not, is left as it is found.
         dataset: slices.
         device: where the encoder is.
         indices: which slices; ``None`` for all.
         batch_size: slices at a time.
         num_workers: processes that load slices.
+        normalise: what a batch goes through on its way into the encoder.
 
     Returns:
         (n, F).
@@ -56,6 +58,7 @@ def encode(
     training = encoder.training
     encoder.eval()
     bar = tqdm(loader, "features", unit="batch", leave=False, disable=None)
-    features = [encoder(batch["image"].to(device)).float().cpu().numpy() for batch in bar]
+    images = (batch["image"].to(device) for batch in bar)
+    features = [encoder(normalise(x) if normalise else x).float().cpu().numpy() for x in images]
     encoder.train(training)
     return np.concatenate(features)

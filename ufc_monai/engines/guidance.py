@@ -8,16 +8,18 @@ from collections.abc import Mapping
 from typing import Any
 
 from monai.transforms import Transform
+from torch import nn
 
 from ufc_monai.clustering import PseudoLabels
 from ufc_monai.data import SliceDataset, Split
 from ufc_monai.errors import InputError
-from ufc_monai.losses import uses_groups
+from ufc_monai.losses import ContrastiveLoss, uses_groups
 
 __all__ = ["PseudoLabeld", "SliceNumberd", "check_guidance", "open_pseudo_labels"]
 
 logger = logging.getLogger(__name__)
 
+MATES = ("cluster", "position", "partition")
 NO_CLUSTER = -1
 """The cluster of every slice when no pseudo-labels are used."""
 
@@ -56,27 +58,37 @@ class SliceNumberd(Transform):
 
 def check_guidance(
     mates: str,
+    threshold: float | None,
     pseudo_labels: PseudoLabels | None,
     dataset: SliceDataset,
     split: Split,
     fold: int,
     preset: str | None,
+    loss: nn.Module,
 ) -> None:
     """Refuse to start without what a method groups slices by, or with pseudo-labels that were made for other slices.
 
     Args:
         mates: what groups slices: ``"cluster"``, ``"partition"`` or ``"position"``.
+        threshold: of positions.
         pseudo_labels: as :func:`open_pseudo_labels` gives them.
         dataset: the slices.
         split: of the run.
         fold: of the run.
         preset: of the loss; ``None`` for one that groups nothing.
+        loss: that is trained with.
 
     Raises:
         InputError: naming ``pseudo_labels_path`` and what differs, or that there are no positions.
     """
+    if preset is not None and not isinstance(loss, ContrastiveLoss):
+        raise InputError(f"contrast is {preset!r}, but this method contrasts nothing: leave contrast null.")
+    if mates not in MATES or mates not in dataset[0]:
+        raise InputError(f"mates must be cluster or position, or partition with glcl.json; got {mates!r}.")
     if mates != "cluster":
         _check_positions(mates, dataset)
+        if mates == "position" and threshold is None:
+            raise InputError("mates position needs a mates_threshold, such as 0.1 (pcl.json).")
     elif pseudo_labels is None and preset is not None and uses_groups(preset):
         raise InputError(f"pseudo_labels_path is none, but contrast {preset!r} needs pseudo-labels: run stage 1.")
     if pseudo_labels is not None:

@@ -20,7 +20,8 @@ logger = logging.getLogger(__name__)
 class MetricsLog:
     """Write the mean loss and ``engine.state.metrics`` of every epoch, to the console and to ``metrics.jsonl``.
 
-    The console shows numbers alone; lists and texts are for the file. List it behind the handlers that compute metrics.
+    The console shows numbers alone; lists and texts are for the file. The loss joins the metrics. List it behind the
+    handlers that compute metrics.
 
     Args:
         output_dir: folder of ``metrics.jsonl``; a file that is there is begun anew.
@@ -61,7 +62,8 @@ class MetricsLog:
 
     def _write(self, engine: Engine) -> None:
         state = engine.state
-        values = {"loss": float(self._loss) / state.epoch_length, **state.metrics, **self._validation}
+        state.metrics["loss"] = float(self._loss) / state.epoch_length
+        values = {"loss": state.metrics["loss"], **state.metrics, **self._validation}
         record = {"epoch": state.epoch, "iteration": state.iteration, **values}
         record["seconds"] = round(monotonic() - self._started, 3)
         with open(self.path, "a", encoding="utf-8") as file:

@@ -128,7 +128,7 @@ class ContrastiveMonitor:
             self._dropped = self._dropped + self.loss.figures.dropped
 
     def _report(self, engine: Engine) -> None:
-        first, second = _embeddings(engine.state.output["pred"])
+        first, second = _embeddings(engine.state.output["pred"], asks_keys=self.loss is not None)
         both, metrics = torch.cat([first, second]), engine.state.metrics
         if self.loss is not None:
             metrics["chance"] = float(self._chance) / engine.state.epoch_length
@@ -143,12 +143,16 @@ class ContrastiveMonitor:
                 logger.info("%.1f %% of the anchors had no negative and were dropped", 100 * metrics["dropped_anchors"])
 
 
-def _embeddings(output: Tensor | tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-    """Two (n, D) of unit length whose rows i are embeddings of two views of one image.
+def _embeddings(output: Tensor | tuple[Tensor, Tensor], *, asks_keys: bool) -> tuple[Tensor, Tensor]:
+    """Two (b, D) of unit length whose rows i are embeddings of two views of one image.
 
-    A network gives (2b, D); one with a slow copy of itself gives its own embeddings and the copy's.
+    A network gives (2b, D). One with a slow copy of itself gives two tensors: queries of the first views and keys of
+    the second (MoCo), or predictions of all views and what they predict (BYOL), of which the predictions count.
     """
-    first, second = output if isinstance(output, tuple) else output.chunk(2)
+    if isinstance(output, tuple):
+        first, second = output if asks_keys else output[0].chunk(2)
+    else:
+        first, second = output.chunk(2)
     return F.normalize(first.detach().float(), dim=1), F.normalize(second.detach().float(), dim=1)
 
 

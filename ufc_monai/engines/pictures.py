@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,9 +20,10 @@ from torch import Tensor, nn
 from torch.utils.data import default_collate
 
 from ufc_monai.data import SliceDataset
+from ufc_monai.engines.batch import PrepareBatch
 from ufc_monai.engines.features import encode, spread
 from ufc_monai.report import Overlay, save_embedding_map, save_overlays, save_reconstructions, save_views
-from ufc_monai.transforms import LoadVolume
+from ufc_monai.transforms import LoadVolume, Standardise
 
 __all__ = ["EmbeddingPicture", "OverlaysPicture", "ReconstructionsPicture", "ViewsPicture"]
 
@@ -38,11 +39,15 @@ class ReconstructionsPicture:
     Args:
         output_dir: folder of the picture.
         dataset: the slices that were trained on.
+        normalise: what they go through on their way into the network, and back on the picture.
     """
 
-    def __init__(self, output_dir: str | os.PathLike[str], dataset: SliceDataset) -> None:
+    def __init__(
+        self, output_dir: str | os.PathLike[str], dataset: SliceDataset, normalise: Standardise | None = None
+    ) -> None:
         self.path = Path(output_dir) / "reconstructions.png"
         self.dataset = dataset
+        self.normalise = normalise
 
     def attach(self, engine: Engine) -> None:
         """Draw for a trainer whose network is a VAE."""
@@ -50,13 +55,14 @@ class ReconstructionsPicture:
 
     @torch.no_grad()
     def _draw(self, engine: Engine) -> None:
-        images = _sample(self.dataset)["image"]
+        images = _sample(self.dataset)["image"].to(engine.state.device)
+        mean, deviation = self.normalise.statistics(images) if self.normalise else (0.0, 1.0)
         network: nn.Module = engine.network
         training = network.training
         network.eval()  # the posterior's mean in place of a draw
-        reconstructions = network(images.to(engine.state.device))[0].clamp(0, 1)
+        reconstructions = network((images - mean) / deviation)[0] * deviation + mean
         network.train(training)
-        save_reconstructions(self.path, _pictures(images), _pictures(reconstructions))
+        save_reconstructions(self.path, _pictures(images), _pictures(reconstructions.clamp(0, 1)))
 
 
 class ViewsPicture:
@@ -78,7 +84,9 @@ class ViewsPicture:
     def _draw(self, engine: Engine) -> None:
         batch = _sample(self.dataset)
         # a copy draws from a generator of its own: training sees the same views with and without this picture
-        views, _ = copy.deepcopy(engine.prepare_batch)(batch, engine.state.device)
+        prepare: PrepareBatch = copy.deepcopy(engine.prepare_batch)
+        prepare.normalise = None
+        views, _ = prepare(batch, engine.state.device)
         first, second = views.chunk(2)
         titles = ["" if c < 0 else f"cluster {c}" for c in batch["cluster"].tolist()]
         save_views(self.path, _pictures(batch["image"]), _pictures(first), _pictures(second), titles)
@@ -91,12 +99,20 @@ class EmbeddingPicture:
         output_dir: folder of the picture.
         dataset: the slices that were trained on.
         encoder: the encoder, without its projection head.
+        normalise: what slices go through on their way into the network.
     """
 
-    def __init__(self, output_dir: str | os.PathLike[str], dataset: SliceDataset, encoder: nn.Module) -> None:
+    def __init__(
+        self,
+        output_dir: str | os.PathLike[str],
+        dataset: SliceDataset,
+        encoder: nn.Module,
+        normalise: Callable[[Tensor], Tensor] | None = None,
+    ) -> None:
         self.path = Path(output_dir) / "embedding.png"
         self.dataset = dataset
         self.encoder = encoder
+        self.normalise = normalise
 
     def attach(self, engine: Engine) -> None:
         """Draw for a trainer."""
@@ -104,7 +120,7 @@ class EmbeddingPicture:
 
     def _draw(self, engine: Engine) -> None:
         some = spread(len(self.dataset), POINTS)
-        features = encode(self.encoder, self.dataset, engine.state.device, indices=some)
+        features = encode(self.encoder, self.dataset, engine.state.device, indices=some, normalise=self.normalise)
         if not np.isfinite(features).all():  # the training broke down, which the verdict says
             return
         points = PCA(2, svd_solver="full").fit_transform(features)
@@ -124,6 +140,7 @@ class OverlaysPicture:
         names: names of the classes 1..n.
         window: the Hounsfield units shown as black and white.
         metric: name of the evaluator's ``MeanDice``, without background.
+        channels: of the images.
     """
 
     def __init__(
@@ -132,11 +149,13 @@ class OverlaysPicture:
         names: Sequence[str],
         window: Sequence[float],
         metric: str = "val_mean_dice",
+        channels: int = 1,
     ) -> None:
         self.path = Path(output_dir) / "overlays.png"
         self.names = list(names)
         self.low, self.high = window
         self.metric = metric
+        self.load = LoadVolume(channels)
         self._overlays: list[Overlay] = []
 
     def attach(self, engine: Engine) -> None:
@@ -150,7 +169,7 @@ class OverlaysPicture:
 
     def _overlay(self, item: Mapping[str, Any]) -> Overlay:
         file = item["image"].meta["filename_or_obj"]
-        image = _to_ras(LoadVolume()(file))
+        image = _to_ras(self.load(file))
         # max is several times faster than argmax over this axis
         reference, prediction = (_to_ras(item[key].max(dim=0, keepdim=True).indices) for key in ("label", "pred"))
         z = int((reference > 0).sum(dim=(0, 1, 2)).argmax())
@@ -180,8 +199,8 @@ def _sample(dataset: SliceDataset) -> dict[str, Any]:
 
 
 def _pictures(images: Tensor) -> NDArray[np.float32]:
-    """(n, 1, H, W) on any device to (n, H, W)."""
-    return images[:, 0].float().cpu().numpy()
+    """(n, 1, H, W) on any device to (n, H, W), or (n, 3, H, W) to (n, H, W, 3)."""
+    return _without_one_channel(images.movedim(1, -1).float().cpu().numpy())
 
 
 def _to_ras(volume: MetaTensor) -> MetaTensor:
@@ -189,5 +208,8 @@ def _to_ras(volume: MetaTensor) -> MetaTensor:
 
 
 def _axial(volume: MetaTensor, index: int) -> NDArray[Any]:
-    picture: NDArray[Any] = volume.as_tensor()[0, :, :, index].cpu().numpy()
-    return picture
+    return _without_one_channel(volume.as_tensor()[..., index].movedim(0, -1).cpu().numpy())
+
+
+def _without_one_channel(pictures: NDArray[Any]) -> NDArray[Any]:
+    return pictures[..., 0] if pictures.shape[-1] == 1 else pictures

@@ -1,10 +1,12 @@
 """The linear probe: can the presence of a structure be read off the encoder's features?
 
-A diagnostic of stage 2, in seconds. Fine-tuned Dice hides bad clusters, the probe shows them; it selects nothing.
+A diagnostic of stage 2, in seconds. Fine-tuned Dice hides bad clusters, the probe shows them; it selects nothing. The
+same labels tell which pairs of slices a method should not have pushed apart.
 """
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 from collections.abc import Sequence
@@ -23,10 +25,12 @@ from torch.optim.swa_utils import update_bn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
+from ufc_monai.clustering import PseudoLabels, false_negatives
 from ufc_monai.data import SliceDataset, Split
 from ufc_monai.engines.features import encode
 from ufc_monai.errors import InputError
-from ufc_monai.files import write_json
+from ufc_monai.files import sha256_of, write_json
+from ufc_monai.report import PAIRS_MEAN, pair_text
 
 __all__ = ["LinearProbe", "calibrate_norms", "check_probe", "probe_auc"]
 
@@ -44,7 +48,7 @@ class LinearProbe:
 
     Args:
         output_dir: folder of ``probe.json``.
-        encoder: the pretrained encoder, (B, 1, H, W) to (B, F).
+        encoder: the pretrained encoder, (B, C, H, W) to (B, F).
         untrained: the same architecture with random weights.
         training: labelled slices of the training patients.
         validation: labelled slices of the validation patients.
@@ -52,6 +56,7 @@ class LinearProbe:
         device: where the encoders are.
         seed: of the order in which slices calibrate the untrained encoder.
         num_workers: processes that load slices.
+        pseudo_labels_path: clusters whose false negatives are counted; without such a file they are left out.
     """
 
     def __init__(
@@ -65,6 +70,7 @@ class LinearProbe:
         device: torch.device | str,
         seed: int = 0,
         num_workers: int = 0,
+        pseudo_labels_path: str | os.PathLike[str] = "none",
     ) -> None:
         self.path = Path(output_dir) / "probe.json"
         self.encoders = {"pretrained": encoder, "untrained": untrained}
@@ -74,6 +80,7 @@ class LinearProbe:
         self.device = device
         self.seed = seed
         self.num_workers = num_workers
+        self.pseudo_labels_path = Path(pseudo_labels_path)
 
     def run(self) -> dict[str, float]:
         """Probe both encoders and write ``probe.json``.
@@ -81,30 +88,65 @@ class LinearProbe:
         Returns:
             ``probe_auc`` and ``probe_auc_untrained``, the means over structures, for the record; without those that no
             structure has.
+
+        Raises:
+            InputError: if the pseudo-labels are of other data.
         """
+        present = self._present(self.training)
+        pairs = false_negatives(present, self._clusters(), _positions(self.training))
+        held_out = self._present(self.validation)
         calibrate_norms(self.encoders["untrained"], self.training, self.device, self.seed)
-        scores = {which: self._scores(encoder) for which, encoder in self.encoders.items()}
+        scores = {which: self._scores(encoder, present, held_out) for which, encoder in self.encoders.items()}
         content: dict[str, Any] = {
             "structures": {n: {which: auc[i] for which, auc in scores.items()} for i, n in enumerate(self.names)},
             "mean": {which: _mean(auc) for which, auc in scores.items()},
             "training_volumes": len(self.training.entries),
             "validation_volumes": len(self.validation.entries),
+            "false_negatives": pairs,
+            "clusterings": self._all_clusterings(present),
         }
         write_json(self.path, content)
         self._show(content)
         means = {"probe_auc": content["mean"]["pretrained"], "probe_auc_untrained": content["mean"]["untrained"]}
         return {key: value for key, value in means.items() if value is not None}
 
-    def _scores(self, encoder: nn.Module) -> list[float | None]:
-        """The AUC of every structure."""
-        x, present = self._examples(encoder, self.training)
-        x_held_out, held_out = self._examples(encoder, self.validation)
-        return [probe_auc(x, present[:, i], x_held_out, held_out[:, i]) for i in range(len(self.names))]
+    def _present(self, slices: SliceDataset) -> NDArray[np.bool_]:
+        """Which structures a slice holds, (n, structures)."""
+        return np.asarray(slices.class_counts(len(self.names) + 1)[:, 1:] > 0)
 
-    def _examples(self, encoder: nn.Module, slices: SliceDataset) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-        """Features (n, F) and which structures a slice holds (n, structures)."""
-        features = encode(encoder, slices, self.device, num_workers=self.num_workers)
-        return features, (slices.class_counts(len(self.names) + 1)[:, 1:] > 0).numpy()
+    def _clusters(self) -> NDArray[np.int64] | None:
+        """The clusters of the training slices, if there are any."""
+        if not self.pseudo_labels_path.is_file():
+            logger.info("no pseudo-labels at %s: the false negatives of UFC are left out", self.pseudo_labels_path)
+            return None
+        labels = PseudoLabels.load(self.pseudo_labels_path)
+        labels.check_images(self.training.slices_per_image())
+        return self._of_training(labels)
+
+    def _of_training(self, labels: PseudoLabels) -> NDArray[np.int64]:
+        places = (item["id"].rpartition("#") for item in self.training.items)
+        return np.array([labels.lookup(image, int(index)) for image, _, index in places])
+
+    def _all_clusterings(self, present: NDArray[np.bool_]) -> dict[str, dict[str, Any]]:
+        """What UFC would do with each clustering of stage 1, by its file; those of other slices are left out."""
+        shares = {}
+        if self.pseudo_labels_path.is_file():
+            folder = self.pseudo_labels_path.absolute().parent.parent
+            for path in sorted(folder.glob("*/pseudo_labels*.json")):
+                with contextlib.suppress(InputError):
+                    row = false_negatives(present, self._of_training(PseudoLabels.load(path)))["ufc"]
+                    shares[path.relative_to(folder).as_posix()] = {**row, "sha256": sha256_of(path)}
+        return shares
+
+    def _scores(
+        self, encoder: nn.Module, present: NDArray[np.bool_], held_out: NDArray[np.bool_]
+    ) -> list[float | None]:
+        """The AUC of every structure."""
+        x, y = (
+            encode(encoder, slices, self.device, num_workers=self.num_workers)
+            for slices in (self.training, self.validation)
+        )
+        return [probe_auc(x, present[:, i], y, held_out[:, i]) for i in range(len(self.names))]
 
     def _show(self, content: dict[str, Any]) -> None:
         rows = {**content["structures"], "mean": content["mean"]}
@@ -120,6 +162,8 @@ class LinearProbe:
             content["validation_volumes"],
             "\n".join(lines),
         )
+        pairs = pair_text(content["false_negatives"], content["clusterings"])
+        logger.info("pairs of the training volumes' slices\n%s\n%s", pairs, PAIRS_MEAN)
 
 
 def check_probe(split: Split, fold: int) -> None:
@@ -135,6 +179,13 @@ def check_probe(split: Split, fold: int) -> None:
             f"the linear probe needs validation patients, and {split.path} holds out none: fewer than 4 labelled "
             "patients. There is nothing to probe on."
         )
+
+
+def _positions(slices: SliceDataset) -> NDArray[np.float64] | None:
+    """The slices' positions in their volumes; ``None`` for single pictures, which have none."""
+    if all(n == 1 for n in slices.slices_per_image().values()):
+        return None
+    return np.array([item["position"] for item in slices.items])
 
 
 def calibrate_norms(encoder: nn.Module, dataset: SliceDataset, device: torch.device | str, seed: int) -> None:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch.nn import functional as F
 from tqdm import tqdm
 
+from ufc_monai.clustering import ClusteringMethod
 from ufc_monai.data import SliceDataset
 from ufc_monai.errors import InputError
 from ufc_monai.labelling import Slices, label_slices
@@ -29,10 +30,7 @@ class PseudoLabeller:
     Args:
         output_dir: folder of ``features.npz`` and of what is written.
         dataset: the slices that the features were computed from.
-        n_clusters: clusters to make; ``None`` takes the elbow.
-        k_range: smallest and largest number of clusters that the elbow looks at.
-        batch_size: of stage 2; caps the elbow so that an anchor expects enough positives in a batch.
-        centred: subtract each patient's mean feature first.
+        method: how they are clustered.
         provenance: where the features come from, kept in the file.
     """
 
@@ -40,25 +38,19 @@ class PseudoLabeller:
         self,
         output_dir: str | os.PathLike[str],
         dataset: SliceDataset,
-        n_clusters: int | None,
-        k_range: Sequence[int],
-        batch_size: int,
-        centred: bool,
+        method: ClusteringMethod,
         provenance: Mapping[str, Any],
     ) -> None:
         self.output_dir = Path(output_dir)
         self.dataset = dataset
-        self.n_clusters = n_clusters
-        self.k_range = (int(k_range[0]), int(k_range[1]))
-        self.batch_size = batch_size
-        self.centred = centred
+        self.method = method
         self.provenance = dict(provenance)
 
     def run(self) -> dict[str, Any]:
         """Cluster and write.
 
         Returns:
-            ``n_clusters`` and the figures of agreement, for the record.
+            ``n_clusters`` and the figures of agreement and quality, for the record.
 
         Raises:
             InputError: if ``features.npz`` holds other slices than the data set.
@@ -74,10 +66,7 @@ class PseudoLabeller:
                 positions=np.array([item["position"] for item in items]),
                 thumbnails=self._thumbnails(),
             ),
-            n_clusters=self.n_clusters,
-            k_range=self.k_range,
-            batch_size=self.batch_size,
-            centred=self.centred,
+            self.method,
             provenance=self.provenance,
         )
 
@@ -91,7 +80,8 @@ class PseudoLabeller:
     def _thumbnails(self) -> NDArray[np.uint8]:
         pictures = []
         for i in tqdm(range(len(self.dataset)), "thumbnails", unit="slice", leave=False, disable=None):
-            image = torch.as_tensor(self.dataset[i]["image"])[:1].float()
+            image = self.dataset.stored(i)["image"].float()
             size = min(THUMBNAIL, *image.shape[1:])
-            pictures.append((F.adaptive_avg_pool2d(image, size)[0].clamp(0, 1) * 255).round().to(torch.uint8))
+            small = (F.adaptive_avg_pool2d(image, size).clamp(0, 1) * 255).round().to(torch.uint8)
+            pictures.append(small.movedim(0, -1) if len(small) == 3 else small[0])
         return torch.stack(pictures).numpy()

@@ -104,8 +104,8 @@ class ContrastiveLoss(nn.Module):
     ) -> None:
         super().__init__()
         for name, value in (("temperature", temperature), ("threshold", threshold)):
-            if value is not None and value <= 0:
-                raise InputError(f"{name} must be above 0, got {value}.")
+            if value is not None and not (isinstance(value, int | float) and value > 0):
+                raise InputError(f"{name} must be above 0, got {value!r}.")
         if reduction not in ("mean", "none"):
             raise InputError(f"reduction must be mean or none, got {reduction!r}.")
         self.preset = _preset(preset)

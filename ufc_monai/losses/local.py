@@ -42,6 +42,19 @@ class LocalContrastiveLoss(ContrastiveLoss):
         """Go on from a saved place."""
         self.generator.set_state(state)
 
+    def check_places(self, side: int) -> None:
+        """Refuse maps of ``side`` x ``side`` pixels if they are too small, before anything is trained.
+
+        Raises:
+            InputError: if a map has fewer than ``regions`` places.
+        """
+        places = (side // self.size) ** 2
+        if places < self.regions:
+            raise InputError(
+                f"the local loss draws {self.regions} regions of {self.size} pixels, and a map of {side} x {side} has "
+                f"{places}: raise image_size or lower local_regions."
+            )
+
     def forward(self, maps: Tensor, groups: Tensor | None = None) -> Tensor:
         """The mean loss of a batch.
 
@@ -65,13 +78,8 @@ class LocalContrastiveLoss(ContrastiveLoss):
 
     def _cells(self, maps: Tensor) -> Tensor:
         """All places of a map, with what is in them: (2b, places, D * size * size)."""
-        cells = F.unfold(maps, kernel_size=self.size, stride=self.size).transpose(1, 2)
-        if cells.shape[1] < self.regions:
-            raise InputError(
-                f"the local loss draws {self.regions} regions of {self.size} pixels, and a map of "
-                f"{tuple(maps.shape[2:])} has {cells.shape[1]}: raise image_size or lower regions."
-            )
-        return cells
+        self.check_places(min(maps.shape[2:]))
+        return F.unfold(maps, kernel_size=self.size, stride=self.size).transpose(1, 2)
 
     def _draw(self, b: int, places: int) -> Tensor:
         """Different places for each slice, (b, regions)."""

@@ -39,6 +39,7 @@ class KeyQueue(nn.Module):
     @torch.no_grad()
     def push(self, keys: Tensor, slices: Tensor, groups: Tensor) -> None:
         """Put a batch of keys (b, length) in the place of the oldest; slices and groups are (b,)."""
+        keys, slices, groups = (part[-len(self.keys) :] for part in (keys, slices, groups))
         where = (self.place + torch.arange(len(keys), device=keys.device)) % len(self.keys)
         self.keys[where] = keys.to(self.keys.dtype)
         self.slices[where] = slices
@@ -76,6 +77,8 @@ class QueueContrastiveLoss(ContrastiveLoss):
         super().__init__(preset, temperature, threshold)
         if self.preset.include_self:
             raise InputError(f"contrast {preset} counts the anchor among its keys; a queue has none of it. Take ufc.")
+        if size < 1:
+            raise InputError(f"queue_size must be 1 or more, got {size}.")
         self.queue = KeyQueue(size, embedding_size)
 
     def forward(self, embeddings: tuple[Tensor, Tensor], target: tuple[Tensor, Tensor]) -> Tensor:
@@ -88,7 +91,8 @@ class QueueContrastiveLoss(ContrastiveLoss):
         Returns:
             A scalar, in float32 at least; 0, with gradients, as long as the queue is empty.
         """
-        queries, keys = embeddings
+        wide = torch.promote_types(embeddings[0].dtype, torch.float32)
+        queries, keys = (part.to(wide) for part in embeddings)
         groups, slices = (part[: len(queries)] for part in target)
         queue = self.queue.to(queries.device)
         with torch.autocast(queries.device.type, enabled=False):

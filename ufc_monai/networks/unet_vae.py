@@ -35,6 +35,8 @@ class UNetVAE(UNetEncoder):
         features: the six widths of ``BasicUNet``, as in stage 3.
         norm: normalisation of the encoder as in MONAI, as in stage 3.
         sampling: draw ``z`` from the posterior while training; ``False`` for the plain auto-encoder.
+        in_channels: channels of the slice.
+        use_sigmoid: keep reconstructions within [0, 1]; ``False`` for standardised slices, which are not.
 
     Raises:
         InputError: if ``image_size`` is no such multiple.
@@ -53,8 +55,10 @@ class UNetVAE(UNetEncoder):
         features: Sequence[int],
         norm: str | Sequence[object] = ("instance", {"affine": True}),
         sampling: bool = True,
+        in_channels: int = 1,
+        use_sigmoid: bool = True,
     ) -> None:
-        super().__init__(features, norm)
+        super().__init__(features, norm, in_channels)
         side, rest = divmod(image_size, FACTOR)
         if rest or side < 2:
             raise InputError(
@@ -70,9 +74,10 @@ class UNetVAE(UNetEncoder):
                 Convolution(2, width, wider, strides=2, is_transposed=True, norm="batch")
                 for width, wider in pairwise(features[4::-1])
             ),
-            Convolution(2, features[0], 1, conv_only=True),
+            Convolution(2, features[0], in_channels, conv_only=True),
         )
         self.sampling = sampling
+        self.use_sigmoid = use_sigmoid
 
     def encode_forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Posterior means and log-variances, (B, latent_size) each."""
@@ -80,9 +85,10 @@ class UNetVAE(UNetEncoder):
         return self.mu(deepest), self.logvar(deepest)
 
     def decode_forward(self, z: Tensor) -> Tensor:
-        """Reconstructions in [0, 1], (B, 1, image_size, image_size)."""
+        """Reconstructions, (B, in_channels, image_size, image_size)."""
         deepest = torch.relu(self.decode_latent(z)).view(-1, *self.deepest)
-        return torch.sigmoid(self.decode(deepest))
+        reconstruction: Tensor = self.decode(deepest)
+        return torch.sigmoid(reconstruction) if self.use_sigmoid else reconstruction
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # type: ignore[override]
         """Reconstruction, mean, log-variance and ``z``; ``z`` is the mean in eval mode and without ``sampling``."""
@@ -95,7 +101,7 @@ class UNetFeatureVAE(UNetVAE):
     """The trained :class:`UNetVAE` as a feature extractor: the same parameters, and posterior means come out."""
 
     def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]
-        """Posterior means, (B, latent_size), of slices (B, 1, image_size, image_size)."""
+        """Posterior means, (B, latent_size), of slices (B, in_channels, image_size, image_size)."""
         return self.encode_forward(x)[0]
 
 

@@ -14,7 +14,7 @@ __all__ = ["BetaVAE", "FeatureVAE", "draw"]
 
 
 class BetaVAE(VarAutoEncoder):
-    """MONAI's ``VarAutoEncoder`` for square one-channel slices: AE, VAE and beta-VAE in one.
+    """MONAI's ``VarAutoEncoder`` for square slices: AE, VAE and beta-VAE in one.
 
     Each entry of ``channels`` is one convolution of stride 2, so the image shrinks by ``2 ** len(channels)``
     before it is flattened into the latent vector.
@@ -27,6 +27,8 @@ class BetaVAE(VarAutoEncoder):
             from its features, hence batch normalisation.
         sampling: draw ``z`` from the posterior while training. ``False`` gives the plain auto-encoder, the
             case beta = 0: ``z`` is the posterior mean.
+        in_channels: channels of the slice.
+        use_sigmoid: keep reconstructions within [0, 1]; ``False`` for standardised slices, which are not.
 
     Raises:
         InputError: if ``image_size`` does not divide by ``2 ** len(channels)``.
@@ -45,6 +47,8 @@ class BetaVAE(VarAutoEncoder):
         channels: Sequence[int],
         norm: str = "batch",
         sampling: bool = True,
+        in_channels: int = 1,
+        use_sigmoid: bool = True,
     ) -> None:
         factor = 2 ** len(channels)
         if image_size % factor:
@@ -54,12 +58,13 @@ class BetaVAE(VarAutoEncoder):
             )
         super().__init__(
             spatial_dims=2,
-            in_shape=(1, image_size, image_size),
-            out_channels=1,
+            in_shape=(in_channels, image_size, image_size),
+            out_channels=in_channels,
             latent_size=latent_size,
             channels=channels,
             strides=[2] * len(channels),
             norm=norm,
+            use_sigmoid=use_sigmoid,
             use_mean_at_inference=True,
         )
         self.sampling = sampling
@@ -81,7 +86,7 @@ class FeatureVAE(BetaVAE):
         """Posterior means.
 
         Args:
-            x: slices, ``(B, 1, image_size, image_size)``, values in [0, 1].
+            x: slices, ``(B, in_channels, image_size, image_size)``.
 
         Returns:
             ``(B, latent_size)``.

@@ -26,12 +26,12 @@ def radiological(image: NDArray[Any]) -> NDArray[Any]:
     """Turn a slice of an RAS volume into a picture as radiologists see it.
 
     Args:
-        image: indexed (x, y), x growing to the patient's right and y to the patient's front.
+        image: indexed (x, y), x growing to the patient's right and y to the patient's front; colours behind.
 
     Returns:
         Indexed (row, column): the patient's front is at the top, the patient's right on the left.
     """
-    return np.flip(image, axis=(0, 1)).T
+    return np.flip(image, axis=(0, 1)).swapaxes(0, 1)
 
 
 def class_colours(n: int) -> NDArray[np.float64]:
@@ -42,7 +42,8 @@ def class_colours(n: int) -> NDArray[np.float64]:
 
 def row_of_slices(slices: NDArray[Any], columns: int) -> NDArray[Any]:
     """Slices in RAS orientation side by side, with a line of black between, filled up with black to ``columns``."""
-    pictures = [np.pad(radiological(image), 1) for image in slices[:columns]]
+    frame = ((1, 1), (1, 1), (0, 0))[: slices.ndim - 1]
+    pictures = [np.pad(radiological(image), frame) for image in slices[:columns]]
     return np.hstack(pictures + [np.zeros_like(pictures[0])] * (columns - len(pictures)))
 
 
@@ -60,8 +61,8 @@ def shortened(text: str, length: int) -> str:
 
 
 def named_rows(rows: Sequence[NDArray[Any]], names: Sequence[str], titles: Sequence[str] = ()) -> Figure:
-    """A black figure of rows of slices, (n, H, W) each, a name beside each row and a title over each column."""
-    n, width, height = rows[0].shape
+    """A black figure of rows of slices, (n, H, W) or (n, H, W, 3), a name beside each and a title over each column."""
+    n, width, height = rows[0].shape[:3]
     cell = 1.3
     figure = Figure(figsize=(cell * (n + 1), cell * height / width * len(rows) + 0.3), facecolor="black")
     sides = {"left": 1 / (n + 1), "right": 1, "bottom": 0, "top": 1 - 0.3 / figure.get_figheight(), "hspace": 0}

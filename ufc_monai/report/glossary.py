@@ -14,7 +14,11 @@ MEANINGS = {
     "elbow": "The number of clusters beyond which the slices within a cluster become alike only slowly.",
     "NMI": "Normalised mutual information: how much the cluster tells of the patient or of the position; 0 is nothing, "
     "1 is all.",
-    "raw pixels": "The same clustering of the slices' grey values: what the VAE has to beat.",
+    "raw pixels": "As many clusters (Ward's) of the slices' grey values: what the VAE has to beat.",
+    "silhouette": "How much nearer a slice is to its own cluster than to the next one, on a sample: 1 is well apart, 0 "
+    "between the two, below 0 nearer to the other.",
+    "pair pushed apart, negative": "Two slices that contrast tells the encoder to embed far from each other.",
+    "false negative": "A pair that is pushed apart although both slices show the same structures.",
     "explained": "The share of what distinguishes slices from their mean that the VAE reconstructs; 1 is all.",
     "KL, active dimensions": "How much the VAE stores of a slice, in nats, and in how many of its dimensions; few of "
     "them in use are a warning.",

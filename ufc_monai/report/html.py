@@ -14,11 +14,12 @@ from typing import Any
 
 from ufc_monai.bundles import CONTRASTIVE, UNET, VAE
 from ufc_monai.errors import InputError
-from ufc_monai.files import atomic_path, read_json
+from ufc_monai.files import atomic_path
+from ufc_monai.report.clusters_section import clusters_section
 from ufc_monai.report.curves import curves_svg, read_metrics
 from ufc_monai.report.glossary import glossary
 from ufc_monai.report.page import card, details, figure, page, paragraph, picture, section, table
-from ufc_monai.report.records import STAGES, read_record, standing_record
+from ufc_monai.report.records import STAGES, found_json, read_record, standing_record
 from ufc_monai.report.summary import ARMS, column_means, dice_files, judgement
 
 __all__ = ["write_report"]
@@ -42,7 +43,7 @@ def write_report(run_folder: str | os.PathLike[str], path: str | os.PathLike[str
     parts = [
         _summary(folder, records),
         _test(folder),
-        _clusters(folder),
+        clusters_section(folder),
         _auto_encoder(folder, records),
         _pretraining(folder, records),
         _fine_tuning(folder),
@@ -57,7 +58,7 @@ def write_report(run_folder: str | os.PathLike[str], path: str | os.PathLike[str
 def _summary(folder: Path, records: dict[str, Any]) -> str:
     began = next(iter(records.values())).get("started", "")[:16].replace("T", " ")
     lines = [paragraph(f"Data set {_data_set(records)} · begun {began} UTC", "soft")]
-    split = _json(folder / VAE / "eval" / "split.json")
+    split = found_json(folder / VAE / "eval" / "split.json")
     if split.get("folds"):
         labelled = sum(len(split["folds"][0][role]) for role in ("training", "validation", "test"))
         lines.append(
@@ -110,54 +111,6 @@ def _test(folder: Path) -> str:
             ),
         ],
     )
-
-
-def _clusters(folder: Path) -> str:
-    place = folder / VAE / "eval" / "inference"
-    labels = _json(place / "pseudo_labels.json")
-    if not labels:
-        return ""
-    origin = labels["provenance"]
-    n = sum(len(clusters) for clusters in labels["clusters"].values())
-    rows = [
-        [name, f"{values['nmi_patient']:.2f}", f"{values['nmi_position']:.2f}"]
-        for name, key in (
-            ("clusters of the VAE's features", "agreement"),
-            ("clusters of raw pixels", "agreement_of_raw_pixels"),
-        )
-        if (values := origin.get(key))
-    ]
-    return section(
-        "Clusters",
-        [
-            paragraph(f"{labels['n_clusters']} clusters of {n} slices. {origin.get('elbow', {}).get('reason', '')}"),
-            picture(
-                place / "clusters.png",
-                "Examples of each cluster",
-                "A good cluster shows one level of the body, from many patients; a bad one shows one patient.",
-            ),
-            table(["agreement (NMI)", "with patient", "with position"], rows),
-            paragraph("0: the cluster tells nothing of it, 1: everything. Position should be above patient.", "soft"),
-            _shortcut(origin.get("agreement"), one_slice_each=n == len(labels["clusters"])),
-            picture(
-                place / "cluster_map.png",
-                "Clusters across patients and positions",
-                "Sizes of the clusters; which patients and levels they are made of.",
-            ),
-            picture(
-                place / "elbow.png",
-                "Number of clusters",
-                "The bend depends on the range searched; any number near it serves.",
-            ),
-        ],
-    )
-
-
-def _shortcut(agreement: dict[str, float] | None, *, one_slice_each: bool) -> str:
-    if one_slice_each or not agreement or agreement["nmi_patient"] <= agreement["nmi_position"]:
-        return ""
-    text = "The clusters follow the patient more than the position: contrast may learn to tell patients apart."
-    return card(text, "warning")
 
 
 def _auto_encoder(folder: Path, records: dict[str, Any]) -> str:
@@ -213,7 +166,7 @@ def _verdict(records: dict[str, Any], title: str) -> str:
 
 
 def _probe(folder: Path) -> str:
-    probe = _json(folder / CONTRASTIVE / "eval" / "probe" / "probe.json")
+    probe = found_json(folder / CONTRASTIVE / "eval" / "probe" / "probe.json")
     if not probe:
         return ""
     scores = {**probe["structures"], "mean": probe["mean"]}
@@ -282,7 +235,3 @@ def _training_dice(folder: Path, arms: Iterable[str]) -> list[dict[str, float]]:
         column = {key.removeprefix(name): value for key, value in results.items() if key.startswith(name)}
         columns.append({**column, "mean": statistics.fmean(column.values())} if column else {})
     return columns
-
-
-def _json(path: Path) -> dict[str, Any]:
-    return read_json(path, "--folder") if path.is_file() else {}

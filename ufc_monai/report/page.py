@@ -28,7 +28,7 @@ img, svg { max-width: 100%; height: auto; display: block; border-radius: 4px; } 
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
 th, td { padding: .2rem .8rem .2rem 0; text-align: right; border-bottom: 1px solid var(--line); white-space: nowrap; }
 thead th { white-space: normal; vertical-align: bottom; max-width: 9rem; }
-th:first-child, td:first-child { text-align: left; }
+th:first-child, td:first-child { text-align: left; white-space: normal; }
 details { margin: .5rem 0; } summary { cursor: pointer; color: var(--soft); }
 pre { overflow-x: auto; font-size: .8rem; background: var(--card); padding: .5rem; border-radius: 4px; }
 @media (max-width: 640px) {

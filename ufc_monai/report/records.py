@@ -8,7 +8,7 @@ from typing import Any
 from ufc_monai.bundles import BUNDLES, CONTRASTIVE, UNET, VAE
 from ufc_monai.files import read_json, sha256_of
 
-__all__ = ["STAGES", "read_record", "standing_record"]
+__all__ = ["STAGES", "found_json", "read_record", "standing_record"]
 
 STAGES = {
     "stage 1, training": f"{VAE}/eval/train",
@@ -34,6 +34,11 @@ BEFORE = {
 """The stage that each stage goes on from."""
 
 
+def found_json(path: Path) -> dict[str, Any]:
+    """A JSON file of a run; empty if it is not there."""
+    return read_json(path, "--folder") if path.is_file() else {}
+
+
 def read_record(folder: Path, place: str) -> dict[str, Any]:
     """The record of a stage; empty if it has not run.
 
@@ -41,8 +46,7 @@ def read_record(folder: Path, place: str) -> dict[str, Any]:
         folder: of the run.
         place: of the stage in it, one of the values of ``STAGES``.
     """
-    path = folder / place / "run.json"
-    return read_json(path, "--folder") if path.is_file() else {}
+    return found_json(folder / place / "run.json")
 
 
 def standing_record(folder: Path, place: str) -> dict[str, Any]:

@@ -34,7 +34,7 @@ class Overlay:
 
     Attributes:
         title: what stands over it.
-        image: (x, y) in RAS orientation, in [0, 1].
+        image: (x, y) or (x, y, 3) in RAS orientation, in [0, 1].
         reference: class of each pixel, 0 for background; ``None`` if there is no label.
         prediction: the same of the network; ``None`` if there is none.
         aspect: height of a pixel over its width.
@@ -52,7 +52,7 @@ def save_reconstructions(path: str | os.PathLike[str], images: NDArray[Any], rec
 
     Args:
         path: PNG file to write.
-        images: (n, H, W) in RAS orientation, in [0, 1].
+        images: (n, H, W) or (n, H, W, 3) in RAS orientation, in [0, 1].
         reconstructions: the same.
     """
     save(named_rows([images, reconstructions], ["slice", "reconstruction"]), path)
@@ -69,7 +69,7 @@ def save_views(
 
     Args:
         path: PNG file to write.
-        slices: (n, H, W) in RAS orientation, in [0, 1].
+        slices: (n, H, W) or (n, H, W, 3) in RAS orientation, in [0, 1].
         first: the same.
         second: the same.
         titles: what stands over each column.
@@ -135,10 +135,11 @@ def save_preview(path: str | os.PathLike[str], previews: Sequence[Overlay], name
 
 
 def _show(axes: Axes, overlay: Overlay, mask: NDArray[Any] | None, n_classes: int) -> None:
-    grey = np.repeat(radiological(np.asarray(overlay.image, dtype=np.float64)).clip(0, 1)[..., None], 3, axis=2)
+    picture = np.atleast_3d(radiological(np.asarray(overlay.image, dtype=np.float64)).clip(0, 1))
+    picture = np.broadcast_to(picture, (*picture.shape[:2], 3))
     if mask is not None:
-        grey = _blend(grey, radiological(np.asarray(mask)).astype(int), n_classes)
-    axes.imshow(grey, aspect=overlay.aspect, interpolation="antialiased")
+        picture = _blend(picture, radiological(np.asarray(mask)).astype(int), n_classes)
+    axes.imshow(picture, aspect=overlay.aspect, interpolation="antialiased")
     axes.set_axis_off()
 
 
@@ -174,5 +175,5 @@ def _legend_height(names: Sequence[str], width: float) -> float:
 
 
 def _height_over_width(overlay: Overlay) -> float:
-    width, height = overlay.image.shape
+    width, height = overlay.image.shape[:2]
     return float(height * overlay.aspect / width)

@@ -8,6 +8,7 @@ from ufc_monai.transforms.labels import RemapLabels, RemapLabelsd
 from ufc_monai.transforms.reader import SimpleITKReader
 from ufc_monai.transforms.restore import RestoreGridd, upsample_argmax
 from ufc_monai.transforms.save import SaveMask, SaveMaskd
+from ufc_monai.transforms.standardise import Standardise, Standardised
 from ufc_monai.transforms.volume import AxialSlices, AxialSlicesd, LoadVolume, LoadVolumed, slice_id
 
 __all__ = [
@@ -25,6 +26,8 @@ __all__ = [
     "SaveMask",
     "SaveMaskd",
     "SimpleITKReader",
+    "Standardise",
+    "Standardised",
     "TwoViews",
     "TwoViewsd",
     "label_region",

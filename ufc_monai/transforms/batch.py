@@ -8,6 +8,7 @@ spatial, a handful for what is intensity.
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -18,13 +19,15 @@ from monai.transforms import MapTransform
 from torch import Tensor
 from torch.nn import functional as F
 
+from ufc_monai.transforms.colour import change_colour
+
 __all__ = ["BatchAugment", "BatchAugmentd", "TwoViews", "TwoViewsd"]
 
 Range = Sequence[float]
 
 
 class BatchAugment:
-    """Random rotation, zoom, shift, brightness, contrast, gamma, noise and blur, per sample of a batch.
+    """Random rotation, zoom, shift, flip, brightness, contrast, gamma, noise, blur and colours, per sample of a batch.
 
     Images have values in [0, 1] and keep them. Labels follow the image exactly, by the nearest pixel; what comes from
     outside of the image is 0. Intensity leaves labels alone.
@@ -40,6 +43,10 @@ class BatchAugment:
         noise: largest standard deviation of Gaussian noise.
         blur: probability of a Gaussian blur, with a standard deviation between 0.5 and 1.5 pixels.
         solarise: probability that what is brighter than 0.5 is inverted.
+        flip: probability of a mirror image, left and right exchanged.
+        saturation: range of the factor of a colour picture's saturation.
+        hue: largest turn of a colour picture's hue to either side, as a share of the full circle.
+        grey: probability that a colour picture becomes grey.
         seed: seed of the generator.
 
     Example:
@@ -61,6 +68,10 @@ class BatchAugment:
         noise: float = 0.0,
         blur: float = 0.0,
         solarise: float = 0.0,
+        flip: float = 0.0,
+        saturation: Range = (1.0, 1.0),
+        hue: float = 0.0,
+        grey: float = 0.0,
         seed: int = 0,
     ) -> None:
         self.rotation = rotation
@@ -72,6 +83,10 @@ class BatchAugment:
         self.noise = noise
         self.blur = blur
         self.solarise = solarise
+        self.flip = flip
+        self.saturation = saturation
+        self.hue = hue
+        self.grey = grey
         self.generator = torch.Generator()
         self.set_random_state(seed)
 
@@ -114,7 +129,11 @@ class BatchAugment:
             "gamma": self._uniform(batch, *self.gamma),
             "noise": self._uniform(batch, 0, self.noise),
             "blur": self._uniform(batch, 0.5, 1.5) * (self._uniform(batch, 0, 1) < self.blur),
-            "solarise": self._uniform(batch, 0, 1) < self.solarise if self.solarise else torch.zeros(batch),
+            "solarise": self._chance(batch, self.solarise),
+            "flip": self._chance(batch, self.flip),
+            "saturation": self._uniform(batch, *self.saturation),
+            "hue": 2 * math.pi * self._uniform(batch, -self.hue, self.hue),
+            "grey": self._chance(batch, self.grey),
         }
 
     def __call__(self, image: Tensor, label: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
@@ -130,7 +149,7 @@ class BatchAugment:
         drawn = self.randomize(len(image), min(image.shape[-2:]))
         p = {name: value.to(image.device, image.dtype) for name, value in drawn.items()}
         noise = torch.randn(image.shape, generator=self.generator, dtype=image.dtype).to(image.device)
-        grid = _sampling_grid(image, p["angle"], p["field"], p["shift"])
+        grid = _sampling_grid(image, p)
         seen = F.grid_sample(image, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
         if label is not None:
             moved = F.grid_sample(
@@ -141,6 +160,10 @@ class BatchAugment:
 
     def _uniform(self, n: int, low: float, high: float) -> Tensor:
         return torch.rand(n, generator=self.generator) * (high - low) + low
+
+    def _chance(self, n: int, probability: float) -> Tensor:
+        """1 for the chosen, 0 for the others."""
+        return (self._uniform(n, 0, 1) < probability).float()
 
 
 class TwoViews:
@@ -216,18 +239,18 @@ class TwoViewsd(MapTransform):
         return d
 
 
-def _sampling_grid(image: Tensor, angle: Tensor, field: Tensor, shift: Tensor) -> Tensor:
-    """Where each output pixel looks: the unit square, scaled by ``field``, turned by ``angle``, moved by ``shift``."""
-    cos, sin = torch.cos(angle) * field, torch.sin(angle) * field
+def _sampling_grid(image: Tensor, p: Mapping[str, Tensor]) -> Tensor:
+    """Where each output pixel looks: the unit square, mirrored, scaled by ``field``, turned, moved by ``shift``."""
+    cos, sin = torch.cos(p["angle"]) * p["field"], torch.sin(p["angle"]) * p["field"]
+    side = 1 - 2 * p["flip"]  # left and right lie along the first axis of an image, the second of the grid
     # grid_sample's square runs from -1 to 1, so a shift by a share of the side counts twice
-    theta = torch.stack(
-        [torch.stack([cos, -sin, 2 * shift[:, 0]], dim=1), torch.stack([sin, cos, 2 * shift[:, 1]], dim=1)], dim=1
-    )
+    x, y = (2 * p["shift"]).unbind(dim=1)
+    theta = torch.stack([torch.stack([cos, -sin * side, x], dim=1), torch.stack([sin, cos * side, y], dim=1)], dim=1)
     return F.affine_grid(theta, list(image.shape), align_corners=False)
 
 
 def _change_intensity(image: Tensor, p: Mapping[str, Tensor], noise: Tensor) -> Tensor:
-    """Blur, gamma, contrast, brightness, noise, solarisation, in this order; the result stays within [0, 1]."""
+    """Blur, gamma, contrast, brightness, noise, colours, solarisation, in this order; it stays within [0, 1]."""
 
     def column(name: str) -> Tensor:
         return p[name][:, None, None, None]
@@ -236,7 +259,7 @@ def _change_intensity(image: Tensor, p: Mapping[str, Tensor], noise: Tensor) -> 
     image = image.clamp(0, 1) ** column("gamma")
     mean = image.mean(dim=(1, 2, 3), keepdim=True)
     image = (image - mean) * column("contrast") + mean + column("brightness") + noise * column("noise")
-    image = image.clamp(0, 1)
+    image = change_colour(image.clamp(0, 1), p["saturation"], p["hue"], p["grey"])
     return torch.where((column("solarise") > 0) & (image > 0.5), 1 - image, image)
 
 

@@ -34,7 +34,8 @@ class BodyCrop(CropForeground):
     seen along the body's axis, once the couch and cables are worn away. The box is square, so that resizing keeps
     the shape of organs, and filled with the image's smallest value where it reaches beyond the image. The whole slice
     is taken where no body is found or where the box would cut some of it (legs, or arms beside the body), and where
-    there is but one slice: that is a picture or a radiograph, in which nothing can be told from intensity.
+    there is but one slice: that is a picture or a radiograph, in which nothing can be told from intensity. A picture in
+    colours is not even padded to a square, since bars beside it would tell cameras apart.
 
     Args:
         threshold: what is denser is body, in Hounsfield units.
@@ -60,7 +61,7 @@ class BodyCrop(CropForeground):
         self.region = region
 
     def __call__(self, img: Tensor) -> Tensor:
-        """Crop a volume, (1, H, W, D) in Hounsfield units."""
+        """Crop a volume, (1, H, W, D) in Hounsfield units, or a picture, (3, H, W, 1)."""
         start, end = self.compute_bounding_box(img)
         cropped: Tensor = self.crop_pad(img, start, end, mode="constant", value=float(img.min()))
         return cropped
@@ -69,10 +70,13 @@ class BodyCrop(CropForeground):
         """The box to crop to.
 
         Args:
-            img: (1, H, W, D) in Hounsfield units.
+            img: (1, H, W, D) in Hounsfield units, or (3, H, W, 1).
         """
-        box = self.body_box(img)
-        return box if self.region is None else _part_of(box, self.region)
+        if self.region is not None:
+            return _part_of(self.body_box(img), self.region)
+        if len(img) > 1:
+            return np.zeros(3, dtype=np.int64), np.array(img.shape[1:])
+        return self.body_box(img)
 
     def body_box(self, img: Tensor) -> Box:
         """The square box around the body, or around the whole slice."""

@@ -35,8 +35,15 @@ class SimpleITKReader(ImageReader):
 
     Arrays are indexed (x, y, z) and the affine is RAS, as nibabel's are for the same volume. DICOM values are rescaled
     (Hounsfield units for CT) and its slices are sorted by position. A picture becomes a volume of one slice, with an
-    affine such that it stands upright where radiologists' pictures do; colours become grey (luminance).
+    affine such that it stands upright where radiologists' pictures do.
+
+    Args:
+        channels: 1 makes colours grey (luminance), 3 keeps red, green and blue and gives them to grey pictures, too.
     """
+
+    def __init__(self, channels: int = 1) -> None:
+        super().__init__()
+        self.channels = channels
 
     def verify_suffix(self, filename: Sequence[str | os.PathLike[str]] | str | os.PathLike[str]) -> bool:
         """Whether all of these are files or folders for this reader."""
@@ -55,7 +62,7 @@ class SimpleITKReader(ImageReader):
         else:
             image = simple_itk(path).ReadImage(path)
             if suffix_of(path) in PICTURES:
-                return _as_slice(image)
+                return _as_slice(image, self.channels)
         if image.GetDimension() != 3 or image.GetNumberOfComponentsPerPixel() != 1:
             raise InputError(
                 f"{path}: expected a 3D volume of one channel, got shape {image.GetSize()} with "
@@ -64,7 +71,7 @@ class SimpleITKReader(ImageReader):
         return image
 
     def get_data(self, img: Any) -> tuple[NDArray[Any], dict[str, Any]]:
-        """The voxels, (x, y, z), and the meta data that MONAI's ``LoadImage`` expects."""
+        """The voxels, (x, y, z) or (colour, x, y, z), and the meta data that MONAI's ``LoadImage`` expects."""
         array: NDArray[Any] = simple_itk().GetArrayFromImage(img).T
         affine = np.eye(4)
         affine[:3, :3] = np.reshape(img.GetDirection(), (3, 3)) * img.GetSpacing()
@@ -73,21 +80,30 @@ class SimpleITKReader(ImageReader):
         return array, {
             MetaKeys.AFFINE: affine,
             MetaKeys.ORIGINAL_AFFINE: affine.copy(),
-            MetaKeys.SPATIAL_SHAPE: np.array(array.shape),
+            MetaKeys.SPATIAL_SHAPE: np.array(array.shape[-3:]),
             MetaKeys.SPACE: SpaceKeys.RAS,
-            MetaKeys.ORIGINAL_CHANNEL_DIM: float("nan"),  # MONAI's word for no channel
+            MetaKeys.ORIGINAL_CHANNEL_DIM: 0 if array.ndim == 4 else float("nan"),  # MONAI's word for no channel
         }
 
 
-def reader_for(path: str | os.PathLike[str]) -> ImageReader:
+def reader_for(path: str | os.PathLike[str], channels: int = 1) -> ImageReader:
     """A reader for a file or folder, by its suffix.
 
+    Args:
+        path: the file or folder.
+        channels: 1, or 3 for a colour picture.
+
     Raises:
-        InputError: if it is in none of the formats understood.
+        InputError: if it is in none of the formats understood, or asked for colours that it cannot have.
     """
+    if channels != 1 and suffix_of(path) not in PICTURES:
+        raise InputError(
+            f"{path}: channels {channels} is for colour pictures ({', '.join(PICTURES)}), not for volumes: pass "
+            "--channels 1."
+        )
     if suffix_of(path) in NIFTI:
         return NibabelReader()
-    reader = SimpleITKReader()
+    reader = SimpleITKReader(channels)
     if not reader.verify_suffix(path):
         raise InputError(f"{path}: expected one of {FORMATS}.")
     return reader
@@ -151,16 +167,22 @@ def _check_positions(reader: Any, folder: Path) -> None:
         )
 
 
-def _as_slice(picture: Any) -> Any:
-    """A picture as a grey volume of one slice; size 1 and the patient's position, lying on the back, are made up."""
+def _as_slice(picture: Any, channels: int) -> Any:
+    """A picture as a volume of one slice; size 1 and the patient's position, lying on the back, are made up."""
     sitk = simple_itk()
-    pixels = sitk.GetArrayFromImage(picture)
-    if picture.GetNumberOfComponentsPerPixel() > 1:  # red, green, blue and perhaps opacity
+    pixels = np.atleast_3d(sitk.GetArrayFromImage(picture))
+    colours = pixels.shape[2] >= 3  # red, green, blue and perhaps opacity; else grey and perhaps opacity
+    if channels == 3:
+        pixels = pixels[..., :3] if colours else np.repeat(pixels[..., :1], 3, axis=2)
+        return sitk.GetImageFromArray(pixels[None], isVector=True)
+    if colours:
         _say_that_colours_are_lost()
         pixels = (pixels[..., :3] @ np.array(LUMINANCE, dtype=np.float64) / sum(LUMINANCE)).astype(np.float32)
+    else:
+        pixels = pixels[..., 0]
     return sitk.GetImageFromArray(pixels[None])
 
 
 @functools.cache
 def _say_that_colours_are_lost() -> None:
-    logger.info("colour pictures are read as grey ones (luminance)")
+    logger.info("colour pictures are read as grey ones (luminance); channels 3 keeps the colours")

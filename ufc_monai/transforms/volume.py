@@ -20,26 +20,32 @@ __all__ = ["AxialSlices", "AxialSlicesd", "LoadVolume", "LoadVolumed", "slice_id
 
 
 class LoadVolume(LoadImage):
-    """MONAI's ``LoadImage`` for one-channel 3D volumes, channel first, with errors that name the file.
+    """MONAI's ``LoadImage`` for 3D volumes and pictures, channel first, with errors that name the file.
 
     NIfTI is read by nibabel, everything else by :class:`SimpleITKReader`. A picture is a volume of one slice.
 
+    Args:
+        channels: 1 for volumes and grey pictures, 3 for colour pictures.
+
     Raises:
-        InputError: when called on a file that is in no known format, cannot be read, is no 3D volume, or holds a NaN
-            or infinite voxel.
+        InputError: if there is no such number of channels; when called on a file that is in no known format, cannot be
+            read, is no 3D volume, cannot have so many channels, or holds a NaN or infinite voxel.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, channels: int = 1) -> None:
         super().__init__(image_only=True, ensure_channel_first=True)
+        if channels not in (1, 3):
+            raise InputError(f"channels must be 1, or 3 for colour pictures; got {channels!r}.")
+        self.channels = channels
 
     def __call__(self, filename: Any, reader: Any = None) -> Any:
-        """Load a file, or the folder of a DICOM series, into a ``MetaTensor`` of shape (1, H, W, D), float32.
+        """Load a file, or the folder of a DICOM series, into a ``MetaTensor`` (channels, H, W, D), float32.
 
         Args:
             filename: its path.
             reader: a MONAI reader; ``None`` for the one that the path asks for.
         """
-        reader = reader or reader_for(Path(filename).expanduser())
+        reader = reader or reader_for(Path(filename).expanduser(), self.channels)
         try:
             loaded = super().__call__(filename, reader)
         except InputError:
@@ -49,9 +55,10 @@ class LoadVolume(LoadImage):
                 f"{filename}: cannot be read as a volume ({_last_line(e)}). Copy the file anew or remove it."
             ) from e
         volume = loaded if self.image_only else loaded[0]
-        if volume.ndim != 4 or volume.shape[0] != 1:
+        if volume.ndim != 4 or volume.shape[0] != self.channels:
+            wanted = "one channel" if self.channels == 1 else f"{self.channels} channels"
             raise InputError(
-                f"{filename}: expected a 3D volume of one channel, got shape {tuple(volume.shape[1:])} with "
+                f"{filename}: expected a 3D volume of {wanted}, got shape {tuple(volume.shape[1:])} with "
                 f"{volume.shape[0]} channels."
             )
         if not torch.isfinite(volume).all():
@@ -65,21 +72,25 @@ class LoadVolumed(LoadImaged):
     Args:
         keys: keys of the file paths, the image first.
         allow_missing_keys: leave out keys that an item lacks.
+        channels: of the image; a label has one.
 
     Raises:
         InputError: as :class:`LoadVolume`, and when a label does not have the shape of its image.
     """
 
-    def __init__(self, keys: KeysCollection, allow_missing_keys: bool = False) -> None:
+    def __init__(self, keys: KeysCollection, allow_missing_keys: bool = False, channels: int = 1) -> None:
         super().__init__(keys, image_only=True, allow_missing_keys=allow_missing_keys)
-        self._loader = LoadVolume()
+        self._loader = LoadVolume(channels)
+        self._label_loader = LoadVolume()
 
     def __call__(self, data: Mapping[str, Any], reader: Any = None) -> dict[str, Any]:
         """Load every key."""
-        d: dict[str, Any] = super().__call__(data, reader)
+        d = dict(data)
         first, *others = list(self.key_iterator(d))
+        d[first] = self._loader(d[first], reader)
         for key in others:
-            if d[key].shape != d[first].shape:
+            d[key] = self._label_loader(d[key], reader)
+            if d[key].shape[1:] != d[first].shape[1:]:
                 raise InputError(
                     f"{data[key]}: has shape {tuple(d[key].shape[1:])}, but its {first} {data[first]} has "
                     f"{tuple(d[first].shape[1:])}. Both must lie on one grid: export one of them anew."

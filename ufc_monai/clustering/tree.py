@@ -1,4 +1,4 @@
-"""Hierarchical agglomerative clustering with Ward linkage, and cutting its tree."""
+"""Hierarchical agglomerative clustering, and cutting its tree."""
 
 from __future__ import annotations
 
@@ -6,34 +6,28 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.cluster.hierarchy import linkage
+from scipy.cluster import hierarchy
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from ufc_monai.errors import InputError
 
-__all__ = ["cut_tree", "ward_tree"]
+__all__ = ["by_size", "cut_tree", "merge_tree"]
 
 
-def ward_tree(features: NDArray[Any]) -> NDArray[np.float64]:
-    """The exact merge tree of Ward's method on Euclidean distances.
+def merge_tree(features: NDArray[Any], linkage: str = "ward") -> NDArray[np.float64]:
+    """The exact merge tree on Euclidean distances.
 
     Nothing in it is random. Takes n (n - 1) / 2 * 8 bytes for the distances: 0.04 GB for 3,000 slices, 8 GB for 45,000.
 
     Args:
         features: (n, d), n at least 2, finite.
+        linkage: ``"ward"``, ``"average"`` or ``"complete"``.
 
     Returns:
         SciPy's linkage matrix, (n - 1, 4).
-
-    Raises:
-        InputError: at a single slice, or a feature that is not finite.
     """
-    if len(features) < 2:
-        raise InputError(f"clustering needs 2 slices or more, got {len(features)}. Check dataset_dir.")
-    if not np.isfinite(features).all():
-        raise InputError("features hold NaN or infinite values: the VAE diverged. Train it with a lower learning_rate.")
-    return np.asarray(linkage(np.asarray(features, dtype=np.float64), method="ward"))
+    return np.asarray(hierarchy.linkage(np.asarray(features, dtype=np.float64), method=linkage))
 
 
 def cut_tree(tree: NDArray[np.float64], n_clusters: int) -> NDArray[np.int64]:
@@ -59,11 +53,12 @@ def cut_tree(tree: NDArray[np.float64], n_clusters: int) -> NDArray[np.int64]:
     children = tree[:merges, :2].astype(np.int64).ravel()
     graph = coo_array((np.ones(2 * merges), (children, parents)), shape=(n + merges, n + merges))
     _, component = connected_components(graph, directed=False)
-    return _by_size(component[:n])
+    return by_size(component[:n])
 
 
-def _by_size(component: NDArray[Any]) -> NDArray[np.int64]:
-    _, first, label, size = np.unique(component, return_index=True, return_inverse=True, return_counts=True)
+def by_size(labels: NDArray[Any]) -> NDArray[np.int64]:
+    """Number clusters anew, 0 to k - 1, from the largest down; among equals the one with the earliest slice first."""
+    _, first, label, size = np.unique(labels, return_index=True, return_inverse=True, return_counts=True)
     order = np.lexsort((first, -size))
     rank = np.empty(len(order), dtype=np.int64)
     rank[order] = np.arange(len(order))

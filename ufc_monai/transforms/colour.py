@@ -1,0 +1,35 @@
+"""Changing the colours of a batch of pictures, each in its own way."""
+
+from __future__ import annotations
+
+import torch
+from kornia.color import rgb_to_grayscale
+from kornia.enhance import adjust_hue, adjust_saturation_with_gray_subtraction
+from torch import Tensor
+
+from ufc_monai.errors import InputError
+
+__all__ = ["change_colour"]
+
+
+def change_colour(image: Tensor, saturation: Tensor, hue: Tensor, grey: Tensor) -> Tensor:
+    """Saturation, then hue, then grey for some.
+
+    Args:
+        image: red, green and blue, (B, 3, H, W), values in [0, 1]. With neutral parameters, any number of channels.
+        saturation: factor of each sample, (B,): 0 is grey, 1 neutral.
+        hue: turn about the circle of colours in radians, (B,).
+        grey: above 0 for the samples that lose their colours, (B,).
+
+    Raises:
+        InputError: if there are no colours to change.
+    """
+    if not (hue.any() or grey.any() or (saturation != 1).any()):
+        return image
+    if image.shape[1] != 3:
+        raise InputError(
+            f"hue, saturation and grey change colours, and these pictures have {image.shape[1]} channel: pass "
+            "--channels 3, or leave them at 0, [1, 1] and 0."
+        )
+    image = adjust_hue(adjust_saturation_with_gray_subtraction(image, saturation), hue)
+    return torch.where(grey[:, None, None, None] > 0, rgb_to_grayscale(image), image)
