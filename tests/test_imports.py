@@ -23,7 +23,7 @@ ALLOWED = {
     "data": BASE | {"transforms"},
     "labelling": BASE | {"clustering", "report"},
     "engines": BASE | {"clustering", "data", "labelling", "losses", "networks", "report", "transfer", "transforms"},
-    "commands": BASE | {"data", "engines", "labelling", "losses", "report", "transfer", "transforms"},
+    "commands": BASE | {"clustering", "data", "engines", "labelling", "losses", "report", "transfer", "transforms"},
     "__main__": {"commands", "data", "errors", "report"},
 }
 """What each room may import of the package, beside itself."""

@@ -1,34 +1,34 @@
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pytest
 from scipy.cluster.hierarchy import linkage
 
-from ufc_monai.clustering import cut_tree, mean_within_cluster_distance
-from ufc_monai.clustering.curve import within_cluster_distances
-from ufc_monai.errors import InputError
+from ufc_monai.clustering import cut_tree, fitted_curve, tree_curve
 
 
 @pytest.mark.parametrize("method", ["ward", "single"])
-def test_equals_the_distance_of_each_cut(method: str) -> None:
+def test_equals_the_figures_of_each_cut(method: str) -> None:
     points = np.random.default_rng(0).normal(size=(90, 5)).astype(np.float32)
     tree = linkage(points, method)  # single linkage: a chain
-    curve = within_cluster_distances(points, tree, range(1, 91))
-    expected = [mean_within_cluster_distance(points, cut_tree(tree, k)) for k in range(1, 91)]
+    curve = np.array(list(tree_curve(points, tree, range(1, 91))))
+    expected = np.array(list(fitted_curve(points, partial(cut_tree, tree), range(1, 91))))
     np.testing.assert_allclose(curve, expected, rtol=1e-12, atol=1e-14)
-    assert min(curve) >= 0
+    assert curve.min() >= 0
 
 
-def test_any_order_of_any_numbers() -> None:
+def test_any_rising_numbers() -> None:
     points = np.random.default_rng(1).normal(size=(30, 2))
     tree = linkage(points, "ward")
-    curve = within_cluster_distances(points, tree, range(1, 31))
-    assert within_cluster_distances(points, tree, [7, 2, 30, 2]) == [curve[6], curve[1], curve[29], curve[1]]
-    assert within_cluster_distances(points, tree, []) == []
+    curve = list(tree_curve(points, tree, range(1, 31)))
+    assert list(tree_curve(points, tree, [2, 7, 30])) == [curve[1], curve[6], curve[29]]
+    assert list(tree_curve(points, tree, [])) == []
 
 
-@pytest.mark.parametrize("k", [0, 31])
-def test_impossible_numbers(k: int) -> None:
+@pytest.mark.parametrize("ks", [[0, 2], [2, 31], [3, 2], [2, 2]])
+def test_impossible_numbers(ks: list[int]) -> None:
     points = np.random.default_rng(2).normal(size=(30, 2))
-    with pytest.raises(InputError, match="must be 1 to 30 for 30 slices"):
-        within_cluster_distances(points, linkage(points, "ward"), [2, k])
+    with pytest.raises(ValueError, match="must rise from 1 or more to 30 or less"):
+        next(tree_curve(points, linkage(points, "ward"), ks))

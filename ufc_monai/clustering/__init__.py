@@ -5,8 +5,16 @@ from __future__ import annotations
 from ufc_monai.clustering.agreement import agreement, warning
 from ufc_monai.clustering.centring import centre_per_patient
 from ufc_monai.clustering.centroids import assign, centroids
-from ufc_monai.clustering.elbow import Elbow, choose_n_clusters, expected_positives, mean_within_cluster_distance
+from ufc_monai.clustering.curve import (
+    CurvePoint,
+    fitted_curve,
+    mean_within_cluster_distance,
+    same_cluster_chance,
+    tree_curve,
+)
+from ufc_monai.clustering.elbow import Elbow, choose_n_clusters, expected_positives
 from ufc_monai.clustering.false_negatives import false_negatives
+from ufc_monai.clustering.landmarks import choose_landmarks, landmark_labels
 from ufc_monai.clustering.method import ClusteringMethod
 from ufc_monai.clustering.partitions import dbscan, kmeans
 from ufc_monai.clustering.pipeline import Clustering, cluster_slices
@@ -19,6 +27,7 @@ from ufc_monai.clustering.tree import cut_tree, merge_tree
 __all__ = [
     "Clustering",
     "ClusteringMethod",
+    "CurvePoint",
     "Elbow",
     "PseudoLabels",
     "Scaling",
@@ -26,6 +35,7 @@ __all__ = [
     "assign",
     "centre_per_patient",
     "centroids",
+    "choose_landmarks",
     "choose_n_clusters",
     "cluster_slices",
     "cut_tree",
@@ -33,12 +43,16 @@ __all__ = [
     "expected_positives",
     "false_negatives",
     "fit_scaling",
+    "fitted_curve",
     "kmeans",
+    "landmark_labels",
     "mean_within_cluster_distance",
     "merge_tree",
     "quality",
     "raw_pixel_tree",
     "raw_pixels",
+    "same_cluster_chance",
     "size_warning",
+    "tree_curve",
     "warning",
 ]

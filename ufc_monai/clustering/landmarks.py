@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ufc_monai.clustering.centroids import assign, centroids
+from ufc_monai.clustering.tree import by_size
 
 __all__ = ["choose_landmarks", "landmark_labels"]
 
@@ -27,7 +28,7 @@ def choose_landmarks(n: int, at_most: int, *, seed: int) -> NDArray[np.int64]:
 def landmark_labels(
     features: NDArray[Any], landmarks: NDArray[np.int64], labels: NDArray[np.int64]
 ) -> NDArray[np.int64]:
-    """Labels of all slices, (n,): the landmarks keep theirs, the others get that of the nearest centroid.
+    """Labels of all slices: the landmarks stay together as they are, the others join the nearest centroid.
 
     It is close to a tree of all slices, not the same; so say it in the log, and record seed and number of landmarks.
 
@@ -35,7 +36,13 @@ def landmark_labels(
         features: (n, d), of all slices.
         landmarks: indices of those that were clustered, (m,).
         labels: their clusters, 0 to k - 1, (m,).
+
+    Returns:
+        (n,), numbered from the largest cluster down.
     """
-    everyone = assign(features, centroids(features[landmarks], labels))
+    everyone = np.full(len(features), -1)
     everyone[landmarks] = labels
-    return everyone
+    others = everyone < 0
+    if others.any():
+        everyone[others] = assign(features[others], centroids(features[landmarks], labels))
+    return by_size(everyone)
