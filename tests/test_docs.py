@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from conftest import NAMES, ROOT, SMALL, WIDTHS, copy_bundles
 
-from ufc_monai.__main__ import KEYS
+from ufc_monai.commands.arguments import KEYS
 from ufc_monai.data import make_phantom
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -45,7 +45,9 @@ def test_keys_exist(page: Path) -> None:
     configs = [json.loads(p.read_text()) for p in ROOT.glob("bundles/*/configs/*.json")]
     known = {key for config in configs for key in config} | {"config_file", "meta_file", "filepath", "net_id"}
     known |= {*KEYS, "folder", "bundles", "patients", "labelled", "preset", "method", "compare", "set", "weights"}
-    known |= {"k", "write", "kind", "output", "n", "d"}
+    known |= {"k", "write", "kind", "output", "methods", "clusterings", "budget", "budgets", "folds", "seeds"}
+    known |= {"selection", "draws", "init_seeds", "jobs", "devices", "budget_minutes", "dry_run", "array", "gres"}
+    known |= {"n", "d"}
     used = set(re.findall(r"(?<![\w-])--([a-z]\w*)", page.read_text(encoding="utf-8")))
     assert used - known <= {"help"}
 
@@ -89,6 +91,8 @@ def small_settings(line: str) -> str:
         ]
         words = [f"--set {shlex.quote(f'{name}={value!r}')}" for name, value in settings]
         return " ".join([*words, "--threads 1", "" if "--n_clusters" in line else "--n_clusters 4"])
+    if "ufc_monai select" in line:  # of the few synthetic patients one has no label
+        return small_settings("ufc_monai run") + " --budget 1"
     if "feature_vae/configs/inference" in line:
         return "--n_clusters 4"
     if "train.json" in line and "evaluate" not in line:

@@ -24,7 +24,8 @@ ALLOWED = {
     "labelling": BASE | {"clustering", "report"},
     "engines": BASE | {"clustering", "data", "labelling", "losses", "networks", "report", "transfer", "transforms"},
     "commands": BASE | {"clustering", "data", "engines", "labelling", "losses", "report", "transfer", "transforms"},
-    "__main__": {"commands", "data", "errors", "report"},
+    "study": BASE | {"clustering", "commands", "data", "engines", "report"},
+    "__main__": {"commands", "data", "errors", "report", "study"},
 }
 """What each room may import of the package, beside itself."""
 

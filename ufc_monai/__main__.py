@@ -3,35 +3,26 @@
 from __future__ import annotations
 
 import argparse
-import ast
 import difflib
 import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
+from ufc_monai.commands.arguments import (
+    KEYS,
+    STUDY_KEYS,
+    add_keys,
+    add_options,
+    add_preset,
+    given,
+    overrides_of,
+    require_folder,
+    run_options,
+    value_of,
+    words,
+)
 from ufc_monai.errors import InputError
-
-if TYPE_CHECKING:
-    from ufc_monai.commands.plan import RunOptions
-
-KEYS = {
-    "window": 'the Hounsfield units that become 0 and 1, e.g. "[-125,275]"',
-    "labels": "names and ids of the structures, e.g. \"{'liver': 1, 'spleen': 2}\"",
-    "ignore_labels": 'ids that become background, e.g. "[3,4]"',
-    "n_clusters": "number of clusters instead of the elbow's",
-    "clustering": "agglomerative, kmeans or dbscan (default: agglomerative)",
-    "linkage": "of agglomerative clustering: ward, average or complete (default: ward)",
-    "feature_scaling": "of the features that are clustered: raw, standardised, l2 or pca (default: raw)",
-    "centred": "False: cluster the features without subtracting each patient's mean",
-    "fold": "which quarter of the labelled patients is tested (default: 0)",
-    "label_draw": "which of five nested orders grants the labels (default: 0)",
-    "seed": "seed of every stage (default: 0)",
-    "threads": "PyTorch's threads; 1 on a machine that others use too",
-    "device": "where to compute, e.g. cpu or cuda:0",
-}
-"""Keys of the bundles that ``run`` hands to every stage that has them."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -61,6 +52,8 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     _add_check(commands.add_parser("check", help="look at a data set before any training"))
     _add_run(commands.add_parser("run", help="run all stages on a data set and write a report"))
+    _add_study(commands.add_parser("study", help="compare methods at several label budgets, with their statistics"))
+    _add_select(commands.add_parser("select", help="name the volumes that are best labelled first"))
     _add_segment(commands.add_parser("segment", help="write masks of new scans"))
     _add_cut(commands.add_parser("cut", help="cut the saved clusters' tree at another number of clusters"))
     _add_report(commands.add_parser("report", help="write the HTML report of a run's folder anew"))
@@ -74,7 +67,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _add_check(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("dataset_dir", type=Path, metavar="DIR", help="folder of the volumes")
-    _add_options(parser)
+    add_options(parser)
     parser.add_argument(
         "--write",
         type=Path,
@@ -88,7 +81,7 @@ def _add_check(parser: argparse.ArgumentParser) -> None:
     def action(chosen: argparse.Namespace) -> int:
         from ufc_monai.commands.check import run_check
 
-        return run_check(_options(chosen), output=chosen.output, write=chosen.write)
+        return run_check(run_options(chosen), output=chosen.output, write=chosen.write)
 
     parser.set_defaults(action=action, parser=parser, folder=Path("run"))
 
@@ -96,75 +89,92 @@ def _add_check(parser: argparse.ArgumentParser) -> None:
 def _add_run(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dataset_dir", type=Path, required=True, metavar="DIR", help="folder of the volumes")
     parser.add_argument("--folder", type=Path, default=Path("run"), help="where everything goes (default: run)")
-    _add_options(parser)
+    add_options(parser)
 
     def action(chosen: argparse.Namespace) -> None:
         from ufc_monai.commands.run import run_all
 
-        run_all(_options(chosen))
+        run_all(run_options(chosen))
 
     parser.set_defaults(action=action, parser=parser)
 
 
-def _add_options(parser: argparse.ArgumentParser) -> None:
-    """What ``check`` and ``run`` share, so that the one foretells the other."""
-    parser.add_argument("--labelled", type=int, metavar="N", help="labelled volumes to train on (default: all)")
+def _add_study(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--dataset_dir", type=Path, required=True, metavar="DIR", help="folder of the volumes")
+    parser.add_argument("--folder", type=Path, default=Path("study"), help="where everything goes (default: study)")
     parser.add_argument(
-        "--preset",
-        choices=("auto", "cpu", "paper", "isic"),
-        default="auto",
-        help="cpu: small and quick; paper: the paper's recipe for CT, isic: for dermoscopy, both want a GPU; "
-        "auto: cpu without a GPU (default)",
+        "--methods",
+        type=words,
+        default=("random", "simclr", "ufc"),
+        help="random, vae_init, ufc_random_clusters, ufc_not_centred, methods of stage 2 (default: random,simclr,ufc)",
     )
     parser.add_argument(
-        "--method", metavar="NAME", help="another method for stage 2: simclr, moco, byol, glcl, pcl, ..."
+        "--budgets", type=words, default=("1", "2", "4"), help="labelled volumes, or shares: 5%% (default: 1,2,4)"
     )
-    parser.add_argument("--compare", action="store_true", help="also fine-tune from random weights")
-    for key, text in KEYS.items():
-        parser.add_argument(f"--{key}", type=_value, help=text)
+    parser.add_argument("--folds", type=int, help="how many of the four (default: all)")
+    parser.add_argument("--seeds", type=int, default=3, help="seeds of pretraining and fine-tuning (default: 3)")
+    parser.add_argument("--draws", type=int, help="label draws for each seed (default: seed s has draw s)")
     parser.add_argument(
-        "--set",
-        type=_override,
-        action="append",
-        default=[],
-        metavar="BUNDLE.KEY=VALUE",
-        help="a key of one bundle's training, e.g. ufc_cluster_contrastive.epochs=50; may be repeated",
+        "--init_seeds", type=int, default=3, help="fine-tunings with the same labels, for the noise (default: 3)"
     )
-    parser.add_argument("--bundles", type=Path, help="folder of the three bundles (default: bundles)")
+    parser.add_argument("--clusterings", type=words, default=(), help="e.g. agglomerative:3,agglomerative:20,kmeans:20")
+    parser.add_argument(
+        "--selection",
+        type=words,
+        default=("random",),
+        help="which volumes get labels: random, coverage (those that cover the clusters best), or both",
+    )
+    parser.add_argument("--preset", default="auto", help="as that of run; several: isic+cpu")
+    parser.add_argument("--jobs", type=int, default=1, help="runs at once (default: 1)")
+    parser.add_argument("--devices", type=words, default=(), help="which the jobs are spread over: cuda:0,cuda:1")
+    parser.add_argument("--budget_minutes", type=float, help="trim the plan: seeds first, then folds, then budgets")
+    parser.add_argument("--dry_run", action="store_true", help="show the plan and how long it will take")
+    add_keys(parser, STUDY_KEYS)
+
+    def action(chosen: argparse.Namespace) -> None:
+        require_folder(chosen)
+        from ufc_monai.commands.options import find_bundles
+        from ufc_monai.study import StudyOptions, run_study
+
+        names = ("dataset_dir", "folder", "methods", "budgets", "folds", "seeds", "draws", "init_seeds", "clusterings")
+        options = StudyOptions(
+            **{name: getattr(chosen, name) for name in (*names, "selection", "preset")},
+            bundles=find_bundles(chosen.bundles),
+            keys=given(chosen, STUDY_KEYS),
+            overrides=overrides_of(chosen),
+        )
+        how = {name: getattr(chosen, name) for name in ("jobs", "devices", "budget_minutes", "dry_run")}
+        run_study(options, **how)
+
+    parser.set_defaults(action=action, parser=parser)
 
 
-def _options(chosen: argparse.Namespace) -> RunOptions:
-    if not chosen.dataset_dir.is_dir():  # said before PyTorch is imported
-        raise InputError(f"dataset_dir: there is no folder {chosen.dataset_dir}. Name the folder of your volumes.")
-    from ufc_monai.commands.plan import RunOptions, find_bundles
+def _add_select(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--dataset_dir", type=Path, required=True, metavar="DIR", help="folder of the volumes")
+    parser.add_argument("--budget", type=int, required=True, metavar="N", help="how many volumes to name")
+    parser.add_argument("--folder", type=Path, default=Path("run"), help="of the run (default: run)")
+    add_preset(parser)
+    add_keys(parser, KEYS)
 
-    overrides: dict[str, dict[str, Any]] = {}
-    for bundle, key, value in chosen.set:
-        overrides.setdefault(bundle, {})[key] = value
-    return RunOptions(
-        dataset_dir=chosen.dataset_dir,
-        folder=chosen.folder,
-        bundles=find_bundles(chosen.bundles),
-        labelled=chosen.labelled,
-        preset=chosen.preset,
-        method=chosen.method,
-        compare=chosen.compare,
-        keys=_given(chosen, KEYS),
-        overrides=overrides,
-    )
+    def action(chosen: argparse.Namespace) -> None:
+        from ufc_monai.commands.select import select
+
+        select(run_options(chosen), chosen.budget)
+
+    parser.set_defaults(action=action, parser=parser)
 
 
 def _add_segment(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--weights", type=Path, required=True, help="folder of a run, or of the segmentation bundle")
     for key in ("device", "threads"):
-        parser.add_argument(f"--{key}", type=_value, help=KEYS[key])
+        parser.add_argument(f"--{key}", type=value_of, help=KEYS[key])
     parser.add_argument("IN", type=Path, help="a scan, a folder of scans, or a folder with one DICOM series")
     parser.add_argument("OUT", type=Path, help="folder of the masks; for one scan also a file")
 
     def action(chosen: argparse.Namespace) -> None:
         from ufc_monai.commands.segment import segment
 
-        segment(chosen.weights, chosen.IN, chosen.OUT, _given(chosen, ["device", "threads"]))
+        segment(chosen.weights, chosen.IN, chosen.OUT, given(chosen, ["device", "threads"]))
 
     parser.set_defaults(action=action, parser=parser)
 
@@ -226,26 +236,6 @@ def _add_phantom(parser: argparse.ArgumentParser) -> None:
         logging.getLogger(__package__).info("%d synthetic patients in %s", len(images), chosen.OUT)
 
     parser.set_defaults(action=action, parser=parser)
-
-
-def _given(chosen: argparse.Namespace, keys: Sequence[str] | dict[str, str]) -> dict[str, Any]:
-    return {key: getattr(chosen, key) for key in keys if getattr(chosen, key) is not None}
-
-
-def _value(text: str) -> Any:
-    """A number, list or mapping as one writes it in Python; anything else stays text."""
-    try:
-        return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
-        return text
-
-
-def _override(text: str) -> tuple[str, str, Any]:
-    name, equals, value = text.partition("=")
-    bundle, point, key = name.partition(".")
-    if not (equals and point and key):
-        raise argparse.ArgumentTypeError(f"expected BUNDLE.KEY=VALUE, got {text!r}")
-    return bundle, key, _value(value)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,8 @@ from conftest import NAMES, ROOT, SMALL
 
 from ufc_monai.__main__ import main
 from ufc_monai.commands import run
-from ufc_monai.commands.plan import RunOptions, plan_stages
+from ufc_monai.commands.options import RunOptions
+from ufc_monai.commands.plan import plan_stages
 from ufc_monai.commands.stages import Stage
 from ufc_monai.data import Case, find_cases, make_phantom, open_split
 from ufc_monai.errors import InputError
@@ -139,11 +140,11 @@ def test_what_the_files_mean_counts(
     pretended: RunOptions, changes: dict[str, Any], pretraining: bool, fine_tuning: bool
 ) -> None:
     data = pretended.dataset_dir
-    before = run._open_ledger(pretended, find_cases(data))
+    images, labels = run.data_digests(pretended, find_cases(data))
     write_list(data, **changes)
-    after = run._open_ledger(pretended, find_cases(data))
-    assert (before.images_sha256 != after.images_sha256) == pretraining
-    assert (before.labels_sha256 != after.labels_sha256) == fine_tuning
+    images_after, labels_after = run.data_digests(pretended, find_cases(data))
+    assert (images != images_after) == pretraining
+    assert (labels != labels_after) == fine_tuning
 
 
 def test_a_stage_that_was_stopped_in_another_run_is_not_complete(

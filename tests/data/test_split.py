@@ -109,6 +109,21 @@ def test_what_there_is_not_is_refused(root: Path, tmp_path: Path, volumes: int |
         split.labelled(fold, volumes, draw)
 
 
+def test_labels_in_an_order_of_ones_own(root: Path, tmp_path: Path) -> None:
+    split = open_split(tmp_path / "split.json", root)
+    order = split.content["folds"][0]["label_orders"][0][::-1]
+    path = tmp_path / "selection.json"
+    path.write_text(json.dumps({"chosen": order}))
+    assert [Path(item["image"]).name for item in split.labelled(0, 2, order_path=path)] == [
+        Path(image).name for image in order[:2]
+    ]
+    elsewhere = split.content["folds"][1]["label_orders"][0]
+    for wrong, said in ((elsewhere, "no labelled training volume"), ([], "must list 'chosen' volumes")):
+        path.write_text(json.dumps({"chosen": wrong}))
+        with pytest.raises(InputError, match=f"label_order_path: .* {said}"):
+            split.labelled(0, order_path=path)
+
+
 def test_split_is_seeded(root: Path, tmp_path: Path) -> None:
     one, again, other = (
         open_split(tmp_path / name, root, seed) for name, seed in (("a.json", 0), ("b.json", 0), ("c.json", 1))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from ufc_monai.clustering.agreement import agreement, warning
 from ufc_monai.clustering.centring import centre_per_patient
 from ufc_monai.clustering.centroids import assign, centroids
+from ufc_monai.clustering.coverage import Coverage, choose_volumes, cluster_histograms, covering_order
 from ufc_monai.clustering.curve import (
     CurvePoint,
     fitted_curve,
@@ -27,6 +28,7 @@ from ufc_monai.clustering.tree import cut_tree, merge_tree
 __all__ = [
     "Clustering",
     "ClusteringMethod",
+    "Coverage",
     "CurvePoint",
     "Elbow",
     "PseudoLabels",
@@ -37,7 +39,10 @@ __all__ = [
     "centroids",
     "choose_landmarks",
     "choose_n_clusters",
+    "choose_volumes",
+    "cluster_histograms",
     "cluster_slices",
+    "covering_order",
     "cut_tree",
     "dbscan",
     "expected_positives",

@@ -24,7 +24,8 @@ from ufc_monai.commands.check_tables import (
     volume_table,
 )
 from ufc_monai.commands.estimate import PROCESS_BYTES, estimate_stages, known_labels, open_config
-from ufc_monai.commands.plan import RunOptions, default_bundles, plan_stages, training_configs
+from ufc_monai.commands.options import RunOptions, default_bundles, training_configs
+from ufc_monai.commands.plan import plan_stages
 from ufc_monai.commands.stages import shown
 from ufc_monai.data import Case, find_cases, make_split, open_split
 from ufc_monai.data.inspect import VolumeFacts, inspect_cases

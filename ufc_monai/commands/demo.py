@@ -7,7 +7,7 @@ import os
 import tempfile
 from pathlib import Path
 
-from ufc_monai.commands.plan import RunOptions, find_bundles
+from ufc_monai.commands.options import RunOptions, find_bundles
 from ufc_monai.commands.run import run_all
 from ufc_monai.data import make_phantom
 from ufc_monai.errors import InputError

@@ -18,14 +18,14 @@ from torch import Tensor
 
 from ufc_monai.bundles import BUNDLES, UNET, VAE
 from ufc_monai.clustering import ClusteringMethod
-from ufc_monai.commands.plan import RunOptions, training_configs
+from ufc_monai.commands.options import RunOptions, training_configs
 from ufc_monai.data import Case, find_labels, make_split
 from ufc_monai.data.inspect import VolumeFacts
 from ufc_monai.engines import set_threads
 from ufc_monai.errors import InputError, find_input_error
 from ufc_monai.transforms import AxialSlicesd
 
-__all__ = ["PROCESS_BYTES", "StageEstimate", "estimate_stages", "known_labels", "open_config"]
+__all__ = ["PROCESS_BYTES", "StageEstimate", "estimate_stages", "estimate_training", "known_labels", "open_config"]
 
 LONGEST_STEP = 1.0
 """Seconds; a batch that would take longer is measured in part."""
@@ -90,23 +90,31 @@ def estimate_stages(options: RunOptions, cases: Sequence[Case], facts: Sequence[
     Args:
         options: of the run.
         cases: all volumes.
-        facts: of all or of some of them; the rest is taken to be like their mean.
+        facts: of all or of some of them; the rest is taken to be like them.
 
     Raises:
         InputError: at an option that does not fit, or if ``facts`` holds no volume that can be read.
     """
-    split = make_split(cases, seed=0)
-    fold = split["folds"][options.fold]
-    granted = fold["label_orders"][options.label_draw][: options.labelled]
-    pretrained = {*fold["training"], *split["unlabelled"]}
-    pretraining = [c.image for c in cases if c.patient in pretrained]
-    validation = [c.image for c in cases if c.label and c.patient in fold["validation"]]
-    amount = _Amount(cases, facts)
-    estimates = [_estimate(options, name, facts, amount, pretraining, []) for name in BUNDLES[:2]]
-    if granted:
-        fine_tuning = _estimate(options, UNET, facts, amount, granted, validation)
+    estimates = [estimate_training(options, name, cases, facts) for name in BUNDLES[:2]]
+    if any(case.label for case in cases):
+        fine_tuning = estimate_training(options, UNET, cases, facts)
         estimates += [fine_tuning, *([replace(fine_tuning, disk_bytes=0)] if options.compare else [])]
     return estimates
+
+
+def estimate_training(
+    options: RunOptions, bundle: str, cases: Sequence[Case], facts: Sequence[VolumeFacts]
+) -> StageEstimate:
+    """Estimate the training of one bundle; arguments and errors are those of :func:`estimate_stages`."""
+    split = make_split(cases, seed=0)
+    fold = split["folds"][options.fold]
+    amount = _Amount(cases, facts)
+    if bundle == UNET:
+        granted = fold["label_orders"][options.label_draw][: options.labelled]
+        validation = [c.image for c in cases if c.label and c.patient in fold["validation"]]
+        return _estimate(options, bundle, facts, amount, granted, validation)
+    pretrained = {*fold["training"], *split["unlabelled"]}
+    return _estimate(options, bundle, facts, amount, [c.image for c in cases if c.patient in pretrained], [])
 
 
 def known_labels(options: RunOptions) -> dict[str, int] | None:
@@ -136,8 +144,9 @@ class _Amount:
         read = [f for f in facts if f.slices]
         if not read:
             raise InputError("no volume can be read, so there is nothing to estimate from.")
-        mean = statistics.fmean(f.slices for f in read), statistics.fmean(f.seconds for f in read)
-        self.of = {c.image: mean for c in cases} | {f.image: (f.slices, f.seconds) for f in read}
+        # the first file that is read waits for imports
+        usual = statistics.fmean(f.slices for f in read), statistics.median(f.seconds for f in read)
+        self.of = {c.image: usual for c in cases} | {f.image: (f.slices, f.seconds) for f in read}
 
     def slices(self, images: Iterable[str]) -> int:
         return round(sum(self.of[image][0] for image in images))

@@ -2,92 +2,20 @@
 
 from __future__ import annotations
 
-import difflib
 import logging
-import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
-import torch
-
-from ufc_monai.bundles import BUNDLES, CONTRASTIVE, UNET, VAE, methods
+from ufc_monai.bundles import BUNDLES, CONTRASTIVE, UNET, VAE
+from ufc_monai.commands.options import RunOptions, check_options, is_setting, training_configs
 from ufc_monai.commands.stages import Stage, bundle_command
 from ufc_monai.data import Case, make_split
-from ufc_monai.engines import check_device
 from ufc_monai.errors import InputError
 from ufc_monai.files import read_json
 
-__all__ = ["RunOptions", "default_bundles", "find_bundles", "plan_stages", "training_configs"]
+__all__ = ["plan_clusters", "plan_stages"]
 
 logger = logging.getLogger(__name__)
-
-NUMBERS = {"fold": 0, "label_draw": 0, "seed": 0, "threads": 1, "n_clusters": 2}
-"""Keys that are whole numbers, and the least that they may be."""
-SHARED = ("fold", "split_path", "split_seed")
-"""Keys that no bundle may have to itself: the stages would work with different patients."""
-
-
-@dataclass(frozen=True)
-class RunOptions:
-    """What a run does.
-
-    Attributes:
-        dataset_dir: folder of the data set.
-        folder: of the run; it becomes self-contained: bundles, weights, results, report.
-        bundles: where the three bundles are copied from.
-        labelled: the label budget in volumes; ``None`` is all that training may use.
-        preset: ``"cpu"`` lays cpu.json over each train.json and ``"isic"`` isic.json, ``"paper"`` nothing, ``"auto"``
-            takes cpu without a GPU.
-        method: a configuration of stage 2 that is laid over its training, such as ``"moco"``; ``None`` is the paper's.
-        compare: also fine-tune from random weights, with the same labels, steps and seed.
-        keys: keys that are handed to every configuration that has them.
-        overrides: keys of one bundle's training, by the bundle's name.
-        estimate: say beforehand how long it will take.
-    """
-
-    dataset_dir: Path
-    folder: Path
-    bundles: Path
-    labelled: int | None = None
-    preset: str = "auto"
-    method: str | None = None
-    compare: bool = False
-    keys: Mapping[str, Any] = field(default_factory=dict)
-    overrides: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    estimate: bool = True
-
-    @property
-    def fold(self) -> int:
-        """Which quarter of the labelled patients is tested."""
-        return int(self.keys.get("fold", 0))
-
-    @property
-    def label_draw(self) -> int:
-        """Which order grants the labels."""
-        return int(self.keys.get("label_draw", 0))
-
-
-def find_bundles(named: Path | None = None) -> Path:
-    """The folder of the three bundles: the one named, ``bundles`` here, or the one beside the package's source.
-
-    Raises:
-        InputError: if a bundle is missing there.
-    """
-    found = default_bundles() if named is None else named if _holds_bundles(named) else None
-    if found is None:
-        raise InputError(
-            f"--bundles: there is no bundle {(named or Path('bundles')) / VAE}. Name the folder 'bundles' of the "
-            "repository."
-        )
-    return found
-
-
-def default_bundles() -> Path | None:
-    """The folder of the three bundles that is taken where none is named, if there is one."""
-    places = Path("bundles"), Path(__file__).parents[2] / "bundles"
-    return next((place for place in places if _holds_bundles(place)), None)
 
 
 def plan_stages(options: RunOptions, cases: Sequence[Case]) -> list[Stage]:
@@ -99,9 +27,7 @@ def plan_stages(options: RunOptions, cases: Sequence[Case]) -> list[Stage]:
     Raises:
         InputError: at a budget that fold and draw do not have.
     """
-    _check_overrides(options)
-    _check_method(options)
-    _check_keys(options.keys)
+    check_options(options)
     split = make_split(cases, seed=0)
     _check_fold(split, options)
     plan = _Planner(options, str(options.dataset_dir.resolve()))
@@ -110,8 +36,10 @@ def plan_stages(options: RunOptions, cases: Sequence[Case]) -> list[Stage]:
         logger.warning("no volume has a label: stages 1 and 2 run, and there is nothing to fine-tune on")
         return stages
     _check_budget(split, options)
-    held_out = len(split["folds"]) > 1
-    if held_out and options.preset != "isic":  # where a probe has nothing to tell: every picture shows a lesion
+    held_out = bool(split["folds"][0]["test"])
+    if held_out and "isic" not in options.preset.split(
+        "+"
+    ):  # every picture shows a lesion: a probe has nothing to tell
         stages.append(plan.probe())
     stages += plan.segmentation("pretrained encoder", "", {}, held_out)
     if options.compare:
@@ -122,15 +50,11 @@ def plan_stages(options: RunOptions, cases: Sequence[Case]) -> list[Stage]:
     return stages
 
 
-def training_configs(options: RunOptions, bundle: str) -> list[str]:
-    """The configurations that a bundle is trained with, laid over each other.
-
-    The preset ``"auto"`` is ``"cpu"`` where there is no GPU.
-    """
-    automatic = "paper" if torch.cuda.is_available() else "cpu"
-    preset = automatic if options.preset == "auto" else options.preset
-    method = [options.method] if options.method and bundle == CONTRASTIVE else []
-    return ["train", *([] if preset == "paper" else [preset]), *method]
+def plan_clusters(options: RunOptions, cases: Sequence[Case]) -> list[Stage]:
+    """Those of :func:`plan_stages` that end with the clusters; its errors are the same."""
+    check_options(options)
+    _check_fold(make_split(cases, seed=0), options)
+    return _Planner(options, str(options.dataset_dir.resolve())).pretraining()[:2]
 
 
 class _Planner:
@@ -211,7 +135,7 @@ class _Planner:
         reads_labels: bool = False,
     ) -> Stage:
         known = read_json(self.options.bundles / bundle / "configs" / f"{configs[0]}.json", "--bundles")
-        common = {key: value for key, value in self.options.keys.items() if _is_setting(known, key)}
+        common = {key: value for key, value in self.options.keys.items() if is_setting(known, key)}
         if configs[-1] == "evaluate":  # which takes everything else from network.json
             common = {key: value for key, value in common.items() if key in ("threads", "device")}
         training = self.options.overrides.get(bundle, {}) if configs == self.train[bundle] else {}
@@ -219,60 +143,8 @@ class _Planner:
         return Stage(title, command, f"{bundle}/eval/{record}/run.json", inputs, outputs, reads_labels)
 
 
-def _holds_bundles(folder: Path) -> bool:
-    return all((folder / name / "configs" / "train.json").is_file() for name in BUNDLES)
-
-
 def _weights(bundle: str) -> tuple[str, str]:
     return f"{bundle}/models/model.pt", f"{bundle}/models/network.json"
-
-
-def _is_setting(config: Mapping[str, Any], key: str) -> bool:
-    """Whether a configuration leaves a key to the user, instead of reading it from network.json."""
-    return key in config and "network_file" not in str(config[key])
-
-
-def _check_overrides(options: RunOptions) -> None:
-    for bundle, settings in options.overrides.items():
-        if bundle not in BUNDLES:
-            raise InputError(f"--set: there is no bundle {bundle}; expected one of {', '.join(BUNDLES)}.")
-        known = read_json(options.bundles / bundle / "configs" / "train.json", "--bundles")
-        for key in settings:
-            if key in SHARED:
-                raise InputError(
-                    f"--set: {key} is the same in all stages; --fold and --label_draw choose the patients."
-                )
-            if re.split("::|#", key)[0] not in known:
-                near = difflib.get_close_matches(key, known, n=1)
-                meant = f"Did you mean {near[0]}?" if near else "Its docs/README.md lists them."
-                raise InputError(f"--set: {key} is no key of {bundle}. {meant}")
-
-
-def _check_method(options: RunOptions) -> None:
-    known = methods(options.bundles)
-    if options.method is not None and options.method not in known:
-        near = difflib.get_close_matches(options.method, known, n=1)
-        meant = f"Did you mean {near[0]}?" if near else f"Expected one of {', '.join(known)}."
-        raise InputError(f"--method: there is no {options.method}.json in {CONTRASTIVE}/configs. {meant}")
-
-
-def _check_keys(keys: Mapping[str, Any]) -> None:
-    """Refuse at once what a stage would refuse later."""
-    for key, least in NUMBERS.items():
-        value = keys.get(key, least)
-        if not isinstance(value, int) or value < least:
-            raise InputError(f"--{key} must be a whole number of {least} or more, got {value!r}.")
-    window, ignored = keys.get("window", [0, 1]), keys.get("ignore_labels", [])
-    if not (_are_numbers(window) and len(window) == 2 and window[0] < window[1]):
-        raise InputError(f'--window must be two rising numbers like "[-125,275]"; got {window!r}.')
-    if not _are_numbers(ignored):
-        raise InputError(f'--ignore_labels must be a list of ids like "[3,4]"; got {ignored!r}.')
-    if "device" in keys:
-        check_device(keys["device"])
-
-
-def _are_numbers(value: Any) -> bool:
-    return isinstance(value, list | tuple) and all(isinstance(n, int | float) for n in value)
 
 
 def _check_fold(split: Mapping[str, Any], options: RunOptions) -> None:

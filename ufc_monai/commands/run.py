@@ -16,15 +16,16 @@ from tqdm import tqdm
 from ufc_monai.bundles import BUNDLES, UNET, VAE
 from ufc_monai.commands.check_tables import estimate_table, problem_list
 from ufc_monai.commands.estimate import estimate_stages, known_labels, open_config
-from ufc_monai.commands.plan import RunOptions, plan_stages
-from ufc_monai.commands.stages import Ledger, digest, run_stage, shown
+from ufc_monai.commands.options import RunOptions
+from ufc_monai.commands.plan import plan_stages
+from ufc_monai.commands.stages import Ledger, Stage, digest, run_stage, shown
 from ufc_monai.data import Case, find_cases, open_split
-from ufc_monai.data.inspect import inspect_cases
+from ufc_monai.data.inspect import VolumeFacts, inspect_cases
 from ufc_monai.errors import InputError
 from ufc_monai.files import atomic_path, sha256_of
 from ufc_monai.report import run_summary, write_report
 
-__all__ = ["run_all"]
+__all__ = ["copy_bundles", "data_digests", "look_at_data", "run_all", "run_stages"]
 
 logger = logging.getLogger(__name__)
 
@@ -43,13 +44,30 @@ def run_all(options: RunOptions) -> None:
     """
     began = time.monotonic()
     cases = find_cases(options.dataset_dir)
-    stages = plan_stages(options, cases)
+    run_stages(options, cases, plan_stages(options, cases))
+    report = options.folder / "report.html"
+    write_report(options.folder, report)
+    logger.info("\n%s", run_summary(options.folder))
+    logger.info("report: %s\n%.0f s in all", report, time.monotonic() - began)
+
+
+def run_stages(options: RunOptions, cases: Sequence[Case], stages: Sequence[Stage]) -> None:
+    """Run those stages that are not complete.
+
+    Args:
+        options: of the run.
+        cases: all volumes.
+        stages: in order.
+
+    Raises:
+        InputError: if the data set is not that of the folder, or a stage fails.
+    """
     split = options.folder / VAE / "eval" / "split.json"
     if split.is_file():
         open_split(split, options.dataset_dir)  # refuses other files, as every stage would
-    _copy_bundles(options.bundles, options.folder)
+    copy_bundles(options.bundles, options.folder)
     options = replace(options, bundles=options.folder)
-    ledger = _open_ledger(options, cases)
+    ledger = Ledger.open(options.folder, *data_digests(options, cases))
     logger.info("cd %s", shlex.quote(str(options.folder)))
     if options.estimate and not all(ledger.is_complete(stage) for stage in stages):
         _look_first(options, cases, everything=not ledger.is_complete(stages[0]))
@@ -61,13 +79,9 @@ def run_all(options: RunOptions) -> None:
             ledger.begin(stage)
             run_stage(stage, options.folder)
             ledger.complete(stage)
-    report = options.folder / "report.html"
-    write_report(options.folder, report)
-    logger.info("\n%s", run_summary(options.folder))
-    logger.info("report: %s\n%.0f s in all", report, time.monotonic() - began)
 
 
-def _copy_bundles(bundles: Path, folder: Path) -> None:
+def copy_bundles(bundles: Path, folder: Path) -> None:
     """Copy the bundles' files where they are missing; what the user has changed in the copy stays."""
     for name in BUNDLES:
         for source in sorted(
@@ -81,28 +95,35 @@ def _copy_bundles(bundles: Path, folder: Path) -> None:
                 logger.warning("%s differs from %s and is used as it is; delete it to take the latter", copy, source)
 
 
-def _open_ledger(options: RunOptions, cases: Sequence[Case]) -> Ledger:
+def data_digests(options: RunOptions, cases: Sequence[Case]) -> tuple[str, str]:
+    """One sha256 of all images and whose they are, and one of all labels and what their ids are called."""
     names = [name for case in cases for name in (case.image, case.label) if name]
     with ThreadPoolExecutor() as pool:
         found = pool.map(lambda name: sha256_of(options.dataset_dir / name), names)
         hashes = dict(
             zip(names, tqdm(found, "hashing", len(names), unit="file", leave=False, disable=None), strict=True)
         )
-    images = {case.image: f"{hashes[case.image]} {case.patient}" for case in cases}
+    images = {case.image: " ".join(filter(None, (hashes[case.image], case.patient, case.role))) for case in cases}
     labels = {case.image: hashes[case.label] for case in cases if case.label}
     labels |= {
         f"class {n}": f"{name} {i}" for n, (name, i) in enumerate((known_labels(options) or {}).items(), start=1)
     }
-    return Ledger.open(options.folder, digest(images), digest(labels))
+    return digest(images), digest(labels)
 
 
 def _look_first(options: RunOptions, cases: Sequence[Case], everything: bool) -> None:
-    """Say how long the trainings will take; before the first of them, refuse what ``check`` would refuse.
+    """Say how long the trainings will take; before the first of them, refuse what ``check`` would refuse."""
+    estimates = estimate_stages(options, cases, look_at_data(options, cases, everything))
+    logger.info("on %s, about\n%s", estimates[0].device, "\n".join(estimate_table(estimates)))
+
+
+def look_at_data(options: RunOptions, cases: Sequence[Case], everything: bool) -> list[VolumeFacts]:
+    """What the volumes are like.
 
     Args:
         options: of the run.
         cases: all volumes.
-        everything: read all volumes; else only a few, for the estimate.
+        everything: read all volumes; else only a few, for an estimate.
 
     Raises:
         InputError: if something has to be mended first.
@@ -119,5 +140,4 @@ def _look_first(options: RunOptions, cases: Sequence[Case], everything: bool) ->
     blocking = [replace(f, problems=tuple(p for p in f.problems if p.blocking)) for f in facts]
     if lines := problem_list(blocking):
         raise InputError("\n".join(["the data set has to be mended first (check shows all of it):", *lines]))
-    estimates = estimate_stages(options, cases, facts)
-    logger.info("on %s, about\n%s", estimates[0].device, "\n".join(estimate_table(estimates)))
+    return facts

@@ -8,11 +8,12 @@ import os
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from ufc_monai.data.case import Case
+from ufc_monai.data.official import with_roles
 from ufc_monai.data.phantom import MMWHS_LABELS
 from ufc_monai.errors import InputError
 from ufc_monai.formats import FORMATS, PICTURES, is_dicom_series, stem_of, suffix_of
@@ -29,27 +30,6 @@ CHANNEL = re.compile(r"(?!0000)\d{4}")
 """nnU-Net's number of a further channel, which ends an image's name."""
 UNLABELLED_LISTS = ("unlabelled", "unlabeled", "test")
 """Lists of a dataset.json whose images come without labels."""
-
-
-@dataclass(frozen=True)
-class Case:
-    """One volume of a data set.
-
-    Attributes:
-        image: path of the image relative to the data set's folder, with forward slashes.
-        label: path of its label, or ``None``.
-        patient: whom it belongs to; patients are what is split, never volumes or slices.
-    """
-
-    image: str
-    label: str | None
-    patient: str
-
-    def item(self, dataset_dir: str | os.PathLike[str]) -> dict[str, str]:
-        """The volume as MONAI's transforms take it: absolute paths under ``image`` and, if any, ``label``."""
-        root = os.path.abspath(dataset_dir)
-        item = {"image": os.path.join(root, self.image), "patient": self.patient}
-        return item if self.label is None else item | {"label": os.path.join(root, self.label)}
 
 
 def require_dataset_dir(dataset_dir: str | os.PathLike[str]) -> Path:
@@ -75,7 +55,8 @@ def find_cases(dataset_dir: str | os.PathLike[str]) -> list[Case]:
     same name (or that name and ``_seg``, ``_segmentation``, ``_label``, ``_mask``) being unlabelled; ``*_image`` with
     ``*_label`` files in any folder below (MMWHS); and, with none of these, every image in any folder below, unlabelled:
     all volumes but masks (``*_seg``, ``*_label``, ``*_mask``), or all pictures where there are no volumes. An image is
-    a file or the folder of a DICOM series, a label is a file, and the two may differ in format.
+    a file or the folder of a DICOM series, a label is a file, and the two may differ in format. An
+    ``official_split.json`` says who trains, validates and tests.
 
     Returns:
         The cases, sorted by image path.
@@ -94,7 +75,7 @@ def find_cases(dataset_dir: str | os.PathLike[str]) -> list[Case]:
     for one, other in pairwise(cases):
         if one.image == other.image:
             raise InputError(f"{root}: {one.image} is listed twice. Keep one entry.")
-    return cases
+    return with_roles(cases, root)
 
 
 def image_items(dataset_dir: str | os.PathLike[str], unlabelled_only: bool = False) -> list[dict[str, str]]:

@@ -17,8 +17,11 @@ from tqdm import tqdm
 
 from ufc_monai.bundles import VAE
 from ufc_monai.data.datalist import Case, find_cases, require_dataset_dir
+from ufc_monai.data.duplicates import find_copies, perceptual_hashes
+from ufc_monai.data.official import ROLES
 from ufc_monai.errors import InputError
 from ufc_monai.files import read_json, sha256_of, size_of, write_json
+from ufc_monai.formats import PICTURES, suffix_of
 
 __all__ = ["Split", "make_split", "open_split", "shared_split_path"]
 
@@ -49,8 +52,8 @@ class Split:
 
     @property
     def holds_out(self) -> bool:
-        """Whether there are validation and test patients (4 labelled patients or more)."""
-        return len(self.content["folds"]) > 1
+        """Whether there are test patients (4 labelled patients or more, or an official split)."""
+        return bool(self.content["folds"][0]["test"])
 
     def pretraining(self, fold: int) -> list[dict[str, str]]:
         """The volumes of stages 1 and 2: those of the training patients and of every unlabelled patient.
@@ -62,25 +65,31 @@ class Split:
         self._refuse_leaks(chosen, fold)
         return [Case(image, None, self._case(image).patient).item(self.dataset_dir) for image in chosen]
 
-    def labelled(self, fold: int, volumes: int | None = None, draw: int = 0) -> list[dict[str, str]]:
+    def labelled(
+        self, fold: int, volumes: int | None = None, draw: int = 0, order_path: str | os.PathLike[str] | None = None
+    ) -> list[dict[str, str]]:
         """The labelled volumes that fine-tuning may use, nested: the first n of one order.
 
         Args:
             fold: which fold.
             volumes: the label budget; ``None`` is all of them.
             draw: which order.
+            order_path: a ``selection.json`` whose ``chosen`` volumes are the order instead.
 
         Raises:
-            InputError: at a budget or draw that there is not, or if one volume's file is, byte for byte, held out.
+            InputError: at a budget, draw or order that there is not, or if one volume's file is, byte for byte, held
+                out.
         """
-        order = self._fold(fold)["label_orders"]
-        if not 0 <= draw < len(order):
-            raise InputError(f"label_draw must be 0 to {len(order) - 1}, got {draw} ({self.path}).")
-        most = len(order[draw])
-        if volumes is not None and not 1 <= volumes <= most:
-            raise InputError(f"labelled_volumes must be 1 to {most} (or null for all) in fold {fold}, got {volumes}.")
-        self._refuse_leaks(order[draw][:volumes], fold)
-        return [self._case(image).item(self.dataset_dir) for image in order[draw][:volumes]]
+        orders = self._fold(fold)["label_orders"]
+        if not 0 <= draw < len(orders):
+            raise InputError(f"label_draw must be 0 to {len(orders) - 1}, got {draw} ({self.path}).")
+        order = orders[draw] if order_path is None else self._order(Path(order_path), orders[draw], fold)
+        if volumes is not None and not 1 <= volumes <= len(order):
+            raise InputError(
+                f"labelled_volumes must be 1 to {len(order)} (or null for all) in fold {fold}, got {volumes}."
+            )
+        self._refuse_leaks(order[:volumes], fold)
+        return [self._case(image).item(self.dataset_dir) for image in order[:volumes]]
 
     def validation(self, fold: int) -> list[dict[str, str]]:
         """The labelled volumes of the validation patients; none where nothing was held out."""
@@ -111,6 +120,17 @@ class Split:
         names = (os.path.relpath(item["image"], os.path.abspath(self.dataset_dir)) for item in items)
         return [self.content["images"][name.replace(os.sep, "/")]["sha256"] for name in names]
 
+    def _order(self, path: Path, allowed: Sequence[str], fold: int) -> list[str]:
+        chosen: list[str] = read_json(path, "label_order_path").get("chosen", [])
+        if wrong := [image for image in chosen if image not in allowed]:
+            raise InputError(
+                f"label_order_path: {path} names {wrong[0]}, which is no labelled training volume of fold {fold}. "
+                "Choose anew with this split."
+            )
+        if not chosen or len(set(chosen)) < len(chosen):
+            raise InputError(f"label_order_path: {path} must list 'chosen' volumes, each once. Choose anew.")
+        return chosen
+
     def _refuse_leaks(self, images: Iterable[str], fold: int) -> None:
         held_out = self.held_out_sha256(fold)
         for image in images:
@@ -128,7 +148,8 @@ class Split:
 
     def _roles(self, fold: int) -> dict[str, str]:
         roles = {p: role for role in ("training", "validation", "test") for p in self._fold(fold)[role]}
-        return {i: roles.get(entry["patient"], "unlabelled") for i, entry in self.content["images"].items()}
+        copies = dict.fromkeys(self._fold(fold).get("copies", ()), "copy")
+        return {i: copies.get(i) or roles.get(e["patient"], "unlabelled") for i, e in self.content["images"].items()}
 
     def _case(self, image: str) -> Case:
         entry = self.content["images"][image]
@@ -143,11 +164,17 @@ def make_split(cases: Sequence[Case], seed: int) -> dict[str, Any]:
     """Draw folds and label orders; the part of ``split.json`` that does not depend on the files' content.
 
     Fold f tests on part f of four, validates on part f + 1 and trains on the other two. Fewer than 4 labelled patients
-    make a single fold in which all of them train.
+    make a single fold in which all of them train. An official split is a single fold, too.
     """
     labelled = sorted({c.patient for c in cases if c.label})
     drawn = np.random.default_rng(seed).permutation(labelled).tolist()
-    if len(labelled) < N_FOLDS:
+    if any(c.role for c in cases):
+        # without a label one cannot train on it, but held out it stays
+        trains = [c for c in cases if c.label or c.role != "training"]
+        of_role = {role: sorted({c.patient for c in trains if c.role == role}) for role in ROLES}
+        folds = [of_role]
+        labelled = [patient for patients in of_role.values() for patient in patients]
+    elif len(labelled) < N_FOLDS:
         folds = [{"training": sorted(drawn), "validation": [], "test": []}]
     else:
         parts = [sorted(drawn[f::N_FOLDS]) for f in range(N_FOLDS)]
@@ -228,6 +255,8 @@ def _write_split(path: Path, cases: Sequence[Case], dataset_dir: str, seed: int)
         }
         for c in tqdm(cases, "hashing", unit="volume", disable=None)
     }
+    if all(suffix_of(Path(c.image)) in PICTURES for c in cases):
+        _take_out_copies(split, cases, root)
     write_json(path, split)
     first = split["folds"][0]
     logger.info(
@@ -237,12 +266,30 @@ def _write_split(path: Path, cases: Sequence[Case], dataset_dir: str, seed: int)
         path,
         *(len(first[role]) for role in ("training", "validation", "test")),
     )
-    if len(split["folds"]) == 1:
+    if not first["test"]:
         logger.warning(
             "fewer than %d labelled patients: nothing is held out. All labels train for a fixed number of steps, the "
             "last weights are kept, and there is no test Dice.",
             N_FOLDS,
         )
+
+
+def _take_out_copies(split: dict[str, Any], cases: Sequence[Case], root: Path) -> None:
+    """Of pictures that are in training and held out, keep the latter: note the copies, and grant no labels of them."""
+    images = [c.image for c in cases]
+    hashes = dict(zip(images, perceptual_hashes(root, images).tolist(), strict=True))
+    sha256 = {image: split["images"][image]["sha256"] for image in images}
+    for f, fold in enumerate(split["folds"]):
+        away = {*fold["validation"], *fold["test"]}
+        held_out = [c.image for c in cases if c.patient in away]
+        exact, alike = find_copies([c.image for c in cases if c.patient not in away], held_out, sha256, hashes)
+        fold["copies"] = sorted(exact | alike)
+        fold["label_orders"] = [[i for i in order if i not in exact | alike] for order in fold["label_orders"]]
+        logger.info(
+            "fold %d: taken out of training, since validation or test hold them: %d pictures with the same bytes, %d "
+            "that look the same",
+            f, len(exact), len(alike),
+        )  # fmt: skip
 
 
 def _check_same_files(content: dict[str, Any], cases: Sequence[Case], path: Path, root: Path) -> None:

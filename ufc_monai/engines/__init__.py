@@ -15,6 +15,7 @@ from ufc_monai.engines.probe import LinearProbe, check_probe
 from ufc_monai.engines.pseudo_label import PseudoLabeller
 from ufc_monai.engines.record import RunRecord
 from ufc_monai.engines.save import FeatureSaver, TrainingCheckpoint, WeightsSaver
+from ufc_monai.engines.structures import StructureTable
 from ufc_monai.engines.verdict import PretrainingVerdict, pretraining_verdict
 
 __all__ = [
@@ -34,6 +35,7 @@ __all__ = [
     "ReconstructionsPicture",
     "RunRecord",
     "SliceNumberd",
+    "StructureTable",
     "TrainingCheckpoint",
     "ViewsPicture",
     "WeightsSaver",

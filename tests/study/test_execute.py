@@ -1,0 +1,147 @@
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+
+from ufc_monai.study import execute as module
+from ufc_monai.study.execute import execute
+from ufc_monai.study.lock import _is_running
+from ufc_monai.study.runs import Run
+from ufc_monai.study.state import failure_of, lock_of, read_plan, state_of, write_plan
+
+WRITER = """
+import json, pathlib, sys
+place, words = pathlib.Path(sys.argv[1]), sys.argv[2:]
+with open("order.txt", "a") as order:
+    order.write(f"{place.name} {' '.join(words)}".strip() + "\\n")
+if "fail" in words and not pathlib.Path("mended").exists():
+    print("working", file=sys.stderr)
+    sys.exit("error: out of luck")
+(place / "models").mkdir(parents=True)
+(place / "models" / "checkpoint.pt").write_text("large")
+(place / "run.json").write_text(json.dumps({"status": "complete", "seconds": 1.0}))
+"""
+
+
+def a_run(name: str, *needs: str, words: tuple[str, ...] = ()) -> Run:
+    return Run(
+        name, "pretraining", (("python", "write.py", f"runs/{name}", *words),), (f"runs/{name}/run.json",), needs
+    )
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    (tmp_path / "write.py").write_text(WRITER)
+    monkeypatch.setattr(module, "PAUSE", 0.01)
+    return tmp_path
+
+
+def begin(folder: Path, *runs: Run) -> list[Run]:
+    write_plan(folder, runs, {})
+    return list(runs)
+
+
+def order(folder: Path) -> list[str]:
+    return (folder / "order.txt").read_text().splitlines()
+
+
+def test_every_run_once_behind_its_needs(folder: Path) -> None:
+    runs = begin(folder, a_run("a"), a_run("b", "a"), a_run("c"), a_run("d", "b", "c"))
+    with ThreadPoolExecutor(2) as pool:  # two processes' worth of workers on one folder
+        for crew in [pool.submit(execute, folder, runs, jobs=2) for _ in range(2)]:
+            crew.result()
+    done = order(folder)
+    assert sorted(done) == ["a", "b", "c", "d"]
+    assert done.index("a") < done.index("b") < done.index("d")
+    assert done.index("c") < done.index("d")
+    assert not list(folder.rglob("*.lock"))
+    assert not list(folder.rglob("checkpoint.pt"))
+
+
+def test_what_is_complete_is_not_done_again_and_what_is_not_begins_anew(folder: Path) -> None:
+    runs = begin(folder, a_run("a"), a_run("b"))
+    execute(folder, runs)
+    (folder / "runs" / "b" / "run.json").write_text(json.dumps({"status": "started"}))
+    (folder / "runs" / "b" / "half.txt").write_text("")
+    assert execute(folder, runs) == {"a": "complete", "b": "complete"}
+    assert order(folder) == ["a", "b", "b"]
+    assert not (folder / "runs" / "b" / "half.txt").exists()
+
+
+def test_a_failed_run_is_marked_and_the_rest_goes_on(folder: Path) -> None:
+    runs = begin(folder, a_run("a", words=("fail",)), a_run("b", "a"), a_run("c", "b"), a_run("d"))
+    assert execute(folder, runs) == {"a": "failed", "b": "waiting", "c": "waiting", "d": "complete"}
+    content = json.loads((folder / "study.json").read_text())
+    assert [run["state"] for run in content["runs"]] == ["failed", "waiting", "waiting", "complete"]
+    assert content["runs"][0]["error"] == "error: out of luck"
+    assert "working" in (folder / "runs" / "a" / "log.txt").read_text()
+    (folder / "mended").touch()
+    assert set(execute(folder, runs).values()) == {"complete"}
+    assert order(folder) == ["a fail", "d", "a fail", "b", "c"]
+    assert not failure_of(folder, runs[0]).exists()
+
+
+def test_what_another_process_does_is_left_to_it(folder: Path) -> None:
+    runs = begin(folder, a_run("a"), a_run("b"))
+    other = lock_of(folder, runs[0])
+    assert other.acquire()
+    assert execute(folder, runs) == {"a": "running", "b": "complete"}
+    other.release()
+    assert state_of(folder, runs[0]) == "waiting"
+
+
+def test_jobs_are_spread_over_devices(folder: Path) -> None:
+    runs = begin(folder, *(a_run(name) for name in "abcdef"))
+    execute(folder, runs, jobs=2, devices=("cuda:0", "cuda:1"))
+    assert {line[2:] for line in order(folder)} == {"--device cuda:0", "--device cuda:1"}
+
+
+SLEEPER = (
+    WRITER
+    + """
+import time
+if "slow" in words and not pathlib.Path("quick").exists():
+    (place / "run.json").unlink()
+    time.sleep(100)
+    (place / "left_behind.txt").touch()
+"""
+)
+DRIVER = """
+import pathlib
+from ufc_monai.study.execute import execute
+from ufc_monai.study.state import read_plan
+execute(pathlib.Path("."), read_plan(pathlib.Path("."))[0])
+"""
+
+
+def test_goes_on_after_sigkill(folder: Path) -> None:
+    """The training that the dead process has left behind is ended, its run begun anew; what was complete stays."""
+    (folder / "write.py").write_text(SLEEPER)
+    runs = begin(folder, a_run("a"), a_run("b", "a", words=("slow", "monai.bundle", "runs/b/train")), a_run("c", "b"))
+    words = [sys.executable, "-W", "ignore", "-c", DRIVER]
+    with subprocess.Popen(words, cwd=folder, env={**os.environ, "PYTHONPATH": str(ROOT)}) as study:
+        while not (folder / "order.txt").is_file() or len(order(folder)) < 2:
+            time.sleep(0.05)
+            assert study.poll() is None
+        study.send_signal(signal.SIGKILL)
+    assert state_of(folder, runs[1]) == "waiting"
+    left = json.loads((folder / "runs" / "b.lock").read_text())["program"]
+    (folder / "quick").touch()
+    assert set(execute(folder, runs).values()) == {"complete"}
+    assert [line.split()[0] for line in order(folder)] == ["a", "b", "b", "c"]
+    assert not _is_running(left)
+
+
+def test_the_plan_on_disk_is_the_plan(folder: Path) -> None:
+    runs = begin(folder, a_run("a"), a_run("b", "a"))
+    write_plan(folder, runs, {"data_set": "x"})
+    assert read_plan(folder) == (runs, {"data_set": "x"})

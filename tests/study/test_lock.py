@@ -1,0 +1,86 @@
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from ufc_monai.study import lock
+from ufc_monai.study.lock import LOST, Lock
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "runs" / "fold0" / "ufc_dbscan_0.5.lock"
+
+
+def dead_process() -> int:
+    """The number of a process that has ended."""
+    program = subprocess.Popen([sys.executable, "-S", "-c", ""])
+    program.wait()
+    return program.pid
+
+
+def hold(path: Path, process: int, machine: str | None = None, program: int | None = None) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    holder = {"machine": machine or lock._machine(), "process": process, "program": program, "token": "x"}
+    path.write_text(json.dumps(holder))
+
+
+def test_one_of_many_gets_it(path: Path) -> None:
+    locks = [Lock(path) for _ in range(20)]
+    with ThreadPoolExecutor(10) as pool:
+        got = list(pool.map(Lock.acquire, locks))
+    assert sum(got) == 1
+    for other in [other for other, mine in zip(locks, got, strict=True) if not mine]:
+        other.release()
+    assert locks[0].is_held()
+    locks[got.index(True)].release()
+    assert not path.exists()
+    assert list(path.parent.iterdir()) == []
+
+
+def test_a_dead_process_holds_nothing(path: Path) -> None:
+    hold(path, dead_process())
+    assert not Lock(path).is_held()
+    locks = [Lock(path) for _ in range(8)]
+    with ThreadPoolExecutor(8) as pool:
+        assert sum(pool.map(Lock.acquire, locks)) == 1
+
+
+def test_of_another_machine_only_silence_tells(path: Path) -> None:
+    hold(path, dead_process(), machine=f"not {socket.gethostname()}")
+    assert not Lock(path).acquire()
+    os.utime(path, (0, time.time() - LOST - 1))
+    assert Lock(path).acquire()
+
+
+def test_a_sign_of_life(path: Path) -> None:
+    mine = Lock(path)
+    assert mine.acquire()
+    os.utime(path, (0, time.time() - LOST - 1))
+    assert not mine.is_held()
+    mine.refresh()
+    assert mine.is_held()
+    mine.note_program(17)
+    assert json.loads(path.read_text())["program"] == 17
+    assert not Lock(path).acquire()
+
+
+@pytest.mark.parametrize(("place", "ends"), [("ufc_dbscan_0.5", True), ("ufc_dbscan_0.6", False)])
+def test_a_program_left_behind_is_ended(path: Path, tmp_path: Path, place: str, ends: bool) -> None:
+    """But no other program, should the system have given the number away again."""
+    words = [sys.executable, "-S", "-c", "import time; time.sleep(60)", "monai.bundle", f"runs/fold0/{place}/train"]
+    with subprocess.Popen(words, cwd=tmp_path, process_group=0) as program:
+        while not Path(f"/proc/{program.pid}/cmdline").read_bytes().count(b"monai"):
+            time.sleep(0.01)
+        hold(path, dead_process(), program=program.pid)
+        assert Lock(path).acquire()
+        assert (program.poll() is not None) == ends
+        program.kill()

@@ -1,0 +1,197 @@
+from __future__ import annotations
+
+import json
+from collections import Counter
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import NAMES, ROOT
+
+from ufc_monai.data import Case, make_split
+from ufc_monai.errors import InputError
+from ufc_monai.study.options import StudyOptions, trimmed, volumes_of
+from ufc_monai.study.plan import plan_runs
+from ufc_monai.study.runs import FINE_TUNING, SELECTION, Run
+
+VAE, CONTRASTIVE, UNET = NAMES
+BASE = StudyOptions(Path("data"), Path("study"), ROOT / "bundles", ("random", "simclr", "ufc"), ("1", "2"))
+
+
+def split(patients: int = 12, unlabelled: int = 3) -> dict[str, Any]:
+    cases = [Case(f"l{i:02}.nii.gz", f"m{i}.nii.gz", f"l{i:02}") for i in range(patients)]
+    return make_split(cases + [Case(f"u{i}.nii.gz", None, f"u{i}") for i in range(unlabelled)], seed=0)
+
+
+def plan(**changes: Any) -> list[Run]:
+    return plan_runs(replace(BASE, **changes), split())
+
+
+def value(command: tuple[str, ...], key: str) -> str:
+    return command[command.index(f"--{key}") + 1]
+
+
+def test_shared_work_is_done_once() -> None:
+    kinds = Counter(run.kind for run in plan(methods=(*BASE.methods, "ufc_random_clusters", "sincere"), seeds=3))
+    assert kinds == {
+        "features": 4,
+        "clusters": 4,
+        "clusters dealt anew": 4 * 3,
+        "pretraining": 4 * 4 * 3,
+        "linear probe": 4 * 4 * 3,
+        FINE_TUNING: 4 * 5 * 2 * 3,
+    }
+
+
+def test_every_run_stands_behind_what_it_needs() -> None:
+    seen: set[str] = set()
+    for run in plan(methods=(*BASE.methods, "vae_init", "ufc_random_clusters", "ufc_not_centred"), init_seeds=2):
+        assert seen.issuperset(run.needs)
+        assert run.name not in seen
+        assert all(word.startswith(f"runs/{run.name}/") for word in run.records)
+        seen.add(run.name)
+
+
+def test_arms_with_labels_that_cover_the_clusters() -> None:
+    runs = plan(methods=("random", "ufc"), selection=("random", "coverage"), folds=2, seeds=2)
+    kinds = Counter(run.kind for run in runs)
+    assert kinds[SELECTION] == kinds["clusters"] == 2
+    assert kinds["pretraining"] == 2 * 2
+    assert kinds[FINE_TUNING] == 2 * 2 * 2 * 2 * 2
+    for run in runs:
+        if run.kind == FINE_TUNING:
+            covers = str(run.method).endswith("@coverage")
+            assert covers == ("--label_order_path" in run.commands[0])
+            assert covers == (f"fold{run.fold}/selection" in run.needs)
+    assert all("selection.json" not in " ".join(sum(run.commands, ())) for run in plan())
+    with pytest.raises(InputError, match="--selection must be random, coverage or both, got best"):
+        plan(selection=("best",))
+
+
+def test_arms_differ_in_their_start_alone() -> None:
+    """Labels, steps, seeds and the test are those of every arm."""
+    keys = {"window": [0, 255], "threads": 1}
+    by_cell: dict[tuple[Any, ...], set[str]] = {}
+    for run in plan(seeds=2, keys=keys, overrides={UNET: {"min_steps": 9}}):
+        if run.kind == FINE_TUNING:
+            words = [" ".join(command) for command in run.commands]
+            start = value(run.commands[0], "pretrained_path")
+            assert (start == "none") == (run.method == "random")
+            same = [word.replace(start, "START").replace(run.folder, "PLACE") for word in words]
+            by_cell.setdefault((run.fold, run.budget, run.draw, run.init_seed), set()).add("\n".join(same))
+    assert len(by_cell) == 4 * 2 * 2
+    assert all(len(commands) == 1 for commands in by_cell.values())
+
+
+def test_no_patient_is_tested_with_weights_of_another_fold() -> None:
+    runs = {run.name: run for run in plan(methods=("vae_init", "ufc"))}
+    for run in runs.values():
+        assert all(runs[need].fold == run.fold for need in run.needs)
+        trainings = [c for c in run.commands if "train.json" in value(c, "config_file") and "evaluate" not in c[5]]
+        assert all(value(command, "fold") == str(run.fold) for command in trainings)
+
+
+def test_seeds_and_draws() -> None:
+    def cells(**changes: Any) -> list[tuple[Any, ...]]:
+        runs = plan(methods=("ufc",), budgets=("1",), folds=1, **changes)
+        return [(r.draw, r.seed, r.init_seed, r.counts) for r in runs if r.kind == FINE_TUNING]
+
+    assert cells(seeds=2) == [(0, 0, 0, True), (1, 1, 1, True)]
+    assert [draw for draw, *_ in cells(seeds=7)] == [0, 1, 2, 3, 4, 0, 1]
+    assert cells(seeds=2, draws=2) == [(0, 0, 0, True), (0, 1, 1, True), (1, 0, 0, True), (1, 1, 1, True)]
+    assert cells(init_seeds=3)[1:] == [(0, 0, 1, False), (0, 0, 2, False)]
+
+
+def test_random_weights_have_no_pretraining_seed() -> None:
+    """So another fine-tuning seed is, with draws, the very run of another seed: done once, and counted."""
+    runs = plan(methods=("random",), budgets=("1",), folds=1, seeds=2, draws=1, init_seeds=2)
+    assert [(run.name, run.counts) for run in runs] == [
+        ("fold0/random/n1_draw0_init0", True),
+        ("fold0/random/n1_draw0_init1", True),
+    ]
+
+
+def test_clusters_reach_those_that_use_them() -> None:
+    methods = ("simclr", "ufc", "moco", "moco+ufc", "ufc_not_centred", "ufc_random_clusters")
+    runs = {run.name: run for run in plan(methods=methods, folds=1, clusterings=("agglomerative:3",))}
+    arms = {run.method: run for run in runs.values() if run.kind == "pretraining"}
+    needs = {method: run.needs for method, run in arms.items()}
+    assert needs["simclr"] == needs["moco"] == ()
+    assert needs["ufc"] == needs["moco+ufc"] == ("fold0/clusters",)
+    assert needs["ufc_not_centred"] == ("fold0/clusters_not_centred",)
+    assert needs["ufc_random_clusters"] == ("fold0/clusters_random_seed0",)
+    assert needs["ufc_agglomerative_3"] == ("fold0/clusters_agglomerative_3",)
+    assert value(runs["fold0/clusters_not_centred"].commands[0], "centred") == "False"
+    assert value(runs["fold0/clusters_agglomerative_3"].commands[0], "n_clusters") == "3"
+    assert value(arms["ufc"].commands[0], "pseudo_labels_path") == "runs/fold0/clusters/pseudo_labels.json"
+    assert "moco.json','ufc_cluster_contrastive/configs/ufc.json" in value(arms["moco+ufc"].commands[0], "config_file")
+
+
+def test_a_clustering_wins_over_the_study_s_number_of_clusters() -> None:
+    runs = plan(methods=("ufc",), folds=1, keys={"n_clusters": 7}, clusterings=("agglomerative:3",))
+    numbers = {run.name: value(run.commands[0], "n_clusters") for run in runs if run.kind == "clusters"}
+    assert numbers == {"fold0/clusters": "7", "fold0/clusters_agglomerative_3": "3"}
+
+
+def test_stage_1_as_a_start_is_built_like_stage_3() -> None:
+    (run,) = [r for r in plan(methods=("vae_init",), folds=1, overrides={UNET: {"norm": "batch"}}) if r.kind[0] == "p"]
+    configs = value(run.commands[0], "config_file")
+    assert configs.index("unet_encoder") < configs.index("cpu.json")
+    assert value(run.commands[0], "norm") == "batch"
+
+
+def test_budgets_in_volumes_and_shares() -> None:
+    assert [volumes_of(budget, split(), 0) for budget in ("2", "100%", "25%", "5%", "42%")] == [2, 6, 2, 1, 3]
+
+
+def test_through_json_and_back() -> None:
+    runs = plan(init_seeds=2)
+    assert [Run.from_json(json.loads(json.dumps(asdict(run)))) for run in runs] == runs
+
+
+def test_seeds_are_trimmed_first_then_folds_then_budgets() -> None:
+    options = replace(BASE, seeds=3, init_seeds=2)
+    steps = list(trimmed(options, split()))
+    assert [step for step, _ in steps] == [
+        "init_seeds 1",
+        "seeds 2",
+        "seeds 1",
+        "folds 3",
+        "folds 2",
+        "folds 1",
+        "budgets 1",
+    ]
+    counts = [len(plan_runs(smaller, split())) for _, smaller in steps]
+    assert counts == sorted(counts, reverse=True)
+    assert len(set(counts)) == len(counts)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"methods": ("ufcc",)}, "--methods: there is no ufcc. Did you mean ufc?"),
+        ({"methods": ("cpu",)}, "--methods: there is no cpu"),
+        ({"methods": ("ufc", "ufc")}, "named twice"),
+        ({"methods": ()}, "name at least one"),
+        ({"budgets": ("7",)}, "--budgets: fold 0 has 6 labelled training volumes, got 7"),
+        ({"budgets": ("two",)}, "--budgets: expected numbers"),
+        ({"budgets": ("1", "1")}, "--budgets: name each budget once"),
+        ({"folds": 5}, "--folds must be 1 to 4"),
+        ({"draws": 6}, "--draws must be 1 to 5"),
+        ({"seeds": 0}, "--seeds must be 1"),
+        ({"clusterings": ("kmean:20",)}, "--clusterings: there is no kmean"),
+        ({"clusterings": ("agglomerative",)}, "expected NAME:NUMBER"),
+        ({"preset": "cpuu"}, "--preset: there is no cpuu.json"),
+        ({"overrides": {VAE: {"epohcs": 1}}}, "Did you mean epochs"),
+        ({"overrides": {VAE: {"fold": 1}}}, "same in all stages"),
+    ],
+)
+def test_what_there_is_not_is_refused(changes: dict[str, Any], words: str) -> None:
+    with pytest.raises(InputError, match=words.replace("?", r"\?")):
+        plan(**changes)
+
+
+def test_three_labelled_volumes_measure_nothing() -> None:
+    with pytest.raises(InputError, match="not measurable with 3 labelled volumes"):
+        plan_runs(BASE, split(patients=3))

@@ -1,0 +1,85 @@
+"""The command, through the stages' own commands, on the phantom."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from conftest import NAMES, ROOT, SMALL
+
+from ufc_monai.__main__ import main
+from ufc_monai.data import make_phantom
+
+VAE, CONTRASTIVE, UNET = NAMES
+PROTOCOL = ["--methods", "random,simclr", "--budgets", "1,2", "--folds", "2", "--seeds", "1", "--init_seeds", "1"]
+
+
+def arguments(data: Path, folder: Path, *more: str) -> list[str]:
+    words = ["study", "--dataset_dir", str(data), "--folder", str(folder), "--preset", "cpu", "--threads", "1"]
+    for bundle, small in SMALL.items():
+        kept = {key: value for key, value in small.items() if key not in ("threads", "labelled_volumes", "epochs")}
+        for key, value in {**kept, "epochs": 1}.items():
+            words += ["--set", f"{bundle}.{key}={value!r}"]
+    return [*words, "--bundles", str(ROOT / "bundles"), *more]
+
+
+def start(words: list[str]) -> subprocess.Popen[bytes]:
+    return subprocess.Popen([sys.executable, "-W", "ignore", "-m", "ufc_monai", *words], cwd=ROOT)
+
+
+def states(folder: Path) -> list[str]:
+    path = folder / "study.json"
+    return [run["state"] for run in json.loads(path.read_text())["runs"]] if path.is_file() else []
+
+
+def test_nothing_is_written_by_a_dry_run(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    make_phantom(tmp_path / "data", patients=8, matrix=40)
+    folder = tmp_path / "study"
+    with caplog.at_level("INFO"):
+        assert main(arguments(tmp_path / "data", folder, *PROTOCOL, "--dry_run")) == 0
+    assert "12 runs: about" in caplog.text
+    assert not folder.exists()
+
+
+def test_errors_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    make_phantom(tmp_path / "data", patients=3, matrix=40)
+    assert main(arguments(tmp_path / "data", tmp_path / "study", *PROTOCOL, "--dry_run")) == 1
+    assert capsys.readouterr().err.startswith("error: not measurable with 3 labelled volumes")
+
+
+@pytest.mark.slow
+def test_killed_and_started_again_gives_the_same_table(
+    phantom: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    with start(arguments(phantom, whole, *PROTOCOL, "--jobs", "2")) as study:
+        assert study.wait() == 0
+    with start(arguments(phantom, killed, *PROTOCOL, "--jobs", "2")) as study:
+        while states(killed).count("complete") < 4:
+            time.sleep(0.05)
+            assert study.poll() is None
+        study.send_signal(signal.SIGKILL)
+    assert "waiting" in states(killed)
+    with start(arguments(phantom, killed, *PROTOCOL, "--jobs", "2")) as study:
+        assert study.wait() == 0
+    assert set(states(killed)) == {"complete"}
+    for name in ("study.csv", "study.md"):
+        assert (killed / name).read_bytes() == (whole / name).read_bytes()
+    times = {path: os.stat(path).st_mtime_ns for path in killed.rglob("run.json")}
+    assert len(times) == 8 * 2 + 2 * 2
+    (killed / "study.md").unlink()
+    with caplog.at_level("INFO"):
+        assert main(arguments(phantom, killed, *PROTOCOL, "--jobs", "2")) == 0
+    assert "all 12 runs are complete" in caplog.text
+    assert (killed / "study.md").read_bytes() == (whole / "study.md").read_bytes()
+    assert {path: os.stat(path).st_mtime_ns for path in killed.rglob("run.json")} == times
+    assert main(arguments(phantom, killed, *PROTOCOL, "--window", "[0,400]")) == 1
+    message = capsys.readouterr().err
+    assert "holds a study with other options (keys" in message
+    assert len(message.splitlines()) == 1

@@ -1,0 +1,160 @@
+"""What ``run`` is asked to do, and whether it can be."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ufc_monai.bundles import BUNDLES, CONTRASTIVE, VAE, methods
+from ufc_monai.engines import check_device
+from ufc_monai.errors import InputError
+from ufc_monai.files import read_json
+
+__all__ = ["RunOptions", "check_options", "default_bundles", "find_bundles", "is_setting", "training_configs"]
+
+NUMBERS = {"fold": 0, "label_draw": 0, "seed": 0, "threads": 1, "n_clusters": 2}
+"""Keys that are whole numbers, and the least that they may be."""
+SHARED = ("fold", "split_path", "split_seed")
+"""Keys that no bundle may have to itself: the stages would work with different patients."""
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """What a run does.
+
+    Attributes:
+        dataset_dir: folder of the data set.
+        folder: of the run; it becomes self-contained: bundles, weights, results, report.
+        bundles: where the three bundles are copied from.
+        labelled: the label budget in volumes; ``None`` is all that training may use.
+        preset: ``"cpu"`` lays cpu.json over each train.json and ``"isic"`` isic.json, ``"paper"`` nothing, ``"auto"``
+            takes cpu without a GPU.
+        method: a configuration of stage 2 that is laid over its training, such as ``"moco"``; ``None`` is the paper's.
+        compare: also fine-tune from random weights, with the same labels, steps and seed.
+        keys: keys that are handed to every configuration that has them.
+        overrides: keys of one bundle's training, by the bundle's name.
+        estimate: say beforehand how long it will take.
+    """
+
+    dataset_dir: Path
+    folder: Path
+    bundles: Path
+    labelled: int | None = None
+    preset: str = "auto"
+    method: str | None = None
+    compare: bool = False
+    keys: Mapping[str, Any] = field(default_factory=dict)
+    overrides: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    estimate: bool = True
+
+    @property
+    def fold(self) -> int:
+        """Which quarter of the labelled patients is tested."""
+        return int(self.keys.get("fold", 0))
+
+    @property
+    def label_draw(self) -> int:
+        """Which order grants the labels."""
+        return int(self.keys.get("label_draw", 0))
+
+
+def find_bundles(named: Path | None = None) -> Path:
+    """The folder of the three bundles: the one named, ``bundles`` here, or the one beside the package's source.
+
+    Raises:
+        InputError: if a bundle is missing there.
+    """
+    found = default_bundles() if named is None else named if _holds_bundles(named) else None
+    if found is None:
+        raise InputError(
+            f"--bundles: there is no bundle {(named or Path('bundles')) / VAE}. Name the folder 'bundles' of the "
+            "repository."
+        )
+    return found
+
+
+def default_bundles() -> Path | None:
+    """The folder of the three bundles that is taken where none is named, if there is one."""
+    places = Path("bundles"), Path(__file__).parents[2] / "bundles"
+    return next((place for place in places if _holds_bundles(place)), None)
+
+
+def check_options(options: RunOptions) -> None:
+    """Refuse a key, a bundle or a method that there is not.
+
+    Raises:
+        InputError: naming it.
+    """
+    _check_overrides(options)
+    _check_method(options)
+    _check_keys(options.keys)
+
+
+def training_configs(options: RunOptions, bundle: str) -> list[str]:
+    """The configurations that a bundle is trained with, laid over each other.
+
+    The preset ``"auto"`` is ``"cpu"`` where there is no GPU; several presets or methods stand with ``+`` between them.
+    """
+    automatic = "paper" if torch.cuda.is_available() else "cpu"
+    preset = automatic if options.preset == "auto" else options.preset
+    method = options.method.split("+") if options.method and bundle == CONTRASTIVE else []
+    return ["train", *([] if preset == "paper" else preset.split("+")), *method]
+
+
+def is_setting(config: Mapping[str, Any], key: str) -> bool:
+    """Whether a configuration leaves a key to the user, instead of reading it from network.json."""
+    return key in config and "network_file" not in str(config[key])
+
+
+def _holds_bundles(folder: Path) -> bool:
+    return all((folder / name / "configs" / "train.json").is_file() for name in BUNDLES)
+
+
+def _check_overrides(options: RunOptions) -> None:
+    for bundle, settings in options.overrides.items():
+        if bundle not in BUNDLES:
+            raise InputError(f"--set: there is no bundle {bundle}; expected one of {', '.join(BUNDLES)}.")
+        known = read_json(options.bundles / bundle / "configs" / "train.json", "--bundles")
+        for key in settings:
+            if key in SHARED:
+                raise InputError(
+                    f"--set: {key} is the same in all stages; --fold and --label_draw choose the patients."
+                )
+            if re.split("::|#", key)[0] not in known:
+                near = difflib.get_close_matches(key, known, n=1)
+                meant = f"Did you mean {near[0]}?" if near else "Its docs/README.md lists them."
+                raise InputError(f"--set: {key} is no key of {bundle}. {meant}")
+
+
+def _check_method(options: RunOptions) -> None:
+    known = methods(options.bundles)
+    for name in () if options.method is None else options.method.split("+"):
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            meant = f"Did you mean {near[0]}?" if near else f"Expected one of {', '.join(known)}."
+            raise InputError(f"--method: there is no {name}.json in {CONTRASTIVE}/configs. {meant}")
+
+
+def _check_keys(keys: Mapping[str, Any]) -> None:
+    """Refuse at once what a stage would refuse later."""
+    for key, least in NUMBERS.items():
+        value = keys.get(key, least)
+        if not isinstance(value, int) or value < least:
+            raise InputError(f"--{key} must be a whole number of {least} or more, got {value!r}.")
+    window, ignored = keys.get("window", [0, 1]), keys.get("ignore_labels", [])
+    if not (_are_numbers(window) and len(window) == 2 and window[0] < window[1]):
+        raise InputError(f'--window must be two rising numbers like "[-125,275]"; got {window!r}.')
+    if not _are_numbers(ignored):
+        raise InputError(f'--ignore_labels must be a list of ids like "[3,4]"; got {ignored!r}.')
+    if "device" in keys:
+        check_device(keys["device"])
+
+
+def _are_numbers(value: Any) -> bool:
+    return isinstance(value, list | tuple) and all(isinstance(n, int | float) for n in value)

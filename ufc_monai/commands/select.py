@@ -1,0 +1,82 @@
+"""``select``: which volumes to label first."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ufc_monai.bundles import VAE
+from ufc_monai.clustering import Coverage, PseudoLabels, choose_volumes, cluster_histograms
+from ufc_monai.commands.options import RunOptions
+from ufc_monai.commands.plan import plan_clusters
+from ufc_monai.commands.run import run_stages
+from ufc_monai.data import find_cases
+from ufc_monai.errors import InputError
+from ufc_monai.files import sha256_of, write_json
+from ufc_monai.report import save_coverage
+
+__all__ = ["select"]
+
+logger = logging.getLogger(__name__)
+
+
+def select(options: RunOptions, budget: int) -> Path:
+    """Name the volumes that together cover the clusters best.
+
+    Volumes that have labels count as covered already and are not named; those of validation and test patients take no
+    part, for nothing may be chosen by them. Stage 1 runs first where it has not.
+
+    Args:
+        options: of the run whose clusters are covered.
+        budget: how many volumes to name.
+
+    Returns:
+        ``selection.json``; beside it lies ``selection.png``.
+
+    Raises:
+        InputError: if the data set or an option does not fit, a stage fails, or there are not as many volumes.
+    """
+    cases = find_cases(options.dataset_dir)
+    run_stages(options, cases, plan_clusters(options, cases))
+    path = options.folder / VAE / "eval" / "inference" / "pseudo_labels.json"
+    labels = PseudoLabels.load(path)
+    images = sorted(labels.clusters)
+    has_label = {case.image for case in cases if case.label}
+    labelled = [i for i, image in enumerate(images) if image in has_label]
+    left = len(images) - len(labelled)
+    if not 1 <= budget <= left:
+        raise InputError(f"--budget must be 1 to {left}, the volumes without labels in {path}; got {budget}.")
+    histograms = cluster_histograms([labels.clusters[image] for image in images], labels.n_clusters)
+    found = choose_volumes(histograms, budget, labelled=labelled)
+    chosen = [images[i] for i in found.chosen]
+    target = options.folder / "selection.json"
+    write_json(target, _content(chosen, found, [images[i] for i in labelled], path))
+    rows = {f"all {len(images)} volumes": histograms.mean(axis=0)}
+    rows |= {f"labelled before ({len(labelled)})": histograms[labelled].mean(axis=0)} if labelled else {}
+    rows |= {f"{n}. {images[i]}": histograms[i] for n, i in enumerate(found.chosen, start=1)}
+    save_coverage(target.with_suffix(".png"), rows, found.covered, found.random)
+    logger.info("\n".join(_lines(chosen, found)))
+    logger.info("%s, beside it selection.png", target)
+    return target
+
+
+def _content(chosen: Sequence[str], found: Coverage, labelled: Sequence[str], path: Path) -> dict[str, Any]:
+    return {
+        "format": 1,
+        "chosen": list(chosen),
+        "covered": found.covered,
+        "covered_at_random": found.random,
+        "labelled_before": list(labelled),
+        "pseudo_labels": {"path": path.as_posix(), "sha256": sha256_of(path)},
+    }
+
+
+def _lines(chosen: Sequence[str], found: Coverage) -> list[str]:
+    width = max(len("label next"), *map(len, chosen))
+    rows = zip(chosen, found.covered, found.random, strict=True)
+    return [
+        f"{'label next':<{width}}  covered with it  as many at random",
+        *(f"{image:<{width}}  {100 * covered:>13.0f} %  {100 * random:>15.0f} %" for image, covered, random in rows),
+    ]

@@ -1,0 +1,31 @@
+"""One volume of a data set."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+__all__ = ["Case"]
+
+
+@dataclass(frozen=True)
+class Case:
+    """One volume of a data set.
+
+    Attributes:
+        image: path of the image relative to the data set's folder, with forward slashes.
+        label: path of its label, or ``None``.
+        patient: whom it belongs to; patients are what is split, never volumes or slices.
+        role: ``training``, ``validation`` or ``test`` where the data set has an official split.
+    """
+
+    image: str
+    label: str | None
+    patient: str
+    role: str | None = None
+
+    def item(self, dataset_dir: str | os.PathLike[str]) -> dict[str, str]:
+        """The volume as MONAI's transforms take it: absolute paths under ``image`` and, if any, ``label``."""
+        root = os.path.abspath(dataset_dir)
+        item = {"image": os.path.join(root, self.image), "patient": self.patient}
+        return item if self.label is None else item | {"label": os.path.join(root, self.label)}

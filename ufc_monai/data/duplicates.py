@@ -1,0 +1,70 @@
+"""Pictures that are there twice: the same bytes, or the same view in another encoding or size."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from scipy.fft import dctn
+from tqdm import tqdm
+
+__all__ = ["find_copies", "perceptual_hash", "perceptual_hashes"]
+
+SIDE = 32
+"""Pixels of a side of the small grey picture that is hashed."""
+KEPT = 8
+"""Frequencies of a side that the hash looks at."""
+ALIKE = 4
+"""Bits of 64 that two encodings of one picture may differ in. Two pictures differ in half of them on average."""
+
+
+def perceptual_hash(path: str | os.PathLike[str]) -> int:
+    """64 bits that stay nearly the same if a picture is resized, encoded again or made brighter.
+
+    They say which of the low frequencies of the grey picture, by the discrete cosine transform, are above their median.
+    """
+    with Image.open(path) as picture:
+        picture.draft("L", (4 * SIDE, 4 * SIDE))  # a JPEG is read no larger than needed
+        small = picture.convert("L").resize((SIDE, SIDE), Image.Resampling.BOX)
+    low = dctn(np.asarray(small, dtype=np.float64), norm="ortho")[:KEPT, :KEPT].ravel()
+    bits = low > np.median(low[1:])  # the first is the mean brightness
+    return int(np.packbits(bits).view(">u8")[0])
+
+
+def perceptual_hashes(root: Path, images: Sequence[str]) -> NDArray[np.uint64]:
+    """The hashes of some pictures, (n,).
+
+    Args:
+        root: folder of the data set.
+        images: paths relative to it.
+    """
+    with ThreadPoolExecutor() as pool:
+        found = pool.map(lambda image: perceptual_hash(root / image), images)
+        hashes = list(tqdm(found, "comparing pictures", len(images), unit="picture", leave=False, disable=None))
+    return np.array(hashes, dtype=np.uint64)
+
+
+def find_copies(
+    pool: Sequence[str], held_out: Sequence[str], sha256: Mapping[str, str], hashes: Mapping[str, int]
+) -> tuple[set[str], set[str]]:
+    """Pictures to train on that are there among those held out.
+
+    Args:
+        pool: pictures to train on.
+        held_out: pictures of validation and test.
+        sha256: of every picture's bytes.
+        hashes: the perceptual hash of every picture.
+
+    Returns:
+        Those with the same bytes; and further ones whose hashes differ in 4 bits of 64 at most.
+    """
+    bytes_held_out = {sha256[image] for image in held_out}
+    exact = {image for image in pool if sha256[image] in bytes_held_out}
+    theirs = np.array([hashes[image] for image in held_out], dtype=np.uint64)
+    alike = {image for image in pool if np.any(np.bitwise_count(theirs ^ np.uint64(hashes[image])) <= ALIKE)}
+    return exact, alike - exact

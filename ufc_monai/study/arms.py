@@ -1,0 +1,142 @@
+"""The arms of a study: what fine-tuning starts from, by name."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from ufc_monai.bundles import CONTRASTIVE, VAE
+from ufc_monai.bundles import methods as stage_2_methods
+from ufc_monai.errors import InputError
+from ufc_monai.files import read_json
+
+__all__ = ["COVERING", "RANDOM", "SHUFFLED", "Arm", "Clusters", "find_arms"]
+
+RANDOM = "random"
+"""Fine-tuning from random weights."""
+VAE_INIT = "vae_init"
+"""Fine-tuning from an auto-encoder on the UNet's own encoder."""
+SHUFFLED = "ufc_random_clusters"
+"""The negative control: UFC with the pseudo-labels dealt out anew over the slices."""
+NOT_CENTRED = "ufc_not_centred"
+"""UFC with clusters of the features as they are, patient's mean included, as in the paper."""
+COVERING = "@coverage"
+"""Behind the name of an arm whose labels cover the clusters."""
+NO_CLUSTERINGS = {"train", "cpu", "inference", "metadata", "isic", "unet_encoder"}
+"""Configurations of stage 1 that are no clustering."""
+
+
+@dataclass(frozen=True)
+class Clusters:
+    """How the slices are clustered.
+
+    Attributes:
+        name: of the run that clusters them.
+        configs: configurations of stage 1 laid over each other.
+        keys: keys of the bundle, over those of the study.
+        shuffled: whether the pseudo-labels are then dealt out anew over the slices.
+    """
+
+    name: str = "clusters"
+    configs: tuple[str, ...] = ("inference",)
+    keys: dict[str, Any] = field(default_factory=dict)
+    shuffled: bool = False
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One arm of a study.
+
+    Attributes:
+        name: as the user gives it; a folder's name.
+        bundle: that pretrains it; ``None`` for random weights.
+        configs: laid over the bundle's train.json and the preset, in stage 1 before the preset.
+        clusters: the pseudo-labels that guide it, if any.
+        covers: whether its labels are those of the volumes that cover the clusters best, not the split's draw.
+    """
+
+    name: str
+    bundle: str | None = None
+    configs: tuple[str, ...] = ()
+    clusters: Clusters | None = None
+    covers: bool = False
+
+    def covering(self) -> Arm:
+        """The same arm with labels of the volumes that cover the clusters best."""
+        return replace(self, covers=True)
+
+    @property
+    def title(self) -> str:
+        """What the tables call it."""
+        return f"{self.name}{COVERING}" if self.covers else self.name
+
+
+def find_arms(methods: Sequence[str], clusterings: Sequence[str], bundles: Path) -> list[Arm]:
+    """The arms of a study, in order.
+
+    Args:
+        methods: ``random``, ``vae_init``, ``ufc_random_clusters``, ``ufc_not_centred``, or a configuration of stage 2,
+            or several with ``+`` between them.
+        clusterings: ``NAME:VALUE``, UFC with other clusters: ``agglomerative:20``, or another configuration of stage
+            1 with a number of clusters (of ``dbscan``: with its ``eps``).
+        bundles: folder of the bundles.
+
+    Raises:
+        InputError: at a name that there is not, or that comes twice.
+    """
+    arms = [_method(name, bundles) for name in methods] + [_clustering(text, bundles) for text in clusterings]
+    names = [arm.name for arm in arms]
+    if twice := {name for name in names if names.count(name) > 1}:
+        raise InputError(f"--methods: {min(twice)} is named twice.")
+    if not names:
+        raise InputError("--methods: name at least one, e.g. random,simclr,ufc.")
+    return arms
+
+
+def _method(name: str, bundles: Path) -> Arm:
+    if name == RANDOM:
+        return Arm(name)
+    if name == VAE_INIT:
+        return Arm(name, VAE, ("unet_encoder",))
+    if name == SHUFFLED:
+        return Arm(name, CONTRASTIVE, ("ufc",), Clusters(shuffled=True))
+    if name == NOT_CENTRED:
+        return Arm(name, CONTRASTIVE, ("ufc",), Clusters("clusters_not_centred", keys={"centred": False}))
+    folder = bundles / CONTRASTIVE / "configs"
+    known = set(stage_2_methods(bundles))
+    parts = name.split("+")
+    for part in parts:
+        if part not in known:
+            every = sorted({*known, RANDOM, VAE_INIT, SHUFFLED, NOT_CENTRED})
+            raise InputError(f"--methods: there is no {part}. {_meant(part, every)}")
+    return Arm(name, CONTRASTIVE, tuple(parts), Clusters() if _uses_clusters(folder, parts) else None)
+
+
+def _clustering(text: str, bundles: Path) -> Arm:
+    name, _, value = text.partition(":")
+    folder = bundles / VAE / "configs"
+    known = {path.stem for path in folder.glob("*.json")} - NO_CLUSTERINGS
+    if name not in known | {"agglomerative"}:
+        raise InputError(f"--clusterings: there is no {name}. {_meant(name, sorted(known | {'agglomerative'}))}")
+    key, number = ("eps", float) if name == "dbscan" else ("n_clusters", int)
+    try:
+        keys = {key: number(value)}
+    except ValueError as e:
+        raise InputError(f"--clusterings: expected NAME:NUMBER such as agglomerative:20, got {text!r}.") from e
+    configs = ("inference", *([] if name == "agglomerative" else [name]))
+    return Arm(f"ufc_{name}_{value}", CONTRASTIVE, ("ufc",), Clusters(f"clusters_{name}_{value}", configs, keys))
+
+
+def _uses_clusters(folder: Path, configs: Iterable[str]) -> bool:
+    path: Any = "@default_pseudo_labels_path"
+    for config in configs:
+        path = read_json(folder / f"{config}.json", "--bundles").get("pseudo_labels_path", path)
+    return str(path).lower() not in ("none", "null")
+
+
+def _meant(name: str, known: Sequence[str]) -> str:
+    near = difflib.get_close_matches(name, known, n=1)
+    return f"Did you mean {near[0]}?" if near else f"Expected one of {', '.join(known)}."

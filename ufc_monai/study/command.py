@@ -1,0 +1,242 @@
+"""``study``: does pretraining help, and with how few labels?"""
+
+from __future__ import annotations
+
+import csv
+import json
+import logging
+import shlex
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ufc_monai.bundles import BUNDLES
+from ufc_monai.commands.run import copy_bundles, data_digests, look_at_data
+from ufc_monai.data import Case, find_cases, make_split, open_split
+from ufc_monai.engines import check_device
+from ufc_monai.engines.log import duration
+from ufc_monai.errors import InputError
+from ufc_monai.files import atomic_path, sha256_of
+from ufc_monai.study.estimate import Estimator, measured_seconds, plan_table
+from ufc_monai.study.execute import execute
+from ufc_monai.study.options import StudyOptions, trimmed
+from ufc_monai.study.plan import plan_runs
+from ufc_monai.study.report import write_study_report
+from ufc_monai.study.runs import Run
+from ufc_monai.study.state import COMPLETE, FAILED, RUNNING, note_states, plan_lock, read_plan, states_of, write_plan
+
+__all__ = ["run_study"]
+
+logger = logging.getLogger(__name__)
+
+GROWS = "methods, clusterings, selection, budgets, folds, seeds, draws and init_seeds"
+"""Options that may name more when a study goes on."""
+
+
+def run_study(
+    options: StudyOptions,
+    *,
+    jobs: int = 1,
+    devices: Sequence[str] = (),
+    budget_minutes: float | None = None,
+    dry_run: bool = False,
+) -> None:
+    """Plan a study, or go on with it; then write its tables, figures and report.
+
+    Args:
+        options: what to compare.
+        jobs: runs at once.
+        devices: which they are spread over.
+        budget_minutes: trim a new plan to what takes as long.
+        dry_run: show the plan and write nothing.
+
+    Raises:
+        InputError: if an option or the data set does not fit, or is not that of the study in the folder.
+    """
+    if jobs < 1:
+        raise InputError(f"--jobs must be 1 or more, got {jobs}.")
+    for device in devices:
+        check_device(device)
+    if options.preset == "auto":  # said once, so that every process on the folder means the same
+        options = replace(options, preset="paper" if torch.cuda.is_available() else "cpu")
+    cases = find_cases(options.dataset_dir)
+    desk = _Desk(options, cases, jobs, devices[0] if devices else None, budget_minutes)
+    if dry_run:
+        return desk.show()
+    options.folder.mkdir(parents=True, exist_ok=True)
+    lock = plan_lock(options.folder)
+    while not lock.acquire():  # another process is planning
+        time.sleep(1)
+    try:
+        runs, about = desk.open()
+    finally:
+        lock.release()
+    states = execute(options.folder, runs, jobs=jobs, devices=devices)
+    note_states(options.folder)
+    _say_what_is_left(options.folder, states)
+    write_study_report(options.folder, runs, about)
+
+
+class _Desk:
+    """Where a plan is made, or an old one found to fit."""
+
+    def __init__(
+        self,
+        options: StudyOptions,
+        cases: Sequence[Case],
+        jobs: int,
+        device: str | None,
+        budget_minutes: float | None,
+    ) -> None:
+        self.options = options
+        self.cases = cases
+        self.jobs = jobs
+        self.device = device
+        self.budget_minutes = budget_minutes
+
+    def show(self) -> None:
+        """Print the plan."""
+        runs, seconds, cut = self._plan(make_split(self.cases, seed=0), everything=False)
+        for run in runs:
+            logger.info("%s: %s", run.name, run.kind)
+        self._announce(runs, seconds, cut)
+
+    def open(self) -> tuple[list[Run], dict[str, Any]]:
+        """The plan in the study's folder, which is made or grown where necessary, and what else its file holds.
+
+        Raises:
+            InputError: if the folder holds a study of other data or with other options.
+        """
+        folder = self.options.folder
+        split = open_split(folder / "split.json", self.options.dataset_dir)
+        copy_bundles(self.options.bundles, folder)
+        self.options = replace(self.options, bundles=folder)
+        about = self._about(split.sha256)
+        if (folder / "study.json").is_file():
+            return self._go_on(about, split.content)
+        runs, seconds, cut = self._plan(split.content, everything=True)
+        about |= {"estimated_seconds": {name: round(s, 1) for name, s in seconds.items()}, "trimmed": cut}
+        self._write(runs, about, split.content)
+        self._announce(runs, seconds, cut)
+        return runs, about
+
+    def _go_on(self, about: dict[str, Any], split: Mapping[str, Any]) -> tuple[list[Run], dict[str, Any]]:
+        folder = self.options.folder
+        runs, old = read_plan(folder)
+        _refuse_changes(folder, old, about)
+        if old["options"] != about["options"]:
+            # timed anew: there are new kinds of runs
+            grown, seconds, cut = self._plan(split, everything=False)
+            _refuse_other_runs(folder, runs, grown, old["options"], about["options"])
+            about |= {"estimated_seconds": {n: round(s, 1) for n, s in seconds.items()}, "trimmed": cut}
+            logger.info("%d runs join the study", len(grown) - len(runs))
+            runs, old = grown, about
+            self._write(runs, about, split)
+        states = states_of(folder, runs)
+        rest = [run for run in runs if states[run.name] != COMPLETE]
+        if rest:
+            self._announce(rest, measured_seconds(folder, runs, old["estimated_seconds"]), old["trimmed"], len(runs))
+        else:
+            logger.info("all %d runs are complete", len(runs))
+        return runs, old
+
+    def _write(self, runs: Sequence[Run], about: Mapping[str, Any], split: Mapping[str, Any]) -> None:
+        write_plan(self.options.folder, runs, about)
+        _publish_labels(self.options.folder / "labels.csv", split)
+
+    def _plan(self, split: Mapping[str, Any], *, everything: bool) -> tuple[list[Run], dict[str, float], list[str]]:
+        """The runs, their seconds, and what was trimmed."""
+        runs, options = plan_runs(self.options, split), self.options
+        logger.info("%d runs; timing the stages", len(runs))
+        facts = look_at_data(options.for_run(), self.cases, everything)
+        estimator = Estimator(options, self.cases, facts, self.device)
+        seconds, cut = estimator.seconds(runs), []
+        smaller = trimmed(options, split)
+        while self.budget_minutes is not None and sum(seconds.values()) / self.jobs > 60 * self.budget_minutes:
+            step = next(smaller, None)
+            if step is None:
+                cut.append("nothing is left to trim")
+                break
+            cut.append(step[0])
+            runs = plan_runs(step[1], split)
+            seconds = estimator.seconds(runs)
+        return runs, seconds, _last_of_each(cut)
+
+    def _announce(
+        self, runs: Sequence[Run], seconds: Mapping[str, float], cut: Sequence[str], all_runs: int | None = None
+    ) -> None:
+        total = sum(seconds[run.name] for run in runs) / self.jobs
+        if self.budget_minutes is not None:
+            logger.info("to fit %g minutes: %s", self.budget_minutes, "; ".join(cut) or "nothing had to be trimmed")
+        logger.info("\n".join(plan_table(runs, seconds)))
+        left = f"{len(runs)} of {all_runs} runs are left" if all_runs else f"{len(runs)} runs"
+        logger.info("%s: about %s with %d at once", left, duration(total), self.jobs)
+        logger.info("cd %s", shlex.quote(str(self.options.folder)))
+
+    def _about(self, split_sha256: str) -> dict[str, Any]:
+        options, folder = self.options, self.options.folder
+        images, labels = data_digests(options.for_run(), self.cases)
+        names = ("methods", "clusterings", "budgets", "folds", "seeds", "draws", "init_seeds", "selection", "preset")
+        chosen = {name: getattr(options, name) for name in (*names, "keys", "overrides")}
+        chosen["budget_minutes"] = self.budget_minutes
+        configs = sorted(path for bundle in BUNDLES for path in (folder / bundle / "configs").glob("*.json"))
+        return {
+            "data_set": options.dataset_dir.resolve().name,
+            "options": json.loads(json.dumps(chosen)),  # as they will be read again
+            "images_sha256": images,
+            "labels_sha256": labels,
+            "split_sha256": split_sha256,
+            "configs": {path.relative_to(folder).as_posix(): sha256_of(path) for path in configs},
+        }
+
+
+def _refuse_changes(folder: Path, old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
+    changed = [what for what in ("images", "labels", "split") if old[f"{what}_sha256"] != new[f"{what}_sha256"]]
+    changed += [name for name, sha256 in old["configs"].items() if new["configs"].get(name) != sha256]
+    if changed:
+        raise InputError(
+            f"--folder: the study in {folder} was begun with other content of: {', '.join(changed[:4])} (sha256). Put "
+            "it back, or take a new --folder."
+        )
+
+
+def _refuse_other_runs(
+    folder: Path, old: Sequence[Run], new: Sequence[Run], was: Mapping[str, Any], now: Mapping[str, Any]
+) -> None:
+    """A study may grow; a run that it has may not change or fall away."""
+    commands = {run.name: run.commands for run in new}
+    if any(commands.get(run.name) != run.commands for run in old):
+        changed = ", ".join(f"{name} {was[name]} / {now[name]}" for name in now if was[name] != now[name])
+        raise InputError(
+            f"--folder: {folder} holds a study with other options ({changed}). Take a new --folder; in the old one "
+            f"{GROWS} may grow, and nothing else may change."
+        )
+
+
+def _publish_labels(path: Path, split: Mapping[str, Any]) -> None:
+    """Write which labels each draw grants: a budget of n volumes takes the first n."""
+    with atomic_path(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
+        table = csv.writer(file)
+        table.writerow(["fold", "draw", "rank", "volume"])
+        for fold, content in enumerate(split["folds"]):
+            for draw, order in enumerate(content["label_orders"]):
+                table.writerows([fold, draw, rank, volume] for rank, volume in enumerate(order, start=1))
+
+
+def _say_what_is_left(folder: Path, states: Mapping[str, str]) -> None:
+    count = Counter(states.values())
+    logger.info("%d of %d runs are complete", count[COMPLETE], len(states))
+    for name in [name for name, state in states.items() if state == FAILED]:
+        logger.warning("failed: %s, see %s", name, folder / "runs" / name / "log.txt")
+    if count[RUNNING]:
+        logger.info("%d are being done by other processes; the last of them writes the whole report", count[RUNNING])
+
+
+def _last_of_each(cut: Sequence[str]) -> list[str]:
+    """Of ``seeds 4``, ``seeds 3``, ``folds 3`` the last word on each."""
+    return list({step.split()[0]: step for step in cut}.values())

@@ -1,0 +1,133 @@
+"""A claim on something that one process shall do, as a file that every process and machine on the folder sees."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import time
+import uuid
+from pathlib import Path
+
+__all__ = ["REFRESH", "Lock"]
+
+REFRESH = 20.0
+"""Seconds between two signs of life."""
+LOST = 600.0
+"""Seconds without one after which a claim counts as given up; clocks of several machines may differ by minutes."""
+
+
+class Lock:
+    """A claim, held by a file that is created in one step.
+
+    It says which machine and process holds it, and which program that process has started. A claim whose process is
+    gone from this machine, or that has given no sign of life for ten minutes, is taken over; a program that it has left
+    behind is ended first, so that no two write to one place.
+
+    Args:
+        path: the file, named like the folder that the program writes to, with ``.lock`` behind it.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._token = uuid.uuid4().hex
+
+    def acquire(self) -> bool:
+        """Take the claim, if nobody holds it."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        if self.path.exists() and not self.is_held():
+            self._clear()
+        own = self._written(None)
+        try:
+            os.link(own, self.path)  # in one step on network folders, too
+        except FileExistsError:
+            return False
+        finally:
+            own.unlink()
+        return True
+
+    def is_held(self) -> bool:
+        """Whether some process, this one or another, holds the claim."""
+        try:
+            age = time.time() - self.path.stat().st_mtime
+            holder = json.loads(self.path.read_text(encoding="utf-8"))
+        except (FileNotFoundError, ValueError):
+            return False
+        return age < LOST and (holder["machine"] != _machine() or _is_running(holder["process"]))
+
+    def refresh(self) -> None:
+        """Give a sign of life."""
+        if self._is_mine():
+            os.utime(self.path)
+
+    def note_program(self, process: int) -> None:
+        """Note the program that does the work, the leader of a process group."""
+        if self._is_mine():
+            os.replace(self._written(process), self.path)
+
+    def release(self) -> None:
+        """Give the claim back."""
+        if self._is_mine():
+            self.path.unlink(missing_ok=True)
+
+    def _is_mine(self) -> bool:
+        try:
+            return bool(json.loads(self.path.read_text(encoding="utf-8"))["token"] == self._token)
+        except (FileNotFoundError, ValueError):
+            return False
+
+    def _written(self, program: int | None) -> Path:
+        """The claim under a name of its own."""
+        path = self.path.with_name(f".{self.path.name}.{uuid.uuid4().hex}")
+        holder = {"machine": _machine(), "process": os.getpid(), "program": program, "token": self._token}
+        path.write_text(json.dumps(holder), encoding="utf-8")
+        return path
+
+    def _clear(self) -> None:
+        """Take a claim away that was given up. Of several that try, only the one whose renaming succeeds does it."""
+        aside = self.path.with_name(f".{self.path.name}.{uuid.uuid4().hex}")
+        try:
+            os.rename(self.path, aside)
+            holder = json.loads(aside.read_text(encoding="utf-8"))
+        except (FileNotFoundError, ValueError):
+            return
+        if Lock(aside).is_held():  # somebody else was quicker, and this is the new claim: give it back
+            with contextlib.suppress(FileExistsError):
+                os.link(aside, self.path)
+        elif holder["machine"] == _machine() and holder["program"]:
+            _end(holder["program"], self.path.with_suffix(""))
+        aside.unlink(missing_ok=True)
+
+
+def _machine() -> str:
+    """Where process ids mean the same: the host and, in containers, their own numbering."""
+    try:
+        return f"{socket.gethostname()} {os.readlink('/proc/self/ns/pid')}"
+    except OSError:
+        return socket.gethostname()
+
+
+def _is_running(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+        # a dead process whose parent does not ask for it keeps its number
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except ProcessLookupError:
+        return False
+    except OSError:  # somebody else's process, or a system without /proc
+        return True
+
+
+def _end(program: int, folder: Path) -> None:
+    """End a program that a dead process has left behind, if its number still means a program that writes there."""
+    try:
+        words = Path(f"/proc/{program}/cmdline").read_text(errors="replace")
+        place = folder.resolve().relative_to(os.readlink(f"/proc/{program}/cwd")).as_posix()
+    except (OSError, ValueError):
+        return
+    if "monai.bundle" in words and f"{place}/" in words:
+        os.killpg(program, signal.SIGKILL)
+        while _is_running(program):
+            time.sleep(0.1)

@@ -1,0 +1,130 @@
+"""What a study compares, and smaller studies."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from ufc_monai.bundles import BUNDLES, UNET
+from ufc_monai.commands.options import RunOptions, check_options
+from ufc_monai.data.split import N_DRAWS
+from ufc_monai.errors import InputError
+
+__all__ = ["StudyOptions", "check_study", "trimmed", "volumes_of"]
+
+
+@dataclass(frozen=True)
+class StudyOptions:
+    """What a study compares.
+
+    Attributes:
+        dataset_dir: folder of the data set.
+        folder: of the study; it becomes self-contained.
+        bundles: where the three bundles are copied from.
+        methods: names of arms, see :func:`find_arms`.
+        budgets: label budgets: numbers of volumes, or shares such as ``"5%"`` of a fold's labelled training volumes.
+        folds: how many; ``None`` is all.
+        seeds: pretraining seeds; fine-tuning has the same.
+        draws: how many label draws each seed goes with; ``None`` pairs seed s with draw s.
+        init_seeds: fine-tuning seeds of the first fold, seed and draw, for the noise of initialisation alone.
+        clusterings: further arms, see :func:`find_arms`.
+        selection: how labels are granted: ``"random"`` takes the split's draws, ``"coverage"`` the volumes that cover
+            the clusters best; with both every arm is there twice.
+        preset: as that of ``run``; several stand with ``+`` between them.
+        keys: keys that are handed to every configuration that has them.
+        overrides: keys of one bundle's training, by the bundle's name.
+    """
+
+    dataset_dir: Path
+    folder: Path
+    bundles: Path
+    methods: tuple[str, ...]
+    budgets: tuple[str, ...]
+    folds: int | None = None
+    seeds: int = 1
+    draws: int | None = None
+    init_seeds: int = 1
+    clusterings: tuple[str, ...] = ()
+    selection: tuple[str, ...] = ("random",)
+    preset: str = "cpu"
+    keys: Mapping[str, Any] = field(default_factory=dict)
+    overrides: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    def for_run(self, **changes: Any) -> RunOptions:
+        """The options of one chain of stages."""
+        shared = {"preset": self.preset, "keys": self.keys, "overrides": self.overrides}
+        return RunOptions(self.dataset_dir, self.folder, self.bundles, **{**shared, **changes})
+
+    def repeats(self) -> list[tuple[int, int]]:
+        """Pairs of seed and label draw."""
+        if self.draws is None:
+            return [(seed, seed % N_DRAWS) for seed in range(self.seeds)]
+        return [(seed, draw) for draw in range(self.draws) for seed in range(self.seeds)]
+
+
+def volumes_of(budget: str, split: Mapping[str, Any], fold: int) -> int:
+    """A label budget in volumes.
+
+    Raises:
+        InputError: if it is neither a number nor a share, or the fold has not as many.
+    """
+    most = len(split["folds"][fold]["label_orders"][0])
+    try:
+        share = float(budget.removesuffix("%")) / 100 if budget.endswith("%") else None
+        volumes = int(budget) if share is None else max(1, math.floor(share * most + 0.5))
+    except ValueError as e:
+        raise InputError(f"--budgets: expected numbers of volumes, or shares such as 5%, got {budget!r}.") from e
+    if not 1 <= volumes <= most:
+        raise InputError(f"--budgets: fold {fold} has {most} labelled training volumes, got {budget}.")
+    return volumes
+
+
+def trimmed(options: StudyOptions, split: Mapping[str, Any]) -> Iterator[tuple[str, StudyOptions]]:
+    """Smaller and smaller studies: fewer seeds first, then draws and folds, then budgets, the last named first.
+
+    Args:
+        options: of the whole study.
+        split: the content of ``split.json``.
+
+    Yields:
+        What was taken away since the one before, and the options.
+    """
+    options = replace(options, folds=options.folds or len(split["folds"]))
+    for name in ("init_seeds", "seeds", "draws", "folds"):
+        for fewer in range((getattr(options, name) or 1) - 1, 0, -1):
+            change: dict[str, Any] = {name: fewer}
+            options = replace(options, **change)
+            yield f"{name} {fewer}", options
+    for left in range(len(options.budgets) - 1, 0, -1):
+        options = replace(options, budgets=options.budgets[:left])
+        yield f"budgets {','.join(options.budgets)}", options
+
+
+def check_study(options: StudyOptions, split: Mapping[str, Any]) -> None:
+    """Refuse options that do not fit the data set or the bundles.
+
+    Raises:
+        InputError: naming the option.
+    """
+    check_options(options.for_run())
+    for name in [] if options.preset in ("paper", "auto") else options.preset.split("+"):
+        if not any((options.bundles / bundle / "configs" / f"{name}.json").is_file() for bundle in BUNDLES):
+            raise InputError(f"--preset: there is no {name}.json in {options.bundles / UNET / 'configs'}.")
+    folds = split["folds"]
+    if not folds[0]["test"]:
+        n = len(folds[0]["training"])
+        raise InputError(
+            f"not measurable with {n} labelled volumes: a study tests on patients that nothing was trained on, which "
+            "takes 4 labelled patients or more."
+        )
+    if not options.selection or {*options.selection} - {"random", "coverage"}:
+        raise InputError(f"--selection must be random, coverage or both, got {','.join(options.selection)}.")
+    for name, most in (("folds", len(folds)), ("seeds", 99), ("draws", N_DRAWS), ("init_seeds", 99)):
+        value = getattr(options, name)
+        if value is not None and not 1 <= value <= most:
+            raise InputError(f"--{name} must be 1 to {most} for this data set, got {value}.")
+    if len(set(options.budgets)) < len(options.budgets) or not options.budgets:
+        raise InputError(f"--budgets: name each budget once, e.g. 1,2,4; got {','.join(options.budgets)}.")

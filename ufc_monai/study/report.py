@@ -1,0 +1,150 @@
+"""What a study leaves: ``study.csv``, ``study.md``, ``study.html`` and two pictures."""
+
+from __future__ import annotations
+
+import csv
+import logging
+from collections.abc import Mapping, Sequence
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from ufc_monai.files import atomic_path, read_json
+from ufc_monai.report.page import card, details, page, paragraph, picture, section, table
+from ufc_monai.report.study import save_label_curves, save_structure_bars
+from ufc_monai.study.results import Results, Tested, Volume, read_results
+from ufc_monai.study.runs import Run
+from ufc_monai.study.state import failure_of, states_of
+from ufc_monai.study.tables import Table, study_tables
+from ufc_monai.study.verdict import verdict
+
+__all__ = ["write_study_report"]
+
+logger = logging.getLogger(__name__)
+
+CURVES, BARS = "dice_by_labels.png", "dice_by_structure.png"
+CAPTIONS = {
+    CURVES: (
+        "Dice by labelled volumes",
+        "Mean over test patients and repeats with 95 % intervals. They hold the differences between patients, which "
+        "fall out of a paired difference: two arms may differ though their intervals overlap.",
+    ),
+    BARS: ("Dice by structure", "Mean over the volumes that hold the structure; one panel a number of labels."),
+}
+
+
+def write_study_report(folder: Path, runs: Sequence[Run], about: Mapping[str, Any]) -> None:
+    """Write tables, pictures and report of what is complete.
+
+    Args:
+        folder: of the study.
+        runs: its plan.
+        about: what else ``study.json`` holds.
+    """
+    results = read_results(folder, runs)
+    if not results.tested:
+        logger.warning("no run has been tested, so there are no tables")
+        return
+    said, tables = verdict(results), study_tables(results, about["options"]["clusterings"])
+    _write_csv(folder / "study.csv", results)
+    _draw(folder, results)
+    states = states_of(folder, runs)
+    asked = [f"{key}: {value}" for key, value in about["options"].items() if value not in (None, [], {})]
+    asked += [f"trimmed: {', '.join(about['trimmed'])}"] if about["trimmed"] else []
+    failed = [[run.name, _error(folder, run)] for run in runs if states[run.name] == "failed"]
+    tables.append(Table("Runs that failed", ["run", "its last words"], failed, "The same command tries them again."))
+    tables = [t for t in tables if t.rows]
+    _write(folder / "study.md", _markdown(f"Study of {about['data_set']}", asked, said, tables))
+    _write(folder / "study.html", _html(folder, f"Study of {about['data_set']}", asked, said, tables, runs, states))
+    logger.info("\n%s\n\n%s", _markdown_table(tables[0]), "\n".join(said))
+    logger.info("tables: %s, study.html, study.csv", folder / "study.md")
+
+
+def _write_csv(path: Path, results: Results) -> None:
+    """One row a run and volume."""
+    measures = ("dice", "hd95_mm", "both", "predicted", "reference")
+    head = ["method", "labels", "labelled_volumes", "fold", "label_draw", "pretraining_seed", "fine_tuning_seed"]
+    head += ["counted", "not_converged", "volume", "patient", "dice"]
+    head += [f"{measure}_{name}" for name in results.structures for measure in measures]
+    with atomic_path(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
+        rows = csv.writer(file)
+        rows.writerow(head)
+        for t in results.tested:
+            rows.writerows(_csv_row(t, volume, results.structures) for volume in t.volumes)
+
+
+def _csv_row(t: Tested, volume: Volume, structures: Sequence[str]) -> list[Any]:
+    run = t.run
+    row: list[Any] = [run.method, run.budget, run.volumes, run.fold, run.draw, run.seed, run.init_seed]
+    row += [run.counts, " ".join(t.not_converged), volume.image, volume.patient, _rounded(volume.mean_dice)]
+    for name in structures:
+        row += [_rounded(volume.dice.get(name)), _rounded(volume.hd95.get(name)), *volume.voxels[name]]
+    return row
+
+
+def _rounded(value: float | None) -> str:
+    return "" if value is None else f"{value:.4f}"
+
+
+def _draw(folder: Path, results: Results) -> None:
+    curves: dict[str, list[tuple[float, float, float, float]]] = {}
+    panels: dict[str, dict[str, list[float]]] = {}
+    for method in results.methods:
+        for budget in results.budgets:
+            tested, found = results.counted(method, budget), results.interval(method, budget)
+            if found is None:
+                continue
+            curves.setdefault(method, []).append((float(tested[0].run.volumes or 0), *found))
+            dice = [_mean_of(results, method, budget, name) for name in results.structures]
+            panels.setdefault(f"labels: {budget}", {})[method] = dice
+    save_label_curves(folder / CURVES, curves)
+    save_structure_bars(folder / BARS, results.structures, panels)
+
+
+def _mean_of(results: Results, method: str, budget: str, structure: str) -> float:
+    return results.spread(method, budget, lambda t: t.dice_of(structure)).mean
+
+
+def _markdown(title: str, asked: Sequence[str], said: Sequence[str], tables: Sequence[Table]) -> str:
+    parts = [f"# {_cell(title)}", *(f"- {_cell(line)}" for line in said)]
+    for t in tables:
+        parts += [f"\n## {_cell(t.title)}\n", _markdown_table(t), f"\n{_cell(t.caption)}"]
+    return "\n".join([*parts, "\n## What was asked for\n", *(f"- {_cell(line)}" for line in asked)]) + "\n"
+
+
+def _markdown_table(t: Table) -> str:
+    lines = [t.head, ["---"] * len(t.head), *t.rows]
+    return "\n".join("| " + " | ".join(map(_cell, line)) + " |" for line in lines)
+
+
+def _cell(text: str) -> str:
+    """Names come from files: nothing in them may end a cell or become HTML."""
+    return escape(text, quote=False).replace("|", "\\|").replace("\n", " ").replace("](", "]\\(")
+
+
+def _html(
+    folder: Path,
+    title: str,
+    asked: Sequence[str],
+    said: Sequence[str],
+    tables: Sequence[Table],
+    runs: Sequence[Run],
+    states: Mapping[str, str],
+) -> str:
+    cards = [card(line, "warning" if line.startswith(("NOT CONVERGED", "Incomplete")) else "") for line in said]
+    pictures = [picture(folder / name, *CAPTIONS[name]) for name in (CURVES, BARS)]
+    parts = [section("In words", cards)]
+    parts += [section(t.title, [table(t.head, t.rows), paragraph(t.caption, "soft")]) for t in tables]
+    parts.insert(2, section("Pictures", pictures))
+    listed = table(["run", "what", "state"], [[run.name, run.kind, states[run.name]] for run in runs])
+    plan = [paragraph(line) for line in asked]
+    return page(title, [*parts, section("What was asked for", [*plan, details(f"all {len(runs)} runs", listed)])])
+
+
+def _error(folder: Path, run: Run) -> str:
+    return str(read_json(failure_of(folder, run), "--folder")["error"])
+
+
+def _write(path: Path, text: str) -> None:
+    with atomic_path(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")

@@ -1,0 +1,59 @@
+"""One run of a study, and what kinds there are."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+__all__ = ["CLUSTERS", "FEATURES", "FINE_TUNING", "PRETRAINING", "PROBE", "SELECTION", "SHUFFLE", "Run"]
+
+FEATURES, CLUSTERS, SHUFFLE, SELECTION = "features", "clusters", "clusters dealt anew", "selection"
+PRETRAINING, PROBE, FINE_TUNING = "pretraining", "linear probe", "fine-tuning and test"
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run of a study.
+
+    Attributes:
+        name: of its folder below ``runs``.
+        kind: what it does.
+        commands: one after the other, in the study's folder; none to deal pseudo-labels anew.
+        records: the ``run.json`` of each command, relative to the study's folder; complete, they make the run so.
+        needs: names of the runs whose files it reads.
+        fold: which quarter of the labelled patients is tested.
+        method: name of the arm.
+        budget: as given.
+        volumes: the label budget in volumes.
+        draw: which order grants the labels.
+        seed: of pretraining.
+        init_seed: of fine-tuning.
+        counts: whether the tables count it; other runs tell the noise of initialisation.
+    """
+
+    name: str
+    kind: str
+    commands: tuple[tuple[str, ...], ...]
+    records: tuple[str, ...]
+    needs: tuple[str, ...] = ()
+    fold: int = 0
+    method: str | None = None
+    budget: str | None = None
+    volumes: int | None = None
+    draw: int | None = None
+    seed: int | None = None
+    init_seed: int | None = None
+    counts: bool = True
+
+    @property
+    def folder(self) -> str:
+        """Its folder, relative to the study's."""
+        return f"runs/{self.name}"
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> Run:
+        """The run as ``study.json`` holds it."""
+        known = {key: value for key, value in content.items() if key in cls.__dataclass_fields__}
+        lists = {key: tuple(known[key]) for key in ("records", "needs")}
+        return cls(**{**known, **lists, "commands": tuple(map(tuple, known["commands"]))})

@@ -1,0 +1,105 @@
+"""What a study's runs have left, and ``study.json``, the plan with the state of each run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from ufc_monai.errors import InputError
+from ufc_monai.files import read_json, write_json
+from ufc_monai.study.lock import Lock
+from ufc_monai.study.runs import Run
+
+__all__ = [
+    "COMPLETE",
+    "FAILED",
+    "RUNNING",
+    "WAITING",
+    "failure_of",
+    "lock_of",
+    "note_states",
+    "plan_lock",
+    "read_plan",
+    "state_of",
+    "states_of",
+    "write_plan",
+]
+
+FORMAT = 1
+COMPLETE, FAILED, RUNNING, WAITING = "complete", "failed", "running", "waiting"
+
+
+def write_plan(folder: Path, runs: Sequence[Run], about: Mapping[str, Any]) -> None:
+    """Write ``study.json``.
+
+    Args:
+        folder: of the study.
+        runs: all of them.
+        about: what else the file holds: options, hashes, times.
+    """
+    states = states_of(folder, runs)
+    listed = [{"state": states[run.name], **asdict(run), **_error(folder, run)} for run in runs]
+    write_json(folder / "study.json", {"format": FORMAT, **about, "runs": listed})
+
+
+def read_plan(folder: Path) -> tuple[list[Run], dict[str, Any]]:
+    """The runs of a study, and what else its ``study.json`` holds.
+
+    Raises:
+        InputError: if the file is damaged or of another version.
+    """
+    content = read_json(folder / "study.json", "--folder")
+    if content.get("format") != FORMAT:
+        raise InputError(f"--folder: {folder / 'study.json'} is of another version. Name another --folder.")
+    runs = [Run.from_json(entry) for entry in content.pop("runs")]
+    return runs, {key: value for key, value in content.items() if key != "format"}
+
+
+def note_states(folder: Path) -> None:
+    """Bring the states in ``study.json`` up to date, unless somebody else is writing it."""
+    lock = plan_lock(folder)
+    if lock.acquire():
+        try:
+            write_plan(folder, *read_plan(folder))
+        finally:
+            lock.release()
+
+
+def plan_lock(folder: Path) -> Lock:
+    """The claim on ``study.json``."""
+    return Lock(folder / "study.lock")
+
+
+def states_of(folder: Path, runs: Sequence[Run]) -> dict[str, str]:
+    """The state of every run, by its name."""
+    return {run.name: state_of(folder, run) for run in runs}
+
+
+def state_of(folder: Path, run: Run) -> str:
+    """``complete``, ``failed``, ``running`` or ``waiting``, from the files that the run has left."""
+    if all(_is_complete(folder / record) for record in run.records):
+        return COMPLETE
+    if lock_of(folder, run).is_held():
+        return RUNNING
+    return FAILED if failure_of(folder, run).is_file() else WAITING
+
+
+def lock_of(folder: Path, run: Run) -> Lock:
+    """The claim on a run."""
+    return Lock(folder / f"{run.folder}.lock")
+
+
+def failure_of(folder: Path, run: Run) -> Path:
+    """Where a failed run says why."""
+    return folder / f"{run.folder}.failed.json"
+
+
+def _is_complete(record: Path) -> bool:
+    return record.is_file() and read_json(record, "--folder").get("status") == "complete"
+
+
+def _error(folder: Path, run: Run) -> dict[str, Any]:
+    path = failure_of(folder, run)
+    return {"error": read_json(path, "--folder")["error"]} if path.is_file() else {}

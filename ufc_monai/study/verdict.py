@@ -1,0 +1,106 @@
+"""What a study says, in plain words."""
+
+from __future__ import annotations
+
+import math
+
+from ufc_monai.study.arms import COVERING, RANDOM
+from ufc_monai.study.results import Results
+from ufc_monai.study.statistics import Noise, Paired
+
+__all__ = ["REFERENCES", "comparisons", "verdict"]
+
+REFERENCES = (RANDOM, "simclr")
+"""What every other arm is compared with."""
+SIGNIFICANT = 0.05
+LEAST_PATIENTS = 6
+"""With five, no permutation test can fall below 0.05."""
+NAMES = {RANDOM: "random initialisation", "simclr": "SimCLR", "ufc": "UFC", "moco": "MoCo v2", "byol": "BYOL"}
+
+
+def comparisons(results: Results) -> list[tuple[str, str]]:
+    """Pairs of arms: each with random initialisation and with SimCLR, and labels that cover with those drawn."""
+    return [
+        (method, reference)
+        for i, reference in enumerate(REFERENCES)
+        if reference in results.methods
+        for method in results.methods
+        if method not in REFERENCES[: i + 1] and not method.endswith(COVERING)
+    ] + [
+        (method, method.removesuffix(COVERING))
+        for method in results.methods
+        if method.endswith(COVERING) and method.removesuffix(COVERING) in results.methods
+    ]
+
+
+def verdict(results: Results) -> list[str]:
+    """A sentence for each comparison, then what has to be known with them."""
+    lines = [_sentence(results, one, other) for one, other in comparisons(results)]
+    if not lines:
+        lines = ["Nothing is compared: a study needs random or simclr, and another method."]
+    return lines + _reservations(results)
+
+
+def _sentence(results: Results, one: str, other: str) -> str:
+    parts: list[str] = []
+    for budget in results.budgets:
+        found = results.difference(one, other, budget)
+        words = _judged(found, one, other, _at(budget))
+        stuck = len(results.not_converged(one, budget)) + len(results.not_converged(other, budget))
+        if stuck and found is not None:
+            words += f", of which {stuck} runs have not converged, so that this may be the length of training"
+        parts.append(words)
+    return f"{_name(one)} and {_name(other)}: " + "; ".join(parts) + "."
+
+
+def _judged(found: Paired | None, one: str, other: str, at: str) -> str:
+    if found is None:
+        return f"nothing to compare {at}"
+    figures = f"{found.mean:+.1f} [{found.low:.1f}, {found.high:.1f}] Dice"
+    if found.patients < LEAST_PATIENTS:
+        return f"not measurable {at} with {found.patients} test patients ({figures}; {LEAST_PATIENTS} are the least)"
+    clear = found.p < SIGNIFICANT and (found.low > 0 or found.high < 0)
+    if not clear:
+        return f"no difference measured {at} ({figures})"
+    if found.repeats == 1:
+        return f"{figures} {at} in a single repeat, which cannot be told from the noise of initialisation"
+    better, worse = (one, other) if found.mean > 0 else (other, one)
+    low, high = sorted((abs(found.low), abs(found.high)))
+    return f"{_name(better)} beats {_name(worse)} {at} by {abs(found.mean):.1f} [{low:.1f}, {high:.1f}] Dice"
+
+
+def _reservations(results: Results) -> list[str]:
+    lines = []
+    noise = [(m, b, results.noise(m, b)) for m in results.methods for b in results.budgets]
+    known: list[tuple[str, str, Noise]] = [entry for entry in noise if not math.isnan(entry[2].sd)]
+    if known:
+        least, most = (pick(n.sd for *_, n in known) for pick in (min, max))
+        lines.append(
+            f"Noise of initialisation: runs with the same labels and other seeds differ by {least:.1f} to {most:.1f} "
+            "points (standard deviation). A difference of single runs that is no larger means nothing."
+        )
+    else:
+        lines.append("The noise of initialisation was not measured: take --init_seeds 3, or --draws with --seeds 2.")
+    made = len(comparisons(results)) * len(results.budgets)
+    if made > 1:
+        lines.append(f"{made} comparisons were made; about one in twenty looks like a difference by chance alone.")
+    stuck = [t for m in results.methods for b in results.budgets for t in results.not_converged(m, b)]
+    if stuck:
+        names = ", ".join(sorted({name for t in stuck for name in t.not_converged}))
+        total = sum(t.run.counts for t in results.tested)
+        lines.append(
+            f"NOT CONVERGED: {len(stuck)} of {total} runs have not learned {names} (Dice below 10 % on the very "
+            "volumes they were trained on). Train longer before you compare anything."
+        )
+    missing = sum(results.planned.values()) - sum(t.run.counts for t in results.tested)
+    if missing or results.failed:
+        lines.append(f"Incomplete: {missing} of {sum(results.planned.values())} runs are missing.")
+    return lines
+
+
+def _at(budget: str) -> str:
+    return f"at {budget} of the labels" if "%" in budget else f"at {budget} labelled volume{'s' * (budget != '1')}"
+
+
+def _name(method: str) -> str:
+    return NAMES.get(method, method)
