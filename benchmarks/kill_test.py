@@ -1,7 +1,7 @@
 """Kill trainings at random moments, go on with them, and compare what they leave with runs that were not killed.
 
-The three stages run on synthetic patients, each by its own command, and get SIGKILL while they start, train, validate or
-write. ``python benchmarks/kill_test.py --kills 20`` takes some minutes; it exits with 1 if a bit differs.
+The three stages run on synthetic patients, each by its own command, and get SIGKILL while they start, train, validate
+or write. ``python benchmarks/kill_test.py --kills 20`` takes some minutes; it exits with 1 if a bit differs.
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ TIMES = ("seconds", "started", "finished", "resumed", "command")
 
 
 def main() -> int:
+    """Kill and compare; the exit code."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--epochs", type=int, default=12)
@@ -57,13 +58,13 @@ def main() -> int:
         for (bundle, method), kills in zip(stages, shares, strict=True):
             good &= try_stage(folder, bundle, method, kills, chosen.epochs, drawn)
             if (bundle, method) == (VAE, ()):
-                run(folder, bundle_command(VAE, ["inference"], "data", {"n_clusters": 4, "threads": 1, "device": "cpu"}))
+                run(
+                    folder, bundle_command(VAE, ["inference"], "data", {"n_clusters": 4, "threads": 1, "device": "cpu"})
+                )
     return 0 if good else 1
 
 
-def try_stage(
-    folder: Path, bundle: str, method: Sequence[str], kills: int, epochs: int, drawn: random.Random
-) -> bool:
+def try_stage(folder: Path, bundle: str, method: Sequence[str], kills: int, epochs: int, drawn: random.Random) -> bool:
     """Train without a kill, then with some, each at its own moment; whether both leave the same."""
 
     def place(kind: str) -> dict[str, str]:
@@ -104,10 +105,12 @@ def kill_at(
 
 
 def lines(log: Path) -> int:
+    """Epochs that a training has logged."""
     return log.read_bytes().count(b"\n") if log.is_file() else 0
 
 
 def run(folder: Path, words: Sequence[str]) -> None:
+    """Run a command to its end."""
     with start(folder, words) as program:
         if program.wait():
             said = (folder / "log.txt").read_text(errors="replace")[-3000:]
@@ -115,6 +118,7 @@ def run(folder: Path, words: Sequence[str]) -> None:
 
 
 def start(folder: Path, words: Sequence[str]) -> subprocess.Popen[bytes]:
+    """Start a command; what it says goes to a log."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT.parent), "OMP_NUM_THREADS": "1"}
     with open(folder / "log.txt", "ab") as log:
         return subprocess.Popen(
@@ -138,6 +142,7 @@ def left(folder: Path, output_dir: str, ckpt_dir: str) -> dict[str, Any]:
 
 
 def alike(one: Any, other: Any) -> bool:
+    """Whether two nested values are equal, tensors bit by bit."""
     if isinstance(one, torch.Tensor):
         return torch.equal(one, other)
     if isinstance(one, dict):
@@ -148,6 +153,7 @@ def alike(one: Any, other: Any) -> bool:
 
 
 def report(line: str) -> None:
+    """Say it at once."""
     sys.stdout.write(line + "\n")
     sys.stdout.flush()
 

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import random
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from conftest import NAMES, SMALL, refused, run_bundle
+from conftest import NAMES, ROOT, SMALL, refused, run_bundle
 
 from ufc_monai.engines import MetricsLog
 
@@ -19,7 +23,7 @@ VAE, CONTRASTIVE, UNET = NAMES
 OFTEN = {"checkpoint_seconds": 0}
 
 
-class PowerCut(Exception):
+class PowerCutError(Exception):
     """No handler knows it: nothing is saved on the way out."""
 
 
@@ -28,7 +32,7 @@ def cut_off_at(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
 
     def add_and_count(self: MetricsLog, engine: Any) -> None:
         if next(steps) == step:
-            raise PowerCut
+            raise PowerCutError
         add(self, engine)
 
     monkeypatch.setattr(MetricsLog, "_add", add_and_count)
@@ -84,7 +88,7 @@ def test_the_same_bits_as_without_a_cut(
 ) -> None:
     small = {"batch_size": 24} if name == CONTRASTIVE else {}
     train(chain, tmp_path / "whole", name, phantom, configs, **small)
-    with monkeypatch.context() as context, pytest.raises((PowerCut, RuntimeError)):
+    with monkeypatch.context() as context, pytest.raises((PowerCutError, RuntimeError)):
         cut_off_at(context, step)
         train(chain, tmp_path / "cut", name, phantom, configs, **small)
     saved = torch.load(tmp_path / "cut" / "models" / "checkpoint.pt", weights_only=True)
@@ -109,7 +113,7 @@ def test_what_has_ended_is_not_trained_again(chain: Path, phantom: Path, tmp_pat
 def test_an_unfinished_run_is_not_lost_by_mistake(
     chain: Path, phantom: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with monkeypatch.context() as context, pytest.raises((PowerCut, RuntimeError)):
+    with monkeypatch.context() as context, pytest.raises((PowerCutError, RuntimeError)):
         cut_off_at(context, 5)
         train(chain, tmp_path, VAE, phantom, "train")
     checkpoint = tmp_path / "models" / "checkpoint.pt"
@@ -139,3 +143,47 @@ def test_a_run_anew_leaves_no_checkpoint_of_the_one_before(chain: Path, phantom:
     shutil.copyfile(tmp_path / "models" / "checkpoint.pt", tmp_path / "models" / "checkpoint_local.pt")
     train(chain, tmp_path, VAE, phantom, "train")
     assert [path.name for path in (tmp_path / "models").glob("checkpoint*")] == ["checkpoint.pt"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_full_disk_is_one_line_and_costs_nothing(
+    name: str, chain: Path, phantom: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second save fails; with space made, the training goes on from the first."""
+    write, writes = Path.write_bytes, iter(range(1, 1000))
+
+    def fill_up(self: Path, data: Any) -> int:
+        if "checkpoint" in self.name and next(writes) == 2:
+            write(self, data[:100])
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return write(self, data)
+
+    with monkeypatch.context() as context:
+        context.setattr(Path, "write_bytes", fill_up)
+        with refused() as message:
+            train(chain, tmp_path, name, phantom, "train")
+    checkpoint = tmp_path / "models" / "checkpoint.pt"
+    assert message[0].startswith(f"the disk is full: {checkpoint} was not written")
+    assert "\n" not in message[0]
+    saved = torch.load(checkpoint, weights_only=True)["trainer"]
+    assert saved["iteration"] == saved["epoch_length"]
+    assert not list(tmp_path.rglob(".*"))
+    train(chain, tmp_path, name, phantom, "train", resume=True)
+    assert read(tmp_path)["status"] == "complete"
+
+
+def test_a_training_without_validation_says_so(phantom: Path, chain: Path, tmp_path: Path, caplog: Any) -> None:
+    with caplog.at_level("WARNING"):
+        train(chain, tmp_path, UNET, phantom, "train", val_interval=100)
+    said = "none; the last weights are kept, whether or not they are the best"
+    assert f"validation: {said}" in caplog.text
+    assert read(tmp_path)["results"]["validation"] == said
+    assert read(tmp_path)["network.json"]["chosen"] == {"epoch": 3}
+
+
+@pytest.mark.slow
+def test_sigkill_at_random_moments() -> None:
+    words = [sys.executable, "benchmarks/kill_test.py", "--kills", "3", "--epochs", "6"]
+    done = subprocess.run(words, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.count("same bits") == 3

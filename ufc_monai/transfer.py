@@ -129,7 +129,9 @@ def load_pretrained(
     weights, own = _read_weights(path), network.state_dict()
     names = [name for name in own if name.startswith(ENCODER)]
     if not names:
-        raise InputError("pretrained_path: this network has no encoder by the names of BasicUNet; nothing can be taken.")
+        raise InputError(
+            "pretrained_path: this network has no encoder by the names of BasicUNet; nothing can be taken."
+        )
     encoder = _fitting(own, weights, path, names)
     decoder = _fitting(own, weights, path, [n for n in own if n.startswith(DECODER) and n in weights])
     network.load_state_dict(own | encoder | decoder)

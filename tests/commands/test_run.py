@@ -161,31 +161,9 @@ def test_a_stage_that_was_stopped_in_another_run_is_not_complete(
     assert f"cd '{pretended.folder}'" in caplog.messages
 
 
-def test_a_training_that_was_stopped_goes_on(
-    pretended: RunOptions, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+def test_a_training_that_was_stopped_goes_on_unless_it_would_be_another(
+    pretended: RunOptions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for stopped in ("train the beta-VAE", "features and clusters"):
-        with monkeypatch.context() as context, pytest.raises(KeyboardInterrupt):
-            whole = run.run_stage
-
-            def stop(stage: Stage, folder: Path, goes_on: bool, at: str = stopped, whole: Any = whole) -> None:
-                if at in stage.title:
-                    raise KeyboardInterrupt
-                whole(stage, folder, goes_on)
-
-            context.setattr(run, "run_stage", stop)
-            run.run_all(pretended)
-    caplog.set_level("INFO")
-    resumed: list[bool] = []
-    whole = run.run_stage
-    monkeypatch.setattr(run, "run_stage", lambda s, f, goes_on: (resumed.append(goes_on), whole(s, f, goes_on)))
-    run.run_all(pretended)
-    assert "train the beta-VAE (complete, skipped)" in caplog.text
-    assert "features and clusters\n" in caplog.text, "no training: it is done again"
-    assert not any(resumed)
-
-
-def test_resuming_is_told_to_the_stage(pretended: RunOptions, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[bool] = []
 
     def stop(stage: Stage, folder: Path, goes_on: bool) -> None:

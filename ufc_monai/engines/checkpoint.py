@@ -32,8 +32,8 @@ KEPT = ("metrics", "ema_momentum")
 class TrainingCheckpoint:
     """Save everything that a training goes on from, and go on from it.
 
-    It is written when the loader has run out and the next epoch has drawn nothing yet: the one moment at which no random
-    number is under way. List it first, so that the other handlers find the trainer where it goes on.
+    It is written when the loader has run out and the next epoch has drawn nothing yet: the one moment at which nothing
+    of an epoch is under way. List it first, so that the other handlers find the trainer where it goes on.
 
     Args:
         path: the file, in the folder of the weights; its name begins with ``checkpoint``.
@@ -91,8 +91,8 @@ class TrainingCheckpoint:
             ) from e
         if differences:
             raise InputError(
-                f"resume: {self.path} is of another run (differs in {', '.join(differences[:4])}). Pass the settings of "
-                "that run, or begin anew with another --output_dir and --ckpt_dir."
+                f"resume: {self.path} is of another run (differs in {', '.join(differences[:4])}). Pass the settings "
+                "of that run, or begin anew with another --output_dir and --ckpt_dir."
             )
         Checkpoint.load_objects(self._everything(engine), checkpoint)
         logger.info("goes on behind epoch %d of %d (%s)", engine.state.epoch, engine.state.max_epochs, self.path)

@@ -42,15 +42,15 @@ class LossGuard:
             engine.add_event_handler(IterationEvents.BACKWARD_COMPLETED, self._skip_empty)
 
     def _check(self, engine: Engine) -> None:
-        loss: Tensor = engine.state.output["loss"]
+        loss: Tensor = engine.state.output["loss"].detach()
         if not loss.isfinite():
             ids: Sequence[str] = engine.state.batch["id"]
             logger.error("the batch's slices: %s", ", ".join(ids))
             more = f" and {len(ids) - NAMED} more (see the log)" if len(ids) > NAMED else ""
             raise InputError(
-                f"the loss is {float(loss):g} at step {engine.state.iteration} (epoch {engine.state.epoch}), on the "
-                f"slices {', '.join(ids[:NAMED])}{more}. Look at them, or lower learning_rate; the checkpoint of before "
-                "stands."
+                f"the loss is {loss.item():g} at step {engine.state.iteration} (epoch {engine.state.epoch}), on the "
+                f"slices {', '.join(ids[:NAMED])}{more}. Look at them, or lower learning_rate; the checkpoint "
+                "of before stands."
             )
 
     def _skip_empty(self, engine: Engine) -> None:
