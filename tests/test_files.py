@@ -6,6 +6,7 @@ import errno
 import hashlib
 import io
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -109,6 +110,15 @@ def test_a_full_disk_is_one_line_and_the_old_file_stands(tmp_path: Path, monkeyp
         write_json(path, {"new": 2})
     assert read_json(path, "run") == {"old": 1}
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize(("free", "error"), [(100, InputError), (10**9, RuntimeError)])
+def test_writers_that_do_not_say_why_are_understood(
+    free: int, error: type[Exception], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=free))
+    with pytest.raises(error), atomic_path(tmp_path / "mask.nrrd"):
+        raise RuntimeError("ITK ERROR: Error writing")
 
 
 def test_other_errors_of_the_system_stay_what_they_are(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import errno
 import hashlib
 import json
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +17,9 @@ from ufc_monai.errors import InputError
 from ufc_monai.formats import parts_of
 
 __all__ = ["append_line", "atomic_path", "read_json", "readable_disk_errors", "sha256_of", "size_of", "write_json"]
+
+LITTLE = 2**16
+"""Bytes below which a disk counts as full."""
 
 
 @contextlib.contextmanager
@@ -51,13 +55,19 @@ def readable_disk_errors(path: str | os.PathLike[str]) -> Iterator[None]:
     """
     try:
         yield
-    except OSError as e:
-        if e.errno not in (errno.ENOSPC, errno.EDQUOT):
+    except (OSError, RuntimeError) as e:
+        if not _is_full(e, Path(path).parent):
             raise
         raise InputError(
             f"the disk is full: {path} was not written; what was there before stands. Make space, then give the same "
             "command again (a training goes on with --resume True)."
         ) from e
+
+
+def _is_full(error: OSError | RuntimeError, folder: Path) -> bool:
+    if isinstance(error, OSError) and error.errno is not None:
+        return error.errno in (errno.ENOSPC, errno.EDQUOT)
+    return shutil.disk_usage(folder).free < LITTLE  # ITK and NumPy give no number
 
 
 def append_line(path: str | os.PathLike[str], line: str) -> None:
