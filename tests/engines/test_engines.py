@@ -126,11 +126,14 @@ def test_the_same_run_may_be_made_again_and_another_not(tmp_path: Path) -> None:
         record(tmp_path).start()
 
 
-@pytest.mark.parametrize("results", [{}, {"mean_dice": float("nan")}, {"training_dice_aorta": 0.5}])
-def test_a_stage_that_has_done_nothing_is_not_complete(results: dict[str, float], tmp_path: Path) -> None:
-    one = record(tmp_path)
+@pytest.mark.parametrize(
+    ("step", "results"),
+    [("train", {}), ("train", {"training_dice_aorta": 0.5}), ("evaluate", {}), ("evaluate", {"mean_dice": torch.nan})],
+)
+def test_a_stage_that_has_done_nothing_is_not_complete(step: str, results: dict[str, float], tmp_path: Path) -> None:
+    one = RunRecord(tmp_path, f"stage/{step}", {})
     one.start()
-    with pytest.raises(InputError, match="stage/train has done nothing"):
+    with pytest.raises(InputError, match=f"stage/{step} has done nothing"):
         one.finish(results)
     assert json.loads((tmp_path / "run.json").read_text())["status"] == "started"
 

@@ -110,10 +110,11 @@ class RunRecord:
             outputs: files that the run wrote, by name.
 
         Raises:
-            InputError: if there are no results, or those of a training lack its loss: nothing was done.
+            InputError: if a training has no loss or an evaluation no figure: nothing was done.
         """
         plain = {key: value for key, value in results.items() if _is_plain(value)}
-        if not plain or (self.content["stage"].endswith("/train") and "loss" not in plain):
+        step = self.content["stage"].rpartition("/")[2]
+        if (step == "train" and "loss" not in plain) or (step == "evaluate" and not plain):
             raise InputError(
                 f"{self.content['stage']} has done nothing: it saw no batch. Look at epochs, and at the volumes of "
                 "dataset_dir and fold."
