@@ -48,6 +48,17 @@ def test_configs_are_tidy(path: Path) -> None:
     assert not re.findall(r'"/[a-z]', text)
 
 
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda p: f"{p.parts[-3]}/{p.name}")
+def test_every_switch_is_checked(path: Path) -> None:
+    """On the command line, false is a text, and a text is true."""
+    switches = {
+        key for key, value in json.loads(path.read_text()).items() if isinstance(value, bool) and "::" not in key
+    }
+    texts = "".join(config.read_text() for config in path.parent.glob("*.json"))
+    assert all(f"engines.checked_bool(@{key}, '{key}')" in texts for key in switches)
+    assert not [key for key in switches if re.search(rf"\"(\$not )?@{key}\"", texts)]
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_train_configs_share_their_order(name: str) -> None:
     config = read(name, "train")

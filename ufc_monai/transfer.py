@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 from ufc_monai.errors import InputError
 from ufc_monai.files import atomic_path, read_json, sha256_of, write_json
 
-__all__ = ["load_pretrained", "load_weights", "read_network", "save_network"]
+__all__ = ["load_pretrained", "load_weights", "read_network", "save_network", "save_tensors"]
 
 logger = logging.getLogger(__name__)
 
@@ -35,11 +36,17 @@ def save_network(ckpt_dir: str | os.PathLike[str], weights: Mapping[str, Tensor]
     """
     model = Path(ckpt_dir) / "model.pt"
     plain = {name: value.detach().cpu().contiguous() for name, value in weights.items()}
-    with atomic_path(model) as temporary:
-        with open(temporary, "wb") as file:  # given a path, PyTorch writes the file's name into the file
-            torch.save(plain, file)
-        digest = sha256_of(temporary)
-    write_json(model.with_name("network.json"), {"format": FORMAT, **record, "model_sha256": digest})
+    save_tensors(model, plain)
+    write_json(model.with_name("network.json"), {"format": FORMAT, **record, "model_sha256": sha256_of(model)})
+
+
+def save_tensors(path: str | os.PathLike[str], content: Mapping[str, Any]) -> None:
+    """Write what ``torch.save`` makes of tensors and plain values, whole or not at all."""
+    # given a path, PyTorch writes the file's name into the file, and says nothing of a disk that is full
+    buffer = io.BytesIO()
+    torch.save(dict(content), buffer)
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(buffer.getbuffer())
 
 
 def read_network(ckpt_dir: str | os.PathLike[str], stage: str) -> dict[str, Any]:
@@ -120,7 +127,12 @@ def load_pretrained(
         return "encoder starts from random weights (nothing at the default path)"
     _check_record(path, expected or {}, set(held_out_sha256))
     weights, own = _read_weights(path), network.state_dict()
-    encoder = _fitting(own, weights, path, [name for name in own if name.startswith(ENCODER)])
+    names = [name for name in own if name.startswith(ENCODER)]
+    if not names:
+        raise InputError(
+            "pretrained_path: this network has no encoder by the names of BasicUNet; nothing can be taken."
+        )
+    encoder = _fitting(own, weights, path, names)
     decoder = _fitting(own, weights, path, [n for n in own if n.startswith(DECODER) and n in weights])
     network.load_state_dict(own | encoder | decoder)
     of_decoder = sum(name.startswith(DECODER) for name in own)

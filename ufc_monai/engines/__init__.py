@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from ufc_monai.engines.batch import PrepareBatch
+from ufc_monai.engines.checkpoint import TrainingCheckpoint
 from ufc_monai.engines.compute import AutocastInferer, check_device, resolve_precision, set_threads
 from ufc_monai.engines.console import check_overrides, checked_bool, checked_share, readable_errors
 from ufc_monai.engines.convergence import training_dice
 from ufc_monai.engines.dice import DiceTable
+from ufc_monai.engines.guard import LossGuard
 from ufc_monai.engines.guidance import PseudoLabeld, SliceNumberd, check_guidance, open_pseudo_labels
 from ufc_monai.engines.log import MetricsLog
 from ufc_monai.engines.monitors import ContrastiveMonitor, LatentMonitor
@@ -14,7 +16,8 @@ from ufc_monai.engines.pictures import EmbeddingPicture, OverlaysPicture, Recons
 from ufc_monai.engines.probe import LinearProbe, check_probe
 from ufc_monai.engines.pseudo_label import PseudoLabeller
 from ufc_monai.engines.record import RunRecord
-from ufc_monai.engines.save import FeatureSaver, TrainingCheckpoint, WeightsSaver
+from ufc_monai.engines.save import FeatureSaver, WeightsSaver
+from ufc_monai.engines.schedule import MomentumSchedule
 from ufc_monai.engines.structures import StructureTable
 from ufc_monai.engines.verdict import PretrainingVerdict, pretraining_verdict
 
@@ -26,7 +29,9 @@ __all__ = [
     "FeatureSaver",
     "LatentMonitor",
     "LinearProbe",
+    "LossGuard",
     "MetricsLog",
+    "MomentumSchedule",
     "OverlaysPicture",
     "PrepareBatch",
     "PretrainingVerdict",

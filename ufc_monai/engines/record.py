@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import json
 import logging
 import math
 import os
@@ -11,6 +12,7 @@ import sys
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 import torch
@@ -39,6 +41,8 @@ class RunRecord:
         inputs: files that an earlier stage wrote, by name; those that do not exist count as none.
         environment: what was found out at start: device, threads, precision.
         previous: the ``run.json`` of the stage before, named in the record.
+        ckpt_dir: of a training, the folder of its weights and of the checkpoints that it goes on from.
+        resume: whether it goes on from them.
     """
 
     def __init__(
@@ -49,8 +53,12 @@ class RunRecord:
         inputs: Mapping[str, str | os.PathLike[str] | None] | None = None,
         environment: Mapping[str, Any] | None = None,
         previous: str | os.PathLike[str] | None = None,
+        ckpt_dir: str | os.PathLike[str] | None = None,
+        resume: bool = False,
     ) -> None:
         self.path = Path(output_dir) / "run.json"
+        self.ckpt_dir = None if ckpt_dir is None else Path(ckpt_dir)
+        self.resume = resume
         self.content: dict[str, Any] = {
             "stage": stage,
             "status": "started",
@@ -60,15 +68,32 @@ class RunRecord:
             "environment": {key: str(value) for key, value in (environment or {}).items()},
         }
 
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What the run is known by, as JSON holds it."""
+        known = {key: self.content[key] for key in ("stage", "settings", "inputs")}
+        return dict(json.loads(json.dumps(known)))
+
+    def differences(self, other: Mapping[str, Any]) -> list[str]:
+        """What distinguishes the run of another record, or of another's identity, from this one, in words."""
+        return _differences(other, self.identity)
+
     def start(self) -> None:
-        """Write the record as started.
+        """Write the record as started; a run that does not go on removes the checkpoints of the one before.
 
         Raises:
-            InputError: if the folder holds the record of another run.
+            InputError: if the folder holds the record of another run, or an unfinished run would be lost.
         """
-        self._refuse_another_run()
+        there = read_json(self.path, "output_dir") if self.path.is_file() else None
+        if there is not None:
+            self._refuse_another_run(there)
+        if not self.resume:
+            self._give_up_checkpoints(there)
+        elif there is not None:
+            self.content["resumed"] = [*there.get("resumed", []), _now()]
+        self._began = monotonic()
         self.content |= {
-            "started": _now(),
+            "started": there["started"] if self.resume and there else _now(),
             "command": sys.argv,
             "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
             "versions": {"ufc-monai": ufc_monai.__version__, "python": platform.python_version()}
@@ -83,29 +108,57 @@ class RunRecord:
         Args:
             results: figures of the run; what is not a finite number, text or list of them is left out.
             outputs: files that the run wrote, by name.
+
+        Raises:
+            InputError: if a training has no loss or an evaluation no figure: nothing was done.
         """
-        began = datetime.datetime.fromisoformat(self.content["started"])
+        plain = {key: value for key, value in results.items() if _is_plain(value)}
+        step = self.content["stage"].rpartition("/")[2]
+        if (step == "train" and "loss" not in plain) or (step == "evaluate" and not plain):
+            raise InputError(
+                f"{self.content['stage']} has done nothing: it saw no batch. Look at epochs, and at the volumes of "
+                "dataset_dir and fold."
+            )
         self.content |= {
             "status": "complete",
             "finished": _now(),
-            "seconds": round((datetime.datetime.now(datetime.UTC) - began).total_seconds(), 1),
-            "results": {key: value for key, value in results.items() if _is_plain(value)},
+            "seconds": round(monotonic() - self._began, 1),
+            "results": plain,
             "outputs": {name: _file(path) for name, path in (outputs or {}).items()},
         }
         write_json(self.path, self.content)
         logger.info("%s complete in %.0f s: %s", self.content["stage"], self.content["seconds"], self.path)
 
-    def _refuse_another_run(self) -> None:
-        if not self.path.is_file():
-            return
-        there = read_json(self.path, "output_dir")
-        differences = _differences(there, self.content)
+    def _refuse_another_run(self, there: Mapping[str, Any]) -> None:
+        differences = self.differences(there)
         if differences:
             raise InputError(
                 f"output_dir: {self.path.parent} holds another run ({there.get('stage')} of {there.get('started')}; "
                 f"differs in {', '.join(differences[:4])}). Name another --output_dir, or delete {self.path} to "
                 "write over it."
             )
+
+    def _give_up_checkpoints(self, there: Mapping[str, Any] | None) -> None:
+        """Remove checkpoints, from which another attempt would go on by mistake; not those of an unfinished run."""
+        begun = there is not None and there.get("status") != "complete"
+        found = sorted(self.ckpt_dir.glob("checkpoint*.pt")) if self.ckpt_dir else []
+        for path in found:
+            if begun or _is_unfinished(path):
+                raise InputError(
+                    f"ckpt_dir: {path} is of an unfinished run. Go on with it (--resume True), or begin anew: name "
+                    "another --ckpt_dir and --output_dir, or delete that file."
+                )
+        for path in found:
+            path.unlink()
+
+
+def _is_unfinished(checkpoint: Path) -> bool:
+    """Whether a training has epochs to come; not so for a file that nobody can go on from."""
+    try:
+        trainer = torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)["trainer"]
+        return bool(trainer["iteration"] < trainer["epoch_length"] * trainer["max_epochs"])
+    except Exception:
+        return False
 
 
 def _differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
