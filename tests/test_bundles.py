@@ -67,11 +67,14 @@ def test_train_configs_share_their_order(name: str) -> None:
     assert all("_target_" in handler for handler in config["train"]["handlers"])
 
 
-OVERLAYS = ("cpu", "simclr", "evaluate", "unet_encoder", "isic")
+OVERLAYS = ("cpu", "simclr", "evaluate", "unet_encoder", "isic", "multi_gpu_train")
 OWN_KEYS = {
     "ufc_unet_segmentation/evaluate": ["network_file"],
     "ufc_feature_vae/unet_encoder": ["features", "norm"],
     "ufc_feature_vae/cpu": ["features", "norm"],
+    "ufc_feature_vae/multi_gpu_train": ["+imports", "train::dataloader::sampler", "+initialize", "finalize"],
+    "ufc_cluster_contrastive/multi_gpu_train": ["+imports", "train::dataloader::sampler", "+initialize", "finalize"],
+    "ufc_unet_segmentation/multi_gpu_train": ["+imports", "+initialize", "finalize"],
     "ufc_cluster_contrastive/isic": ["second_view_blur", "second_view_solarise", "+run_record::settings"],
 }
 """Keys that train.json lacks: the VAE's cpu.json shares unet_encoder.json's, isic.json shares byol.json's."""

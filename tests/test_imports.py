@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parents[1] / "ufc_monai"
-BASE = {"bundles", "errors", "files", "formats"}
+BASE = {"bundles", "errors", "files", "formats", "ranks"}
 ALLOWED = {
     "bundles": set(),
     "errors": set(),
     "formats": set(),
+    "ranks": set(),
     "files": {"errors", "formats"},
     "losses": {"errors"},
     "networks": {"errors"},

@@ -22,6 +22,7 @@ from ufc_monai.data.official import ROLES
 from ufc_monai.errors import InputError
 from ufc_monai.files import read_json, sha256_of, size_of, write_json
 from ufc_monai.formats import PICTURES, suffix_of
+from ufc_monai.ranks import first_rank
 
 __all__ = ["Split", "make_split", "open_split", "shared_split_path"]
 
@@ -218,8 +219,9 @@ def open_split(
             f"split_path: {path} is not the split that the stage before worked with (sha256 {sha256[:8]}...). "
             "Name that one with --split_path, or run the stages again from the first."
         )
-    if not path.exists():
-        _write_split(path, cases, os.fspath(dataset_dir), seed)
+    with first_rank():
+        if not path.exists():
+            _write_split(path, cases, os.fspath(dataset_dir), seed)
     content = read_json(path, "split_path")
     if content.get("format") != FORMAT:
         raise InputError(f"{path}: expected a split of format {FORMAT}, got {content.get('format')}. Delete it.")

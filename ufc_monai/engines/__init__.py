@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ufc_monai.engines.batch import PrepareBatch
 from ufc_monai.engines.checkpoint import TrainingCheckpoint
-from ufc_monai.engines.compute import AutocastInferer, check_device, resolve_precision, set_threads
+from ufc_monai.engines.compute import AutocastInferer, check_device, resolve_precision, set_threads, slices_at_once
 from ufc_monai.engines.console import check_overrides, checked_bool, checked_share, readable_errors
 from ufc_monai.engines.convergence import training_dice
 from ufc_monai.engines.dice import DiceTable
@@ -55,5 +55,6 @@ __all__ = [
     "readable_errors",
     "resolve_precision",
     "set_threads",
+    "slices_at_once",
     "training_dice",
 ]

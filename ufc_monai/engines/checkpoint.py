@@ -19,6 +19,7 @@ from torch.utils.data import DataLoader
 
 from ufc_monai.engines.record import RunRecord
 from ufc_monai.errors import InputError
+from ufc_monai.ranks import is_first
 from ufc_monai.transfer import save_tensors
 
 __all__ = ["TrainingCheckpoint"]
@@ -102,6 +103,8 @@ class TrainingCheckpoint:
             self._save(engine)
 
     def _save(self, engine: Engine) -> None:
+        if not is_first():  # but all of them go on from the first one's
+            return
         states = {name: part.state_dict() for name, part in self._everything(engine).items()}
         states["trainer"] = dict(states["trainer"])
         save_tensors(self.path, {**states, "run": json.dumps(self.record.identity)})

@@ -20,6 +20,7 @@ import torch
 import ufc_monai
 from ufc_monai.errors import InputError
 from ufc_monai.files import read_json, sha256_of, write_json
+from ufc_monai.ranks import is_first, world_size
 
 __all__ = ["RunRecord"]
 
@@ -65,7 +66,7 @@ class RunRecord:
             "settings": dict(settings),
             "inputs": {name: _file(path) for name, path in (inputs or {}).items()},
             "previous_run": _file(previous),
-            "environment": {key: str(value) for key, value in (environment or {}).items()},
+            "environment": {key: str(value) for key, value in (environment or {}).items()} | {"ranks": world_size()},
         }
 
     @property
@@ -79,11 +80,13 @@ class RunRecord:
         return _differences(other, self.identity)
 
     def start(self) -> None:
-        """Write the record as started; a run that does not go on removes the checkpoints of the one before.
+        """Write the record as started, on the first rank; a run that does not go on removes the checkpoints of the one before.
 
         Raises:
             InputError: if the folder holds the record of another run, or an unfinished run would be lost.
         """
+        if not is_first():
+            return
         there = read_json(self.path, "output_dir") if self.path.is_file() else None
         if there is not None:
             self._refuse_another_run(there)
@@ -112,6 +115,8 @@ class RunRecord:
         Raises:
             InputError: if a training has no loss or an evaluation no figure: nothing was done.
         """
+        if not is_first():
+            return
         plain = {key: value for key, value in results.items() if _is_plain(value)}
         step = self.content["stage"].rpartition("/")[2]
         if (step == "train" and "loss" not in plain) or (step == "evaluate" and not plain):

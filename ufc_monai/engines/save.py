@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch.distributed as dist
 from ignite.engine import Engine, Events
 from torch import nn
 
 from ufc_monai.files import atomic_path
+from ufc_monai.ranks import is_first
 from ufc_monai.transfer import save_network
 
 __all__ = ["FeatureSaver", "WeightsSaver"]
@@ -103,5 +105,11 @@ class FeatureSaver:
         self._ids += engine.state.batch["id"]
 
     def _write(self, engine: Engine) -> None:
-        with atomic_path(self.path) as temporary:
-            np.savez(temporary, features=np.concatenate(self._features), ids=np.array(self._ids))
+        features, ids = np.concatenate(self._features), self._ids
+        if dist.is_initialized():  # each rank has the slices behind those of the rank before
+            parts: list[Any] = [None] * dist.get_world_size()
+            dist.all_gather_object(parts, (features, ids))
+            features, ids = np.concatenate([f for f, _ in parts]), [i for _, some in parts for i in some]
+        if is_first():
+            with atomic_path(self.path) as temporary:
+                np.savez(temporary, features=features, ids=np.array(ids))
