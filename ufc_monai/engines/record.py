@@ -80,7 +80,7 @@ class RunRecord:
         return _differences(other, self.identity)
 
     def start(self) -> None:
-        """Write the record as started, on the first rank; a run that does not go on removes the checkpoints of the one before.
+        """Write the record as started, on the first rank. A run that does not go on removes the checkpoints there are.
 
         Raises:
             InputError: if the folder holds the record of another run, or an unfinished run would be lost.
