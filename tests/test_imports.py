@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parents[1] / "ufc_monai"
-BASE = {"bundles", "errors", "files", "formats"}
+BASE = {"bundles", "errors", "files", "formats", "lazy"}
 ALLOWED = {
     "bundles": set(),
     "errors": set(),
     "formats": set(),
+    "lazy": set(),
     "files": {"errors", "formats"},
     "losses": {"errors"},
     "networks": {"errors"},
@@ -20,6 +21,7 @@ ALLOWED = {
     "clustering": BASE,
     "report": BASE,
     "transfer": BASE,
+    "served": BASE | {"transfer"},
     "data": BASE | {"transforms"},
     "labelling": BASE | {"clustering", "report"},
     "engines": BASE | {"clustering", "data", "labelling", "losses", "networks", "report", "transfer", "transforms"},

@@ -9,7 +9,7 @@ import os
 import platform
 import sys
 from collections.abc import Mapping
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -60,19 +60,23 @@ class RunRecord:
             "environment": {key: str(value) for key, value in (environment or {}).items()},
         }
 
-    def start(self) -> None:
+    def start(self, *, replace: bool = False) -> None:
         """Write the record as started.
 
+        Args:
+            replace: take the place of another run's record.
+
         Raises:
-            InputError: if the folder holds the record of another run.
+            InputError: if the folder holds the record of another run that may not be replaced.
         """
-        self._refuse_another_run()
+        if not replace:
+            self._refuse_another_run()
         self.content |= {
             "started": _now(),
             "command": sys.argv,
             "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
             "versions": {"ufc-monai": ufc_monai.__version__, "python": platform.python_version()}
-            | {name: version(name) for name in PACKAGES},
+            | {name: _version(name) for name in PACKAGES},
             "seeded": torch.initial_seed(),
         }
         write_json(self.path, self.content)
@@ -132,6 +136,13 @@ def _file(path: str | os.PathLike[str] | None) -> dict[str, str] | None:
     if path is None or not Path(path).is_file():
         return None
     return {"path": os.path.abspath(path), "sha256": sha256_of(path)}
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:  # what a server does not need it may lack
+        return None
 
 
 def _now() -> str:
