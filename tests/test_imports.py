@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parents[1] / "ufc_monai"
-BASE = {"bundles", "errors", "files", "formats", "lazy"}
+BASE = {"bundles", "cluster_space", "errors", "files", "formats", "lazy"}
 ALLOWED = {
     "bundles": set(),
+    "cluster_space": set(),
     "errors": set(),
     "formats": set(),
     "lazy": set(),
@@ -25,7 +26,7 @@ ALLOWED = {
     "data": BASE | {"transforms"},
     "labelling": BASE | {"clustering", "report"},
     "engines": BASE | {"clustering", "data", "labelling", "losses", "networks", "report", "transfer", "transforms"},
-    "commands": BASE | {"data", "engines", "labelling", "losses", "report", "transfer", "transforms"},
+    "commands": BASE | {"data", "engines", "labelling", "losses", "report", "served", "transfer", "transforms"},
     "study": BASE | {"clustering", "commands", "data", "engines", "report"},
     "__main__": {"commands", "data", "errors", "report", "study"},
 }

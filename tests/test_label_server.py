@@ -1,9 +1,13 @@
-"""The segmentation bundle as MONAI Label's stock app calls it: overrides, and the keys that it takes from inference.json."""
+"""The bundles as MONAI Label's stock app calls them: what it overrides, and which keys it reads."""
 
 from __future__ import annotations
 
 import json
+import os
+import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +15,15 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
-from conftest import NAMES, SMALL, copy_bundles, refused
+from conftest import NAMES, ROOT, SMALL, copy_bundles, refused
 from monai.bundle import ConfigParser, ConfigWorkflow
+from monai.transforms import SaveImaged
 
+from ufc_monai.__main__ import main
 from ufc_monai.data import MMWHS_LABELS
+from ufc_monai.engines import ClusterPainter
+from ufc_monai.labelling import assign_slices
+from ufc_monai.served import name_classes, named_classes
 from ufc_monai.transforms import RemapLabels
 
 VAE, CONTRASTIVE, UNET = NAMES
@@ -73,16 +82,16 @@ def network(root: Path) -> Any:
     return json.loads((root / "models" / "network.json").read_text())
 
 
-@pytest.mark.parametrize("validation", [[], None], ids=["empty", "not named"])
 def test_one_or_two_labels_write_weights_and_train_twice(
-    validation: list[Any] | None, bundle: Path, painted: list[dict[str, str]], caplog: pytest.LogCaptureFixture
+    bundle: Path, painted: list[dict[str, str]], caplog: pytest.LogCaptureFixture
 ) -> None:
-    train(bundle, painted[:1], validation)
+    """Nothing validates: the server hands over an empty list, or none if it is asked for the bundle's own."""
+    train(bundle, painted[:1], None)
     assert "starts from random weights" in caplog.text
     first = torch.load(bundle / "models" / "model.pt", weights_only=True)
     assert network(bundle)["labels"] == {name: i for i, name in enumerate(MMWHS_LABELS, start=1)}
     caplog.clear()
-    train(bundle, painted[:2], validation)
+    train(bundle, painted[:2], [])
     assert "random weights" not in caplog.text
     second = torch.load(bundle / "models" / "model.pt", weights_only=True)
     assert first.keys() == second.keys()
@@ -144,18 +153,109 @@ def test_training_data_have_to_be_named(bundle: Path) -> None:
     assert not (bundle / "eval").exists()
 
 
-def test_a_volume_is_segmented_by_the_served_keys(chain: Path, phantom: Path) -> None:
-    """Only these four keys are read, on the device given as a word; files are saved by the server itself."""
+def serve(root: Path, image: Path, keys: str = "preprocessing inferer postprocessing") -> Any:
+    """What MONAI Label does with a volume: the keys of inference.json it reads, the device given as a word."""
     parser = ConfigParser()
-    parser.read_config(str(chain / UNET / "configs" / "inference.json"))
-    parser.config |= {"bundle_root": str(chain / UNET), "device": "cpu"}
-    keys = ("network_def", "preprocessing", "inferer", "postprocessing")
-    net, before, inferer, after = (parser.get_parsed_content(key) for key in keys)
-    net.load_state_dict(torch.load(chain / UNET / "models" / "model.pt", weights_only=True))
-    image = min(phantom.glob("*_image.nii.gz"))
+    parser.read_config(str(root / "configs" / "inference.json"))
+    parser.config |= {"bundle_root": str(root), "device": "cpu"}
+    net, before, inferer, after = (parser.get_parsed_content(key) for key in f"network_def {keys}".split())
+    net.load_state_dict(torch.load(root / "models" / "model.pt", weights_only=True))
+    before.transforms[0]._loader.image_only = False
     item = before({"image": str(image), "image_path": str(image)})
     with torch.inference_mode():
         item["pred"] = inferer(item["image"][None], net.eval())[0]
-    mask = after.transforms[0](item)["pred"]
+    for transform in after.transforms:
+        if not isinstance(transform, SaveImaged):  # the server answers with the mask itself
+            item = transform(item)
+    return item["pred"]
+
+
+def test_a_volume_is_segmented_by_the_served_keys(chain: Path, phantom: Path, tmp_path: Path) -> None:
+    image = min(phantom.glob("*_image.nii.gz"))
+    mask = serve(chain / UNET, image)
     assert mask.shape[1:] == nib.load(image).shape
     assert set(mask.unique().tolist()) <= set(range(8))
+    shutil.copytree(chain / UNET, tmp_path / UNET, ignore=shutil.ignore_patterns("cache", "eval"))
+    name_classes(tmp_path / UNET, ["liver"])
+    with refused() as message:
+        serve(tmp_path / UNET, image)
+    assert "names the classes liver; the weights have left_ventricle" in message[0]
+
+
+def test_a_volume_is_painted_with_the_clusters_of_its_slices(chain: Path, phantom: Path) -> None:
+    """Every slice has one colour, and it is the cluster that Python gives the features on disk."""
+    places = chain / VAE / "eval" / "inference"
+    with np.load(places / "features.npz") as file:
+        features = {name: file["features"][i] for i, name in enumerate(file["ids"].tolist())}
+    image = sorted({name.partition("#")[0] for name in features})[0]
+    own = np.stack([features[f"{image}#{i}"] for i in range(sum(n.startswith(f"{image}#") for n in features))])
+    expected = assign_slices(places / "centroids.npz", own, [image] * len(own)) + 1
+    mask = serve(chain / VAE, phantom / image, "pre_transforms inferer post_transforms")
+    stored = nib.load(phantom / image)
+    assert mask.shape[1:] == stored.shape
+    upright = nib.as_closest_canonical(nib.Nifti1Image(mask[0].numpy(), stored.affine)).get_fdata()
+    for i, cluster in enumerate(expected.tolist()):
+        assert set(np.unique(upright[..., i])) <= {0, cluster}
+        assert upright[upright.shape[0] // 2, upright.shape[1] // 2, i] == cluster
+    assert len(set(expected.tolist())) > 1
+
+
+def test_clusters_of_other_weights_are_not_painted(chain: Path, phantom: Path, tmp_path: Path) -> None:
+    painter = ClusterPainter(chain / VAE / "models" / "centroids.npz", "another")
+    volume = torch.zeros(1, 1, 32, 32, 3)
+    for broken, words in ((painter, "other weights"), (ClusterPainter(tmp_path / "none.npz", ""), "there is no")):
+        with refused() as message:
+            broken(volume, torch.nn.Identity())
+        assert words in message[0]
+
+
+def test_a_run_goes_into_the_app(chain: Path, phantom: Path, tmp_path: Path) -> None:
+    app = tmp_path / "monaibundle"
+    assert main(["label", "--folder", str(chain), str(app)]) == 1
+    app.mkdir()
+    (app / "main.py").touch()
+    assert main(["label", "--folder", str(chain), str(app)]) == 0
+    names = ["cluster 0", "cluster 1", "cluster 2", "cluster 3"]
+    assert list(named_classes(app / "model" / VAE)) == names
+    assert named_classes(app / "model" / UNET) == {name: i for i, name in enumerate(MMWHS_LABELS, start=1)}
+    assert {p.name for p in (app / "model" / VAE / "models").iterdir()} == {"model.pt", "network.json", "centroids.npz"}
+    serve(app / "model" / UNET, min(phantom.glob("*_image.nii.gz")))
+    assert main(["label", "--folder", str(chain), str(app)]) == 1  # perhaps trained on by now
+
+
+ALLOWED = {
+    *("torch", "monai", "numpy", "ufc_monai"),
+    *("ignite", "tqdm"),  # MONAI's engines and their progress bars
+    *("torchgen", "functorch", "typing_extensions", "packaging", "setuptools", "filelock", "fsspec", "sympy", "mpmath"),
+    *("networkx", "jinja2", "markupsafe"),  # PyTorch's own
+}
+WITHOUT_THE_REST = """
+import importlib, importlib.abc, pydoc, sys
+
+class OnlyAllowed(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path=None, target=None):
+        top = name.partition(".")[0]
+        if not (top.startswith("_") or top in ALLOWED or top in sys.stdlib_module_names):
+            raise ModuleNotFoundError(f"there is no {top} here", name=name)
+
+ALLOWED = set(sys.argv[1].split(","))
+sys.meta_path.insert(0, OnlyAllowed())
+for name in sys.argv[2].split(","):
+    found = pydoc.locate(name, forceload=False)
+    if found is None:
+        raise SystemExit(f"{name} cannot be imported")
+"""
+
+
+def test_what_stage_3_imports_needs_monai_torch_and_numpy_only() -> None:
+    """A server has nothing of ours beside the package: no kornia, no kneed, no matplotlib."""
+    configs = [(ROOT / "bundles" / UNET / "configs" / f"{name}.json").read_text() for name in ("train", "inference")]
+    names = set(re.findall(r"ufc_monai[\w.]+", "".join(configs)))
+    names |= {f"ufc_monai.engines.{name}" for name in re.findall(r"engines\.(\w+)\(", "".join(configs))}
+    names.add("ufc_monai.engines.ClusterPainter")
+    assert {"ufc_monai.served.starting_point", "ufc_monai.engines.training_dice"} <= names
+    command = [sys.executable, "-W", "ignore", "-c", WITHOUT_THE_REST, ",".join(ALLOWED), ",".join(sorted(names))]
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=False, env={**os.environ, "PYTHONPATH": str(ROOT)}
+    )
+    assert done.returncode == 0, done.stderr[-2000:]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import ast
 import difflib
 import logging
 import sys
@@ -11,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ufc_monai.commands.words import literal, override, separated
 from ufc_monai.errors import InputError
 
 if TYPE_CHECKING:
@@ -65,6 +65,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_run(commands.add_parser("run", help="run all stages on a data set and write a report"))
     _add_study(commands.add_parser("study", help="compare methods at several label budgets, with their statistics"))
     _add_segment(commands.add_parser("segment", help="write masks of new scans"))
+    _add_label(commands.add_parser("label", help="put a run's bundles into MONAI Label's monaibundle app"))
     _add_cut(commands.add_parser("cut", help="cut the saved clusters' tree at another number of clusters"))
     _add_report(commands.add_parser("report", help="write the HTML report of a run's folder anew"))
     _add_demo(commands.add_parser("demo", help="run everything on synthetic patients"))
@@ -128,10 +129,10 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
 
 def _add_keys(parser: argparse.ArgumentParser, keys: Iterable[str]) -> None:
     for key in keys:
-        parser.add_argument(f"--{key}", type=_value, help=KEYS[key])
+        parser.add_argument(f"--{key}", type=literal, help=KEYS[key])
     parser.add_argument(
         "--set",
-        type=_override,
+        type=override,
         action="append",
         default=[],
         metavar="BUNDLE.KEY=VALUE",
@@ -174,12 +175,12 @@ def _add_study(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--folder", type=Path, default=Path("study"), help="where everything goes (default: study)")
     parser.add_argument(
         "--methods",
-        type=_names,
+        type=separated,
         default=("random", "simclr", "ufc"),
         help="random, vae_init, ufc_random_clusters, ufc_not_centred, methods of stage 2 (default: random,simclr,ufc)",
     )
     parser.add_argument(
-        "--budgets", type=_names, default=("1", "2", "4"), help="labelled volumes, or shares: 5%% (default: 1,2,4)"
+        "--budgets", type=separated, default=("1", "2", "4"), help="labelled volumes, or shares: 5%% (default: 1,2,4)"
     )
     parser.add_argument("--folds", type=int, help="how many of the four (default: all)")
     parser.add_argument("--seeds", type=int, default=3, help="seeds of pretraining and fine-tuning (default: 3)")
@@ -188,11 +189,11 @@ def _add_study(parser: argparse.ArgumentParser) -> None:
         "--init_seeds", type=int, default=3, help="fine-tunings with the same labels, for the noise (default: 3)"
     )
     parser.add_argument(
-        "--clusterings", type=_names, default=(), help="e.g. agglomerative:3,agglomerative:20,kmeans:20"
+        "--clusterings", type=separated, default=(), help="e.g. agglomerative:3,agglomerative:20,kmeans:20"
     )
     parser.add_argument("--preset", default="auto", help="as that of run; several: isic+cpu")
     parser.add_argument("--jobs", type=int, default=1, help="runs at once (default: 1)")
-    parser.add_argument("--devices", type=_names, default=(), help="which the jobs are spread over: cuda:0,cuda:1")
+    parser.add_argument("--devices", type=separated, default=(), help="which the jobs are spread over: cuda:0,cuda:1")
     parser.add_argument("--budget_minutes", type=float, help="trim the plan: seeds first, then folds, then budgets")
     parser.add_argument("--dry_run", action="store_true", help="show the plan and how long it will take")
     _add_keys(parser, STUDY_KEYS)
@@ -218,7 +219,7 @@ def _add_study(parser: argparse.ArgumentParser) -> None:
 def _add_segment(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--weights", type=Path, required=True, help="folder of a run, or of the segmentation bundle")
     for key in ("device", "threads"):
-        parser.add_argument(f"--{key}", type=_value, help=KEYS[key])
+        parser.add_argument(f"--{key}", type=literal, help=KEYS[key])
     parser.add_argument("IN", type=Path, help="a scan, a folder of scans, or a folder with one DICOM series")
     parser.add_argument("OUT", type=Path, help="folder of the masks; for one scan also a file")
 
@@ -226,6 +227,18 @@ def _add_segment(parser: argparse.ArgumentParser) -> None:
         from ufc_monai.commands.segment import segment
 
         segment(chosen.weights, chosen.IN, chosen.OUT, _given(chosen, ["device", "threads"]))
+
+    parser.set_defaults(action=action, parser=parser)
+
+
+def _add_label(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--folder", type=Path, default=Path("run"), help="of the run (default: run)")
+    parser.add_argument("APP", type=Path, help="folder of the app, e.g. apps/monaibundle")
+
+    def action(chosen: argparse.Namespace) -> None:
+        from ufc_monai.commands.label import put_into_app
+
+        put_into_app(chosen.folder, chosen.APP)
 
     parser.set_defaults(action=action, parser=parser)
 
@@ -291,26 +304,6 @@ def _add_phantom(parser: argparse.ArgumentParser) -> None:
 
 def _given(chosen: argparse.Namespace, keys: Sequence[str] | dict[str, str]) -> dict[str, Any]:
     return {key: getattr(chosen, key) for key in keys if getattr(chosen, key) is not None}
-
-
-def _names(text: str) -> tuple[str, ...]:
-    return tuple(part.strip() for part in text.split(",") if part.strip())
-
-
-def _value(text: str) -> Any:
-    """A number, list or mapping as one writes it in Python; anything else stays text."""
-    try:
-        return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
-        return text
-
-
-def _override(text: str) -> tuple[str, str, Any]:
-    name, equals, value = text.partition("=")
-    bundle, point, key = name.partition(".")
-    if not (equals and point and key):
-        raise argparse.ArgumentTypeError(f"expected BUNDLE.KEY=VALUE, got {text!r}")
-    return bundle, key, _value(value)
 
 
 if __name__ == "__main__":

@@ -1,22 +1,23 @@
-"""A fine-tuning that was handed volumes instead of ``dataset_dir``, as MONAI Label does it.
+"""What MONAI Label needs of a bundle: class names that fit the weights, and a fine-tuning without ``dataset_dir``.
 
-Its requests name image and label files and the number of epochs, and have no place for the other keys of a bundle: the
-classes, the network and the preprocessing come from what lies in the bundle.
+A server reads the classes from ``metadata.json``. Its requests name image and label files and the number of epochs, and
+have no place for the other keys of a bundle: these come from what lies in the bundle.
 """
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ufc_monai.bundles import UNET
 from ufc_monai.errors import InputError
-from ufc_monai.files import read_json
+from ufc_monai.files import atomic_path, read_json
 from ufc_monai.transfer import read_network, read_record
 
-__all__ = ["named_classes", "starting_point"]
+__all__ = ["check_classes", "name_classes", "named_classes", "starting_point"]
 
 
 def starting_point(
@@ -48,11 +49,7 @@ def starting_point(
     model = Path(ckpt_dir) / "model.pt"
     if model.is_file():
         network = read_network(ckpt_dir, UNET)
-        if [name.lower() for name in network["labels"]] != [name.lower() for name in classes]:
-            raise InputError(
-                f"{Path(bundle_root, 'configs', 'metadata.json')} names the classes {', '.join(classes)}; {model} has "
-                f"{', '.join(network['labels'])}. Write the latter into channel_def."
-            )
+        check_classes(bundle_root, network["labels"])
         return {"labels": classes, **_settings(network), "model": os.fspath(model)}
     record = Path(pretrained_path or "none").with_name("network.json")
     encoder = _settings(read_record(record, "pretrained_path")) if record.is_file() else {}
@@ -65,11 +62,50 @@ def named_classes(bundle_root: str | os.PathLike[str]) -> dict[str, int]:
     Returns:
         In the order of the values; empty if there is no ``metadata.json``.
     """
-    path = Path(bundle_root) / "configs" / "metadata.json"
+    path = _metadata(bundle_root)
     if not path.is_file():
         return {}
     channels = read_json(path, "bundle_root")["network_data_format"]["outputs"]["pred"]["channel_def"]
     return {name: i for i, name in sorted((int(i), name) for i, name in channels.items()) if i > 0}
+
+
+def check_classes(bundle_root: str | os.PathLike[str], labels: Iterable[str]) -> None:
+    """Refuse to serve weights under the names of other classes.
+
+    Args:
+        bundle_root: folder of the segmentation bundle.
+        labels: names of the weights' classes, in their order.
+
+    Raises:
+        InputError: if ``metadata.json`` has other names; capitals do not count.
+    """
+    named, labels = list(named_classes(bundle_root)), list(labels)
+    if [name.lower() for name in named] != [name.lower() for name in labels]:
+        raise InputError(
+            f"{_metadata(bundle_root)} names the classes {', '.join(named) or 'none'}; the weights have "
+            f"{', '.join(labels)}. Copy the bundle with 'python -m ufc_monai label', which mends it."
+        )
+
+
+def name_classes(bundle_root: str | os.PathLike[str], names: Sequence[str]) -> None:
+    """Write the names of the classes 1, 2, ... into the ``channel_def`` of a bundle's ``metadata.json``.
+
+    Args:
+        bundle_root: folder of the bundle.
+        names: without background. A server shows them in lower case.
+    """
+    path = _metadata(bundle_root)
+    metadata = read_json(path, "bundle_root")
+    pred = metadata["network_data_format"]["outputs"]["pred"]
+    pred["channel_def"] = {str(i): name for i, name in enumerate(["background", *names])}
+    if pred["format"] == "segmentation":
+        pred["num_channels"] = len(names) + 1
+    with atomic_path(path) as temporary:
+        temporary.write_text(json.dumps(metadata, indent=4, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _metadata(bundle_root: str | os.PathLike[str]) -> Path:
+    return Path(bundle_root) / "configs" / "metadata.json"
 
 
 def _settings(network: Mapping[str, Any]) -> dict[str, Any]:

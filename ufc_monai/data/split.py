@@ -74,7 +74,7 @@ class Split:
             draw: which order.
 
         Raises:
-            InputError: if no data set was named; at a budget or draw that there is not, or if one volume's file is, byte for byte, held out.
+            InputError: without a data set, at a budget or draw that there is not, or if bytes are held out, too.
         """
         require_dataset_dir(self.dataset_dir)
         order = self._fold(fold)["label_orders"]

@@ -11,6 +11,7 @@ from ufc_monai.engines.convergence import training_dice
 from ufc_monai.engines.dice import DiceTable
 from ufc_monai.engines.log import MetricsLog
 from ufc_monai.engines.monitors import ContrastiveMonitor, LatentMonitor
+from ufc_monai.engines.paint import ClusterPainter, keep_centroids
 from ufc_monai.engines.record import RunRecord
 from ufc_monai.engines.save import FeatureSaver, TrainingCheckpoint, WeightsSaver
 from ufc_monai.engines.structures import StructureTable
@@ -42,6 +43,7 @@ else:
 
 __all__ = [
     "AutocastInferer",
+    "ClusterPainter",
     "ContrastiveMonitor",
     "DiceTable",
     "EmbeddingPicture",
@@ -67,6 +69,7 @@ __all__ = [
     "check_probe",
     "checked_bool",
     "checked_share",
+    "keep_centroids",
     "open_pseudo_labels",
     "pretraining_verdict",
     "readable_errors",
