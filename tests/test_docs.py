@@ -47,7 +47,7 @@ def test_keys_exist(page: Path) -> None:
     known |= {*KEYS, "folder", "bundles", "patients", "labelled", "preset", "method", "compare", "set", "weights"}
     known |= {"k", "write", "kind", "output", "methods", "clusterings", "budgets", "folds", "seeds", "draws"}
     known |= {"init_seeds", "jobs", "devices", "budget_minutes", "dry_run", "array", "gres"}
-    known |= {"download", "name", "app", "studies", "conf", "host", "port", "no"}  # of MONAI Label, and --no-deps of pip
+    known |= {"download", "name", "app", "studies", "conf", "host", "port", "no"}  # MONAI Label, pip --no-deps
     used = set(re.findall(r"(?<![\w-])--([a-z]\w*)", page.read_text(encoding="utf-8")))
     assert used - known <= {"help"}
 
