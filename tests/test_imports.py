@@ -8,12 +8,14 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parents[1] / "ufc_monai"
-BASE = {"bundles", "errors", "files", "formats", "ranks"}
+BASE = {"bundles", "cluster_space", "errors", "files", "formats", "lazy", "ranks"}
 ALLOWED = {
     "bundles": set(),
+    "cluster_space": set(),
     "errors": set(),
     "formats": set(),
     "ranks": set(),
+    "lazy": set(),
     "files": {"errors", "formats"},
     "losses": {"errors"},
     "networks": {"errors"},
@@ -21,10 +23,12 @@ ALLOWED = {
     "clustering": BASE,
     "report": BASE,
     "transfer": BASE,
+    "served": BASE | {"transfer"},
     "data": BASE | {"transforms"},
     "labelling": BASE | {"clustering", "report"},
     "engines": BASE | {"clustering", "data", "labelling", "losses", "networks", "report", "transfer", "transforms"},
-    "commands": BASE | {"clustering", "data", "engines", "labelling", "losses", "report", "transfer", "transforms"},
+    "commands": BASE
+    | {"clustering", "data", "engines", "labelling", "losses", "report", "served", "transfer", "transforms"},
     "study": BASE | {"clustering", "commands", "data", "engines", "report"},
     "__main__": {"commands", "data", "errors", "report", "study"},
 }

@@ -16,11 +16,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from ufc_monai.cluster_space import Scaling, load_space
 from ufc_monai.clustering import (
     Clustering,
     ClusteringMethod,
     PseudoLabels,
-    Scaling,
     agreement,
     assign,
     centre_per_patient,
@@ -159,7 +159,7 @@ def cut_again(folder: str | os.PathLike[str], n_clusters: int) -> Path:
         landmarks = file.get("landmarks", np.arange(len(labels)))
         thumbnails = np.load(folder / "thumbnails.npy", mmap_mode="r")
         slices = Slices(file["ids"].tolist(), file["patients"].tolist(), file["positions"], thumbnails)
-    scaling, _, centred = _load_space(folder / "centroids.npz")
+    scaling, _, centred, _ = load_space(folder / "centroids.npz")
     features, means = centre_per_patient(features, slices.patients) if centred else (features, {})
     features = scaling(features)
     labels = landmark_labels(features, landmarks, labels)
@@ -178,17 +178,10 @@ def assign_slices(path: str | os.PathLike[str], features: NDArray[Any], patients
         features: posterior means of the same VAE, (n, d).
         patients: the patient of each slice; if the clusters were centred, each is centred by the slices given here.
     """
-    scaling, centres, centred = _load_space(path)
+    scaling, centres, centred, _ = load_space(path)
     if centred:
         features, _ = centre_per_patient(features, patients)
     return assign(scaling(features), centres)
-
-
-def _load_space(path: str | os.PathLike[str]) -> tuple[Scaling, NDArray[np.float64], bool]:
-    """The space that was clustered, the centres in it, and whether features are centred on their way there."""
-    with np.load(path) as file:
-        scaling = Scaling(file["shift"], file["matrix"], bool(file["unit"]))
-        return scaling, file["centroids"], len(file["patients"]) > 0
 
 
 class _Cut(NamedTuple):
@@ -211,6 +204,7 @@ def _write(folder: Path, suffix: str, slices: Slices, cut: _Cut, provenance: Map
         centroids=centroids(cut.features, cut.labels),
         patients=list(cut.means),
         patient_means=list(cut.means.values()),
+        model_sha256=provenance.get("model_sha256", ""),
         **vars(cut.scaling),
     )
     _draw(folder, suffix, slices, cut.labels, figures, raw)

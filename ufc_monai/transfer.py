@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from ufc_monai.errors import InputError
 from ufc_monai.files import atomic_path, read_json, sha256_of, write_json
 
-__all__ = ["load_pretrained", "load_weights", "read_network", "save_network", "save_tensors"]
+__all__ = ["load_pretrained", "load_weights", "read_network", "read_record", "save_network", "save_tensors"]
 
 logger = logging.getLogger(__name__)
 
@@ -64,7 +64,7 @@ def read_network(ckpt_dir: str | os.PathLike[str], stage: str) -> dict[str, Any]
     for file in (model, path):
         if not file.is_file():
             raise InputError(f"there is no {file}: train first (configs/train.json of {stage}), or copy both files.")
-    network = _read_record(path, "ckpt_dir")
+    network = read_record(path, "ckpt_dir")
     if network.get("format") != FORMAT or network.get("stage") != stage:
         raise InputError(
             f"{path} describes weights of {network.get('stage')} (format {network.get('format')}); expected those of "
@@ -172,8 +172,16 @@ def _read_weights(path: Path) -> dict[str, Tensor]:
     return weights
 
 
-def _read_record(path: Path, key: str) -> dict[str, Any]:
-    """A ``network.json``; one that was written before there were colour pictures is completed."""
+def read_record(path: Path, key: str) -> dict[str, Any]:
+    """What a ``network.json`` says; one that was written before there were colour pictures is completed.
+
+    Args:
+        path: the file.
+        key: the key that named it, for the error.
+
+    Raises:
+        InputError: if it is no JSON.
+    """
     network = read_json(path, key)
     network["architecture"] = {"in_channels": 1, **network.get("architecture", {})}
     network["preprocessing"] = {"standardise": False, **network.get("preprocessing", {})}
@@ -184,7 +192,7 @@ def _check_record(path: Path, expected: Mapping[str, Any], held_out: set[str]) -
     record = path.with_name("network.json")
     if not record.is_file():
         raise InputError(f"pretrained_path: {path} has no network.json beside it. Copy both files from one run.")
-    network = _read_record(record, "pretrained_path")
+    network = read_record(record, "pretrained_path")
     for name, value in expected.items():
         trained = network["preprocessing"].get(name)
         if trained != value:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from ufc_monai.engines.batch import PrepareBatch
 from ufc_monai.engines.checkpoint import TrainingCheckpoint
 from ufc_monai.engines.compute import AutocastInferer, check_device, resolve_precision, set_threads, slices_at_once
@@ -9,20 +11,42 @@ from ufc_monai.engines.console import check_overrides, checked_bool, checked_sha
 from ufc_monai.engines.convergence import training_dice
 from ufc_monai.engines.dice import DiceTable
 from ufc_monai.engines.guard import LossGuard
-from ufc_monai.engines.guidance import PseudoLabeld, SliceNumberd, check_guidance, open_pseudo_labels
 from ufc_monai.engines.log import MetricsLog
 from ufc_monai.engines.monitors import ContrastiveMonitor, LatentMonitor
-from ufc_monai.engines.pictures import EmbeddingPicture, OverlaysPicture, ReconstructionsPicture, ViewsPicture
-from ufc_monai.engines.probe import LinearProbe, check_probe
-from ufc_monai.engines.pseudo_label import PseudoLabeller
+from ufc_monai.engines.paint import ClusterPainter, keep_centroids
 from ufc_monai.engines.record import RunRecord
 from ufc_monai.engines.save import FeatureSaver, WeightsSaver
 from ufc_monai.engines.schedule import MomentumSchedule
 from ufc_monai.engines.structures import StructureTable
 from ufc_monai.engines.verdict import PretrainingVerdict, pretraining_verdict
+from ufc_monai.lazy import import_when_used
+
+if TYPE_CHECKING:
+    from ufc_monai.engines.guidance import PseudoLabeld, SliceNumberd, check_guidance, open_pseudo_labels
+    from ufc_monai.engines.pictures import EmbeddingPicture, OverlaysPicture, ReconstructionsPicture, ViewsPicture
+    from ufc_monai.engines.probe import LinearProbe, check_probe
+    from ufc_monai.engines.pseudo_label import PseudoLabeller
+else:
+    __getattr__ = import_when_used(
+        __name__,
+        {
+            "PseudoLabeld": "guidance",
+            "SliceNumberd": "guidance",
+            "check_guidance": "guidance",
+            "open_pseudo_labels": "guidance",
+            "EmbeddingPicture": "pictures",
+            "OverlaysPicture": "pictures",
+            "ReconstructionsPicture": "pictures",
+            "ViewsPicture": "pictures",
+            "LinearProbe": "probe",
+            "check_probe": "probe",
+            "PseudoLabeller": "pseudo_label",
+        },
+    )
 
 __all__ = [
     "AutocastInferer",
+    "ClusterPainter",
     "ContrastiveMonitor",
     "DiceTable",
     "EmbeddingPicture",
@@ -50,6 +74,7 @@ __all__ = [
     "check_probe",
     "checked_bool",
     "checked_share",
+    "keep_centroids",
     "open_pseudo_labels",
     "pretraining_verdict",
     "readable_errors",

@@ -10,7 +10,7 @@ import os
 import platform
 import sys
 from collections.abc import Mapping
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -79,8 +79,11 @@ class RunRecord:
         """What distinguishes the run of another record, or of another's identity, from this one, in words."""
         return _differences(other, self.identity)
 
-    def start(self) -> None:
+    def start(self, *, replace: bool = False) -> None:
         """Write the record as started, on the first rank. A run that does not go on removes the checkpoints there are.
+
+        Args:
+            replace: take the place of another run, unfinished or not.
 
         Raises:
             InputError: if the folder holds the record of another run, or an unfinished run would be lost.
@@ -88,10 +91,10 @@ class RunRecord:
         if not is_first():
             return
         there = read_json(self.path, "output_dir") if self.path.is_file() else None
-        if there is not None:
+        if there is not None and not replace:
             self._refuse_another_run(there)
         if not self.resume:
-            self._give_up_checkpoints(there)
+            self._give_up_checkpoints(there, replace)
         elif there is not None:
             self.content["resumed"] = [*there.get("resumed", []), _now()]
         self._began = monotonic()
@@ -100,7 +103,7 @@ class RunRecord:
             "command": sys.argv,
             "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
             "versions": {"ufc-monai": ufc_monai.__version__, "python": platform.python_version()}
-            | {name: version(name) for name in PACKAGES},
+            | {name: _version(name) for name in PACKAGES},
             "seeded": torch.initial_seed(),
         }
         write_json(self.path, self.content)
@@ -143,12 +146,12 @@ class RunRecord:
                 "write over it."
             )
 
-    def _give_up_checkpoints(self, there: Mapping[str, Any] | None) -> None:
+    def _give_up_checkpoints(self, there: Mapping[str, Any] | None, replace: bool) -> None:
         """Remove checkpoints, from which another attempt would go on by mistake; not those of an unfinished run."""
         begun = there is not None and there.get("status") != "complete"
         found = sorted(self.ckpt_dir.glob("checkpoint*.pt")) if self.ckpt_dir else []
         for path in found:
-            if begun or _is_unfinished(path):
+            if not replace and (begun or _is_unfinished(path)):
                 raise InputError(
                     f"ckpt_dir: {path} is of an unfinished run. Go on with it (--resume True), or begin anew: name "
                     "another --ckpt_dir and --output_dir, or delete that file."
@@ -190,6 +193,13 @@ def _file(path: str | os.PathLike[str] | None) -> dict[str, str] | None:
     if path is None or not Path(path).is_file():
         return None
     return {"path": os.path.abspath(path), "sha256": sha256_of(path)}
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:  # what a server does not need it may lack
+        return None
 
 
 def _now() -> str:

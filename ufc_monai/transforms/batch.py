@@ -13,13 +13,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from kornia.filters import gaussian_blur2d
 from monai.config import KeysCollection
 from monai.transforms import MapTransform
+from monai.utils import optional_import
 from torch import Tensor
 from torch.nn import functional as F
 
 from ufc_monai.transforms.colour import change_colour
+
+gaussian_blur2d, _ = optional_import("kornia.filters", name="gaussian_blur2d")
 
 __all__ = ["BatchAugment", "BatchAugmentd", "TwoViews", "TwoViewsd"]
 
