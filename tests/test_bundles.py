@@ -55,7 +55,7 @@ def test_every_switch_is_checked(path: Path) -> None:
         key for key, value in json.loads(path.read_text()).items() if isinstance(value, bool) and "::" not in key
     }
     texts = "".join(config.read_text() for config in path.parent.glob("*.json"))
-    assert all(f"engines.checked_bool(@{key}, '{key}')" in texts for key in switches)
+    assert all(re.search(rf"engines\.checked_bool\([^\"]*@{key}\b[^\"]*, '{key}'\)", texts) for key in switches)
     assert not [key for key in switches if re.search(rf"\"(\$not )?@{key}\"", texts)]
 
 

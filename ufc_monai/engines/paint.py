@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from ufc_monai.cluster_space import ClusterSpace, load_space
 from ufc_monai.errors import InputError
 from ufc_monai.files import atomic_path
+from ufc_monai.ranks import is_first
 
 __all__ = ["ClusterPainter", "keep_centroids"]
 
@@ -88,5 +89,7 @@ class ClusterPainter(Inferer):
 
 def keep_centroids(output_dir: str | os.PathLike[str], path: str | os.PathLike[str]) -> None:
     """Copy ``centroids.npz`` from where clusters were made to where a server finds them, beside the weights."""
+    if not is_first():
+        return
     with atomic_path(path) as temporary:
         shutil.copyfile(Path(output_dir) / "centroids.npz", temporary)
