@@ -48,7 +48,8 @@ def test_keys_exist(page: Path) -> None:
     known |= {"k", "write", "kind", "output", "methods", "clusterings", "budget", "budgets", "folds", "seeds"}
     known |= {"selection", "draws", "init_seeds", "jobs", "devices", "budget_minutes", "dry_run", "array", "gres"}
     known |= {"n", "d"}
-    known |= {"download", "name", "app", "studies", "conf", "host", "port", "no"} | {
+    known |= {"download", "name", "app", "studies", "conf", "host", "port", "no"}  # MONAI Label, pip --no-deps
+    known |= {"nproc_per_node", "nnodes", "rdzv_backend", "rdzv_endpoint"}  # torchrun
         "nproc_per_node",
         "nnodes",
         "rdzv_backend",
