@@ -50,11 +50,6 @@ def test_keys_exist(page: Path) -> None:
     known |= {"n", "d"}
     known |= {"download", "name", "app", "studies", "conf", "host", "port", "no"}  # MONAI Label, pip --no-deps
     known |= {"nproc_per_node", "nnodes", "rdzv_backend", "rdzv_endpoint"}  # torchrun
-        "nproc_per_node",
-        "nnodes",
-        "rdzv_backend",
-        "rdzv_endpoint",
-    }  # MONAI Label, pip --no-deps
     used = set(re.findall(r"(?<![\w-])--([a-z]\w*)", page.read_text(encoding="utf-8")))
     assert used - known <= {"help"}
 
