@@ -23,6 +23,7 @@ from statistics import mean
 from typing import Any
 
 from ufc_monai.bundles import CONTRASTIVE, UNET, VAE, methods
+from ufc_monai.commands.stages import RESUME
 
 BUNDLES = Path(__file__).parents[1] / "bundles"
 METHODS = methods(BUNDLES)
@@ -50,11 +51,12 @@ class Study:
         record = output_dir / "run.json"
         if record.is_file() and json.loads(record.read_text(encoding="utf-8"))["status"] == "complete":
             return
-        record.unlink(missing_ok=True)
         files = [str(self.folder / bundle / "configs" / f"{config}.json") for config in configs.split("+")]
         words = [sys.executable, "-m", "monai.bundle", "run", "--config_file", str(files)]
         for key, value in {"bundle_root": self.folder / bundle, "output_dir": output_dir, **keys}.items():
             words += [f"--{key}", str(value)]
+        if configs.startswith("train") and "evaluate" not in configs:
+            words += RESUME
         log = output_dir.with_suffix(".log")
         log.parent.mkdir(parents=True, exist_ok=True)
         print(f"{output_dir.relative_to(self.folder)} ...", flush=True)

@@ -47,6 +47,17 @@ def test_configs_are_tidy(path: Path) -> None:
     assert not re.findall(r'"/[a-z]', text)
 
 
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda p: f"{p.parts[-3]}/{p.name}")
+def test_every_switch_is_checked(path: Path) -> None:
+    """On the command line, false is a text, and a text is true."""
+    switches = {
+        key for key, value in json.loads(path.read_text()).items() if isinstance(value, bool) and "::" not in key
+    }
+    texts = "".join(config.read_text() for config in path.parent.glob("*.json"))
+    assert all(re.search(rf"engines\.checked_bool\([^\"]*@{key}\b[^\"]*, '{key}'\)", texts) for key in switches)
+    assert not [key for key in switches if re.search(rf"\"(\$not )?@{key}\"", texts)]
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_train_configs_share_their_order(name: str) -> None:
     config = read(name, "train")
@@ -55,11 +66,14 @@ def test_train_configs_share_their_order(name: str) -> None:
     assert all("_target_" in handler for handler in config["train"]["handlers"])
 
 
-OVERLAYS = ("cpu", "simclr", "evaluate", "unet_encoder", "isic")
+OVERLAYS = ("cpu", "simclr", "evaluate", "unet_encoder", "isic", "multi_gpu_train")
 OWN_KEYS = {
     "ufc_unet_segmentation/evaluate": ["network_file"],
     "ufc_feature_vae/unet_encoder": ["features", "norm"],
     "ufc_feature_vae/cpu": ["features", "norm"],
+    "ufc_feature_vae/multi_gpu_train": ["+imports", "train::dataloader::sampler", "+initialize", "finalize"],
+    "ufc_cluster_contrastive/multi_gpu_train": ["+imports", "train::dataloader::sampler", "+initialize", "finalize"],
+    "ufc_unet_segmentation/multi_gpu_train": ["+imports", "+initialize", "finalize"],
     "ufc_cluster_contrastive/isic": ["second_view_blur", "second_view_solarise", "+run_record::settings"],
 }
 """Keys that train.json lacks: the VAE's cpu.json shares unet_encoder.json's, isic.json shares byol.json's."""

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import io
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from ufc_monai.errors import InputError
-from ufc_monai.files import atomic_path, read_json, sha256_of, size_of, write_json
+from ufc_monai.files import append_line, atomic_path, read_json, sha256_of, size_of, write_json
 
 
 def test_json_comes_back_as_it_was_written(tmp_path: Path) -> None:
@@ -93,3 +96,50 @@ def test_an_unusable_json_is_named_with_its_key(tmp_path: Path, text: str | None
         read_json(path, "split_path")
     assert str(caught.value).startswith("split_path: ")
     assert str(path) in str(caught.value)
+
+
+def full(*_: object, **__: object) -> int:
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_a_full_disk_is_one_line_and_the_old_file_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "run.json"
+    write_json(path, {"old": 1})
+    monkeypatch.setattr(Path, "write_text", full)
+    with pytest.raises(InputError, match=r"^the disk is full: .*run.json was not written.*--resume True\)\.$"):
+        write_json(path, {"new": 2})
+    assert read_json(path, "run") == {"old": 1}
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize(("free", "error"), [(100, InputError), (10**9, RuntimeError)])
+def test_writers_that_do_not_say_why_are_understood(
+    free: int, error: type[Exception], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=free))
+    with pytest.raises(error), atomic_path(tmp_path / "mask.nrrd"):
+        raise RuntimeError("ITK ERROR: Error writing")
+
+
+def test_other_errors_of_the_system_stay_what_they_are(tmp_path: Path) -> None:
+    with pytest.raises(IsADirectoryError), atomic_path(tmp_path / "name") as temporary:
+        (tmp_path / "name").mkdir()
+        temporary.write_text("content")
+
+
+def test_a_line_is_added_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "metrics.jsonl"
+    append_line(path, '{"epoch": 1}')
+    append_line(path, '{"epoch": 2}')
+
+    class Short(io.FileIO):
+        """The disk takes three bytes more."""
+
+        def write(self, content: bytes) -> int:  # type: ignore[override]
+            return super().write(content[:3])
+
+    monkeypatch.setattr("builtins.open", lambda name, mode, buffering: Short(name, mode))
+    with pytest.raises(InputError, match="the disk is full"):
+        append_line(path, '{"epoch": 3}')
+    monkeypatch.undo()
+    assert path.read_text() == '{"epoch": 1}\n{"epoch": 2}\n'

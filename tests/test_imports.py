@@ -8,11 +8,14 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parents[1] / "ufc_monai"
-BASE = {"bundles", "errors", "files", "formats"}
+BASE = {"bundles", "cluster_space", "errors", "files", "formats", "lazy", "ranks"}
 ALLOWED = {
     "bundles": set(),
+    "cluster_space": set(),
     "errors": set(),
     "formats": set(),
+    "ranks": set(),
+    "lazy": set(),
     "files": {"errors", "formats"},
     "losses": {"errors"},
     "networks": {"errors"},
@@ -20,12 +23,13 @@ ALLOWED = {
     "clustering": BASE,
     "report": BASE,
     "transfer": BASE,
+    "served": BASE | {"transfer"},
     "data": BASE | {"transforms"},
     "labelling": BASE | {"clustering", "report"},
     "engines": BASE | {"clustering", "data", "labelling", "losses", "networks", "report", "transfer", "transforms"},
     "zoo": BASE | {"engines", "transfer"},
     "commands": BASE
-    | {"clustering", "data", "engines", "labelling", "losses", "report", "transfer", "transforms", "zoo"},
+    | {"clustering", "data", "engines", "labelling", "losses", "report", "served", "transfer", "transforms", "zoo"},
     "study": BASE | {"clustering", "commands", "data", "engines", "report"},
     "__main__": {"commands", "data", "errors", "report", "study"},
 }

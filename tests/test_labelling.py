@@ -82,8 +82,9 @@ def test_files_fit_together(tmp_path: Path) -> None:
         THREE,
         replace(THREE, linkage="average"),
         replace(THREE, linkage="complete", feature_scaling="pca", centred=False),
+        replace(THREE, max_slices_in_tree=30),
     ],
-    ids=lambda m: m.linkage,
+    ids=["ward", "average", "complete", "sample"],
 )
 def test_another_cut_is_that_of_a_new_fit(method: ClusteringMethod, tmp_path: Path) -> None:
     features, slices = some_slices()
@@ -96,6 +97,23 @@ def test_another_cut_is_that_of_a_new_fit(method: ClusteringMethod, tmp_path: Pa
     (tmp_path / "fit").mkdir()
     label_slices(tmp_path / "fit", features, slices, replace(method, n_clusters=7))
     assert json.loads(path.read_text()) == json.loads((tmp_path / "fit" / "pseudo_labels.json").read_text())
+
+
+@pytest.mark.usefixtures("_no_pictures")
+def test_the_tree_of_a_sample_labels_all(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    features, slices = some_slices()
+    with caplog.at_level(logging.INFO):
+        label_slices(tmp_path, features, slices, replace(THREE, max_slices_in_tree=30))
+    assert "random sample of 30 of the 80 slices, seed 0 (max_slices_in_tree)" in caplog.text
+    sampled = PseudoLabels.load(tmp_path / "pseudo_labels.json")
+    assert sampled.provenance["slices_in_tree"] == 30
+    with np.load(tmp_path / "dendrogram.npz") as file:
+        assert (len(file["tree"]), len(file["landmarks"]), len(file["ids"])) == (29, 30, 80)
+    label_slices(tmp_path, features, slices, THREE)
+    complete = PseudoLabels.load(tmp_path / "pseudo_labels.json")
+    assert complete.provenance["slices_in_tree"] == 80
+    # the levels are far apart: a sample finds them, too
+    assert sampled.clusters == complete.clusters
 
 
 @pytest.fixture(scope="module", params=METHODS, ids=lambda m: m.describe())

@@ -148,3 +148,9 @@ def test_weights_load_strictly(saved: tuple[UNetEncoder, Path]) -> None:
     saved[1].write_bytes(b"no weights")
     with pytest.raises(InputError, match="not a plain state dict"):
         load_weights(UNetEncoder(WIDTHS), saved[1].parent)
+
+
+def test_a_network_without_a_known_encoder_takes_nothing_silently(tmp_path: Path) -> None:
+    save_network(tmp_path, {"weight": torch.ones(2, 2)}, {"preprocessing": {}, "architecture": {}})
+    with pytest.raises(InputError, match="nothing can be taken"):
+        load_pretrained(torch.nn.Linear(2, 2), tmp_path / "model.pt")

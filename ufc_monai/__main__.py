@@ -55,6 +55,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_study(commands.add_parser("study", help="compare methods at several label budgets, with their statistics"))
     _add_select(commands.add_parser("select", help="name the volumes that are best labelled first"))
     _add_segment(commands.add_parser("segment", help="write masks of new scans"))
+    _add_label(commands.add_parser("label", help="put a run's bundles into MONAI Label's monaibundle app"))
     _add_cut(commands.add_parser("cut", help="cut the saved clusters' tree at another number of clusters"))
     _add_report(commands.add_parser("report", help="write the HTML report of a run's folder anew"))
     _add_package(commands.add_parser("package", help="pack the bundles for others, with weights and model card"))
@@ -177,6 +178,18 @@ def _add_segment(parser: argparse.ArgumentParser) -> None:
         from ufc_monai.commands.segment import segment
 
         segment(chosen.weights, chosen.IN, chosen.OUT, given(chosen, ["device", "threads"]))
+
+    parser.set_defaults(action=action, parser=parser)
+
+
+def _add_label(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--folder", type=Path, default=Path("run"), help="of the run (default: run)")
+    parser.add_argument("APP", type=Path, help="folder of the app, e.g. apps/monaibundle")
+
+    def action(chosen: argparse.Namespace) -> None:
+        from ufc_monai.commands.label import put_into_app
+
+        put_into_app(chosen.folder, chosen.APP)
 
     parser.set_defaults(action=action, parser=parser)
 

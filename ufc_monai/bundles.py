@@ -8,7 +8,7 @@ __all__ = ["BUNDLES", "CONTRASTIVE", "UNET", "VAE", "methods"]
 
 VAE, CONTRASTIVE, UNET = BUNDLES = ("ufc_feature_vae", "ufc_cluster_contrastive", "ufc_unet_segmentation")
 
-NO_METHODS = {"train", "cpu", "inference", "metadata", "probe", "isic"}
+NO_METHODS = {"train", "cpu", "inference", "metadata", "probe", "isic", "multi_gpu_train"}
 """Configurations of stage 2 that are no method."""
 
 

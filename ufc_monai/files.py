@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +16,10 @@ from typing import Any
 from ufc_monai.errors import InputError
 from ufc_monai.formats import parts_of
 
-__all__ = ["atomic_path", "read_json", "sha256_of", "size_of", "write_json"]
+__all__ = ["append_line", "atomic_path", "read_json", "readable_disk_errors", "sha256_of", "size_of", "write_json"]
+
+LITTLE = 2**16
+"""Bytes below which a disk counts as full."""
 
 
 @contextlib.contextmanager
@@ -31,11 +36,52 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     os.close(handle)
     temporary = Path(name)
     try:
-        yield temporary
-        temporary.chmod(0o644)
-        os.replace(temporary, path)
+        with readable_disk_errors(path):
+            yield temporary
+            temporary.chmod(0o644)
+            with open(temporary, "rb+") as file:
+                os.fsync(file.fileno())  # else a power cut leaves an empty file under the new name
+            os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def readable_disk_errors(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Turn what the system says of a full disk while ``path`` is written into an error for the user.
+
+    Raises:
+        InputError: naming ``path``.
+    """
+    try:
+        yield
+    except (OSError, RuntimeError) as e:
+        if not _is_full(e, Path(path).parent):
+            raise
+        raise InputError(
+            f"the disk is full: {path} was not written; what was there before stands. Make space, then give the same "
+            "command again (a training goes on with --resume True)."
+        ) from e
+
+
+def _is_full(error: OSError | RuntimeError, folder: Path) -> bool:
+    if isinstance(error, OSError) and error.errno is not None:
+        return error.errno in (errno.ENOSPC, errno.EDQUOT)
+    return shutil.disk_usage(folder).free < LITTLE  # ITK and NumPy give no number
+
+
+def append_line(path: str | os.PathLike[str], line: str) -> None:
+    """Add a line to a file, the whole of it or nothing."""
+    with readable_disk_errors(path), open(path, "ab", buffering=0) as file:
+        before = file.tell()
+        content = f"{line}\n".encode()
+        try:
+            written = file.write(content)
+            if written < len(content):  # the disk took a part of it
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        except OSError:
+            file.truncate(before)
+            raise
 
 
 def write_json(path: str | os.PathLike[str], content: Any) -> None:

@@ -16,17 +16,18 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from ufc_monai.cluster_space import Scaling, load_space
 from ufc_monai.clustering import (
     Clustering,
     ClusteringMethod,
     PseudoLabels,
-    Scaling,
     agreement,
     assign,
     centre_per_patient,
     centroids,
     cluster_slices,
     cut_tree,
+    landmark_labels,
     quality,
     raw_pixel_tree,
     size_warning,
@@ -102,25 +103,11 @@ def label_slices(
         np.save(temporary, slices.thumbnails)
     reason = elbow.reason if elbow else found.method.describe()
     logger.info("%d clusters of %d slices. %s", found.n_clusters, len(slices.ids), reason)
-    origin = {**(provenance or {}), **_origin(found)}
+    origin = {**(provenance or {}), **found.provenance()}
     cut = _Cut(found.features, found.scaling, found.patient_means, found.labels)
     figures = _write(folder, "", slices, cut, origin)
     searched = {"searched": list(elbow.searched)} if elbow else {}
     return {"n_clusters": found.n_clusters, **searched, **figures}
-
-
-def _origin(found: Clustering) -> dict[str, Any]:
-    """How the clusters came about, as the file of pseudo-labels keeps it."""
-    origin: dict[str, Any] = {
-        "method": found.method.describe(),
-        "centred_per_patient": found.method.centred,
-        "seed": found.method.seed,
-    }
-    if elbow := found.elbow:
-        curve = {"k": list(elbow.ks), "distance": [round(d, 6) for d in elbow.distances]}
-        searched = {"searched": list(elbow.searched), "reason": elbow.reason}
-        origin["elbow"] = {"chosen": elbow.n_clusters, **searched, **curve}
-    return origin
 
 
 def _save_tree(folder: Path, found: Clustering, slices: Slices) -> None:
@@ -129,7 +116,14 @@ def _save_tree(folder: Path, found: Clustering, slices: Slices) -> None:
     if found.tree is None:
         tree.unlink(missing_ok=True)
     else:
-        _save_arrays(tree, tree=found.tree, ids=slices.ids, patients=slices.patients, positions=slices.positions)
+        _save_arrays(
+            tree,
+            tree=found.tree,
+            landmarks=found.landmarks,
+            ids=slices.ids,
+            patients=slices.patients,
+            positions=slices.positions,
+        )
     if found.elbow is None:
         picture.unlink(missing_ok=True)
     else:
@@ -161,11 +155,15 @@ def cut_again(folder: str | os.PathLike[str], n_clusters: int) -> Path:
     _require(folder, "dendrogram.npz")
     with np.load(folder / "dendrogram.npz") as file, np.load(folder / "features.npz") as values:
         labels, features = cut_tree(file["tree"], n_clusters), values["features"]
+        # files from before there were samples lack it
+        landmarks = file.get("landmarks", np.arange(len(labels)))
         thumbnails = np.load(folder / "thumbnails.npy", mmap_mode="r")
         slices = Slices(file["ids"].tolist(), file["patients"].tolist(), file["positions"], thumbnails)
-    scaling, _, centred = _load_space(folder / "centroids.npz")
+    scaling, _, centred, _ = load_space(folder / "centroids.npz")
     features, means = centre_per_patient(features, slices.patients) if centred else (features, {})
-    _write(folder, f"_k{n_clusters}", slices, _Cut(scaling(features), scaling, means, labels), provenance)
+    features = scaling(features)
+    labels = landmark_labels(features, landmarks, labels)
+    _write(folder, f"_k{n_clusters}", slices, _Cut(features, scaling, means, labels), provenance)
     return folder / f"pseudo_labels_k{n_clusters}.json"
 
 
@@ -180,17 +178,10 @@ def assign_slices(path: str | os.PathLike[str], features: NDArray[Any], patients
         features: posterior means of the same VAE, (n, d).
         patients: the patient of each slice; if the clusters were centred, each is centred by the slices given here.
     """
-    scaling, centres, centred = _load_space(path)
+    scaling, centres, centred, _ = load_space(path)
     if centred:
         features, _ = centre_per_patient(features, patients)
     return assign(scaling(features), centres)
-
-
-def _load_space(path: str | os.PathLike[str]) -> tuple[Scaling, NDArray[np.float64], bool]:
-    """The space that was clustered, the centres in it, and whether features are centred on their way there."""
-    with np.load(path) as file:
-        scaling = Scaling(file["shift"], file["matrix"], bool(file["unit"]))
-        return scaling, file["centroids"], len(file["patients"]) > 0
 
 
 class _Cut(NamedTuple):
@@ -213,6 +204,7 @@ def _write(folder: Path, suffix: str, slices: Slices, cut: _Cut, provenance: Map
         centroids=centroids(cut.features, cut.labels),
         patients=list(cut.means),
         patient_means=list(cut.means.values()),
+        model_sha256=provenance.get("model_sha256", ""),
         **vars(cut.scaling),
     )
     _draw(folder, suffix, slices, cut.labels, figures, raw)

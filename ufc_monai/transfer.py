@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,7 +15,15 @@ from torch import Tensor, nn
 from ufc_monai.errors import InputError
 from ufc_monai.files import atomic_path, read_json, sha256_of, write_json
 
-__all__ = ["load_pretrained", "load_weights", "read_network", "read_weights", "save_network"]
+__all__ = [
+    "load_pretrained",
+    "load_weights",
+    "read_network",
+    "read_record",
+    "read_weights",
+    "save_network",
+    "save_tensors",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -35,11 +44,17 @@ def save_network(ckpt_dir: str | os.PathLike[str], weights: Mapping[str, Tensor]
     """
     model = Path(ckpt_dir) / "model.pt"
     plain = {name: value.detach().cpu().contiguous() for name, value in weights.items()}
-    with atomic_path(model) as temporary:
-        with open(temporary, "wb") as file:  # given a path, PyTorch writes the file's name into the file
-            torch.save(plain, file)
-        digest = sha256_of(temporary)
-    write_json(model.with_name("network.json"), {"format": FORMAT, **record, "model_sha256": digest})
+    save_tensors(model, plain)
+    write_json(model.with_name("network.json"), {"format": FORMAT, **record, "model_sha256": sha256_of(model)})
+
+
+def save_tensors(path: str | os.PathLike[str], content: Mapping[str, Any]) -> None:
+    """Write what ``torch.save`` makes of tensors and plain values, whole or not at all."""
+    # given a path, PyTorch writes the file's name into the file, and says nothing of a disk that is full
+    buffer = io.BytesIO()
+    torch.save(dict(content), buffer)
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(buffer.getbuffer())
 
 
 def read_network(ckpt_dir: str | os.PathLike[str], stage: str) -> dict[str, Any]:
@@ -57,7 +72,7 @@ def read_network(ckpt_dir: str | os.PathLike[str], stage: str) -> dict[str, Any]
     for file in (model, path):
         if not file.is_file():
             raise InputError(f"there is no {file}: train first (configs/train.json of {stage}), or copy both files.")
-    network = _read_record(path, "ckpt_dir")
+    network = read_record(path, "ckpt_dir")
     if network.get("format") != FORMAT or network.get("stage") != stage:
         raise InputError(
             f"{path} describes weights of {network.get('stage')} (format {network.get('format')}); expected those of "
@@ -131,7 +146,12 @@ def load_pretrained(
     _warn_of_demonstration(record, path)
     _check_record(record, path, expected or {}, set(held_out_sha256))
     weights, own = read_weights(path), network.state_dict()
-    encoder = _fitting(own, weights, path, [name for name in own if name.startswith(ENCODER)])
+    names = [name for name in own if name.startswith(ENCODER)]
+    if not names:
+        raise InputError(
+            "pretrained_path: this network has no encoder by the names of BasicUNet; nothing can be taken."
+        )
+    encoder = _fitting(own, weights, path, names)
     decoder = _fitting(own, weights, path, [n for n in own if n.startswith(DECODER) and n in weights])
     network.load_state_dict(own | encoder | decoder)
     of_decoder = sum(name.startswith(DECODER) for name in own)
@@ -176,8 +196,16 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     return weights
 
 
-def _read_record(path: Path, key: str) -> dict[str, Any]:
-    """A ``network.json``; one that was written before there were colour pictures is completed."""
+def read_record(path: Path, key: str) -> dict[str, Any]:
+    """What a ``network.json`` says; one that was written before there were colour pictures is completed.
+
+    Args:
+        path: the file.
+        key: the key that named it, for the error.
+
+    Raises:
+        InputError: if it is no JSON.
+    """
     network = read_json(path, key)
     network["architecture"] = {"in_channels": 1, **network.get("architecture", {})}
     network["preprocessing"] = {"standardise": False, **network.get("preprocessing", {})}
@@ -188,7 +216,7 @@ def _pretrained_record(path: Path) -> dict[str, Any]:
     record = path.with_name("network.json")
     if not record.is_file():
         raise InputError(f"pretrained_path: {path} has no network.json beside it. Copy both files from one run.")
-    return _read_record(record, "pretrained_path")
+    return read_record(record, "pretrained_path")
 
 
 def _warn_of_demonstration(network: Mapping[str, Any], path: Path) -> None:

@@ -1,7 +1,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -10,17 +11,21 @@ import pytest
 from numpy.typing import NDArray
 
 from ufc_monai.clustering import (
+    CurvePoint,
     choose_n_clusters,
     cut_tree,
     expected_positives,
+    fitted_curve,
     mean_within_cluster_distance,
     merge_tree,
+    same_cluster_chance,
+    tree_curve,
 )
 from ufc_monai.clustering.elbow import farthest_from_chord, find_knee
 
 
-def cuts(features: NDArray[Any]) -> Callable[[int], NDArray[np.int64]]:
-    return partial(cut_tree, merge_tree(features))
+def curve_of(features: NDArray[Any]) -> Callable[[Sequence[int]], Iterable[CurvePoint]]:
+    return partial(tree_curve, features, merge_tree(features))
 
 
 KS = list(range(2, 21))
@@ -61,7 +66,7 @@ def test_short_curves() -> None:
 def test_planted_blobs_are_counted() -> None:
     rng = np.random.default_rng(0)
     features = 20 * np.eye(6, 8)[np.repeat(np.arange(6), 30)] + rng.normal(size=(180, 8))
-    elbow = choose_n_clusters(features, cuts(features), k_range=(2, 20))
+    elbow = choose_n_clusters(curve_of(features), 180, k_range=(2, 20))
     assert (elbow.n_clusters, elbow.chord, elbow.method) == (6, 6, "kneed")
     assert elbow.ks == tuple(range(2, 21))
     assert elbow.searched == (2, 20)
@@ -71,13 +76,26 @@ def test_planted_blobs_are_counted() -> None:
 def test_curve_is_that_of_the_cuts() -> None:
     features = np.random.default_rng(1).normal(size=(60, 4))
     tree = merge_tree(features)
-    elbow = choose_n_clusters(features, partial(cut_tree, tree), k_range=(3, 8))
+    elbow = choose_n_clusters(curve_of(features), 60, k_range=(3, 8))
     for k, distance in zip(elbow.ks, elbow.distances, strict=True):
-        assert distance == mean_within_cluster_distance(features, cut_tree(tree, k))
+        assert distance == pytest.approx(mean_within_cluster_distance(features, cut_tree(tree, k)), rel=1e-12)
+
+
+@pytest.mark.parametrize("groups", [1, 5, 12])
+@pytest.mark.parametrize("batch_size", [12, 48])
+def test_one_pass_chooses_as_a_cut_for_each_number_does(groups: int, batch_size: int) -> None:
+    rng = np.random.default_rng(groups)
+    features = 4 * rng.normal(size=(groups, 6))[rng.integers(groups, size=400)] + rng.normal(size=(400, 6))
+    one_pass, cuts = (
+        choose_n_clusters(curve, 400, batch_size=batch_size)
+        for curve in (curve_of(features), partial(fitted_curve, features, partial(cut_tree, merge_tree(features))))
+    )
+    assert one_pass.distances == pytest.approx(cuts.distances, rel=1e-12)
+    assert replace(one_pass, distances=cuts.distances) == cuts
 
 
 def test_chord_where_kneed_finds_nothing() -> None:
-    elbow = choose_n_clusters(np.ones((30, 3)), cuts(np.ones((30, 3))), k_range=(2, 10))
+    elbow = choose_n_clusters(curve_of(np.ones((30, 3))), 30, k_range=(2, 10))
     assert (elbow.n_clusters, elbow.method, elbow.distances[0]) == (2, "chord", 0)
     assert "kneed finds no elbow" in elbow.reason
 
@@ -85,29 +103,30 @@ def test_chord_where_kneed_finds_nothing() -> None:
 def test_search_ends_where_positives_become_few() -> None:
     features = np.random.default_rng(2).normal(size=(300, 4))
     tree = merge_tree(features)
-    elbow = choose_n_clusters(features, partial(cut_tree, tree), batch_size=12)
+    elbow = choose_n_clusters(curve_of(features), 300, batch_size=12)
     last = elbow.searched[1]
     assert 3 < last < 60
-    assert expected_positives(cut_tree(tree, last), 12) >= 3 > expected_positives(cut_tree(tree, last + 1), 12)
+    chances = [same_cluster_chance(cut_tree(tree, k)) for k in (last, last + 1)]
+    assert expected_positives(chances[0], 12) >= 3 > expected_positives(chances[1], 12)
     assert "a batch of 12 gives an anchor fewer than 3 positives" in elbow.reason
-    assert choose_n_clusters(features, partial(cut_tree, tree), batch_size=12, min_positives=0).searched == (2, 60)
+    assert choose_n_clusters(curve_of(features), 300, batch_size=12, min_positives=0).searched == (2, 60)
 
 
 def test_first_number_of_the_range_is_kept_however_small_the_batch() -> None:
     features = np.random.default_rng(3).normal(size=(50, 4))
-    assert choose_n_clusters(features, cuts(features), k_range=(5, 9), batch_size=2).searched == (5, 5)
+    assert choose_n_clusters(curve_of(features), 50, k_range=(5, 9), batch_size=2).searched == (5, 5)
 
 
 @pytest.mark.parametrize(("n", "searched"), [(2, (2, 2)), (3, (2, 2)), (4, (2, 3)), (6, (2, 5))])
 def test_few_slices(n: int, searched: tuple[int, int]) -> None:
     features = np.random.default_rng(4).normal(size=(n, 3))
-    elbow = choose_n_clusters(features, cuts(features), batch_size=1000)
+    elbow = choose_n_clusters(curve_of(features), n, batch_size=1000)
     assert elbow.searched == searched
     assert elbow.n_clusters in elbow.ks
 
 
 def test_range_above_the_number_of_slices() -> None:
-    assert choose_n_clusters(np.eye(5), cuts(np.eye(5)), k_range=(10, 20)).searched == (4, 4)
+    assert choose_n_clusters(curve_of(np.eye(5)), 5, k_range=(10, 20)).searched == (4, 4)
 
 
 def test_grid_of_an_expensive_clustering_is_coarse() -> None:
@@ -119,7 +138,8 @@ def test_grid_of_an_expensive_clustering_is_coarse() -> None:
         asked.append(k)
         return cut_tree(tree, k)
 
-    elbow = choose_n_clusters(features, cluster, k_range=(2, 60), min_positives=0, most=8)
+    curve = partial(fitted_curve, features, cluster)
+    elbow = choose_n_clusters(curve, 300, k_range=(2, 60), min_positives=0, most=8)
     assert asked == list(elbow.ks) == sorted(set(asked))
     assert (asked[0], asked[-1]) == (2, 60)
     assert len(asked) <= 8
@@ -137,7 +157,7 @@ def test_mean_within_cluster_distance_by_hand() -> None:
     ("k", "batch_size", "expected"), [(3, 55, 37.0), (20, 55, 6.4), (100, 55, 2.08), (20, 48, 5.7)]
 )
 def test_expected_positives_of_equal_clusters(k: int, batch_size: int, expected: float) -> None:
-    assert expected_positives(np.tile(np.arange(k), 4), batch_size) == pytest.approx(expected)
+    assert expected_positives(same_cluster_chance(np.tile(np.arange(k), 4)), batch_size) == pytest.approx(expected)
 
 
 def test_expected_positives_against_a_count() -> None:
@@ -147,12 +167,12 @@ def test_expected_positives_against_a_count() -> None:
     for _ in range(4000):
         views = np.tile(rng.choice(labels, size=12), 2)
         counts.append((views == views[0]).sum() - 1)
-    assert np.mean(counts) == pytest.approx(expected_positives(labels, 12), rel=0.03)
+    assert np.mean(counts) == pytest.approx(expected_positives(same_cluster_chance(labels), 12), rel=0.03)
 
 
 def test_sixty_cuts_are_quick() -> None:
     features = np.random.default_rng(6).normal(size=(2000, 32))
     tree = merge_tree(features)
     start = time.perf_counter()
-    choose_n_clusters(features, partial(cut_tree, tree), min_positives=0)
+    choose_n_clusters(partial(tree_curve, features, tree), 2000, min_positives=0)
     assert time.perf_counter() - start < 3  # tenths of a second on an idle core

@@ -42,6 +42,7 @@ def test_a_method_in_words(settings: dict[str, Any], words: str) -> None:
         ({"k_range": [2, 3.5]}, "k_range must be"),
         ({"pca_components": 0}, "pca_components must be a number of components, or a share of the variance below 1"),
         ({"pca_components": 1.5}, "pca_components must be"),
+        ({"max_slices_in_tree": 1}, "max_slices_in_tree must be 2 or more, or null; got 1"),
         ({"eps": 0}, "eps must be a number above 0, or null; got 0"),
         ({"eps": float("nan")}, "eps must be a number above 0"),
         ({"min_samples": 0}, "min_samples must be a whole number of 1 or more"),
@@ -52,3 +53,11 @@ def test_a_value_that_is_none_is_named_by_its_key(settings: dict[str, Any], mess
     with pytest.raises(InputError, match=message) as error:
         ClusteringMethod(**settings)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("settings", "most"),
+    [({}, 100_000), ({"linkage": "average"}, 30_000), ({"linkage": "complete", "max_slices_in_tree": 70}, 70)],
+)
+def test_largest_tree(settings: dict[str, Any], most: int) -> None:
+    assert ClusteringMethod(**settings).largest_tree == most

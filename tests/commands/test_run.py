@@ -115,7 +115,7 @@ def pretended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunOptions:
             (data / f"{part}{i}.nii.gz").write_text(f"{part}{i}")
     write_list(data)
 
-    def run_stage(stage: Stage, folder: Path) -> None:
+    def run_stage(stage: Stage, folder: Path, goes_on: bool) -> None:
         for name in (stage.record, *stage.outputs):
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             if name.endswith("split.json"):
@@ -169,9 +169,25 @@ def test_a_stage_that_was_stopped_in_another_run_is_not_complete(
         run.run_all(replace(pretended, keys={"seed": 1}))
     caplog.set_level("INFO")
     run.run_all(pretended)
-    assert "train the beta-VAE\n" in caplog.text
+    assert "train the beta-VAE\n" in caplog.text, "begun with another seed: nothing to go on from"
     assert "features and clusters (complete, skipped)" in caplog.text
     assert f"cd '{pretended.folder}'" in caplog.messages
+
+
+def test_a_training_that_was_stopped_goes_on_unless_it_would_be_another(
+    pretended: RunOptions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[bool] = []
+
+    def stop(stage: Stage, folder: Path, goes_on: bool) -> None:
+        seen.append(goes_on)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(run, "run_stage", stop)
+    for options in (pretended, pretended, replace(pretended, keys={"seed": 1})):
+        with pytest.raises(KeyboardInterrupt):
+            run.run_all(options)
+    assert seen == [False, True, False]
 
 
 @pytest.mark.parametrize(("label", "words"), [(None, "1 new, e.g. image8"), ("", "1 with another label")])

@@ -126,6 +126,18 @@ def test_the_same_run_may_be_made_again_and_another_not(tmp_path: Path) -> None:
         record(tmp_path).start()
 
 
+@pytest.mark.parametrize(
+    ("step", "results"),
+    [("train", {}), ("train", {"training_dice_aorta": 0.5}), ("evaluate", {}), ("evaluate", {"mean_dice": torch.nan})],
+)
+def test_a_stage_that_has_done_nothing_is_not_complete(step: str, results: dict[str, float], tmp_path: Path) -> None:
+    one = RunRecord(tmp_path, f"stage/{step}", {})
+    one.start()
+    with pytest.raises(InputError, match=f"stage/{step} has done nothing"):
+        one.finish(results)
+    assert json.loads((tmp_path / "run.json").read_text())["status"] == "started"
+
+
 def test_mean_dice_leaves_out_absent_structures() -> None:
     dice = torch.tensor([[0.5, torch.nan], [1.0, 0.0]])
     assert mean_over_present(dice) == pytest.approx(0.5)

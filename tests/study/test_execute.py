@@ -26,7 +26,7 @@ with open("order.txt", "a") as order:
 if "fail" in words and not pathlib.Path("mended").exists():
     print("working", file=sys.stderr)
     sys.exit("error: out of luck")
-(place / "models").mkdir(parents=True)
+(place / "models").mkdir(parents=True, exist_ok=True)
 (place / "models" / "checkpoint.pt").write_text("large")
 (place / "run.json").write_text(json.dumps({"status": "complete", "seconds": 1.0}))
 """
@@ -124,9 +124,10 @@ execute(pathlib.Path("."), read_plan(pathlib.Path("."))[0])
 
 
 def test_goes_on_after_sigkill(folder: Path) -> None:
-    """The training that the dead process has left behind is ended, its run begun anew; what was complete stays."""
+    """The training that the dead process has left behind is ended and gone on with; what was complete stays."""
     (folder / "write.py").write_text(SLEEPER)
-    runs = begin(folder, a_run("a"), a_run("b", "a", words=("slow", "monai.bundle", "runs/b/train")), a_run("c", "b"))
+    training = ("slow", "monai.bundle", "--config_file", "runs/b/train.json")
+    runs = begin(folder, a_run("a"), a_run("b", "a", words=training), a_run("c", "b"))
     words = [sys.executable, "-W", "ignore", "-c", DRIVER]
     with subprocess.Popen(words, cwd=folder, env={**os.environ, "PYTHONPATH": str(ROOT)}) as study:
         while not (folder / "order.txt").is_file() or len(order(folder)) < 2:
@@ -138,6 +139,7 @@ def test_goes_on_after_sigkill(folder: Path) -> None:
     (folder / "quick").touch()
     assert set(execute(folder, runs).values()) == {"complete"}
     assert [line.split()[0] for line in order(folder)] == ["a", "b", "b", "c"]
+    assert [line.endswith("--resume True") for line in order(folder)] == [False, False, True, False]
     assert not _is_running(left)
 
 

@@ -74,7 +74,8 @@ def test_a_zip_holds_what_the_zoo_asks_for(name: str, dist: Path, chain: Path) -
     assert all(path.startswith(f"{name}/") for path in inside)
     files = {path.removeprefix(f"{name}/"): content for path, content in inside.items()}
     assert set(files) >= {"LICENSE", "configs/metadata.json", "configs/inference.json", "docs/README.md"}
-    assert sorted(f for f in files if f.startswith("models/")) == ["models/model.pt", "models/network.json"]
+    weights = {"models/model.pt", "models/network.json"} | ({"models/centroids.npz"} if name == VAE else set())
+    assert {file for file in files if file.startswith("models/")} == weights
     assert files["models/model.pt"] == (chain / name / "models" / "model.pt").read_bytes()
     metadata = json.loads(files["configs/metadata.json"])
     validate(metadata, SCHEMA)
@@ -181,8 +182,10 @@ def test_what_the_zoo_would_refuse_is_refused(spoil: Any, words: str, dist: Path
 def test_patients_stay_at_home(dist: Path, tmp_path: Path) -> None:
     bundle = tmp_path / VAE
     shutil.copytree(dist.parent / "bundles" / VAE, bundle, ignore=shutil.ignore_patterns("cache"))
-    shutil.copy(bundle / "eval" / "inference" / "centroids.npz", bundle / "models")
-    content = bundle_files(bundle)["models/centroids.npz"]
+    files = bundle_files(bundle)
+    content = files["models/centroids.npz"]
+    named = json.loads(files["configs/metadata.json"])["network_data_format"]["outputs"]["pred"]["channel_def"]
+    assert list(named.values()) == ["background", "cluster 0", "cluster 1", "cluster 2", "cluster 3"]
     with np.load(bundle / "models" / "centroids.npz") as before, np.load(io.BytesIO(content)) as after:
         assert all(name.startswith("ct_train_") for name in before["patients"])
         assert after["patients"].tolist() == [str(n) for n in range(len(before["patients"]))]

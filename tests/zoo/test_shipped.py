@@ -10,6 +10,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from conftest import NAMES, ROOT, SMALL, refused, run_bundle
@@ -137,3 +138,13 @@ def test_segment_works_out_of_the_box(tmp_path: Path, caplog: pytest.LogCaptureF
     (mask,) = segment(BUNDLES / UNET, image, tmp_path / "masks", {"threads": 1})
     assert mask.is_file()
     assert "is a demonstration" in caplog.text
+
+
+def test_the_vae_comes_with_its_clusters() -> None:
+    """A label server paints them; they name no patient."""
+    with np.load(BUNDLES / VAE / "models" / "centroids.npz") as file:
+        assert str(file["model_sha256"]) == read(f"{VAE}/models/network.json")["model_sha256"]
+        assert file["patients"].tolist() == [str(n) for n in range(len(file["patients"]))]
+        clusters = len(file["centroids"])
+    named = read(f"{VAE}/configs/metadata.json")["network_data_format"]["outputs"]["pred"]["channel_def"]
+    assert len(named) == clusters + 1

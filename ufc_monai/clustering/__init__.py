@@ -6,8 +6,16 @@ from ufc_monai.clustering.agreement import agreement, warning
 from ufc_monai.clustering.centring import centre_per_patient
 from ufc_monai.clustering.centroids import assign, centroids
 from ufc_monai.clustering.coverage import Coverage, choose_volumes, cluster_histograms, covering_order
-from ufc_monai.clustering.elbow import Elbow, choose_n_clusters, expected_positives, mean_within_cluster_distance
+from ufc_monai.clustering.curve import (
+    CurvePoint,
+    fitted_curve,
+    mean_within_cluster_distance,
+    same_cluster_chance,
+    tree_curve,
+)
+from ufc_monai.clustering.elbow import Elbow, choose_n_clusters, expected_positives
 from ufc_monai.clustering.false_negatives import false_negatives
+from ufc_monai.clustering.landmarks import choose_landmarks, landmark_labels
 from ufc_monai.clustering.method import ClusteringMethod
 from ufc_monai.clustering.partitions import dbscan, kmeans
 from ufc_monai.clustering.pipeline import Clustering, cluster_slices
@@ -21,6 +29,7 @@ __all__ = [
     "Clustering",
     "ClusteringMethod",
     "Coverage",
+    "CurvePoint",
     "Elbow",
     "PseudoLabels",
     "Scaling",
@@ -28,6 +37,7 @@ __all__ = [
     "assign",
     "centre_per_patient",
     "centroids",
+    "choose_landmarks",
     "choose_n_clusters",
     "choose_volumes",
     "cluster_histograms",
@@ -38,12 +48,16 @@ __all__ = [
     "expected_positives",
     "false_negatives",
     "fit_scaling",
+    "fitted_curve",
     "kmeans",
+    "landmark_labels",
     "mean_within_cluster_distance",
     "merge_tree",
     "quality",
     "raw_pixel_tree",
     "raw_pixels",
+    "same_cluster_chance",
     "size_warning",
+    "tree_curve",
     "warning",
 ]

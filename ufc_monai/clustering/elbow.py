@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from ufc_monai.clustering.centroids import centroids
+from ufc_monai.clustering.curve import CurvePoint
 
-__all__ = ["Elbow", "choose_n_clusters", "expected_positives", "mean_within_cluster_distance"]
+__all__ = ["Elbow", "choose_n_clusters", "expected_positives"]
 
 
 @dataclass(frozen=True)
@@ -38,56 +36,51 @@ class Elbow:
     reason: str
 
 
-def mean_within_cluster_distance(features: NDArray[Any], labels: NDArray[np.int64]) -> float:
-    """Mean over slices of the Euclidean distance to the centre of their cluster."""
-    return float(np.linalg.norm(features - centroids(features, labels)[labels], axis=1).mean())
-
-
-def expected_positives(labels: NDArray[np.int64], batch_size: int) -> float:
+def expected_positives(chance: float, batch_size: int) -> float:
     """Positives that an anchor expects in a batch: 1 + 2 (b - 1) sum_c q_c^2, for cluster shares q.
 
     Args:
-        labels: clusters of all slices.
+        chance: the sum, see :func:`~ufc_monai.clustering.curve.same_cluster_chance`.
         batch_size: b, images in a batch of stage 2.
     """
-    shares = np.bincount(labels) / len(labels)
-    return float(1 + 2 * (batch_size - 1) * np.square(shares).sum())
+    return 1 + 2 * (batch_size - 1) * chance
 
 
 def choose_n_clusters(
-    features: NDArray[Any],
-    cluster: Callable[[int], NDArray[np.int64]],
+    curve: Callable[[Sequence[int]], Iterable[CurvePoint]],
+    n: int,
     *,
     k_range: Sequence[int] = (2, 60),
     batch_size: int = 48,
     min_positives: float = 3.0,
     most: int | None = None,
 ) -> Elbow:
-    """Find the elbow of the clusterings into k clusters.
+    """Find the elbow of a curve over the number of clusters.
 
     The search ends where an anchor would expect fewer than ``min_positives`` positives in a batch: beyond, clusters
     hardly differ from single images. The first number of the range is always looked at, and no number is that of the
     slices or more, so that few slices leave a short curve but always a result.
 
     Args:
-        features: (n, d), what is clustered.
-        cluster: gives the labels of k clusters: a cut of a tree, or a new fit.
+        curve: gives the points at some rising numbers of clusters; no more of them are taken than the search needs.
+        n: number of slices.
         k_range: smallest and largest number of clusters to look at.
         batch_size: of stage 2.
         min_positives: see above.
         most: look at so many numbers at most, ever farther apart; ``None`` looks at each.
     """
-    high = max(2, min(k_range[1], len(features) - 1))
+    high = max(2, min(k_range[1], n - 1))
     low = min(k_range[0], high)
-    grid = np.arange(low, high + 1) if most is None else np.unique(np.geomspace(low, high, most).round().astype(int))
+    grid = list(range(low, high + 1))
+    if most is not None:
+        grid = np.unique(np.geomspace(low, high, most).round().astype(int)).tolist()
     ks: list[int] = []
     distances: list[float] = []
-    for k in grid.tolist():
-        labels = cluster(k)
-        if ks and expected_positives(labels, batch_size) < min_positives:
+    for k, point in zip(grid, curve(grid), strict=True):
+        if ks and expected_positives(point.chance, batch_size) < min_positives:
             break
         ks.append(k)
-        distances.append(mean_within_cluster_distance(features, labels))
+        distances.append(point.distance)
     knee, chord = find_knee(ks, distances), farthest_from_chord(ks, distances)
     chosen, method = (chord, "chord") if knee is None else (knee, "kneed")
     rule = "farthest from the chord (kneed finds no elbow)" if knee is None else "the elbow"

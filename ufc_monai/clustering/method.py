@@ -17,6 +17,8 @@ FEATURES = {
     "l2": "; features of length 1",
     "pca": "; principal components ({:g})",
 }
+LARGEST_TREES = {"ward": 100_000, "average": 30_000, "complete": 30_000}
+"""Slices that a tree is made of at most: Ward's takes minutes then, the others' distances 3.6 GB."""
 CHOICES = {
     "clustering": ("agglomerative", "kmeans", "dbscan"),
     "linkage": tuple(LINKAGES),
@@ -40,9 +42,11 @@ class ClusteringMethod:
         feature_scaling: ``"raw"`` leaves the features as they are, ``"standardised"`` gives every dimension variance 1,
             ``"l2"`` every slice length 1, ``"pca"`` takes the first principal components, not whitened.
         pca_components: a number of components, or a share of the variance below 1.
+        max_slices_in_tree: of agglomerative clustering: of more slices, a random sample makes the tree, and the others
+            join the nearest centre; ``None`` is 100,000 for Ward, else 30,000.
         eps: DBSCAN's radius, > 0; ``None`` takes that at which half of the slices are cores.
         min_samples: slices within ``eps``, itself included, that make a slice the core of a DBSCAN cluster.
-        seed: of k-means and of the silhouette's sample.
+        seed: of k-means and of the samples for tree and silhouette.
 
     Raises:
         InputError: at a value that is none, naming its key.
@@ -56,6 +60,7 @@ class ClusteringMethod:
     centred: bool = True
     feature_scaling: str = "raw"
     pca_components: float = 0.9
+    max_slices_in_tree: int | None = None
     eps: float | None = None
     min_samples: int = 4
     seed: int = 0
@@ -69,6 +74,8 @@ class ClusteringMethod:
         share = self.pca_components
         part = (isinstance(share, int) and share >= 1) or (isinstance(share, float) and 0 < share < 1)
         _check(part, "pca_components", "a number of components, or a share of the variance below 1", share)
+        most = self.max_slices_in_tree
+        _check(most is None or (isinstance(most, int) and most >= 2), "max_slices_in_tree", "2 or more, or null", most)
         eps = self.eps
         radius = eps is None or (isinstance(eps, int | float) and 0 < eps < math.inf)
         _check(radius, "eps", "a number above 0, or null", eps)
@@ -78,6 +85,11 @@ class ClusteringMethod:
             raise InputError(
                 f"n_clusters: dbscan finds the number of clusters by eps, got n_clusters {k}. Leave it null."
             )
+
+    @property
+    def largest_tree(self) -> int:
+        """Slices that a tree is made of at most."""
+        return self.max_slices_in_tree or LARGEST_TREES[self.linkage]
 
     def describe(self) -> str:
         """The method in words, with the numbers that it depends on."""

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +14,9 @@ from numpy.typing import NDArray
 from ufc_monai.clustering.agreement import agreement
 from ufc_monai.clustering.centring import centre_per_patient
 from ufc_monai.clustering.centroids import centroids
+from ufc_monai.clustering.curve import fitted_curve, tree_curve
 from ufc_monai.clustering.elbow import Elbow, choose_n_clusters
+from ufc_monai.clustering.landmarks import choose_landmarks, landmark_labels
 from ufc_monai.clustering.method import ClusteringMethod
 from ufc_monai.clustering.partitions import dbscan, kmeans, typical_radius
 from ufc_monai.clustering.scaling import Scaling, fit_scaling
@@ -37,6 +39,7 @@ class Clustering:
         labels: the cluster of each slice, (n,).
         n_clusters: their number.
         tree: SciPy's linkage matrix, to cut at another number; ``None`` but for agglomerative clustering.
+        landmarks: indices of the slices that the tree is made of, all or a sample, (m,); ``None`` without a tree.
         elbow: the curve over the number of clusters. A tree's is drawn even where ``n_clusters`` was given; there is
             none for k-means then, and never for DBSCAN.
         features: what was clustered, (n, m): centred and scaled.
@@ -50,6 +53,7 @@ class Clustering:
     labels: NDArray[np.int64]
     n_clusters: int
     tree: NDArray[np.float64] | None
+    landmarks: NDArray[np.int64] | None
     elbow: Elbow | None
     features: NDArray[np.float64]
     scaling: Scaling
@@ -57,6 +61,21 @@ class Clustering:
     patient_means: dict[str, NDArray[np.float64]]
     agreement: dict[str, float]
     method: ClusteringMethod
+
+    def provenance(self) -> dict[str, Any]:
+        """How the clusters came about, as the file of pseudo-labels keeps it: JSON values."""
+        told: dict[str, Any] = {
+            "method": self.method.describe(),
+            "centred_per_patient": self.method.centred,
+            "seed": self.method.seed,
+        }
+        if self.landmarks is not None:
+            told["slices_in_tree"] = len(self.landmarks)
+        if elbow := self.elbow:
+            curve = {"k": list(elbow.ks), "distance": [round(d, 6) for d in elbow.distances]}
+            searched = {"searched": list(elbow.searched), "reason": elbow.reason}
+            told["elbow"] = {"chosen": elbow.n_clusters, **searched, **curve}
+        return told
 
 
 def cluster_slices(
@@ -88,9 +107,18 @@ def cluster_slices(
     features = scaling(features)
     if method.clustering == "dbscan" and method.eps is None:
         method = replace(method, eps=float(f"{typical_radius(features, method.min_samples):.3g}"))
-    labels, tree, elbow = CLUSTERINGS[method.clustering](features, method)
-    centres, figures = centroids(features, labels), agreement(labels, patients, positions)
-    return Clustering(labels, len(centres), tree, elbow, features, scaling, centres, means, figures, method)
+    found = CLUSTERINGS[method.clustering](features, method)
+    centres, figures = centroids(features, found.labels), agreement(found.labels, patients, positions)
+    return Clustering(
+        **found._asdict(),
+        n_clusters=len(centres),
+        features=features,
+        scaling=scaling,
+        centroids=centres,
+        patient_means=means,
+        agreement=figures,
+        method=method,
+    )
 
 
 def _check_features(features: NDArray[Any]) -> None:
@@ -100,24 +128,39 @@ def _check_features(features: NDArray[Any]) -> None:
         raise InputError("features hold NaN or infinite values: the VAE diverged. Train it with a lower learning_rate.")
 
 
-_Result = tuple[NDArray[np.int64], NDArray[np.float64] | None, Elbow | None]
-"""Labels, tree, elbow."""
+class _Result(NamedTuple):
+    """A part of :class:`Clustering`."""
+
+    labels: NDArray[np.int64]
+    elbow: Elbow | None = None
+    tree: NDArray[np.float64] | None = None
+    landmarks: NDArray[np.int64] | None = None
 
 
 def _agglomerative(features: NDArray[np.float64], method: ClusteringMethod) -> _Result:
-    tree = merge_tree(features, method.linkage)
-    cut = partial(cut_tree, tree)
-    elbow = choose_n_clusters(features, cut, k_range=method.k_range, batch_size=method.batch_size)
-    return cut(elbow.n_clusters if method.n_clusters is None else method.n_clusters), tree, elbow
+    landmarks = choose_landmarks(len(features), method.largest_tree, seed=method.seed)
+    if len(landmarks) < len(features):
+        logger.info(
+            "the tree is made of a random sample of %d of the %d slices, seed %d (max_slices_in_tree); the others join "
+            "the nearest centre",
+            *(len(landmarks), len(features), method.seed),
+        )
+    sample = features[landmarks]
+    tree = merge_tree(sample, method.linkage)
+    curve = partial(tree_curve, sample, tree)
+    elbow = choose_n_clusters(curve, len(sample), k_range=method.k_range, batch_size=method.batch_size)
+    cut = cut_tree(tree, elbow.n_clusters if method.n_clusters is None else method.n_clusters)
+    return _Result(landmark_labels(features, landmarks, cut), elbow, tree, landmarks)
 
 
 def _kmeans(features: NDArray[np.float64], method: ClusteringMethod) -> _Result:
     if method.n_clusters is not None:
-        return kmeans(features, method.n_clusters, seed=method.seed), None, None
+        return _Result(kmeans(features, method.n_clusters, seed=method.seed))
     fit = cache(partial(kmeans, features, seed=method.seed))
     logger.info("k-means has no tree to cut: its elbow is that of %d fits at most, not of every k", FITS)
-    elbow = choose_n_clusters(features, fit, k_range=method.k_range, batch_size=method.batch_size, most=FITS)
-    return fit(elbow.n_clusters), None, elbow
+    curve = partial(fitted_curve, features, fit)
+    elbow = choose_n_clusters(curve, len(features), k_range=method.k_range, batch_size=method.batch_size, most=FITS)
+    return _Result(fit(elbow.n_clusters), elbow)
 
 
 def _dbscan(features: NDArray[np.float64], method: ClusteringMethod) -> _Result:
@@ -134,7 +177,7 @@ def _dbscan(features: NDArray[np.float64], method: ClusteringMethod) -> _Result:
         "within %.3g",
         *(method.eps, noise, len(labels), method.min_samples - 1, typical),
     )
-    return labels, None, None
+    return _Result(labels)
 
 
 CLUSTERINGS: dict[str, Callable[[NDArray[np.float64], ClusteringMethod], _Result]] = {

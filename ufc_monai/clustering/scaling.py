@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -10,33 +9,11 @@ from numpy.typing import NDArray
 from sklearn.decomposition import PCA
 from sklearn.preprocessing import StandardScaler
 
+from ufc_monai.cluster_space import Scaling
 from ufc_monai.clustering.method import ClusteringMethod
 from ufc_monai.errors import InputError
 
 __all__ = ["Scaling", "fit_scaling"]
-
-
-@dataclass(frozen=True)
-class Scaling:
-    """A map of features that new slices can go through, too: shift, then matrix, then perhaps to length 1.
-
-    Attributes:
-        shift: (d,).
-        matrix: (d, m).
-        unit: whether each feature is divided by its length; one of length 0 stays.
-    """
-
-    shift: NDArray[np.float64]
-    matrix: NDArray[np.float64]
-    unit: bool
-
-    def __call__(self, features: NDArray[Any]) -> NDArray[np.float64]:
-        """Map features (n, d) to (n, m)."""
-        scaled: NDArray[np.float64] = (np.asarray(features, dtype=np.float64) - self.shift) @ self.matrix
-        if self.unit:
-            lengths = np.linalg.norm(scaled, axis=1, keepdims=True)
-            scaled /= np.where(lengths > 0, lengths, 1.0)
-        return scaled
 
 
 def fit_scaling(features: NDArray[Any], method: ClusteringMethod) -> Scaling:

@@ -17,6 +17,7 @@ from monai.transforms import Compose
 from torch import Tensor
 
 from ufc_monai.bundles import BUNDLES, UNET, VAE
+from ufc_monai.clustering import ClusteringMethod
 from ufc_monai.commands.options import RunOptions, training_configs
 from ufc_monai.data import Case, find_labels, make_split
 from ufc_monai.data.inspect import VolumeFacts
@@ -35,7 +36,9 @@ PROCESS_BYTES = 700_000_000
 BYTES_PER_WEIGHT = 16
 """Weight, gradient and AdamW's two moments in float32."""
 WARD_SECONDS = 8e-8
-"""Clustering n slices takes this times n^2."""
+"""Ward's tree of n slices takes this times n^2."""
+FEATURE_BYTES = 6 * 8
+"""Ward's tree takes this for each slice and dimension."""
 WITHOUT_FILES = {
     "pseudo_labels": None,
     "crop_region": None,
@@ -56,8 +59,8 @@ class StageEstimate:
             programs and the final test are not in it.
         disk_bytes: of the slice store.
         memory_bytes: of the process at its largest while training or clustering. Rule: 0.7 GB for the programs, 16
-            bytes a weight, what the backward pass of one batch needs; or, if that is more, the distances of Ward's
-            method. With a GPU, the training's part is needed there.
+            bytes a weight, what the backward pass of one batch needs; or, if that is more, six copies of the features
+            in float64 for Ward's tree. With a GPU, the training's part is needed there.
         device: where training was measured, e.g. ``"cpu, threads: 2"``.
     """
 
@@ -179,8 +182,8 @@ def _estimate(
     seconds += (looks + (n if bundle == VAE else 0)) / batch * measured.forward
     memory = measured.memory
     if bundle == VAE:
-        seconds += WARD_SECONDS * n**2
-        memory = max(memory, PROCESS_BYTES + 4 * n**2)
+        seconds += WARD_SECONDS * min(n, ClusteringMethod().largest_tree) ** 2
+        memory = max(memory, PROCESS_BYTES + FEATURE_BYTES * parser["latent_size"] * n)
     device = parser.get_parsed_content("device")
     return StageEstimate(
         bundle,

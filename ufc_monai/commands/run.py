@@ -18,7 +18,7 @@ from ufc_monai.commands.check_tables import estimate_table, problem_list
 from ufc_monai.commands.estimate import estimate_stages, known_labels, open_config
 from ufc_monai.commands.options import RunOptions
 from ufc_monai.commands.plan import plan_stages
-from ufc_monai.commands.stages import Ledger, Stage, digest, run_stage, shown
+from ufc_monai.commands.stages import Ledger, Stage, digest, is_training, run_stage, shown
 from ufc_monai.commands.tracking import track_report
 from ufc_monai.data import Case, find_cases, open_split
 from ufc_monai.data.inspect import VolumeFacts, inspect_cases
@@ -76,11 +76,12 @@ def run_stages(options: RunOptions, cases: Sequence[Case], stages: Sequence[Stag
         _look_first(options, cases, everything=not ledger.is_complete(stages[0]))
     for number, stage in enumerate(stages, start=1):
         done = ledger.is_complete(stage)
-        note = " (complete, skipped)" if done else ""
+        goes_on = is_training(stage.command) and ledger.is_begun(stage)
+        note = " (complete, skipped)" if done else " (goes on)" if goes_on else ""
         logger.info("\n# %d of %d, %s%s\n%s", number, len(stages), stage.title, note, shown(stage.words))
         if not done:
             ledger.begin(stage)
-            run_stage(stage, options.folder)
+            run_stage(stage, options.folder, goes_on)
             ledger.complete(stage)
 
 

@@ -17,9 +17,13 @@ from typing import IO, Any
 from ufc_monai.errors import InputError
 from ufc_monai.files import read_json, sha256_of, write_json
 
-__all__ = ["Ledger", "Stage", "bundle_command", "run_stage", "shown"]
+__all__ = ["RESUME", "Ledger", "Stage", "bundle_command", "is_training", "run_stage", "shown"]
 
 logger = logging.getLogger(__name__)
+
+
+RESUME = ("--resume", "True")
+"""What makes a training go on."""
 
 
 @dataclass(frozen=True)
@@ -77,10 +81,14 @@ class Ledger:
         entry = self._entries.get(stage.title)
         return entry is not None and entry == {**self._reads(stage), "outputs": self._outputs(stage)}
 
+    def is_begun(self, stage: Stage) -> bool:
+        """Whether the stage was begun with this command, configurations, data and inputs, and has not ended."""
+        return self._entries.get(stage.title) == {**self._reads(stage), "begun": True}
+
     def begin(self, stage: Stage) -> None:
-        """Strike out a stage that is about to run: until it has ended, what it leaves is no result."""
-        if self._entries.pop(stage.title, None):
-            write_json(self.folder / "stages.json", self._entries)
+        """Note that a stage is about to run: until it has ended, what it leaves is no result."""
+        self._entries[stage.title] = {**self._reads(stage), "begun": True}
+        write_json(self.folder / "stages.json", self._entries)
 
     def complete(self, stage: Stage) -> None:
         """Enter a stage that has just run.
@@ -138,23 +146,37 @@ def config_files(command: Sequence[str]) -> list[str]:
     return [part.strip("'") for part in value.strip("[]").split(",")]
 
 
+def is_training(command: Sequence[str]) -> bool:
+    """Whether a command trains, and so can go on where it was cut off (``--resume True``)."""
+    names = [Path(name).stem for name in config_files(command)] if "--config_file" in command else [""]
+    return names[0] == "train" and "evaluate" not in names
+
+
 def shown(command: Sequence[str]) -> str:
     """A command as one would type it; lists hold single quotes and stand in double ones, if nothing speaks against."""
     return " ".join(f'"{w}"' if "'" in w and not set(w) & set('"$`\\!') else shlex.quote(w) for w in command)
 
 
-def run_stage(stage: Stage, folder: Path) -> None:
+def run_stage(stage: Stage, folder: Path, goes_on: bool = False) -> None:
     """Start a stage and wait for it. What it says to its standard output goes to ``log.txt``.
 
     Args:
-        stage: the stage; its record of an earlier run is removed, for the caller has found it out of date.
+        stage: the stage.
         folder: of the run.
+        goes_on: resume its training; else its record and checkpoints of an earlier run are removed, for the caller has
+            found them out of date.
 
     Raises:
         InputError: if it fails.
     """
-    (folder / stage.record).unlink(missing_ok=True)
     words = [sys.executable, "-W", "ignore::UserWarning", *stage.words[1:]]
+    if goes_on:
+        words += RESUME
+    else:
+        (folder / stage.record).unlink(missing_ok=True)
+        for output in stage.outputs:
+            for checkpoint in (folder / output).parent.glob("checkpoint*.pt"):
+                checkpoint.unlink()
     # waiting threads that spin make two busy processes slow each other many times over
     environment = {"OMP_WAIT_POLICY": "PASSIVE", **os.environ}
     with open(folder / "log.txt", "a", encoding="utf-8") as log:
@@ -164,7 +186,7 @@ def run_stage(stage: Stage, folder: Path) -> None:
     if code:
         raise InputError(
             f"'{stage.title}' ended with exit code {code}; its message stands above. Mend it and run the same command "
-            "again: complete stages are skipped."
+            "again: complete stages are skipped, a training goes on."
         )
 
 

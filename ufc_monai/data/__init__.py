@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-from ufc_monai.data.datalist import Case, find_cases, find_labels, image_items, require_dataset_dir, resolve_labels
+from typing import TYPE_CHECKING
+
+from ufc_monai.data.case import MMWHS_LABELS, Case
+from ufc_monai.data.datalist import find_cases, find_labels, image_items, require_dataset_dir, resolve_labels
 from ufc_monai.data.partition_sampler import PartitionSampler
-from ufc_monai.data.phantom import MMWHS_LABELS, make_phantom
-from ufc_monai.data.phantom_skin import make_skin_phantom
 from ufc_monai.data.region import resolve_region
 from ufc_monai.data.slices import SliceDataset
 from ufc_monai.data.split import Split, make_split, open_split, shared_split_path
 from ufc_monai.data.store import SliceStore
+from ufc_monai.lazy import import_when_used
+
+if TYPE_CHECKING:
+    from ufc_monai.data.phantom import make_phantom
+    from ufc_monai.data.phantom_skin import make_skin_phantom
+else:
+    __getattr__ = import_when_used(__name__, {"make_phantom": "phantom", "make_skin_phantom": "phantom_skin"})
 
 __all__ = [
     "MMWHS_LABELS",

@@ -1,11 +1,22 @@
-"""One volume of a data set."""
+"""One volume of a data set, and the structures of the data set that the defaults are for."""
 
 from __future__ import annotations
 
 import os
 from dataclasses import dataclass
 
-__all__ = ["Case"]
+__all__ = ["MMWHS_LABELS", "Case"]
+
+MMWHS_LABELS = {
+    "left_ventricle": 500,
+    "right_ventricle": 600,
+    "left_atrium": 420,
+    "right_atrium": 550,
+    "myocardium": 205,
+    "aorta": 820,
+    "pulmonary_artery": 850,
+}
+"""Structures of the Multi-Modality Whole Heart Segmentation challenge 2017 and their ids in its label files."""
 
 
 @dataclass(frozen=True)

@@ -12,9 +12,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from ufc_monai.data.case import Case
+from ufc_monai.data.case import MMWHS_LABELS, Case
 from ufc_monai.data.official import with_roles
-from ufc_monai.data.phantom import MMWHS_LABELS
 from ufc_monai.errors import InputError
 from ufc_monai.formats import FORMATS, PICTURES, is_dicom_series, stem_of, suffix_of
 

@@ -8,10 +8,12 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
+from monai.utils import optional_import
 from numpy.typing import NDArray
-from PIL import Image
-from scipy.fft import dctn
 from tqdm import tqdm
+
+Image, _ = optional_import("PIL.Image")
+dctn, _ = optional_import("scipy.fft", name="dctn")
 
 __all__ = ["find_copies", "perceptual_hash", "perceptual_hashes"]
 

@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from ufc_monai.data.phantom_anatomy import MMWHS_LABELS, Patient, draw_patient, render
+from ufc_monai.data.phantom_anatomy import Patient, draw_patient, render
 from ufc_monai.files import atomic_path
 
-__all__ = ["MMWHS_LABELS", "make_phantom"]
+__all__ = ["make_phantom"]
 
 
 def make_phantom(

@@ -12,21 +12,12 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
+from ufc_monai.data.case import MMWHS_LABELS
 from ufc_monai.data.phantom_chest import CHEST_WALL, Chest, paint_chest
 from ufc_monai.data.phantom_shapes import Array, Ellipsoid, Grid, Mask, Point, rotated, tube
 
-__all__ = ["MMWHS_LABELS", "STRAY_LABEL", "Patient", "draw_patient", "render"]
+__all__ = ["STRAY_LABEL", "Patient", "draw_patient", "render"]
 
-MMWHS_LABELS = {
-    "left_ventricle": 500,
-    "right_ventricle": 600,
-    "left_atrium": 420,
-    "right_atrium": 550,
-    "myocardium": 205,
-    "aorta": 820,
-    "pulmonary_artery": 850,
-}
-"""Structures of the Multi-Modality Whole Heart Segmentation challenge 2017 and their ids in its label files."""
 STRAY_LABEL = 421
 """An id that occurs in a few voxels of the real data beside 420, by mistake."""
 

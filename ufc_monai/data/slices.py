@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 from ufc_monai.data.store import SliceStore, StoreEntry
 from ufc_monai.errors import InputError
+from ufc_monai.ranks import first_rank
 from ufc_monai.transforms import AxialSlicesd
 
 __all__ = ["SliceDataset"]
@@ -62,7 +63,8 @@ class SliceDataset(Dataset[dict[str, Any]]):
         if cut is None:
             raise InputError("SliceDataset: its transform needs one AxialSlicesd, which cuts volumes into slices.")
         self.slice_transform = Compose(steps[cut + 1 :])
-        self.entries: list[StoreEntry] = SliceStore(cache_dir, steps[: cut + 1]).open(self.data, workers)
+        with first_rank():
+            self.entries: list[StoreEntry] = SliceStore(cache_dir, steps[: cut + 1]).open(self.data, workers)
         self._ends = np.cumsum([len(entry) for entry in self.entries])
 
     def __len__(self) -> int:

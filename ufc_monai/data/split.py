@@ -22,6 +22,7 @@ from ufc_monai.data.official import ROLES
 from ufc_monai.errors import InputError
 from ufc_monai.files import read_json, sha256_of, size_of, write_json
 from ufc_monai.formats import PICTURES, suffix_of
+from ufc_monai.ranks import first_rank
 
 __all__ = ["Split", "make_split", "open_split", "shared_split_path"]
 
@@ -77,9 +78,10 @@ class Split:
             order_path: a ``selection.json`` whose ``chosen`` volumes are the order instead.
 
         Raises:
-            InputError: at a budget, draw or order that there is not, or if one volume's file is, byte for byte, held
-                out.
+            InputError: without a data set, at a budget, draw or order that there is not, or if bytes are held out,
+                too.
         """
+        require_dataset_dir(self.dataset_dir)
         orders = self._fold(fold)["label_orders"]
         if not 0 <= draw < len(orders):
             raise InputError(f"label_draw must be 0 to {len(orders) - 1}, got {draw} ({self.path}).")
@@ -199,6 +201,7 @@ def open_split(
     dataset_dir: str | os.PathLike[str],
     seed: int = 0,
     sha256: str | None = None,
+    required: bool = True,
 ) -> Split:
     """Take over the split at ``path``, or draw and write it if there is none.
 
@@ -207,10 +210,13 @@ def open_split(
         dataset_dir: folder of the data set.
         seed: of the draw.
         sha256: the content that an earlier stage worked with; then the file has to be there, and the same.
+        required: ``False`` gives an empty split, which holds nothing out, where no ``dataset_dir`` is named.
 
     Raises:
         InputError: if the split was made for other files, with another seed, or is not the earlier stage's.
     """
+    if not required and not os.fspath(dataset_dir):
+        return Split("", "", make_split([], seed) | {"images": {}}, "")
     cases = find_cases(dataset_dir)
     path = Path(path)
     if sha256 is not None and (not path.is_file() or sha256_of(path) != sha256):
@@ -218,8 +224,9 @@ def open_split(
             f"split_path: {path} is not the split that the stage before worked with (sha256 {sha256[:8]}...). "
             "Name that one with --split_path, or run the stages again from the first."
         )
-    if not path.exists():
-        _write_split(path, cases, os.fspath(dataset_dir), seed)
+    with first_rank():
+        if not path.exists():
+            _write_split(path, cases, os.fspath(dataset_dir), seed)
     content = read_json(path, "split_path")
     if content.get("format") != FORMAT:
         raise InputError(f"{path}: expected a split of format {FORMAT}, got {content.get('format')}. Delete it.")

@@ -29,6 +29,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from ufc_monai.errors import InputError, find_input_error
+from ufc_monai.files import readable_disk_errors
 from ufc_monai.formats import parts_of
 
 __all__ = ["SliceStore", "StoreEntry", "fingerprint"]
@@ -121,10 +122,11 @@ class SliceStore:
         temporary = Path(tempfile.mkdtemp(dir=self.folder, prefix=".building-"))
         try:
             keys = [key for key, value in slices[0].items() if isinstance(value, Tensor)]
-            for key in keys:
-                np.save(temporary / f"{key}.npy", torch.stack([s[key] for s in slices]).numpy())
             items = [{key: value for key, value in s.items() if key not in keys} for s in slices]
-            (temporary / "entry.json").write_text(json.dumps({"keys": keys, "items": items}), encoding="utf-8")
+            with readable_disk_errors(folder):
+                for key in keys:
+                    np.save(temporary / f"{key}.npy", torch.stack([s[key] for s in slices]).numpy())
+                (temporary / "entry.json").write_text(json.dumps({"keys": keys, "items": items}), encoding="utf-8")
             try:
                 temporary.rename(folder)
             except OSError:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ufc_monai.errors import InputError
 
-__all__ = ["AutocastInferer", "check_device", "resolve_precision", "set_threads"]
+__all__ = ["AutocastInferer", "check_device", "resolve_precision", "set_threads", "slices_at_once"]
 
 PRECISIONS = ("auto", "fp32", "bf16")
 
@@ -62,6 +62,20 @@ def resolve_precision(precision: str, device: torch.device | str) -> str:
         return "bf16" if torch.cuda.get_device_capability(device)[0] >= 8 else "fp32"
     cpu = torch.cpu.get_capabilities()
     return "bf16" if cpu.get("avx512_bf16") or cpu.get("amx_bf16") else "fp32"
+
+
+def slices_at_once(image_size: int, device: torch.device | str) -> int:
+    """How many slices to segment at once: what a CPU's caches take, or what keeps a GPU busy.
+
+    A CPU is quickest with as many as hold 65,536 pixels together, one of 256 x 256; more only miss its caches
+    (docs/performance.md).
+
+    Args:
+        image_size: side of a slice, in pixels.
+        device: where the network is.
+    """
+    pixels = 256**2 if torch.device(device).type == "cpu" else 16 * 256**2
+    return max(1, pixels // image_size**2)
 
 
 class AutocastInferer(Inferer):

@@ -12,6 +12,8 @@ from typing import Any
 from ignite.engine import Engine, Events
 from torch import Tensor
 
+from ufc_monai.files import append_line, atomic_path
+
 __all__ = ["MetricsLog", "duration"]
 
 logger = logging.getLogger(__name__)
@@ -24,7 +26,8 @@ class MetricsLog:
     handlers that compute metrics.
 
     Args:
-        output_dir: folder of ``metrics.jsonl``; a file that is there is begun anew.
+        output_dir: folder of ``metrics.jsonl``; a file that is there is begun anew, or gone on with
+            where a training goes on.
         evaluator: an evaluator whose metrics are logged in the epochs in which it ran.
     """
 
@@ -32,6 +35,7 @@ class MetricsLog:
         self.path = Path(output_dir) / "metrics.jsonl"
         self.evaluator = evaluator
         self._loss: Tensor | float = 0.0
+        self._first = 0
         self._began = 0.0
         self._started = 0.0
         self._validation: dict[str, Any] = {}
@@ -46,8 +50,11 @@ class MetricsLog:
             self.evaluator.add_event_handler(Events.COMPLETED, self._validated)
 
     def _begin(self, engine: Engine) -> None:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        self.path.write_text("", encoding="utf-8")
+        self._first = engine.state.epoch
+        lines = self.path.read_text(encoding="utf-8").splitlines() if self._first and self.path.is_file() else []
+        with atomic_path(self.path) as temporary:
+            # behind the checkpoint that a training goes on from, lines are of epochs that come again
+            temporary.write_text("".join(f"{line}\n" for line in lines[: self._first]), encoding="utf-8")
         self._began = monotonic()
 
     def _reset(self, engine: Engine) -> None:
@@ -66,13 +73,12 @@ class MetricsLog:
         values = {"loss": state.metrics["loss"], **state.metrics, **self._validation}
         record = {"epoch": state.epoch, "iteration": state.iteration, **values}
         record["seconds"] = round(monotonic() - self._started, 3)
-        with open(self.path, "a", encoding="utf-8") as file:
-            file.write(json.dumps(record) + "\n")
+        append_line(self.path, json.dumps(record))
         shown = " | ".join(f"{name} {value:.4g}" for name, value in values.items() if isinstance(value, int | float))
         line = f"epoch {state.epoch}/{state.max_epochs} | {shown} | {record['seconds']:.1f} s"
         to_come = state.max_epochs - state.epoch
         if to_come:  # by the mean of all epochs: only some of them validate
-            line += f" | {duration((monotonic() - self._began) / state.epoch * to_come)} left"
+            line += f" | {duration((monotonic() - self._began) / (state.epoch - self._first) * to_come)} left"
         logger.info(line)
 
 

@@ -99,10 +99,10 @@ class LatentMonitor:
 
 
 class ContrastiveMonitor:
-    """The chance level beside the loss, effective rank, alignment, uniformity and anchors without negatives.
+    """The chance level beside the loss, an anchor's negatives, effective rank, alignment, uniformity, dropped anchors.
 
-    Chance and dropped anchors are those of the whole epoch, like the loss, and left out for a loss without negatives;
-    the others are those of its last batch.
+    Chance, negatives and dropped anchors are those of the whole epoch, like the loss, and left out for a loss without
+    negatives; the others are those of its last batch.
 
     Args:
         loss: the loss of the training, which knows the figures of its last batch.
@@ -112,6 +112,7 @@ class ContrastiveMonitor:
         self.loss = loss if isinstance(loss, ContrastiveLoss) else None
         self._chance: Tensor | float = 0.0
         self._dropped: Tensor | float = 0.0
+        self._negatives: Tensor | float = 0.0
 
     def attach(self, engine: Engine) -> None:
         """Watch a trainer of stage 2."""
@@ -120,18 +121,20 @@ class ContrastiveMonitor:
         engine.add_event_handler(Events.EPOCH_COMPLETED, self._report)
 
     def _reset(self, engine: Engine) -> None:
-        self._chance = self._dropped = 0.0
+        self._chance = self._dropped = self._negatives = 0.0
 
     def _add(self, engine: Engine) -> None:
         if self.loss is not None:  # the sums stay on the device: reading them would make every step wait
             self._chance = self._chance + self.loss.figures.chance
             self._dropped = self._dropped + self.loss.figures.dropped
+            self._negatives = self._negatives + self.loss.figures.negatives
 
     def _report(self, engine: Engine) -> None:
         first, second = _embeddings(engine.state.output["pred"], asks_keys=self.loss is not None)
         both, metrics = torch.cat([first, second]), engine.state.metrics
         if self.loss is not None:
             metrics["chance"] = float(self._chance) / engine.state.epoch_length
+            metrics["negatives"] = float(self._negatives) / engine.state.epoch_length
         metrics.update(
             effective_rank=effective_rank(both),
             alignment=alignment(first, second),

@@ -57,7 +57,7 @@ class ReconstructionsPicture:
     def _draw(self, engine: Engine) -> None:
         images = _sample(self.dataset)["image"].to(engine.state.device)
         mean, deviation = self.normalise.statistics(images) if self.normalise else (0.0, 1.0)
-        network: nn.Module = engine.network
+        network: nn.Module = getattr(engine.network, "module", engine.network)  # one rank draws, without the others
         training = network.training
         network.eval()  # the posterior's mean in place of a draw
         reconstructions = network((images - mean) / deviation)[0] * deviation + mean

@@ -17,6 +17,7 @@ from ufc_monai.clustering import ClusteringMethod
 from ufc_monai.data import SliceDataset
 from ufc_monai.errors import InputError
 from ufc_monai.labelling import Slices, label_slices
+from ufc_monai.ranks import is_first
 
 __all__ = ["PseudoLabeller"]
 
@@ -50,11 +51,13 @@ class PseudoLabeller:
         """Cluster and write.
 
         Returns:
-            ``n_clusters`` and the figures of agreement and quality, for the record.
+            ``n_clusters`` and the figures of agreement and quality, for the record; nothing but on the first rank.
 
         Raises:
             InputError: if ``features.npz`` holds other slices than the data set.
         """
+        if not is_first():
+            return {}
         items = self.dataset.items
         ids = [item["id"] for item in items]
         return label_slices(

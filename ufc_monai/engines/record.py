@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import datetime
+import json
 import logging
 import math
 import os
 import platform
 import sys
 from collections.abc import Callable, Mapping
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 import torch
@@ -18,6 +20,7 @@ import torch
 import ufc_monai
 from ufc_monai.errors import InputError
 from ufc_monai.files import read_json, sha256_of, write_json
+from ufc_monai.ranks import is_first, world_size
 
 __all__ = ["RunRecord", "is_number"]
 
@@ -39,6 +42,8 @@ class RunRecord:
         inputs: files that an earlier stage wrote, by name; those that do not exist count as none.
         environment: what was found out at start: device, threads, precision.
         previous: the ``run.json`` of the stage before, named in the record.
+        ckpt_dir: of a training, the folder of its weights and of the checkpoints that it goes on from.
+        resume: whether it goes on from them.
 
     Attributes:
         followers: called with the output folder and the results once the record is complete.
@@ -52,31 +57,57 @@ class RunRecord:
         inputs: Mapping[str, str | os.PathLike[str] | None] | None = None,
         environment: Mapping[str, Any] | None = None,
         previous: str | os.PathLike[str] | None = None,
+        ckpt_dir: str | os.PathLike[str] | None = None,
+        resume: bool = False,
     ) -> None:
         self.path = Path(output_dir) / "run.json"
         self.followers: list[Callable[[Path, Mapping[str, Any]], None]] = []
+        self.ckpt_dir = None if ckpt_dir is None else Path(ckpt_dir)
+        self.resume = resume
         self.content: dict[str, Any] = {
             "stage": stage,
             "status": "started",
             "settings": dict(settings),
             "inputs": {name: _file(path) for name, path in (inputs or {}).items()},
             "previous_run": _file(previous),
-            "environment": {key: str(value) for key, value in (environment or {}).items()},
+            "environment": {key: str(value) for key, value in (environment or {}).items()} | {"ranks": world_size()},
         }
 
-    def start(self) -> None:
-        """Write the record as started.
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What the run is known by, as JSON holds it."""
+        known = {key: self.content[key] for key in ("stage", "settings", "inputs")}
+        return dict(json.loads(json.dumps(known)))
+
+    def differences(self, other: Mapping[str, Any]) -> list[str]:
+        """What distinguishes the run of another record, or of another's identity, from this one, in words."""
+        return _differences(other, self.identity)
+
+    def start(self, *, replace: bool = False) -> None:
+        """Write the record as started, on the first rank. A run that does not go on removes the checkpoints there are.
+
+        Args:
+            replace: take the place of another run, unfinished or not.
 
         Raises:
-            InputError: if the folder holds the record of another run.
+            InputError: if the folder holds the record of another run, or an unfinished run would be lost.
         """
-        self._refuse_another_run()
+        if not is_first():
+            return
+        there = read_json(self.path, "output_dir") if self.path.is_file() else None
+        if there is not None and not replace:
+            self._refuse_another_run(there)
+        if not self.resume:
+            self._give_up_checkpoints(there, replace)
+        elif there is not None:
+            self.content["resumed"] = [*there.get("resumed", []), _now()]
+        self._began = monotonic()
         self.content |= {
-            "started": _now(),
+            "started": there["started"] if self.resume and there else _now(),
             "command": sys.argv,
             "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
             "versions": {"ufc-monai": ufc_monai.__version__, "python": platform.python_version()}
-            | {name: version(name) for name in PACKAGES},
+            | {name: _version(name) for name in PACKAGES},
             "seeded": torch.initial_seed(),
         }
         write_json(self.path, self.content)
@@ -87,13 +118,24 @@ class RunRecord:
         Args:
             results: figures of the run; what is not a finite number, text or list of them is left out.
             outputs: files that the run wrote, by name.
+
+        Raises:
+            InputError: if a training has no loss or an evaluation no figure: nothing was done.
         """
-        began = datetime.datetime.fromisoformat(self.content["started"])
+        if not is_first():
+            return
+        plain = {key: value for key, value in results.items() if _is_plain(value)}
+        step = self.content["stage"].rpartition("/")[2]
+        if (step == "train" and "loss" not in plain) or (step == "evaluate" and not plain):
+            raise InputError(
+                f"{self.content['stage']} has done nothing: it saw no batch. Look at epochs, and at the volumes of "
+                "dataset_dir and fold."
+            )
         self.content |= {
             "status": "complete",
             "finished": _now(),
-            "seconds": round((datetime.datetime.now(datetime.UTC) - began).total_seconds(), 1),
-            "results": {key: value for key, value in results.items() if _is_plain(value)},
+            "seconds": round(monotonic() - self._began, 1),
+            "results": plain,
             "outputs": {name: _file(path) for name, path in (outputs or {}).items()},
         }
         write_json(self.path, self.content)
@@ -101,17 +143,36 @@ class RunRecord:
         for follower in self.followers:
             follower(self.path.parent, results)
 
-    def _refuse_another_run(self) -> None:
-        if not self.path.is_file():
-            return
-        there = read_json(self.path, "output_dir")
-        differences = _differences(there, self.content)
+    def _refuse_another_run(self, there: Mapping[str, Any]) -> None:
+        differences = self.differences(there)
         if differences:
             raise InputError(
                 f"output_dir: {self.path.parent} holds another run ({there.get('stage')} of {there.get('started')}; "
                 f"differs in {', '.join(differences[:4])}). Name another --output_dir, or delete {self.path} to "
                 "write over it."
             )
+
+    def _give_up_checkpoints(self, there: Mapping[str, Any] | None, replace: bool) -> None:
+        """Remove checkpoints, from which another attempt would go on by mistake; not those of an unfinished run."""
+        begun = there is not None and there.get("status") != "complete"
+        found = sorted(self.ckpt_dir.glob("checkpoint*.pt")) if self.ckpt_dir else []
+        for path in found:
+            if not replace and (begun or _is_unfinished(path)):
+                raise InputError(
+                    f"ckpt_dir: {path} is of an unfinished run. Go on with it (--resume True), or begin anew: name "
+                    "another --ckpt_dir and --output_dir, or delete that file."
+                )
+        for path in found:
+            path.unlink()
+
+
+def _is_unfinished(checkpoint: Path) -> bool:
+    """Whether a training has epochs to come; not so for a file that nobody can go on from."""
+    try:
+        trainer = torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)["trainer"]
+        return bool(trainer["iteration"] < trainer["epoch_length"] * trainer["max_epochs"])
+    except Exception:
+        return False
 
 
 def _differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
@@ -143,6 +204,13 @@ def _file(path: str | os.PathLike[str] | None) -> dict[str, str] | None:
     if path is None or not Path(path).is_file():
         return None
     return {"path": os.path.abspath(path), "sha256": sha256_of(path)}
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:  # what a server does not need it may lack
+        return None
 
 
 def _now() -> str:

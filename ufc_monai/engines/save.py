@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
+import torch.distributed as dist
 from ignite.engine import Engine, Events
 from torch import nn
 
 from ufc_monai.files import atomic_path
+from ufc_monai.ranks import is_first
 from ufc_monai.transfer import save_network
 
-__all__ = ["FeatureSaver", "TrainingCheckpoint", "WeightsSaver"]
+__all__ = ["FeatureSaver", "WeightsSaver"]
+
+logger = logging.getLogger(__name__)
+
+NEVER = -1
+"""MONAI's ``best_metric_epoch`` before the first validation."""
 
 
 class WeightsSaver:
@@ -26,7 +33,7 @@ class WeightsSaver:
         network: whose state dict is saved; those of several networks are put together.
         record: what travels with the weights: stage, architecture, preprocessing, labels, origin.
         evaluator: its key metric says which weights are best (larger is better); ``None`` keeps the last weights. An
-            evaluator that never ran keeps the last weights, too.
+            evaluator that never ran keeps the last weights, too, which a warning and the metric ``validation`` say.
     """
 
     def __init__(
@@ -40,60 +47,34 @@ class WeightsSaver:
         self.networks = network if isinstance(network, list) else [network]
         self.record = dict(record)
         self.evaluator = evaluator
-        self.best: float | None = None
-        self._epoch = 0
 
     def attach(self, engine: Engine) -> None:
         """Save weights of a trainer."""
         engine.add_event_handler(Events.STARTED, self._begin)
-        engine.add_event_handler(Events.EPOCH_STARTED, self._note_epoch)
         engine.add_event_handler(Events.COMPLETED, self._save_last)
         if self.evaluator is not None:
             self.evaluator.add_event_handler(Events.COMPLETED, self._save_if_best)
 
     def _begin(self, engine: Engine) -> None:
-        self.best = None
-
-    def _note_epoch(self, engine: Engine) -> None:
-        self._epoch = engine.state.epoch
+        if self.evaluator is not None and engine.state.iteration == 0:  # else a resumed training knows the best
+            self.evaluator.state.best_metric_epoch = NEVER
 
     def _save_if_best(self, evaluator: Engine) -> None:
-        value = float(evaluator.state.metrics[evaluator.state.key_metric_name])
-        if self.best is None or value > self.best:
-            self.best = value
-            self._save({"epoch": self._epoch, evaluator.state.key_metric_name: value})
+        state = evaluator.state
+        if state.best_metric_epoch == state.epoch:
+            self._save({"epoch": state.epoch, state.key_metric_name: float(state.best_metric)})
 
     def _save_last(self, engine: Engine) -> None:
-        if self.best is None:
+        if self.evaluator is None:
             self._save({"epoch": engine.state.epoch})
+        elif self.evaluator.state.best_metric_epoch == NEVER:
+            self._save({"epoch": engine.state.epoch})
+            engine.state.metrics["validation"] = "none; the last weights are kept, whether or not they are the best"
+            logger.warning("validation: %s", engine.state.metrics["validation"])
 
     def _save(self, chosen: Mapping[str, Any]) -> None:
         weights = {name: value for network in self.networks for name, value in network.state_dict().items()}
         save_network(self.ckpt_dir, weights, {**self.record, "chosen": dict(chosen)})
-
-
-class TrainingCheckpoint:
-    """Save ``checkpoint.pt``: everything that training goes on from, head and optimiser included.
-
-    Args:
-        ckpt_dir: folder of the file.
-        parts: objects with a ``state_dict``, by name; the trainer's own state is added as ``trainer``.
-        interval: epochs between two saves; the last epoch is saved always.
-    """
-
-    def __init__(self, ckpt_dir: str | os.PathLike[str], parts: Mapping[str, Any], interval: int = 10) -> None:
-        self.path = Path(ckpt_dir) / "checkpoint.pt"
-        self.parts = dict(parts)
-        self.interval = interval
-
-    def attach(self, engine: Engine) -> None:
-        """Save a trainer."""
-        engine.add_event_handler(Events.EPOCH_COMPLETED(every=self.interval) | Events.COMPLETED, self._save)
-
-    def _save(self, engine: Engine) -> None:
-        states = {name: part.state_dict() for name, part in self.parts.items()}
-        with atomic_path(self.path) as temporary:
-            torch.save({**states, "trainer": dict(engine.state_dict()), "rng": torch.get_rng_state()}, temporary)
 
 
 class FeatureSaver:
@@ -124,5 +105,11 @@ class FeatureSaver:
         self._ids += engine.state.batch["id"]
 
     def _write(self, engine: Engine) -> None:
-        with atomic_path(self.path) as temporary:
-            np.savez(temporary, features=np.concatenate(self._features), ids=np.array(self._ids))
+        features, ids = np.concatenate(self._features), self._ids
+        if dist.is_initialized():  # each rank has the slices behind those of the rank before
+            parts: list[Any] = [None] * dist.get_world_size()
+            dist.all_gather_object(parts, (features, ids))
+            features, ids = np.concatenate([f for f, _ in parts]), [i for _, some in parts for i in some]
+        if is_first():
+            with atomic_path(self.path) as temporary:
+                np.savez(temporary, features=features, ids=np.array(ids))

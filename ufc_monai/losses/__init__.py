@@ -11,6 +11,7 @@ from ufc_monai.losses.contrastive import (
     anchor_losses,
     uses_groups,
 )
+from ufc_monai.losses.gathered import GatheredLoss
 from ufc_monai.losses.local import LocalContrastiveLoss
 from ufc_monai.losses.momentum import BootstrapLoss, QueueContrastiveLoss, queue_size
 from ufc_monai.losses.segmentation import PresentDiceCELoss, class_weights
@@ -23,6 +24,7 @@ __all__ = [
     "BootstrapLoss",
     "ClusterContrastiveLoss",
     "ContrastiveLoss",
+    "GatheredLoss",
     "LocalContrastiveLoss",
     "PresentDiceCELoss",
     "Preset",

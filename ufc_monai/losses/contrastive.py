@@ -71,10 +71,12 @@ class BatchFigures(NamedTuple):
         chance: the loss if all embeddings coincided, as they do in a collapsed network; log(2b - 1) for NT-Xent, the
             mean of log(n / p) / p over anchors with p positives and n negatives for Eq. 2. A scalar.
         dropped: the share of anchors that had no positive or no negative. A scalar.
+        negatives: how many negatives the other anchors had, on average. A scalar.
     """
 
     chance: Tensor
     dropped: Tensor
+    negatives: Tensor
 
 
 class ContrastiveLoss(nn.Module):
@@ -120,7 +122,8 @@ class ContrastiveLoss(nn.Module):
         losses = anchor_losses(similarity, positive, negative, self.preset)
         with torch.no_grad():
             collapsed = anchor_losses(torch.zeros_like(similarity), positive, negative, self.preset)
-            self.figures = BatchFigures(share @ collapsed, 1 - valid.float().mean())
+            negatives = share @ negative.sum(dim=1).to(share.dtype)
+            self.figures = BatchFigures(share @ collapsed, 1 - valid.float().mean(), negatives)
         # where no anchor is valid, a 0 that hangs on the graph: every rank of a distributed run must have gradients
         return share @ losses if self.reduction == "mean" else losses * valid
 

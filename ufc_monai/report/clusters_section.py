@@ -68,6 +68,7 @@ def _first_words(labels: Mapping[str, Any]) -> str:
     words = [
         f"{labels['n_clusters']} clusters of {n} slices",
         f" ({origin['method']})" if "method" in origin else "",
+        f", from the tree of {m} of them" if (m := origin.get("slices_in_tree", n)) < n else "",
         ".",
     ]
     if quality := origin.get("quality"):

@@ -26,6 +26,7 @@ NOT_CENTRED = "ufc_not_centred"
 COVERING = "@coverage"
 """Behind the name of an arm whose labels cover the clusters."""
 NO_CLUSTERINGS = {"train", "cpu", "inference", "metadata", "isic", "unet_encoder"}
+NO_CLUSTERINGS |= {"multi_gpu_train", "multi_gpu_inference"}
 """Configurations of stage 1 that are no clustering."""
 
 

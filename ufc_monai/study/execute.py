@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
-from ufc_monai.commands.stages import shown
+from ufc_monai.commands.stages import RESUME, is_training, shown
 from ufc_monai.engines.log import duration
 from ufc_monai.files import read_json, write_json
 from ufc_monai.study.lock import REFRESH, Lock
@@ -115,12 +115,14 @@ class _Crew:
         if all(state == COMPLETE for state in states_of(self.folder, [run]).values()):
             return  # somebody was quicker between the look and the claim
         place, began = self.folder / run.folder, time.monotonic()
-        shutil.rmtree(place, ignore_errors=True)
+        goes_on = bool(_checkpoints(place))
+        if not goes_on:
+            shutil.rmtree(place, ignore_errors=True)
         failure_of(self.folder, run).unlink(missing_ok=True)
-        place.mkdir(parents=True)
+        place.mkdir(parents=True, exist_ok=True)
         error = None
         if run.commands:
-            error = self._run_commands(run, lock, device)
+            error = self._run_commands(run, lock, device, goes_on)
         else:
             WITHOUT_COMMANDS[run.kind](self.folder, run)
             write_json(self.folder / run.records[0], {"stage": run.kind, "status": "complete"})
@@ -128,19 +130,21 @@ class _Crew:
             return
         seconds = time.monotonic() - began
         if error is None:
-            (place / "models" / "checkpoint.pt").unlink(missing_ok=True)  # nobody goes on from it
+            for checkpoint in _checkpoints(place):  # nobody goes on from it
+                checkpoint.unlink()
             logger.info("%s: complete in %s", run.name, duration(seconds))
         else:
             write_json(failure_of(self.folder, run), {"error": error})
             logger.warning("%s: FAILED: %s", run.name, error)
         note_states(self.folder)
 
-    def _run_commands(self, run: Run, lock: Lock, device: str | None) -> str | None:
-        """Run the commands in order; what the first that fails said last."""
+    def _run_commands(self, run: Run, lock: Lock, device: str | None, goes_on: bool) -> str | None:
+        """Run the commands in order, going on with trainings; what the first that fails said last."""
         path = self.folder / run.folder / "log.txt"
         with open(path, "ab") as log:
             for command in run.commands:
                 words = [*command, *(["--device", device] if device else [])]
+                words += RESUME if goes_on and is_training(command) else ()
                 logger.info("%s\n  %s", run.name, shown(words))
                 log.write(f"\n# {shown(words)}\n".encode())
                 log.flush()
@@ -195,6 +199,11 @@ def _stopping(crew: _Crew) -> Iterator[None]:
     finally:
         for end in ends:
             signal.signal(end, signal.SIG_DFL)
+
+
+def _checkpoints(place: Path) -> list[Path]:
+    """What a run's training goes on from."""
+    return sorted((place / "models").glob("checkpoint*.pt"))
 
 
 def _deal(folder: Path, run: Run) -> None:

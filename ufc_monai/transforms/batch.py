@@ -13,13 +13,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from kornia.filters import gaussian_blur2d
 from monai.config import KeysCollection
 from monai.transforms import MapTransform
+from monai.utils import optional_import
 from torch import Tensor
 from torch.nn import functional as F
 
 from ufc_monai.transforms.colour import change_colour
+
+gaussian_blur2d, _ = optional_import("kornia.filters", name="gaussian_blur2d")
 
 __all__ = ["BatchAugment", "BatchAugmentd", "TwoViews", "TwoViewsd"]
 
@@ -147,8 +149,9 @@ class BatchAugment:
             The new image and label, of the same shapes and dtypes.
         """
         drawn = self.randomize(len(image), min(image.shape[-2:]))
-        p = {name: value.to(image.device, image.dtype) for name, value in drawn.items()}
-        noise = torch.randn(image.shape, generator=self.generator, dtype=image.dtype).to(image.device)
+        blurred = drawn["blur"].nonzero()[:, 0]  # while it lies on the CPU: asking a GPU would wait for it
+        p = _moved(drawn, image)
+        noise = self._noise(image)
         grid = _sampling_grid(image, p)
         seen = F.grid_sample(image, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
         if label is not None:
@@ -156,10 +159,16 @@ class BatchAugment:
                 label.to(image.dtype), grid, mode="nearest", padding_mode="zeros", align_corners=False
             )
             label = moved.to(label.dtype)
-        return _change_intensity(seen, p, noise), label
+        return _change_intensity(seen, p, noise, blurred.to(image.device, non_blocking=True)), label
 
     def _uniform(self, n: int, low: float, high: float) -> Tensor:
         return torch.rand(n, generator=self.generator) * (high - low) + low
+
+    def _noise(self, image: Tensor) -> Tensor:
+        """Normal numbers, drawn where the image lies, from a generator whose seed is drawn from ours."""
+        seed = int(torch.randint(2**62, (), generator=self.generator))
+        there = torch.Generator(image.device).manual_seed(seed)
+        return torch.randn(image.shape, generator=there, dtype=image.dtype, device=image.device)
 
     def _chance(self, n: int, probability: float) -> Tensor:
         """1 for the chosen, 0 for the others."""
@@ -239,6 +248,14 @@ class TwoViewsd(MapTransform):
         return d
 
 
+def _moved(drawn: Mapping[str, Tensor], image: Tensor) -> dict[str, Tensor]:
+    """The parameters on the image's device, in one copy."""
+    columns = torch.cat([value.reshape(len(image), -1) for value in drawn.values()], dim=1)
+    moved = columns.to(image.device, image.dtype, non_blocking=True)
+    parts = torch.split(moved, [value[0].numel() for value in drawn.values()], dim=1)
+    return {name: part.reshape(value.shape) for (name, value), part in zip(drawn.items(), parts, strict=True)}
+
+
 def _sampling_grid(image: Tensor, p: Mapping[str, Tensor]) -> Tensor:
     """Where each output pixel looks: the unit square, mirrored, scaled by ``field``, turned, moved by ``shift``."""
     cos, sin = torch.cos(p["angle"]) * p["field"], torch.sin(p["angle"]) * p["field"]
@@ -249,13 +266,13 @@ def _sampling_grid(image: Tensor, p: Mapping[str, Tensor]) -> Tensor:
     return F.affine_grid(theta, list(image.shape), align_corners=False)
 
 
-def _change_intensity(image: Tensor, p: Mapping[str, Tensor], noise: Tensor) -> Tensor:
+def _change_intensity(image: Tensor, p: Mapping[str, Tensor], noise: Tensor, blurred: Tensor) -> Tensor:
     """Blur, gamma, contrast, brightness, noise, colours, solarisation, in this order; it stays within [0, 1]."""
 
     def column(name: str) -> Tensor:
         return p[name][:, None, None, None]
 
-    image = _blur(image, p["blur"])
+    image = _blur(image, p["blur"], blurred)
     image = image.clamp(0, 1) ** column("gamma")
     mean = image.mean(dim=(1, 2, 3), keepdim=True)
     image = (image - mean) * column("contrast") + mean + column("brightness") + noise * column("noise")
@@ -263,12 +280,9 @@ def _change_intensity(image: Tensor, p: Mapping[str, Tensor], noise: Tensor) -> 
     return torch.where((column("solarise") > 0) & (image > 0.5), 1 - image, image)
 
 
-def _blur(image: Tensor, sigma: Tensor) -> Tensor:
-    """Blur the samples whose ``sigma`` is above 0."""
-    chosen = sigma > 0
-    if not chosen.any():
+def _blur(image: Tensor, sigma: Tensor, chosen: Tensor) -> Tensor:
+    """Blur the samples with the indices ``chosen``."""
+    if not len(chosen):
         return image
     sigmas = sigma[chosen, None].expand(-1, 2)
-    blurred = image.clone()
-    blurred[chosen] = gaussian_blur2d(image[chosen], (7, 7), sigmas)
-    return blurred
+    return image.index_copy(0, chosen, gaussian_blur2d(image[chosen], (7, 7), sigmas))

@@ -9,11 +9,13 @@ from monai.config import KeysCollection
 from monai.data import MetaTensor
 from monai.transforms import CropForeground
 from monai.transforms.croppad.dictionary import Cropd
+from monai.utils import optional_import
 from numpy.typing import NDArray
-from scipy import ndimage
 from torch import Tensor
 
 from ufc_monai.errors import InputError
+
+ndimage, _ = optional_import("scipy.ndimage")
 
 __all__ = ["BodyCrop", "BodyCropd", "label_region"]
 

@@ -7,19 +7,20 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import nibabel as nib
 import numpy as np
 import torch
 from monai.config import KeysCollection
 from monai.data import MetaTensor
 from monai.data.utils import affine_to_spacing, orientation_ras_lps
 from monai.transforms import SaveImaged, Transform
-from monai.utils import ImageMetaKey, MetaKeys
+from monai.utils import ImageMetaKey, MetaKeys, optional_import
 from numpy.typing import NDArray
 
 from ufc_monai.files import atomic_path
 from ufc_monai.formats import NIFTI, PICTURES, stem_of, suffix_of
 from ufc_monai.transforms.reader import simple_itk
+
+nib, _ = optional_import("nibabel")
 
 __all__ = ["SaveMask", "SaveMaskd"]
 

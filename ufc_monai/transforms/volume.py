@@ -87,7 +87,9 @@ class LoadVolumed(LoadImaged):
         """Load every key."""
         d = dict(data)
         first, *others = list(self.key_iterator(d))
-        d[first] = self._loader(d[first], reader)
+        loaded = self._loader(d[first], reader)
+        # MONAI Label takes the image's loader into its own hands and asks it for the meta data, too
+        d[first] = loaded if self._loader.image_only else loaded[0]
         for key in others:
             d[key] = self._label_loader(d[key], reader)
             if d[key].shape[1:] != d[first].shape[1:]:

@@ -20,7 +20,7 @@ from ufc_monai.transfer import load_weights, read_network
 from ufc_monai.zoo.card import model_card
 from ufc_monai.zoo.metadata import metadata_of
 
-__all__ = ["bundle_files", "write_zip"]
+__all__ = ["bundle_files", "without_patients", "write_zip"]
 
 MODELS = {".pt", ".ts", ".json", ".npz"}
 EPOCH = (1980, 1, 1, 0, 0, 0)
@@ -49,10 +49,11 @@ def bundle_files(bundle: Path, *, version: str | None = None, change: str | None
     for name in ("LICENSE", "configs/metadata.json", "docs/README.md"):
         if name not in files:
             raise InputError(f"--bundles: there is no {bundle / name}; the zoo asks for it.")
+    clusters = None
     if (centroids := "models/centroids.npz") in files:
-        files[centroids] = _without_patients(files[centroids])
+        files[centroids], clusters = without_patients(files[centroids])
     metadata = read_json(bundle / "configs" / "metadata.json", "--bundles") | _network(bundle)
-    metadata = metadata_of(metadata, read_json(bundle / "models" / "network.json", "--bundles"))
+    metadata = metadata_of(metadata, read_json(bundle / "models" / "network.json", "--bundles"), clusters)
     metadata = _versioned(metadata, version, change)
     files["configs/metadata.json"] = _json(metadata)
     page = files["docs/README.md"].decode()
@@ -87,14 +88,18 @@ def _models(bundle: Path) -> list[Path]:
     return [path for path in found if path.suffix in MODELS and not path.name.startswith("checkpoint")]
 
 
-def _without_patients(content: bytes) -> bytes:
-    """``centroids.npz`` without the names and the mean features of the patients that were clustered."""
+def without_patients(content: bytes) -> tuple[bytes, int]:
+    """``centroids.npz`` without the names and the mean features of the patients that were clustered.
+
+    Returns:
+        The file, and the number of clusters.
+    """
     with np.load(io.BytesIO(content)) as file:
         arrays = {name: file[name] for name in file.files if name != "patient_means"}
     arrays["patients"] = np.arange(len(arrays["patients"])).astype(str)
     written = io.BytesIO()
     np.savez(written, allow_pickle=False, **arrays)
-    return written.getvalue()
+    return written.getvalue(), len(arrays["centroids"])
 
 
 def _network(bundle: Path) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from ufc_monai.bundles import UNET, VAE
 __all__ = ["metadata_of"]
 
 
-def metadata_of(metadata: Mapping[str, Any], network: Mapping[str, Any]) -> dict[str, Any]:
+def metadata_of(metadata: Mapping[str, Any], network: Mapping[str, Any], clusters: int | None = None) -> dict[str, Any]:
     """The metadata of a bundle, brought in line with its ``network.json``.
 
     Sizes and numbers of channels of input and output are replaced; of the segmentation bundle, the structures as well.
@@ -19,6 +19,7 @@ def metadata_of(metadata: Mapping[str, Any], network: Mapping[str, Any]) -> dict
     Args:
         metadata: content of ``metadata.json``.
         network: content of ``network.json``.
+        clusters: how many ``centroids.npz`` holds, which a label server paints; ``None`` where there is none.
     """
     changed = copy.deepcopy(dict(metadata))
     formats, architecture = changed["network_data_format"], network["architecture"]
@@ -36,4 +37,6 @@ def metadata_of(metadata: Mapping[str, Any], network: Mapping[str, Any]) -> dict
             pred["num_channels"] = pred["num_channels"][4]
         _, _, what = changed["pred_classes"].partition(" ")
         changed["pred_classes"] = f"{pred['num_channels']} {what}"
+    if clusters is not None:
+        pred["channel_def"] = {"0": "background", **{str(n + 1): f"cluster {n}" for n in range(clusters)}}
     return changed

@@ -1,0 +1,172 @@
+"""Seconds to segment a CT volume with stage 3's inference.json, beside the chain that model zoo bundles usually have.
+
+    python benchmarks/inference.py [--size 512] [--slices 200] [--preset paper] [--device cpu] [--rounds 3]
+
+``bundle`` is inference.json as it runs. ``usual`` has the same reading, preprocessing and network, but MONAI's
+SliceInferer with ``sw_batch_size`` 1 in fp32, ``Invertd`` of the logits, ``AsDiscreted`` and ``SaveImaged``. They take
+turns, on a synthetic volume and with random weights. Prints medians, the peak of memory beyond mapped files, and a
+RESULT line; its Dice is that of the bundle's mask with the one that it writes slice by slice in fp32.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import statistics
+import tempfile
+import threading
+import time
+import warnings
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import psutil
+import torch
+from monai.bundle import ConfigParser
+from monai.networks.nets import BasicUNet
+from scipy.ndimage import gaussian_filter
+
+from ufc_monai.bundles import UNET
+from ufc_monai.transfer import save_network
+
+BUNDLE = Path(__file__).parents[1] / "bundles" / UNET
+LABELS = {f"structure {i}": i for i in range(1, 8)}
+PLAIN = {
+    "inferer": {
+        "_target_": "SliceInferer",
+        "roi_size": "$(@image_size, @image_size)",
+        "spatial_dim": 2,
+        "sw_batch_size": 1,
+    }
+}
+USUAL = {
+    **PLAIN,
+    "postprocessing": {
+        "_target_": "Compose",
+        "transforms": [
+            {
+                "_target_": "Invertd",
+                "keys": "pred",
+                "transform": "@preprocessing",
+                "orig_keys": "image",
+                "nearest_interp": False,
+                "to_tensor": True,
+            },
+            {"_target_": "AsDiscreted", "keys": "pred", "argmax": True},
+            {
+                "_target_": "SaveImaged",
+                "keys": "pred",
+                "output_dir": "@output_dir",
+                "output_postfix": "seg",
+                "separate_folder": False,
+                "print_log": False,
+            },
+        ],
+    },
+}
+
+
+class Memory(threading.Thread):
+    """Watches how much memory the process takes at most, without mapped files."""
+
+    def __init__(self) -> None:
+        super().__init__(daemon=True)
+        self.peak, self._end = 0, threading.Event()
+
+    def run(self) -> None:
+        """Look twenty times a second."""
+        process = psutil.Process()
+        while not self._end.wait(0.05):
+            found = process.memory_info()
+            self.peak = max(self.peak, found.rss - found.shared)
+
+    def end(self) -> float:
+        """The peak in GB."""
+        self._end.set()
+        self.join()
+        return self.peak / 1e9
+
+
+def make_inputs(folder: Path, options: argparse.Namespace) -> None:
+    """A volume of smooth noise in Hounsfield units, and random weights with their network.json."""
+    generator = np.random.default_rng(0)
+    shape = (options.size, options.size, options.slices)
+    volume = gaussian_filter(generator.standard_normal(shape, dtype=np.float32), (9, 9, 1))
+    volume = (400 * volume / volume.std()).astype(np.int16)
+    (folder / "data").mkdir()
+    nib.save(nib.Nifti1Image(volume, np.diag([0.8, 0.8, 2, 1])), folder / "data" / "scan.nii.gz")
+    train = ConfigParser()
+    train.read_config([str(BUNDLE / "configs" / f"{n}.json") for n in ("train", *["cpu"][: options.preset == "cpu"])])
+    architecture = {"features": train["features"], "norm": train["norm"], "in_channels": 1, "out_channels": 8}
+    torch.manual_seed(0)
+    network = BasicUNet(spatial_dims=2, **architecture)
+    size = options.image_size or train["image_size"]
+    preprocessing = {"image_size": size, "window": train["window"], "region": None, "standardise": False}
+    record = {"stage": UNET, "architecture": architecture, "preprocessing": preprocessing, "labels": LABELS}
+    save_network(folder / "models", network.state_dict(), record)
+
+
+def segment(folder: Path, name: str, options: argparse.Namespace, changes: dict[str, Any]) -> tuple[float, float]:
+    """Seconds and GB that one chain takes, its parts being built beforehand."""
+    parser = ConfigParser()
+    parser.read_config(str(BUNDLE / "configs" / "inference.json"))
+    keys = {"bundle_root": BUNDLE, "dataset_dir": folder / "data", "output_dir": folder / name}
+    parser.update({**{key: str(value) for key, value in keys.items()}, "ckpt_dir": str(folder / "models")})
+    parser.update({"threads": options.threads, "device": f"$torch.device('{options.device}')", **changes})
+    parser.update({"handlers": []})
+    parser.get_parsed_content("initialize")
+    evaluator = parser.get_parsed_content("evaluator")
+    parser.get_parsed_content("run#1")  # the weights
+    memory = Memory()
+    memory.start()
+    began = time.perf_counter()
+    evaluator.run()
+    return time.perf_counter() - began, memory.end()
+
+
+def agreement(folder: Path) -> float:
+    """The mean Dice between both masks over the classes that occur."""
+    one, other = (
+        np.asarray(nib.load(next((folder / name).rglob("*_seg.nii.gz"))).dataobj) for name in ("bundle", "plain")
+    )
+    shares = [
+        2 * np.sum((one == i) & (other == i)) / (np.sum(one == i) + np.sum(other == i))
+        for i in range(8)
+        if np.any(one == i) or np.any(other == i)
+    ]
+    return float(np.mean(shares))
+
+
+def main() -> None:
+    """Measure in turns and print medians, ratio and one RESULT line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--size", type=int, default=512)
+    parser.add_argument("--slices", type=int, default=200)
+    parser.add_argument("--preset", choices=("cpu", "paper"), default="paper")
+    parser.add_argument("--image_size", type=int)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--threads", type=int)
+    parser.add_argument("--rounds", type=int, default=3)
+    options = parser.parse_args()
+    warnings.simplefilter("ignore")
+    logging.disable(logging.INFO)
+    found: dict[str, list[tuple[float, float]]] = {"bundle": [], "usual": []}
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place)
+        make_inputs(folder, options)
+        for _ in range(options.rounds):
+            for name, changes in (("bundle", {}), ("usual", USUAL)):
+                found[name].append(segment(folder, name, options, changes))
+        segment(folder, "plain", options, PLAIN)
+        dice = agreement(folder)
+    seconds = {name: statistics.median(s for s, _ in runs) for name, runs in found.items()}
+    for name, runs in found.items():
+        print(f"{name:<7} {seconds[name]:7.1f} s, at most {max(gb for _, gb in runs):.2f} GB")
+    ratio = seconds["usual"] / seconds["bundle"]
+    print(f"RESULT bundle={seconds['bundle']:.2f} usual={seconds['usual']:.2f} ratio={ratio:.2f} dice={dice:.5f}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,162 @@
+"""Kill trainings at random moments, go on with them, and compare what they leave with runs that were not killed.
+
+The three stages run on synthetic patients, each by its own command, and get SIGKILL while they start, train, validate
+or write. ``python benchmarks/kill_test.py --kills 20`` takes some minutes; it exits with 1 if a bit differs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ufc_monai.bundles import BUNDLES, CONTRASTIVE, UNET, VAE
+from ufc_monai.commands.stages import RESUME, bundle_command
+from ufc_monai.data import make_phantom
+
+ROOT = Path(__file__).parents[1] / "bundles"
+SIZE: dict[str, Any] = {"image_size": 32, "threads": 1, "device": "cpu", "checkpoint_seconds": 0, "min_steps": 1}
+WIDTHS: dict[str, Any] = {"features": [4, 4, 8, 8, 16, 4], "norm": "batch"}
+SETTINGS: dict[str, dict[str, Any]] = {
+    VAE: {**SIZE, "vae_channels": [4, 8, 8], "latent_size": 8, "kl_warmup_epochs": 3},
+    CONTRASTIVE: {**SIZE, **WIDTHS, "head_hidden": 16, "embedding_size": 8, "batch_size": 24},
+    UNET: {**SIZE, **WIDTHS, "labelled_volumes": 2, "val_interval": 2},
+}
+TIMES = ("seconds", "started", "finished", "resumed", "command")
+
+
+def main() -> int:
+    """Kill and compare; the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--kills", type=int, default=20)
+    parser.add_argument("--epochs", type=int, default=12)
+    parser.add_argument("--methods", default="", help="of stage 2, beside ufc: moco,byol,glcl")
+    parser.add_argument("--seed", type=int, default=0)
+    chosen = parser.parse_args()
+    drawn = random.Random(chosen.seed)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        for bundle in BUNDLES:
+            shutil.copytree(ROOT / bundle / "configs", folder / bundle / "configs")
+        make_phantom(folder / "data", patients=8, matrix=40)
+        stages = [(VAE, ()), (CONTRASTIVE, ()), *((CONTRASTIVE, (m,)) for m in chosen.methods.split(",") if m)]
+        stages.append((UNET, ()))
+        shares = [chosen.kills * (i + 1) // len(stages) - chosen.kills * i // len(stages) for i in range(len(stages))]
+        good = True
+        for (bundle, method), kills in zip(stages, shares, strict=True):
+            good &= try_stage(folder, bundle, method, kills, chosen.epochs, drawn)
+            if (bundle, method) == (VAE, ()):
+                run(
+                    folder, bundle_command(VAE, ["inference"], "data", {"n_clusters": 4, "threads": 1, "device": "cpu"})
+                )
+    return 0 if good else 1
+
+
+def try_stage(folder: Path, bundle: str, method: Sequence[str], kills: int, epochs: int, drawn: random.Random) -> bool:
+    """Train without a kill, then with some, each at its own moment; whether both leave the same."""
+
+    def place(kind: str) -> dict[str, str]:
+        if kind == "whole" and not method:  # where the next stage looks
+            return {"output_dir": f"{bundle}/eval/train", "ckpt_dir": f"{bundle}/models"}
+        return {key: f"{bundle}/{kind}{''.join(method)}/{key}" for key in ("output_dir", "ckpt_dir")}
+
+    def command(kind: str) -> tuple[str, ...]:
+        return bundle_command(bundle, ["train", *method], "data", {**SETTINGS[bundle], "epochs": epochs, **place(kind)})
+
+    began = time.monotonic()
+    run(folder, command("whole"))
+    seconds = time.monotonic() - began
+    log = folder / place("killed")["output_dir"] / "metrics.jsonl"
+    moments = sorted(drawn.uniform(-1, epochs) for _ in range(kills))  # in epochs; below 0: while it starts
+    for moment in moments:
+        kill_at(folder, (*command("killed"), *RESUME), log, moment, seconds, epochs, drawn)
+    run(folder, (*command("killed"), *RESUME))
+    one, other = (left(folder, **place(kind)) for kind in ("whole", "killed"))
+    differ = [key for key in one if not alike(one[key], other.get(key))]
+    shown = ", ".join(f"{moment:.1f}" for moment in moments)
+    report(f"{' '.join([bundle, *method])}: killed at {shown} of {epochs} epochs: {differ or 'same bits'}")
+    return not differ
+
+
+def kill_at(
+    folder: Path, words: Sequence[str], log: Path, moment: float, seconds: float, epochs: int, drawn: random.Random
+) -> None:
+    """Start a training and kill it about ``moment`` epochs from its beginning, or while it starts."""
+    with start(folder, words) as program:
+        if moment < 0:
+            time.sleep(drawn.uniform(0, seconds / 2))
+        else:
+            while program.poll() is None and lines(log) < int(moment):
+                time.sleep(0.005)
+            time.sleep(drawn.uniform(0, seconds / epochs))
+        program.send_signal(signal.SIGKILL)
+
+
+def lines(log: Path) -> int:
+    """Epochs that a training has logged."""
+    return log.read_bytes().count(b"\n") if log.is_file() else 0
+
+
+def run(folder: Path, words: Sequence[str]) -> None:
+    """Run a command to its end."""
+    with start(folder, words) as program:
+        if program.wait():
+            said = (folder / "log.txt").read_text(errors="replace")[-3000:]
+            raise RuntimeError(f"exit code {program.returncode}: {' '.join(words)}\n{said}")
+
+
+def start(folder: Path, words: Sequence[str]) -> subprocess.Popen[bytes]:
+    """Start a command; what it says goes to a log."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT.parent), "OMP_NUM_THREADS": "1"}
+    with open(folder / "log.txt", "ab") as log:
+        return subprocess.Popen(
+            [sys.executable, "-W", "ignore", *words[1:]], cwd=folder, env=environment, stdout=log, stderr=log
+        )
+
+
+def left(folder: Path, output_dir: str, ckpt_dir: str) -> dict[str, Any]:
+    """What a training left, but for times and places."""
+    found: dict[str, Any] = {
+        file.name: torch.load(file, weights_only=True) for file in sorted((folder / ckpt_dir).glob("*.pt"))
+    }
+    found["network.json"] = json.loads((folder / ckpt_dir / "network.json").read_text())
+    for log in sorted((folder / output_dir).rglob("metrics.jsonl")):
+        epochs = [json.loads(line) for line in log.read_text().splitlines()]
+        found[str(log.relative_to(folder / output_dir))] = [
+            {key: value for key, value in epoch.items() if key not in TIMES} for epoch in epochs
+        ]
+    found["results"] = json.loads((folder / output_dir / "run.json").read_text())["results"]
+    return found
+
+
+def alike(one: Any, other: Any) -> bool:
+    """Whether two nested values are equal, tensors bit by bit."""
+    if isinstance(one, torch.Tensor):
+        return torch.equal(one, other)
+    if isinstance(one, dict):
+        return isinstance(other, dict) and one.keys() == other.keys() and all(alike(one[k], other[k]) for k in one)
+    if isinstance(one, list | tuple):
+        return len(one) == len(other) and all(map(alike, one, other))
+    return bool(one == other)
+
+
+def report(line: str) -> None:
+    """Say it at once."""
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,69 @@
+"""``label``: a run's bundles, with their weights and the right class names, in MONAI Label's stock app."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+
+from ufc_monai.bundles import BUNDLES, UNET, VAE
+from ufc_monai.errors import InputError
+from ufc_monai.files import read_json
+from ufc_monai.served import name_classes
+
+__all__ = ["put_into_app"]
+
+logger = logging.getLogger(__name__)
+
+SERVED = ("model.pt", "network.json", "centroids.npz")
+"""What a server reads of a bundle's ``models``; anything else there could be taken for weights."""
+
+
+def put_into_app(folder: str | os.PathLike[str], app: str | os.PathLike[str]) -> list[Path]:
+    """Copy the bundles of a run, or the bundles as they come, into an app; each serves what it has weights for.
+
+    Copies, because a server trains ``models/model.pt`` on. A copy's ``metadata.json`` names the classes of its weights:
+    those of segmentation, or the clusters of the VAE's slices.
+
+    Args:
+        folder: of the run.
+        app: folder of the app ``monaibundle``.
+
+    Returns:
+        The bundles in the app.
+
+    Raises:
+        InputError: if there is no app, the run has no segmentation bundle, or the app has one of the bundles already.
+    """
+    folder, models = Path(folder), Path(app) / "model"
+    if not (Path(app) / "main.py").is_file():
+        raise InputError(
+            f"APP: {app} is no app. python -m monailabel.main apps --download --name monaibundle makes one."
+        )
+    if not (folder / UNET / "configs" / "train.json").is_file():
+        raise InputError(f"--folder: there is no {folder / UNET} with its configs. Is it a run's folder?")
+    present = [name for name in BUNDLES if (folder / name / "configs").is_dir()]
+    for name in present:
+        if (models / name).exists():
+            raise InputError(f"APP: {models / name} is there already, perhaps with weights of the server: remove it.")
+    copied = [_copy(folder / name, models / name) for name in present]
+    logger.info("bundles %s in %s; start the server with --conf models %s", ", ".join(present), models, UNET)
+    return copied
+
+
+def _copy(source: Path, target: Path) -> Path:
+    shutil.copytree(source / "configs", target / "configs")
+    for file in (source / "models" / name for name in SERVED):
+        if file.is_file():
+            (target / "models").mkdir(exist_ok=True)
+            shutil.copyfile(file, target / "models" / file.name)
+    network, clusters = (target / "models" / name for name in ("network.json", "centroids.npz"))
+    if target.name == UNET and network.is_file():
+        name_classes(target, list(read_json(network, "--folder")["labels"]))
+    if target.name == VAE and clusters.is_file():
+        with np.load(clusters) as file:
+            name_classes(target, [f"cluster {i}" for i in range(len(file["centroids"]))])
+    return target

@@ -1,0 +1,118 @@
+"""What MONAI Label needs of a bundle: class names that fit the weights, and a fine-tuning without ``dataset_dir``.
+
+A server reads the classes from ``metadata.json``. Its requests name image and label files and the number of epochs, and
+have no place for the other keys of a bundle: these come from what lies in the bundle.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ufc_monai.bundles import UNET
+from ufc_monai.errors import InputError
+from ufc_monai.files import atomic_path, read_json
+from ufc_monai.transfer import read_network, read_record
+
+__all__ = ["check_classes", "name_classes", "named_classes", "starting_point"]
+
+
+def starting_point(
+    bundle_root: str | os.PathLike[str],
+    ckpt_dir: str | os.PathLike[str],
+    dataset_dir: str | os.PathLike[str],
+    pretrained_path: str | os.PathLike[str] | None,
+) -> dict[str, Any]:
+    """What a fine-tuning without ``dataset_dir`` takes over; nothing for one with it, whose keys say everything.
+
+    Args:
+        bundle_root: folder of the segmentation bundle. Its ``metadata.json`` names the classes; their ids are the
+            values of masks, as clients of the server paint them.
+        ckpt_dir: folder of the ``model.pt`` that is trained on, if there is one.
+        dataset_dir: as in the configuration.
+        pretrained_path: an encoder. Its network and preprocessing are taken where there is no ``model.pt``.
+
+    Returns:
+        As far as they are known: ``labels``, ``features``, ``norm``, ``channels``, ``image_size``, ``window``,
+        ``region``, ``standardise``; and ``model``, the path of the weights to go on from.
+
+    Raises:
+        InputError: if ``model.pt`` and its ``network.json`` do not belong together, or have other classes than
+            ``metadata.json`` names.
+    """
+    if os.fspath(dataset_dir):
+        return {}
+    classes = named_classes(bundle_root)
+    model = Path(ckpt_dir) / "model.pt"
+    if model.is_file():
+        network = read_network(ckpt_dir, UNET)
+        check_classes(bundle_root, network["labels"])
+        return {"labels": classes, **_settings(network), "model": os.fspath(model)}
+    record = Path(pretrained_path or "none").with_name("network.json")
+    encoder = _settings(read_record(record, "pretrained_path")) if record.is_file() else {}
+    return {"labels": classes, **encoder}
+
+
+def named_classes(bundle_root: str | os.PathLike[str]) -> dict[str, int]:
+    """Names and mask values of a bundle's classes without background, by ``channel_def`` of its ``metadata.json``.
+
+    Returns:
+        In the order of the values; empty if there is no ``metadata.json``.
+    """
+    path = _metadata(bundle_root)
+    if not path.is_file():
+        return {}
+    channels = read_json(path, "bundle_root")["network_data_format"]["outputs"]["pred"]["channel_def"]
+    return {name: i for i, name in sorted((int(i), name) for i, name in channels.items()) if i > 0}
+
+
+def check_classes(bundle_root: str | os.PathLike[str], labels: Iterable[str]) -> None:
+    """Refuse to serve weights under the names of other classes.
+
+    Args:
+        bundle_root: folder of the segmentation bundle.
+        labels: names of the weights' classes, in their order.
+
+    Raises:
+        InputError: if ``metadata.json`` has other names; capitals do not count.
+    """
+    named, labels = list(named_classes(bundle_root)), list(labels)
+    if [name.lower() for name in named] != [name.lower() for name in labels]:
+        raise InputError(
+            f"{_metadata(bundle_root)} names the classes {', '.join(named) or 'none'}; the weights have "
+            f"{', '.join(labels)}. Copy the bundle with 'python -m ufc_monai label', which mends it."
+        )
+
+
+def name_classes(bundle_root: str | os.PathLike[str], names: Sequence[str]) -> None:
+    """Write the names of the classes 1, 2, ... into the ``channel_def`` of a bundle's ``metadata.json``.
+
+    Args:
+        bundle_root: folder of the bundle.
+        names: without background. A server shows them in lower case.
+    """
+    path = _metadata(bundle_root)
+    metadata = read_json(path, "bundle_root")
+    pred = metadata["network_data_format"]["outputs"]["pred"]
+    pred["channel_def"] = {str(i): name for i, name in enumerate(["background", *names])}
+    if pred["format"] == "segmentation":
+        pred["num_channels"] = len(names) + 1
+    with atomic_path(path) as temporary:
+        temporary.write_text(json.dumps(metadata, indent=4, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _metadata(bundle_root: str | os.PathLike[str]) -> Path:
+    return Path(bundle_root) / "configs" / "metadata.json"
+
+
+def _settings(network: Mapping[str, Any]) -> dict[str, Any]:
+    """The keys of ``train.json`` that a ``network.json`` answers."""
+    architecture, preprocessing = network["architecture"], network["preprocessing"]
+    return {
+        **{key: architecture[key] for key in ("features", "norm") if key in architecture},
+        "channels": architecture["in_channels"],
+        **{key: preprocessing[key] for key in ("image_size", "window", "region", "standardise")},
+    }
