@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import logging
 import os
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ufc_monai.bundles import BUNDLES
 from ufc_monai.errors import InputError
 from ufc_monai.files import atomic_path, read_json, sha256_of, write_json
 
 __all__ = [
+    "find_pretrained",
     "load_pretrained",
     "load_weights",
     "read_network",
@@ -99,6 +102,33 @@ def load_weights(network: nn.Module, ckpt_dir: str | os.PathLike[str]) -> None:
         network.load_state_dict(weights)
     except RuntimeError as e:
         raise InputError(f"{path} does not fit the network of network.json: {_first_difference(e)}") from e
+
+
+def find_pretrained(pretrained_path: str | os.PathLike[str] | None) -> str | os.PathLike[str] | None:
+    """The file that ``pretrained_path`` means: itself, or the weights of a bundle that was downloaded by name.
+
+    Args:
+        pretrained_path: a file; or ``NAME`` or ``NAME_vVERSION`` of one of our bundles, which then has to lie where
+            ``monai.bundle.download`` puts it by default, in that version.
+
+    Raises:
+        InputError: if no such bundle was downloaded, or it has another version.
+    """
+    named = re.fullmatch(rf"({'|'.join(BUNDLES)})(?:_v(.+))?", str(pretrained_path))
+    if not named:
+        return pretrained_path
+    name, version = named.groups()
+    bundle = Path(torch.hub.get_dir()) / "bundle" / name
+    metadata = bundle / "configs" / "metadata.json"
+    if not metadata.is_file():
+        raise InputError(
+            f"pretrained_path: {name} was not downloaded to {bundle.parent}. Get it by python -m monai.bundle download "
+            f"--name {name}, or name a model.pt."
+        )
+    found = read_json(metadata, "pretrained_path").get("version")
+    if version and version != found:
+        raise InputError(f"pretrained_path: version {version} of {name} is asked for, {bundle} is version {found}.")
+    return bundle / "models" / "model.pt"
 
 
 def load_pretrained(

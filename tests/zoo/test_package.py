@@ -26,6 +26,7 @@ import ufc_monai
 from ufc_monai.commands import package as command
 from ufc_monai.commands.package import package
 from ufc_monai.errors import InputError
+from ufc_monai.transfer import find_pretrained
 from ufc_monai.zoo import bundle_files, model_card
 
 VAE, CONTRASTIVE, UNET = NAMES
@@ -144,6 +145,23 @@ def test_stage_3_starts_from_a_downloaded_encoder(
         out = {"output_dir": str(tmp_path / "out"), "ckpt_dir": str(tmp_path / "models"), "fold": 1}
         run_bundle(bundles, UNET, "train", phantom, pretrained_path=str(encoder), **SMALL[UNET], **out)
     assert "validation or test patients" in message[0]
+
+
+def test_a_downloaded_encoder_has_a_name_and_a_version(
+    server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("huggingface_hub")
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    for name in (CONTRASTIVE, "ufc_feature_vae"):
+        with pytest.raises(InputError, match=f"{name} was not downloaded to .*monai.bundle download"):
+            find_pretrained(name)
+    monai.bundle.download(CONTRASTIVE, url=f"{server}/{CONTRASTIVE}_v0.2.0.zip", progress=False)
+    found = find_pretrained(f"{CONTRASTIVE}_v0.2.0")
+    assert found == find_pretrained(CONTRASTIVE) == tmp_path / "hub" / "bundle" / CONTRASTIVE / "models" / "model.pt"
+    assert Path(found).is_file()
+    assert find_pretrained("ufc_feature_vae/models/model.pt") == "ufc_feature_vae/models/model.pt"
+    with pytest.raises(InputError, match=r"version 0\.3\.0 of .* is asked for, .* is version 0\.2\.0"):
+        find_pretrained(f"{CONTRASTIVE}_v0.3.0")
 
 
 @pytest.mark.slow
