@@ -15,7 +15,7 @@ from typing import Any
 from ufc_monai.bundles import UNET
 from ufc_monai.errors import InputError
 from ufc_monai.files import atomic_path, read_json
-from ufc_monai.transfer import read_network, read_record
+from ufc_monai.transfer import only_demonstrates, read_network, read_record
 
 __all__ = ["check_classes", "name_classes", "named_classes", "starting_point"]
 
@@ -25,6 +25,7 @@ def starting_point(
     ckpt_dir: str | os.PathLike[str],
     dataset_dir: str | os.PathLike[str],
     pretrained_path: str | os.PathLike[str] | None,
+    default_pretrained_path: str | os.PathLike[str] | None,
 ) -> dict[str, Any]:
     """What a fine-tuning without ``dataset_dir`` takes over; nothing for one with it, whose keys say everything.
 
@@ -34,6 +35,8 @@ def starting_point(
         ckpt_dir: folder of the ``model.pt`` that is trained on, if there is one.
         dataset_dir: as in the configuration.
         pretrained_path: an encoder. Its network and preprocessing are taken where there is no ``model.pt``.
+        default_pretrained_path: where an encoder is looked for that nobody named; a mere demonstration there is passed
+            over.
 
     Returns:
         As far as they are known: ``labels``, ``features``, ``norm``, ``channels``, ``image_size``, ``window``,
@@ -51,9 +54,12 @@ def starting_point(
         network = read_network(ckpt_dir, UNET)
         check_classes(bundle_root, network["labels"])
         return {"labels": classes, **_settings(network), "model": os.fspath(model)}
-    record = Path(pretrained_path or "none").with_name("network.json")
-    encoder = _settings(read_record(record, "pretrained_path")) if record.is_file() else {}
-    return {"labels": classes, **encoder}
+    encoder = pretrained_path or "none"
+    path = Path(encoder).with_name("network.json")
+    record = read_record(path, "pretrained_path") if path.is_file() else {}
+    if not record or only_demonstrates(record, encoder, default_pretrained_path):
+        return {"labels": classes}
+    return {"labels": classes, **_settings(record)}
 
 
 def named_classes(bundle_root: str | os.PathLike[str]) -> dict[str, int]:

@@ -21,6 +21,7 @@ __all__ = [
     "find_pretrained",
     "load_pretrained",
     "load_weights",
+    "only_demonstrates",
     "read_network",
     "read_record",
     "read_weights",
@@ -165,7 +166,7 @@ def load_pretrained(
         logger.warning("no pretrained encoder at %s: the encoder starts from random weights", path)
         return "encoder starts from random weights (nothing at the default path)"
     record = _pretrained_record(path)
-    if "demonstration" in record and default is not None and str(path) == str(default):
+    if only_demonstrates(record, path, default):
         logger.warning(
             "%s is the demonstration that comes with the bundle (%s): the encoder starts from random weights. Run "
             "stage 2 first; or name a model.pt by pretrained_path, this one if you must.",
@@ -247,6 +248,13 @@ def _pretrained_record(path: Path) -> dict[str, Any]:
     if not record.is_file():
         raise InputError(f"pretrained_path: {path} has no network.json beside it. Copy both files from one run.")
     return read_record(record, "pretrained_path")
+
+
+def only_demonstrates(
+    record: Mapping[str, Any], path: str | os.PathLike[str], default: str | os.PathLike[str] | None
+) -> bool:
+    """Whether weights are those that the bundles come with, and nobody named them: they are as good as none."""
+    return "demonstration" in record and default is not None and os.fspath(path) == os.fspath(default)
 
 
 def _warn_of_demonstration(network: Mapping[str, Any], path: Path) -> None:

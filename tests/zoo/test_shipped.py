@@ -21,6 +21,7 @@ from ufc_monai.commands.run import copy_bundles
 from ufc_monai.commands.segment import segment
 from ufc_monai.data import make_phantom
 from ufc_monai.engines import published_network
+from ufc_monai.served import named_classes, starting_point
 from ufc_monai.transfer import load_weights, read_network
 from ufc_monai.zoo import metadata_of, model_card
 
@@ -148,3 +149,11 @@ def test_the_vae_comes_with_its_clusters() -> None:
         clusters = len(file["centroids"])
     named = read(f"{VAE}/configs/metadata.json")["network_data_format"]["outputs"]["pred"]["channel_def"]
     assert len(named) == clusters + 1
+
+
+def test_a_training_from_a_server_takes_nothing_over_from_a_demonstration_nobody_named(tmp_path: Path) -> None:
+    default = BUNDLES / CONTRASTIVE / "models" / "model.pt"
+    classes = {"labels": named_classes(BUNDLES / UNET)}
+    assert starting_point(BUNDLES / UNET, tmp_path, "", default, default) == classes
+    named = starting_point(BUNDLES / UNET, tmp_path, "", default, "elsewhere/model.pt")
+    assert named["features"] == read(f"{CONTRASTIVE}/models/network.json")["architecture"]["features"]
