@@ -102,9 +102,8 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(action=action, parser=parser)
 
 
-def _add_study(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--dataset_dir", type=Path, required=True, metavar="DIR", help="folder of the volumes")
-    parser.add_argument("--folder", type=Path, default=Path("study"), help="where everything goes (default: study)")
+def _add_arms(parser: argparse.ArgumentParser) -> None:
+    """What a study compares."""
     parser.add_argument(
         "--methods",
         type=words,
@@ -127,6 +126,12 @@ def _add_study(parser: argparse.ArgumentParser) -> None:
         default=("random",),
         help="which volumes get labels: random, coverage (those that cover the clusters best), or both",
     )
+
+
+def _add_study(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--dataset_dir", type=Path, required=True, metavar="DIR", help="folder of the volumes")
+    parser.add_argument("--folder", type=Path, default=Path("study"), help="where everything goes (default: study)")
+    _add_arms(parser)
     parser.add_argument("--preset", default="auto", help="as that of run; several: isic+cpu")
     parser.add_argument("--jobs", type=int, default=1, help="runs at once (default: 1)")
     parser.add_argument("--devices", type=words, default=(), help="which the jobs are spread over: cuda:0,cuda:1")

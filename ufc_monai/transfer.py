@@ -160,9 +160,9 @@ def load_pretrained(
     if path is None or str(path).lower() == "none":
         return _report("encoder starts from random weights (pretrained_path is none)")
     path = Path(path)
+    if not path.is_file() and (default is None or os.path.abspath(path) != os.path.abspath(default)):
+        raise InputError(f"pretrained_path: there is no file {path}. Name a model.pt, or none for random weights.")
     if not path.is_file():
-        if default is None or os.path.abspath(path) != os.path.abspath(default):
-            raise InputError(f"pretrained_path: there is no file {path}. Name a model.pt, or none for random weights.")
         logger.warning("no pretrained encoder at %s: the encoder starts from random weights", path)
         return "encoder starts from random weights (nothing at the default path)"
     record = _pretrained_record(path)
@@ -176,7 +176,12 @@ def load_pretrained(
         return "encoder starts from random weights (the default path holds a demonstration)"
     _warn_of_demonstration(record, path)
     _check_record(record, path, expected or {}, set(held_out_sha256))
-    weights, own = read_weights(path), network.state_dict()
+    return _report(f"{_take_over(network, read_weights(path), path)} from {path}")
+
+
+def _take_over(network: nn.Module, weights: Mapping[str, Tensor], path: Path) -> str:
+    """The whole encoder, and the tensors of the decoder that the weights have; says how many."""
+    own = network.state_dict()
     names = [name for name in own if name.startswith(ENCODER)]
     if not names:
         raise InputError(
@@ -187,7 +192,7 @@ def load_pretrained(
     network.load_state_dict(own | encoder | decoder)
     of_decoder = sum(name.startswith(DECODER) for name in own)
     also = f" and {len(decoder)} of {of_decoder} decoder tensors" if decoder else ""
-    return _report(f"{len(encoder)} of {len(encoder)} encoder tensors{also} from {path}")
+    return f"{len(encoder)} of {len(encoder)} encoder tensors{also}"
 
 
 def _fitting(
