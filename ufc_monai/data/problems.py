@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from ufc_monai.transforms.grid import grids_apart
+
 __all__ = ["ADVICE", "Grid", "Problem", "grid_problems", "hu_problems", "label_problems"]
 
 ADVICE = {
@@ -104,9 +106,8 @@ def grid_problems(image: Grid, label: Grid) -> list[Problem]:
     if image.stored_shape != label.stored_shape:
         stored = " and ".join("x".join(map(str, grid.stored_shape)) for grid in (label, image))
         return [Problem("other grid", f"its label has another shape than the image: {stored} voxels.")]
-    # how far the first voxel and the last one along each axis lie apart
-    apart = np.abs((image.affine - label.affine)[:3] * [*image.shape, 1]).max()
-    if apart <= 0.5 * min(image.spacing):
+    apart = grids_apart(image.affine, label.affine, image.shape)
+    if apart is None:
         return []
     if image.orientation != label.orientation:
         text = f"its label is stored as {label.orientation}, the image as {image.orientation}, and they do not meet."
