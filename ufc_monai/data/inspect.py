@@ -23,6 +23,7 @@ from ufc_monai.files import sha256_of, size_of
 from ufc_monai.formats import PICTURES, suffix_of
 from ufc_monai.transforms import LoadVolume, RemapLabels
 from ufc_monai.transforms.grid import ras_grid
+from ufc_monai.transforms.volume import WAY_OUT
 
 __all__ = ["Preview", "VolumeFacts", "inspect_cases"]
 
@@ -226,4 +227,4 @@ def _mm(spacing: NDArray[np.float64]) -> str:
 def _reason(error: Exception, path: Path) -> str:
     """What an error says, without the path that stands before it."""
     text = str(error) if isinstance(error, InputError) else f"cannot be read ({error})."
-    return text.removeprefix(f"{path}: ")
+    return text.removeprefix(f"{path}: ").removesuffix(f" {WAY_OUT}")

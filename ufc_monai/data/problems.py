@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from ufc_monai.transforms.grid import grids_apart
 
-__all__ = ["ADVICE", "Grid", "Problem", "grid_problems", "hu_problems", "label_problems"]
+__all__ = ["ADVICE", "LEAVE_OUT", "Grid", "Problem", "grid_problems", "hu_problems", "label_problems"]
 
 ADVICE = {
     "unreadable": "Nothing can be trained until it is mended.",
@@ -31,8 +31,12 @@ ADVICE = {
     "odd spacing": "Check its header, and that it is the same kind of scan.",
 }
 """What to do about each kind of problem."""
+LEAVE_OUT = "Or go on without such volumes: --skip_bad True."
+"""What else can be done about a bad file."""
 BLOCKING = {"unreadable", "label unreadable", "other grid", "flipped label", "no label", "unnamed ids", "same content"}
 """Kinds that stop training, or make it learn nonsense."""
+BAD_FILES = {"unreadable", "label unreadable", "other grid", "flipped label", "no label"}
+"""Kinds that are of one volume's files alone, so that one may go on without it."""
 AIR = -200.0
 """A CT scan holds air, -1000 HU, around or within the body; one without anything below this was clipped."""
 POSSIBLE_HU = (-5000.0, 35000.0)
@@ -56,6 +60,11 @@ class Problem:
     def blocking(self) -> bool:
         """Whether training would stop at it, or learn nonsense from it."""
         return self.kind in BLOCKING
+
+    @property
+    def bad_file(self) -> bool:
+        """Whether the volume's files are bad, and ``skip_bad`` leaves it out."""
+        return self.kind in BAD_FILES
 
 
 @dataclass(frozen=True)
