@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import logging
 import os
@@ -106,6 +107,8 @@ def find_labels(labels: Mapping[str, int] | None, dataset_dir: str | os.PathLike
         return _checked_labels(labels)
     root = require_dataset_dir(dataset_dir)
     listed = _read_dataset_json(root).get("labels", {})
+    if not isinstance(listed, dict):
+        raise InputError(f"{root / 'dataset.json'}: 'labels' should map names to ids, got {listed!r}.")
     if listed:
         pairs = [_label_pair(key, value, root) for key, value in listed.items()]
         return _checked_labels({name: i for name, i in pairs if i != 0})
@@ -134,7 +137,8 @@ def _one_image(path: Path) -> dict[str, str]:
 
 
 def _checked_labels(labels: Any) -> dict[str, int]:
-    if not isinstance(labels, Mapping) or not all(isinstance(i, int) and i > 0 for i in labels.values()):
+    named = isinstance(labels, Mapping) and all(isinstance(name, str) for name in labels)
+    if not named or not all(isinstance(i, int) and i > 0 and i is not True for i in labels.values()):
         raise InputError(f"labels must map names to ids above 0, like {{'liver': 1, 'spleen': 2}}; got {labels!r}.")
     return dict(labels)
 
@@ -159,16 +163,18 @@ def _read_dataset_json(root: Path) -> dict[str, Any]:
         content = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as e:
         raise InputError(f"{path} is not valid JSON ({e}). Mend or remove it.") from e
-    return content if isinstance(content, dict) else {}
+    if not isinstance(content, dict):
+        raise InputError(f"{path} should hold a JSON object, not a {type(content).__name__}. Mend or remove it.")
+    return content
 
 
 def _from_dataset_json(root: Path) -> list[Case]:
     content = _read_dataset_json(root)
     if not content.get("training"):
         return []
-    cases = [_listed_case(entry, root) for entry in content["training"]]
+    cases = [_listed_case(entry, root) for entry in _entries(content, "training", root)]
     for name in UNLABELLED_LISTS:
-        unlabelled = [_listed_case(entry, root) for entry in content.get(name, [])]
+        unlabelled = [_listed_case(entry, root) for entry in _entries(content, name, root)]
         if any(case.label for case in unlabelled):
             raise InputError(
                 f"{root / 'dataset.json'}: the list '{name}' holds labels. ufc_monai draws the test patients itself: "
@@ -180,12 +186,28 @@ def _from_dataset_json(root: Path) -> list[Case]:
     return cases
 
 
+def _entries(content: Mapping[str, Any], name: str, root: Path) -> list[str | Mapping[str, str]]:
+    entries = content.get(name, [])
+    if not isinstance(entries, list) or not all(_is_entry(entry) for entry in entries):
+        raise InputError(
+            f"{root / 'dataset.json'}: '{name}' should list paths, or entries like {{'image': 'a.nii.gz', 'label': "
+            f"'b.nii.gz'}}; got {str(entries)[:80]}."
+        )
+    return entries
+
+
+def _is_entry(entry: Any) -> bool:
+    if isinstance(entry, dict):
+        return all(isinstance(entry.get(key, ""), str) for key in ("image", "label"))
+    return isinstance(entry, str)
+
+
 def _listed_case(entry: str | Mapping[str, str], root: Path) -> Case:
     entry = {"image": entry} if isinstance(entry, str) else entry
     paths = {}
     for key in ("image", "label"):
         if entry.get(key):
-            paths[key] = os.path.normpath(entry[key]).replace(os.sep, "/")
+            paths[key] = os.path.relpath(root / entry[key], root).replace(os.sep, "/")
             if not ((root / paths[key]).is_file() or (key == "image" and is_dicom_series(root / paths[key]))):
                 raise InputError(f"{root / 'dataset.json'} lists {entry[key]}, which does not exist under {root}.")
     if "image" not in paths:
@@ -254,8 +276,15 @@ def _is_mask(path: Path) -> bool:
 
 def _images(folder: Path) -> list[Path]:
     """The images that lie directly in a folder, sorted: files, and the folders of DICOM series."""
-    visible = (f for f in folder.iterdir() if not f.name.startswith(".")) if folder.is_dir() else ()
+    visible = [f for f in folder.iterdir() if not f.name.startswith(".")] if folder.is_dir() else []
+    for link in (f for f in visible if suffix_of(f) and f.is_symlink() and not f.is_file()):
+        _say_that_it_leads_nowhere(link)
     return sorted(f for f in visible if (suffix_of(f) and f.is_file()) or is_dicom_series(f))
+
+
+@functools.cache
+def _say_that_it_leads_nowhere(link: Path) -> None:
+    logger.warning("%s is a link that leads nowhere: it is left out", link)
 
 
 def _images_below(folder: Path) -> Iterator[Path]:

@@ -37,6 +37,8 @@ class RemapLabels(Transform):
     backend = (TransformBackends.TORCH,)
 
     def __init__(self, labels: Mapping[str, int], ignore_labels: Sequence[int] = ()) -> None:
+        if not isinstance(ignore_labels, list | tuple) or not all(isinstance(i, int) for i in ignore_labels):
+            raise InputError(f"ignore_labels must be a list of ids like [3,4], got {ignore_labels!r}.")
         ids = [int(i) for i in labels.values()]
         if not ids or len(set(ids) | {int(i) for i in ignore_labels} | {0}) != len(ids) + len(set(ignore_labels)) + 1:
             raise InputError(
