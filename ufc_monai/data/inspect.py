@@ -18,12 +18,11 @@ from tqdm import tqdm
 
 from ufc_monai.data.datalist import Case, find_cases
 from ufc_monai.data.problems import MOST_IDS, Grid, Problem, grid_problems, hu_problems, label_problems
-from ufc_monai.errors import InputError
+from ufc_monai.errors import WAY_OUT, InputError
 from ufc_monai.files import sha256_of, size_of
 from ufc_monai.formats import PICTURES, suffix_of
 from ufc_monai.transforms import LoadVolume, RemapLabels
 from ufc_monai.transforms.grid import ras_grid
-from ufc_monai.transforms.volume import WAY_OUT
 
 __all__ = ["Preview", "VolumeFacts", "inspect_cases"]
 

@@ -15,16 +15,13 @@ from monai.data import MetaTensor
 from monai.transforms import LoadImage, LoadImaged, MapTransform, Transform
 from torch import Tensor
 
-from ufc_monai.errors import InputError
+from ufc_monai.errors import WAY_OUT, InputError
 from ufc_monai.transforms.grid import grids_apart, is_invertible, ras_grid
 from ufc_monai.transforms.reader import reader_for
 
-__all__ = ["WAY_OUT", "AxialSlices", "AxialSlicesd", "LoadVolume", "LoadVolumed", "slice_id", "slice_items"]
+__all__ = ["AxialSlices", "AxialSlicesd", "LoadVolume", "LoadVolumed", "slice_id", "slice_items"]
 
 logger = logging.getLogger(__name__)
-
-WAY_OUT = "(A training goes on without it with --skip_bad True.)"
-"""What the errors about one bad file end with."""
 
 
 class LoadVolume(LoadImage):

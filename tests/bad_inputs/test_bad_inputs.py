@@ -1,0 +1,58 @@
+"""Whatever is wrong with what the user gives, it is said in a line or two, or it is handled.
+
+The tables are in bad_volumes.py (files), bad_sets.py (data sets and what stages hand on), bad_settings.py (keys,
+options) and handled.py (what is odd, but right).
+"""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import pytest
+from bad_files import slices, volume
+from bad_volumes import IMAGES, LABELS_OF_IMAGE, good_pair
+from conftest import refused
+
+from ufc_monai.data import Case
+from ufc_monai.data.inspect import inspect_cases
+from ufc_monai.data.skip import bad_volumes
+
+
+def says(message: str, *words: str) -> None:
+    """What every error has to be: short, and with the words that lead to the mistake."""
+    assert len(message.splitlines()) <= 2
+    assert len(message) < 600
+    for word in words:
+        assert word in message
+
+
+def check_and_skip(folder: Path, image: Path, label: Path | None, kind: str) -> None:
+    """``check`` marks the volume, and ``skip_bad`` leaves it out and keeps a good one."""
+    good = good_pair(folder)
+    pairs = [(image, label), good]
+    cases = [Case(i.name, la.name if la else None, i.name) for i, la in pairs]
+    found, other = inspect_cases(folder, cases)
+    assert kind in [p.kind for p in found.problems if p.blocking]
+    assert not [p for p in other.problems if p.blocking]
+    assert list(bad_volumes(cases, folder)) == [image.name]
+
+
+@pytest.mark.parametrize("name", IMAGES)
+def test_images(name: str, tmp_path: Path) -> None:
+    build, words = IMAGES[name]
+    image = build(tmp_path)
+    with refused() as message:
+        slices(tmp_path, image)
+    says(message[0], image.name, words, "--skip_bad True")
+    check_and_skip(tmp_path, image, None, "unreadable")
+
+
+@pytest.mark.parametrize("name", LABELS_OF_IMAGE)
+def test_labels(name: str, tmp_path: Path) -> None:
+    build, words, kind = LABELS_OF_IMAGE[name]
+    image, label = volume(tmp_path / "a.nii.gz"), build(tmp_path)
+    with refused() as message:
+        slices(tmp_path, image, label)
+    says(message[0], label.name, words, "--skip_bad True")
+    check_and_skip(tmp_path, image, label, kind)
