@@ -146,7 +146,7 @@ def read_arrays(path: str | os.PathLike[str], *names: str) -> dict[str, NDArray[
     if not Path(path).is_file():
         raise InputError(f"there is no {path}. {again}")
     try:
-        with np.load(path) as file:
+        with open(path, "rb") as opened, np.load(opened) as file:
             arrays = {name: np.asarray(file[name]) for name in file.files}
     except Exception as e:
         raise InputError(f"{path} is damaged ({type(e).__name__}: {e}). {again}") from e

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import logging
 import os
+import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -250,4 +251,4 @@ def _check_record(network: Mapping[str, Any], path: Path, expected: Mapping[str,
 
 def _first_difference(error: RuntimeError) -> str:
     lines = [line.strip() for line in str(error).splitlines()[1:] if line.strip()]
-    return lines[0] if lines else str(error)
+    return textwrap.shorten(lines[0] if lines else str(error), 200, placeholder=" ...")

@@ -6,11 +6,11 @@ options) and handled.py (what is odd, but right).
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 
 import pytest
 from bad_files import slices, volume
+from bad_sets import REFUSED
 from bad_volumes import IMAGES, LABELS_OF_IMAGE, good_pair
 from conftest import refused
 
@@ -56,3 +56,11 @@ def test_labels(name: str, tmp_path: Path) -> None:
         slices(tmp_path, image, label)
     says(message[0], label.name, words, "--skip_bad True")
     check_and_skip(tmp_path, image, label, kind)
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_data_sets_and_what_stages_hand_on(name: str, tmp_path: Path) -> None:
+    act, words = REFUSED[name]
+    with refused() as message:
+        act(tmp_path)
+    says(message[0], words)
