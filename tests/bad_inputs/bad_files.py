@@ -107,18 +107,19 @@ def listed(folder: Path, **lists: Any) -> Path:
     return folder
 
 
-def preprocessing(keys: list[str], root: Path) -> Compose:
+def preprocessing(keys: list[str]) -> Compose:
     """What the stages do to a volume before it is cut into slices."""
     labelled = [RemapLabelsd("label", LABELS)] if "label" in keys else []
     resize = Resized(keys, (32, 32, -1), mode=["area", "nearest"][: len(keys)])
     steps = [LoadVolumed(keys), Orientationd(keys, axcodes="RAS", labels=None), *labelled, BodyCropd(keys), resize]
-    return Compose([*steps, AxialSlicesd(keys, root=root)])
+    return Compose(steps)
 
 
 def slices(folder: Path, image: Path, label: Path | None = None) -> SliceDataset:
     """The slices of one volume as a stage opens them."""
     item = {"image": str(image)} | ({"label": str(label)} if label else {})
-    return SliceDataset([item], preprocessing(list(item), folder), folder / "cache", workers=1)
+    transform = Compose([preprocessing(list(item)), AxialSlicesd(list(item), root=folder)])
+    return SliceDataset([item], transform.flatten(), folder / "cache", workers=1)
 
 
 def weights(folder: Path, tensors: Mapping[str, Any], stage: str = "ufc_cluster_contrastive", **record: Any) -> Path:

@@ -6,17 +6,26 @@ options) and handled.py (what is odd, but right).
 
 from __future__ import annotations
 
+import errno
+import json
+import logging
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from bad_files import slices, volume
 from bad_sets import REFUSED
+from bad_settings import REFUSED as BAD_KEYS
+from bad_settings import SETTINGS
 from bad_volumes import IMAGES, LABELS_OF_IMAGE, good_pair
-from conftest import refused
+from conftest import NAMES, ROOT, refused
+from handled import HANDLED
+from monai.bundle import ConfigWorkflow
 
 from ufc_monai.data import Case
 from ufc_monai.data.inspect import inspect_cases
 from ufc_monai.data.skip import bad_volumes
+from ufc_monai.engines import check_settings
 
 
 def says(message: str, *words: str) -> None:
@@ -64,3 +73,57 @@ def test_data_sets_and_what_stages_hand_on(name: str, tmp_path: Path) -> None:
     with refused() as message:
         act(tmp_path)
     says(message[0], words)
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_numbers_of_a_training(name: str) -> None:
+    key, value, words = SETTINGS[name]
+    with refused() as message:
+        check_settings({key: value})
+    says(message[0], f"{key} must be {words}")
+
+
+@pytest.mark.parametrize("name", BAD_KEYS)
+def test_keys_and_options(name: str, tmp_path: Path) -> None:
+    act, words = BAD_KEYS[name]
+    with refused() as message:
+        act(tmp_path)
+    says(message[0], words)
+
+
+@pytest.mark.parametrize("bundle", NAMES)
+def test_every_training_checks_its_numbers_first(bundle: str) -> None:
+    configs = ROOT / "bundles" / bundle / "configs"
+    config = json.loads((configs / "train.json").read_text())
+    check = next(line for line in config["initialize"] if "check_settings" in line)
+    for key in config.keys() & {key for key, _, _ in SETTINGS.values()}:
+        assert f"'{key}': @{key}" in check
+    workflow = ConfigWorkflow(
+        config_file=str(configs / "train.json"),
+        meta_file=str(configs / "metadata.json"),
+        logging_file=False,
+        workflow_type="train",
+        epochs=-1,
+    )
+    with refused() as message:
+        workflow.initialize()
+    says(message[0], "epochs must be a whole number")
+
+
+@pytest.mark.parametrize("handled", HANDLED, ids=lambda f: f.__name__)
+def test_what_is_odd_but_right(
+    handled: Callable[[Path], object], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    warning = handled(tmp_path)
+    assert [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING] == (
+        [] if warning is None else [warning]
+    )
+
+
+def test_a_cache_that_may_not_be_written_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Root may write anywhere, hence what the system would say."""
+    denied = PermissionError(errno.EACCES, "Permission denied")
+    monkeypatch.setattr("tempfile.mkdtemp", lambda **_: (_ for _ in ()).throw(denied))
+    with refused() as message:
+        slices(tmp_path, volume(tmp_path / "a.nii.gz"))
+    says(message[0], "cache", "cannot be written (Permission denied)", "--cache_dir")
