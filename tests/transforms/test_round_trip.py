@@ -97,14 +97,15 @@ def check_mask(stored: Stored, margin: int) -> None:
     with TemporaryDirectory() as place:
         folder = Path(place)
         item = stored.save(folder)
-        crop = BodyCropd(BOTH, threshold=0.5, margin=margin, couch=1)
-        start = [LoadVolumed(BOTH), Orientationd(BOTH, axcodes="RAS", labels=None), RemapLabelsd("label", IDS), crop]
-        size = Compose(start)(item)["image"].shape[1]
-        transform = Compose([*start, Resized(BOTH, (size, size, -1), mode=["area", "nearest"])])
-        done = transform(item)
-        logits = F.one_hot(done["label"].as_tensor()[0].long(), len(IDS) + 1).permute(3, 0, 1, 2).float()
-        alone = Compose([step for step in transform.transforms if not isinstance(step, RemapLabelsd)])
-        restored = RestoreGridd("pred", alone)({**done, "pred": logits})
+        both = [LoadVolumed(BOTH), Orientationd(BOTH, axcodes="RAS", labels=None), RemapLabelsd("label", IDS)]
+        both += [BodyCropd(BOTH, threshold=0.5, margin=margin, couch=1)]
+        label = Compose(both)(item)["label"].as_tensor()[0].long()
+        logits = F.one_hot(label, len(IDS) + 1).permute(3, 0, 1, 2).float()
+        alone = [LoadVolumed("image"), Orientationd("image", axcodes="RAS", labels=None)]
+        alone += [BodyCropd("image", threshold=0.5, margin=margin, couch=1)]
+        alone += [Resized("image", (len(label), len(label), -1), mode="area")]  # inference knows the image alone
+        transform = Compose(alone)
+        restored = RestoreGridd("pred", transform)({**transform({"image": item["image"]}), "pred": logits})
         mask = SaveMaskd("pred", folder / "masks")(restored)["pred"]
         written = nib.load(folder / "masks" / "image_seg.nii.gz")
         for affine in (mask.affine.numpy(), written.affine):
