@@ -94,8 +94,8 @@ def test_a_key_that_nothing_reads_is_refused_if_it_is_nearly_another(tmp_path: P
     first, second = tmp_path / "train.json", tmp_path / "mine.json"
     first.write_text('{"epochs": 1, "run": ["$print(@epochs)"]}')
     words = ["run", "--config_file", str([str(first), str(second)])]
-    for keys in ({"epochs": 2}, {"image_size": 3}, {"epoch": 2, "epochs": "@epoch"}, {"+run": []}):
-        second.write_text(json.dumps(keys))
+    for text in ('{"epochs": 2}', '{"image_size": 3}', '{"epoch": 2, "epochs": "@epoch"}', '{"+run": []}'):
+        second.write_text(text)
         check_overrides(words)
     second.write_text('{"epoch": 2}')
     with pytest.raises(InputError, match=r"mine\.json: nothing reads the key epoch\. Did you mean epochs\?"):

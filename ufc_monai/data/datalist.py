@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import json
 import logging
 import os
 import re
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ufc_monai.data.case import MMWHS_LABELS, Case
+from ufc_monai.data.dataset_json import listed_cases, plain_stem, read_dataset_json
 from ufc_monai.data.official import with_roles
 from ufc_monai.errors import InputError
 from ufc_monai.formats import FORMATS, PICTURES, is_dicom_series, stem_of, suffix_of
@@ -28,8 +28,6 @@ MASK_ENDINGS = ("_seg", "_segmentation", "_label", "_mask")
 """What masks are called that lie beside images."""
 CHANNEL = re.compile(r"(?!0000)\d{4}")
 """nnU-Net's number of a further channel, which ends an image's name."""
-UNLABELLED_LISTS = ("unlabelled", "unlabeled", "test")
-"""Lists of a dataset.json whose images come without labels."""
 
 
 def require_dataset_dir(dataset_dir: str | os.PathLike[str]) -> Path:
@@ -65,7 +63,7 @@ def find_cases(dataset_dir: str | os.PathLike[str]) -> list[Case]:
         InputError: if the folder is missing or holds no volume, a listed file is missing, or two entries are the same.
     """
     root = require_dataset_dir(dataset_dir)
-    cases = _from_dataset_json(root) or _from_folders(root) or _from_mmwhs_names(root) or _from_anywhere(root)
+    cases = listed_cases(root) or _from_folders(root) or _from_mmwhs_names(root) or _from_anywhere(root)
     if not cases:
         raise InputError(
             f"dataset_dir {root} holds no volumes ({FORMATS}): expected dataset.json, imagesTr/ with labelsTr/, "
@@ -106,7 +104,7 @@ def find_labels(labels: Mapping[str, int] | None, dataset_dir: str | os.PathLike
     if labels is not None:
         return _checked_labels(labels)
     root = require_dataset_dir(dataset_dir)
-    listed = _read_dataset_json(root).get("labels", {})
+    listed = read_dataset_json(root).get("labels", {})
     if not isinstance(listed, dict):
         raise InputError(f"{root / 'dataset.json'}: 'labels' should map names to ids, got {listed!r}.")
     if listed:
@@ -133,7 +131,7 @@ def resolve_labels(labels: Mapping[str, int] | None, dataset_dir: str | os.PathL
 def _one_image(path: Path) -> dict[str, str]:
     if path.is_file() and not suffix_of(path):
         raise InputError(f"dataset_dir: {path} is no image: expected one of {FORMATS}, or a folder of images.")
-    return {"image": os.fspath(path), "patient": _stem(path)}
+    return {"image": os.fspath(path), "patient": plain_stem(path)}
 
 
 def _checked_labels(labels: Any) -> dict[str, int]:
@@ -155,67 +153,6 @@ def _label_pair(key: str, value: Any, root: Path) -> tuple[str, int]:
     )
 
 
-def _read_dataset_json(root: Path) -> dict[str, Any]:
-    path = root / "dataset.json"
-    if not path.is_file():
-        return {}
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as e:
-        raise InputError(f"{path} is not valid JSON ({e}). Mend or remove it.") from e
-    if not isinstance(content, dict):
-        raise InputError(f"{path} should hold a JSON object, not a {type(content).__name__}. Mend or remove it.")
-    return content
-
-
-def _from_dataset_json(root: Path) -> list[Case]:
-    content = _read_dataset_json(root)
-    if not content.get("training"):
-        return []
-    cases = [_listed_case(entry, root) for entry in _entries(content, "training", root)]
-    for name in UNLABELLED_LISTS:
-        unlabelled = [_listed_case(entry, root) for entry in _entries(content, name, root)]
-        if any(case.label for case in unlabelled):
-            raise InputError(
-                f"{root / 'dataset.json'}: the list '{name}' holds labels. ufc_monai draws the test patients itself: "
-                "move labelled entries to 'training', or take them out of the folder to keep them unseen."
-            )
-        if unlabelled:
-            logger.info("%d unlabelled volumes of dataset.json's list '%s' join pretraining", len(unlabelled), name)
-        cases += unlabelled
-    return cases
-
-
-def _entries(content: Mapping[str, Any], name: str, root: Path) -> list[str | Mapping[str, str]]:
-    entries = content.get(name, [])
-    if not isinstance(entries, list) or not all(_is_entry(entry) for entry in entries):
-        raise InputError(
-            f"{root / 'dataset.json'}: '{name}' should list paths, or entries like {{'image': 'a.nii.gz', 'label': "
-            f"'b.nii.gz'}}; got {str(entries)[:80]}."
-        )
-    return entries
-
-
-def _is_entry(entry: Any) -> bool:
-    if isinstance(entry, dict):
-        return all(isinstance(entry.get(key, ""), str) for key in ("image", "label"))
-    return isinstance(entry, str)
-
-
-def _listed_case(entry: str | Mapping[str, str], root: Path) -> Case:
-    entry = {"image": entry} if isinstance(entry, str) else entry
-    paths = {}
-    for key in ("image", "label"):
-        if entry.get(key):
-            paths[key] = os.path.relpath(root / entry[key], root).replace(os.sep, "/")
-            if not ((root / paths[key]).is_file() or (key == "image" and is_dicom_series(root / paths[key]))):
-                raise InputError(f"{root / 'dataset.json'} lists {entry[key]}, which does not exist under {root}.")
-    if "image" not in paths:
-        raise InputError(f"{root / 'dataset.json'}: entry {dict(entry)} has no 'image'.")
-    patient = entry.get("patient", _stem(Path(paths["image"])))
-    return Case(paths["image"], paths.get("label"), str(patient))
-
-
 def _from_folders(root: Path) -> list[Case]:
     cases, alone = [], []
     for image_folder, label_folder in FOLDERS.items():
@@ -223,9 +160,11 @@ def _from_folders(root: Path) -> list[Case]:
         _refuse_channels(images)
         labels = [f for f in _images(root / label_folder) if f.is_file()]
         # a label of the image's very name goes before one with an ending
-        label_of = {_without_ending(_stem(f)): f for f in labels} | {_stem(f): f for f in labels}
-        found = [(image, label_of.get(_stem(image))) for image in images]
-        cases += [Case(_relative(i, root), _relative(label, root) if label else None, _stem(i)) for i, label in found]
+        label_of = {_without_ending(plain_stem(f)): f for f in labels} | {plain_stem(f): f for f in labels}
+        found = [(image, label_of.get(plain_stem(image))) for image in images]
+        cases += [
+            Case(_relative(i, root), _relative(label, root) if label else None, plain_stem(i)) for i, label in found
+        ]
         alone += [_relative(label, root) for label in labels if label not in {label for _, label in found}]
     if cases and alone:
         more = f", ... ({len(alone)} of them)" if len(alone) > 5 else ""
@@ -250,7 +189,7 @@ def _without_ending(stem: str) -> str:
 
 
 def _from_mmwhs_names(root: Path) -> list[Case]:
-    found = {image.parent / _stem(image): image for image in _images_below(root)}
+    found = {image.parent / plain_stem(image): image for image in _images_below(root)}
     cases = []
     for name, image in found.items():
         if name.name.endswith("_image"):
@@ -264,14 +203,14 @@ def _from_anywhere(root: Path) -> list[Case]:
     found = [f for f in _images_below(root) if not _is_mask(f.relative_to(root))]
     # pictures among volumes are previews of them
     found = [f for f in found if suffix_of(f) not in PICTURES] or found
-    same = Counter(map(_stem, found))
+    same = Counter(map(plain_stem, found))
     # p1/CT and p2/CT are two patients
-    names = [_stem(f) if same[_stem(f)] == 1 else _relative(f.with_name(_stem(f)), root) for f in found]
+    names = [plain_stem(f) if same[plain_stem(f)] == 1 else _relative(f.with_name(plain_stem(f)), root) for f in found]
     return [Case(_relative(f, root), None, name) for f, name in zip(found, names, strict=True)]
 
 
 def _is_mask(path: Path) -> bool:
-    return _stem(path).endswith(MASK_ENDINGS) or not set(FOLDERS.values()).isdisjoint(path.parts[:-1])
+    return plain_stem(path).endswith(MASK_ENDINGS) or not set(FOLDERS.values()).isdisjoint(path.parts[:-1])
 
 
 def _images(folder: Path) -> list[Path]:
@@ -294,11 +233,6 @@ def _images_below(folder: Path) -> Iterator[Path]:
     folders = (f for f in folder.iterdir() if f.is_dir() and not (f.is_symlink() or f.name.startswith(".")))
     for below in sorted(set(folders).difference(images)):
         yield from _images_below(below)
-
-
-def _stem(path: Path) -> str:
-    """The name without suffix and without nnU-Net's channel number."""
-    return stem_of(path).removesuffix("_0000")
 
 
 def _relative(path: Path, root: Path) -> str:
