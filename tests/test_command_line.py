@@ -43,6 +43,10 @@ def truncated(folder: Path) -> None:
         image.write_bytes(image.read_bytes()[:3000])
 
 
+def misspelt_in_a_file(folder: Path) -> None:
+    folder.with_name("args.json").write_text('{"epohcs": 1}')
+
+
 @pytest.mark.parametrize(
     ("prepare", "overrides", "words"),
     [
@@ -50,8 +54,9 @@ def truncated(folder: Path) -> None:
         (lambda folder: folder.mkdir(), {"dataset_dir": "data"}, ["holds no volumes", "data"]),
         (truncated, {"dataset_dir": "data"}, ["_image.nii.gz", "cannot be read"]),
         (lambda _: None, {"dataset_dir": "data", "epohcs": 1}, ["Did you mean --epochs?"]),
+        (misspelt_in_a_file, {"dataset_dir": "data", "args_file": "args.json"}, ["Did you mean --epochs?"]),
     ],
-    ids=["no dataset_dir", "empty folder", "truncated file", "misspelt key"],
+    ids=["no dataset_dir", "empty folder", "truncated file", "misspelt key", "misspelt key in args_file"],
 )
 def test_errors_are_two_lines_at_most(
     tmp_path: Path, prepare: object, overrides: dict[str, object], words: list[str]

@@ -11,7 +11,7 @@ PACKAGE = Path(__file__).parents[1] / "ufc_monai"
 BASE = {"bundles", "cluster_space", "errors", "files", "formats", "lazy", "ranks"}
 ALLOWED = {
     "bundles": set(),
-    "cluster_space": set(),
+    "cluster_space": {"files"},
     "errors": set(),
     "formats": set(),
     "ranks": set(),

@@ -98,6 +98,20 @@ def test_one_or_two_labels_write_weights_and_train_twice(
     assert not torch.equal(first["final_conv.weight"], second["final_conv.weight"])
 
 
+def test_words_and_keys_of_a_server_are_its_own(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A key that the bundle lacks is refused on a user's command line alone."""
+    words = ["--app", "apps/monaibundle", "--config_file", "server.json", "--args_file", "server.args", "--epohcs", "1"]
+    monkeypatch.setattr("sys.argv", ["monailabel", "start_server", *words])
+    workflow = ConfigWorkflow(
+        config_file=str(bundle / "configs" / "train.json"),
+        meta_file=str(bundle / "configs" / "metadata.json"),
+        logging_file=False,
+        workflow_type="train",
+        epohcs=1,
+    )
+    workflow.initialize()
+
+
 def test_with_validation_the_best_weights_are_kept(bundle: Path, painted: list[dict[str, str]]) -> None:
     train(bundle, painted[:2], painted[2:], epochs=2)
     assert network(bundle)["chosen"]["val_mean_dice"] >= 0

@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from ufc_monai.files import read_arrays
+
 __all__ = ["ClusterSpace", "Scaling", "load_space"]
 
 
@@ -52,8 +54,11 @@ class ClusterSpace(NamedTuple):
 
 
 def load_space(path: str | os.PathLike[str]) -> ClusterSpace:
-    """Read ``centroids.npz``."""
-    with np.load(path) as file:
-        scaling = Scaling(file["shift"], file["matrix"], bool(file["unit"]))
-        origin = str(file["model_sha256"]) if "model_sha256" in file else ""
-        return ClusterSpace(scaling, file["centroids"], len(file["patients"]) > 0, origin)
+    """Read ``centroids.npz``.
+
+    Raises:
+        InputError: if it is missing, damaged or lacks something.
+    """
+    file = read_arrays(path, "shift", "matrix", "unit", "centroids", "patients")
+    scaling = Scaling(file["shift"], file["matrix"], bool(file["unit"]))
+    return ClusterSpace(scaling, file["centroids"], len(file["patients"]) > 0, str(file.get("model_sha256", "")))

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-__all__ = ["InputError", "find_input_error"]
+__all__ = ["WAY_OUT", "InputError", "find_input_error"]
+
+WAY_OUT = "(A training goes on without it with --skip_bad True.)"
+"""What the errors about one bad file end with."""
 
 
 class InputError(ValueError):

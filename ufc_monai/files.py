@@ -13,13 +13,27 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from ufc_monai.errors import InputError
 from ufc_monai.formats import parts_of
 
-__all__ = ["append_line", "atomic_path", "read_json", "readable_disk_errors", "sha256_of", "size_of", "write_json"]
+__all__ = [
+    "append_line",
+    "atomic_path",
+    "read_arrays",
+    "read_json",
+    "readable_disk_errors",
+    "sha256_of",
+    "size_of",
+    "write_json",
+]
 
 LITTLE = 2**16
 """Bytes below which a disk counts as full."""
+FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR)
+"""What the system says of a place that cannot be written to."""
 
 
 @contextlib.contextmanager
@@ -31,8 +45,9 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
         ...     temporary.write_text("1 2 3")
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix="".join(path.suffixes[-2:]))
+    with readable_disk_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix="".join(path.suffixes[-2:]))
     os.close(handle)
     temporary = Path(name)
     try:
@@ -48,7 +63,7 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def readable_disk_errors(path: str | os.PathLike[str]) -> Iterator[None]:
-    """Turn what the system says of a full disk while ``path`` is written into an error for the user.
+    """Turn what the system says of a full or forbidden disk while ``path`` is written into an error for the user.
 
     Raises:
         InputError: naming ``path``.
@@ -56,6 +71,11 @@ def readable_disk_errors(path: str | os.PathLike[str]) -> Iterator[None]:
     try:
         yield
     except (OSError, RuntimeError) as e:
+        if isinstance(e, OSError) and e.errno in FORBIDDEN:
+            raise InputError(
+                f"{path} cannot be written ({e.strerror}). Make its folder one that can be written to, or name another "
+                "(--output_dir, --ckpt_dir, --cache_dir, --split_path)."
+            ) from e
         if not _is_full(e, Path(path).parent):
             raise
         raise InputError(
@@ -110,6 +130,29 @@ def read_json(path: str | os.PathLike[str], key: str) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise InputError(f"{key}: {path} should hold a JSON object, not a {type(content).__name__}.")
     return content
+
+
+def read_arrays(path: str | os.PathLike[str], *names: str) -> dict[str, NDArray[Any]]:
+    """Read the arrays of an ``.npz`` file.
+
+    Args:
+        path: the file.
+        names: arrays that it must hold; what else it holds is read, too.
+
+    Raises:
+        InputError: if it is missing, damaged or lacks one of them.
+    """
+    again = "Run ufc_feature_vae's inference.json again."
+    if not Path(path).is_file():
+        raise InputError(f"there is no {path}. {again}")
+    try:
+        with open(path, "rb") as opened, np.load(opened) as file:
+            arrays = {name: np.asarray(file[name]) for name in file.files}
+    except Exception as e:
+        raise InputError(f"{path} is damaged ({type(e).__name__}: {e}). {again}") from e
+    if lacking := [name for name in names if name not in arrays]:
+        raise InputError(f"{path} lacks {', '.join(lacking)}. {again}")
+    return arrays
 
 
 def sha256_of(path: str | os.PathLike[str]) -> str:

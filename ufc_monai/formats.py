@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 
-__all__ = ["FORMATS", "NIFTI", "PICTURES", "is_dicom_series", "parts_of", "stem_of", "suffix_of"]
+__all__ = ["FORMATS", "NIFTI", "PICTURES", "dicom_files", "is_dicom_series", "parts_of", "stem_of", "suffix_of"]
 
 NIFTI = (".nii.gz", ".nii")
 ITK = (".nrrd", ".nhdr", ".mha", ".mhd")
@@ -49,10 +50,12 @@ def stem_of(path: str | os.PathLike[str]) -> str:
 def is_dicom_series(folder: str | os.PathLike[str]) -> bool:
     """Whether a folder directly holds DICOM files; only its first few files are looked into."""
     folder = Path(folder)
-    if not folder.is_dir():
-        return False
-    names = (name for name in sorted(os.listdir(folder)) if _may_be_dicom(name))
-    return any(_has_dicom_mark(folder / name) for name in islice(names, PROBED))
+    return folder.is_dir() and any(_has_dicom_mark(file) for file in islice(_candidates(folder), PROBED))
+
+
+def dicom_files(folder: str | os.PathLike[str]) -> list[Path]:
+    """The files of a folder that bear DICOM's mark."""
+    return [file for file in _candidates(Path(folder)) if _has_dicom_mark(file)]
 
 
 def parts_of(path: str | os.PathLike[str]) -> list[Path]:
@@ -64,6 +67,10 @@ def parts_of(path: str | os.PathLike[str]) -> list[Path]:
         detached = (path.parent / os.fsdecode(name) for name in DETACHED.findall(path.read_bytes()))
         return [path, *(f for f in detached if f.is_file())]
     return [path]
+
+
+def _candidates(folder: Path) -> Iterator[Path]:
+    return (folder / name for name in sorted(os.listdir(folder)) if _may_be_dicom(name))
 
 
 def _may_be_dicom(name: str) -> bool:

@@ -34,7 +34,7 @@ from ufc_monai.clustering import (
     warning,
 )
 from ufc_monai.errors import InputError
-from ufc_monai.files import atomic_path
+from ufc_monai.files import atomic_path, read_arrays
 from ufc_monai.report import save_cluster_map, save_cluster_montage, save_elbow
 
 __all__ = ["Slices", "assign_slices", "cut_again", "label_slices"]
@@ -153,18 +153,29 @@ def cut_again(folder: str | os.PathLike[str], n_clusters: int) -> Path:
             "other settings and another --output_dir instead."
         )
     _require(folder, "dendrogram.npz")
-    with np.load(folder / "dendrogram.npz") as file, np.load(folder / "features.npz") as values:
-        labels, features = cut_tree(file["tree"], n_clusters), values["features"]
-        # files from before there were samples lack it
-        landmarks = file.get("landmarks", np.arange(len(labels)))
-        thumbnails = np.load(folder / "thumbnails.npy", mmap_mode="r")
-        slices = Slices(file["ids"].tolist(), file["patients"].tolist(), file["positions"], thumbnails)
+    file = read_arrays(folder / "dendrogram.npz", "tree", "ids", "patients", "positions")
+    values = read_arrays(folder / "features.npz", "features", "ids")
+    if not np.array_equal(values["ids"], file["ids"]):
+        raise InputError(f"{folder}: features.npz and dendrogram.npz are of other slices. Run inference.json again.")
+    labels, features = cut_tree(file["tree"], n_clusters), values["features"]
+    # files from before there were samples lack it
+    landmarks = file.get("landmarks", np.arange(len(labels)))
+    slices = Slices(file["ids"].tolist(), file["patients"].tolist(), file["positions"], _thumbnails(folder))
     scaling, _, centred, _ = load_space(folder / "centroids.npz")
     features, means = centre_per_patient(features, slices.patients) if centred else (features, {})
     features = scaling(features)
     labels = landmark_labels(features, landmarks, labels)
     _write(folder, f"_k{n_clusters}", slices, _Cut(features, scaling, means, labels), provenance)
     return folder / f"pseudo_labels_k{n_clusters}.json"
+
+
+def _thumbnails(folder: Path) -> NDArray[np.uint8]:
+    path = folder / "thumbnails.npy"
+    try:
+        pictures: NDArray[np.uint8] = np.load(path, mmap_mode="r")
+    except (OSError, ValueError, EOFError) as e:
+        raise InputError(f"{path} is damaged ({e}). Run ufc_feature_vae's inference.json again.") from e
+    return pictures
 
 
 def assign_slices(path: str | os.PathLike[str], features: NDArray[Any], patients: Sequence[str]) -> NDArray[np.int64]:
@@ -240,8 +251,8 @@ def _tell(
 
 def _raw_pixel_agreement(folder: Path, slices: Slices, n_clusters: int) -> dict[str, float]:
     """Agreement of as many clusters of raw pixels."""
-    with np.load(folder / "raw_pixels.npz") as file:
-        some, tree = file["slices"], file["tree"]
+    file = read_arrays(folder / "raw_pixels.npz", "slices", "tree")
+    some, tree = file["slices"], file["tree"]
     labels = cut_tree(tree, min(n_clusters, len(some)))
     return agreement(labels, [slices.patients[i] for i in some], np.asarray(slices.positions)[some])
 

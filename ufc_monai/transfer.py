@@ -6,6 +6,7 @@ import io
 import logging
 import os
 import re
+import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -82,7 +83,7 @@ def read_network(ckpt_dir: str | os.PathLike[str], stage: str) -> dict[str, Any]
             f"{path} describes weights of {network.get('stage')} (format {network.get('format')}); expected those of "
             f"{stage} (format {FORMAT})."
         )
-    if network["model_sha256"] != sha256_of(model):
+    if network.get("model_sha256") != sha256_of(model):
         raise InputError(
             f"{path} describes another model.pt than the one beside it (sha256 differs): copy both from one run."
         )
@@ -229,6 +230,8 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         raise InputError(f"{path} is not a plain state dict that PyTorch loads safely ({type(e).__name__}).") from e
     if not isinstance(weights, dict) or not all(isinstance(value, Tensor) for value in weights.values()):
         raise InputError(f"{path} should hold a state dict of tensors, name by name.")
+    if broken := [name for name, value in weights.items() if not torch.isfinite(value).all()]:
+        raise InputError(f"{path} holds NaN or infinite weights, first in {broken[0]}. Train anew, or take others.")
     return weights
 
 
@@ -240,11 +243,14 @@ def read_record(path: Path, key: str) -> dict[str, Any]:
         key: the key that named it, for the error.
 
     Raises:
-        InputError: if it is no JSON.
+        InputError: if it is no JSON object, or one that describes no network.
     """
     network = read_json(path, key)
-    network["architecture"] = {"in_channels": 1, **network.get("architecture", {})}
-    network["preprocessing"] = {"standardise": False, **network.get("preprocessing", {})}
+    parts: dict[str, dict[str, Any]] = {"architecture": {"in_channels": 1}, "preprocessing": {"standardise": False}}
+    for name, defaults in parts.items():
+        if not isinstance(network.setdefault(name, {}), dict):
+            raise InputError(f"{key}: {path} is damaged: {name} should be an object. Copy it anew with its model.pt.")
+        network[name] = {**defaults, **network[name]}
     return network
 
 
@@ -252,7 +258,10 @@ def _pretrained_record(path: Path) -> dict[str, Any]:
     record = path.with_name("network.json")
     if not record.is_file():
         raise InputError(f"pretrained_path: {path} has no network.json beside it. Copy both files from one run.")
-    return read_record(record, "pretrained_path")
+    about = read_record(record, "pretrained_path")
+    if about.get("model_sha256") != sha256_of(path):
+        raise InputError(f"pretrained_path: {record} describes another {path.name} (sha256 differs): copy both anew.")
+    return about
 
 
 def only_demonstrates(
@@ -285,4 +294,4 @@ def _check_record(network: Mapping[str, Any], path: Path, expected: Mapping[str,
 
 def _first_difference(error: RuntimeError) -> str:
     lines = [line.strip() for line in str(error).splitlines()[1:] if line.strip()]
-    return lines[0] if lines else str(error)
+    return textwrap.shorten(lines[0] if lines else str(error), 200, placeholder=" ...")

@@ -75,6 +75,33 @@ def test_misspelt_keys_are_refused(tmp_path: Path) -> None:
         check_overrides(["run", "--config_file", str(config), "--epohcs", "3"])
 
 
+def test_keys_of_an_args_file_count_as_well(tmp_path: Path) -> None:
+    config, other = tmp_path / "train.json", tmp_path / "args.json"
+    config.write_text('{"epochs": 1}')
+    other.write_text(json.dumps({"config_file": [str(config)], "epochs": 2, "train#trainer": 1}))
+    words = ["monai/bundle/__main__.py", "run", "--args_file", str(other)]
+    with pytest.raises(InputError, match="--train#trainer is no key of"):
+        check_overrides(words)
+    other.write_text(json.dumps({"config_file": [str(config)], "epochs": 2, "tracking": "mlflow"}))
+    check_overrides(words)
+    with pytest.raises(InputError, match=r"--epohcs is no key of .*Did you mean --epochs\?"):
+        check_overrides([*words, "--epohcs", "3"])
+    other.write_text('{"epochs": 3}')
+    check_overrides([*words, "--config-file", str(config)])
+
+
+def test_a_key_that_nothing_reads_is_refused_if_it_is_nearly_another(tmp_path: Path) -> None:
+    first, second = tmp_path / "train.json", tmp_path / "mine.json"
+    first.write_text('{"epochs": 1, "run": ["$print(@epochs)"]}')
+    words = ["run", "--config_file", str([str(first), str(second)])]
+    for text in ('{"epochs": 2}', '{"image_size": 3}', '{"epoch": 2, "epochs": "@epoch"}', '{"+run": []}'):
+        second.write_text(text)
+        check_overrides(words)
+    second.write_text('{"epoch": 2}')
+    with pytest.raises(InputError, match=r"mine\.json: nothing reads the key epoch\. Did you mean epochs\?"):
+        check_overrides(words)
+
+
 @pytest.mark.parametrize(("value", "expected"), [(True, True), ("false", False), ("True", True), (False, False)])
 def test_switches_from_the_command_line(value: object, expected: bool) -> None:
     assert checked_bool(value, "centred") is expected

@@ -71,6 +71,7 @@ class PseudoLabels:
             # operator.index refuses what is not a whole number.
             used = {operator.index(c) for clusters in labels.clusters.values() for c in clusters}
             inside = used <= set(range(labels.n_clusters))
+            labels.provenance.get("fold")
         except (TypeError, AttributeError) as e:
             raise InputError(f"{KEY}: {path} is damaged ({e}). Make it anew.") from e
         if not inside:

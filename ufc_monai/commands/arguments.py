@@ -39,11 +39,12 @@ KEYS = {
     "fold": "which quarter of the labelled patients is tested (default: 0)",
     "label_draw": "which of five nested orders grants the labels (default: 0)",
     "seed": "seed of every stage (default: 0)",
+    "skip_bad": "True: go on without the volumes whose image or label is a bad file",
     "threads": "PyTorch's threads; 1 on a machine that others use too",
     "device": "where to compute, e.g. cpu or cuda:0",
 }
 """Keys of the bundles that ``run`` hands to every stage that has them."""
-STUDY_KEYS = ("window", "labels", "ignore_labels", "n_clusters", "threads")
+STUDY_KEYS = ("window", "labels", "ignore_labels", "n_clusters", "skip_bad", "threads")
 """Those that a study takes; it sets the others itself."""
 
 

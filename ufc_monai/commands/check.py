@@ -27,7 +27,7 @@ from ufc_monai.commands.estimate import PROCESS_BYTES, estimate_stages, known_la
 from ufc_monai.commands.options import RunOptions, default_bundles, training_configs
 from ufc_monai.commands.plan import plan_stages
 from ufc_monai.commands.stages import shown
-from ufc_monai.data import Case, find_cases, make_split, open_split
+from ufc_monai.data import Case, find_cases, make_split, open_split, without_bad
 from ufc_monai.data.inspect import VolumeFacts, inspect_cases
 from ufc_monai.report import Overlay, save_preview
 
@@ -106,6 +106,11 @@ def _find_out(options: RunOptions) -> _Findings:
     facts = inspect_cases(
         options.dataset_dir, cases, labels=labels, ignore_labels=ignored, previews=PREVIEWS, channels=channels
     )
+    if options.skip_bad:
+        bad = {f.image: p.text for f in facts for p in f.problems if p.bad_file}
+        cases, skipped = without_bad(cases, options.dataset_dir, bad)
+        facts = [f for f in facts if f.image not in skipped]
+        plan_stages(options, cases)
     return _Findings(options, cases, facts, labels, ignored, (window[0], window[1]))
 
 
@@ -121,7 +126,7 @@ def _totals(found: _Findings) -> str:
 def _written(found: _Findings, write: Path | None) -> str:
     if write is None:
         return "  (run draws the same; --write split.json writes it down)"
-    split = open_split(write, found.options.dataset_dir)
+    split = open_split(write, found.options.dataset_dir, skip_bad=found.options.skip_bad)
     return f"  (written to {split.path}; hand it to a stage with --split_path)"
 
 

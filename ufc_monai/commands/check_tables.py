@@ -10,7 +10,7 @@ from typing import Any
 from ufc_monai.bundles import CONTRASTIVE, UNET, VAE
 from ufc_monai.commands.estimate import StageEstimate
 from ufc_monai.data.inspect import VolumeFacts
-from ufc_monai.data.problems import ADVICE, Problem
+from ufc_monai.data.problems import ADVICE, LEAVE_OUT, Problem
 from ufc_monai.engines.log import duration
 
 __all__ = ["estimate_table", "label_table", "problem_list", "size", "split_table", "volume_table"]
@@ -84,7 +84,7 @@ def problem_list(facts: Sequence[VolumeFacts]) -> list[str]:
         more = f" ({len(where)} volumes like it)" if len(where) > 3 else ""
         lines += [f"{mark} {f.image}: {problem.text}" for f, problem in (where[:1] if more else where)]
         lines[-1] += more
-        lines.append(f"    {ADVICE[kind]}")
+        lines.append(f"    {ADVICE[kind]} {LEAVE_OUT if where[0][1].bad_file else ''}".rstrip())
     return lines
 
 

@@ -13,11 +13,20 @@ from typing import Any
 import torch
 
 from ufc_monai.bundles import BUNDLES, CONTRASTIVE, VAE, methods
-from ufc_monai.engines import check_device
+from ufc_monai.data import Case, find_cases, without_bad
+from ufc_monai.engines import check_device, checked_bool
 from ufc_monai.errors import InputError
 from ufc_monai.files import read_json
 
-__all__ = ["RunOptions", "check_options", "default_bundles", "find_bundles", "is_setting", "training_configs"]
+__all__ = [
+    "RunOptions",
+    "check_options",
+    "default_bundles",
+    "find_bundles",
+    "is_setting",
+    "training_configs",
+    "usable_cases",
+]
 
 NUMBERS = {"fold": 0, "label_draw": 0, "seed": 0, "threads": 1, "n_clusters": 2}
 """Keys that are whole numbers, and the least that they may be."""
@@ -62,6 +71,11 @@ class RunOptions:
         return int(self.keys.get("fold", 0))
 
     @property
+    def skip_bad(self) -> bool:
+        """Whether to go on without the volumes whose files are bad."""
+        return checked_bool(self.keys.get("skip_bad", False), "--skip_bad")
+
+    @property
     def label_draw(self) -> int:
         """Which order grants the labels."""
         return int(self.keys.get("label_draw", 0))
@@ -86,6 +100,16 @@ def default_bundles() -> Path | None:
     """The folder of the three bundles that is taken where none is named, if there is one."""
     places = Path("bundles"), Path(__file__).parents[2] / "bundles"
     return next((place for place in places if _holds_bundles(place)), None)
+
+
+def usable_cases(options: RunOptions) -> list[Case]:
+    """The volumes of the data set; with ``skip_bad``, those whose files are good. Each of the others is named.
+
+    Raises:
+        InputError: if there is none.
+    """
+    cases = find_cases(options.dataset_dir)
+    return without_bad(cases, options.dataset_dir)[0] if options.skip_bad else cases
 
 
 def check_options(options: RunOptions) -> None:
@@ -159,6 +183,7 @@ def _check_keys(keys: Mapping[str, Any]) -> None:
         raise InputError(f'--window must be two rising numbers like "[-125,275]"; got {window!r}.')
     if not _are_numbers(ignored):
         raise InputError(f'--ignore_labels must be a list of ids like "[3,4]"; got {ignored!r}.')
+    checked_bool(keys.get("skip_bad", False), "--skip_bad")
     if "device" in keys:
         check_device(keys["device"])
 

@@ -139,7 +139,7 @@ class _Planner:
         known = read_json(self.options.bundles / bundle / "configs" / f"{configs[0]}.json", "--bundles")
         common = {key: value for key, value in self.options.keys.items() if is_setting(known, key)}
         if configs[-1] == "evaluate":  # which takes everything else from network.json
-            common = {key: value for key, value in common.items() if key in ("threads", "device")}
+            common = {key: value for key, value in common.items() if key in ("skip_bad", "threads", "device")}
         training = self.options.overrides.get(bundle, {}) if configs == self.train[bundle] else {}
         command = bundle_command(bundle, configs, self.dataset_dir, {**common, **training, **(keys or {})})
         place = f"{bundle}/eval/{record}/run.json"

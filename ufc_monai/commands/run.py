@@ -16,11 +16,11 @@ from tqdm import tqdm
 from ufc_monai.bundles import BUNDLES, UNET, VAE
 from ufc_monai.commands.check_tables import estimate_table, problem_list
 from ufc_monai.commands.estimate import estimate_stages, known_labels, open_config
-from ufc_monai.commands.options import RunOptions
+from ufc_monai.commands.options import RunOptions, usable_cases
 from ufc_monai.commands.plan import plan_stages
 from ufc_monai.commands.stages import Ledger, Stage, digest, is_training, run_stage, shown
 from ufc_monai.commands.tracking import track_report
-from ufc_monai.data import Case, find_cases, open_split
+from ufc_monai.data import Case, open_split
 from ufc_monai.data.inspect import VolumeFacts, inspect_cases
 from ufc_monai.errors import InputError
 from ufc_monai.files import atomic_path, sha256_of
@@ -44,7 +44,7 @@ def run_all(options: RunOptions) -> None:
         InputError: if the data set or an option does not fit, or a stage fails.
     """
     began = time.monotonic()
-    cases = find_cases(options.dataset_dir)
+    cases = usable_cases(options)
     run_stages(options, cases, plan_stages(options, cases))
     report = options.folder / "report.html"
     write_report(options.folder, report)
@@ -67,7 +67,7 @@ def run_stages(options: RunOptions, cases: Sequence[Case], stages: Sequence[Stag
     """
     split = options.folder / VAE / "eval" / "split.json"
     if split.is_file():
-        open_split(split, options.dataset_dir)  # refuses other files, as every stage would
+        open_split(split, options.dataset_dir, skip_bad=options.skip_bad)  # refuses other files, as every stage would
     copy_bundles(options.bundles, options.folder)
     options = replace(options, bundles=options.folder)
     ledger = Ledger.open(options.folder, *data_digests(options, cases))

@@ -9,10 +9,9 @@ from typing import Any
 
 from ufc_monai.bundles import VAE
 from ufc_monai.clustering import Coverage, PseudoLabels, choose_volumes, cluster_histograms
-from ufc_monai.commands.options import RunOptions
+from ufc_monai.commands.options import RunOptions, usable_cases
 from ufc_monai.commands.plan import plan_clusters
 from ufc_monai.commands.run import run_stages
-from ufc_monai.data import find_cases
 from ufc_monai.errors import InputError
 from ufc_monai.files import sha256_of, write_json
 from ufc_monai.report import save_coverage
@@ -38,7 +37,7 @@ def select(options: RunOptions, budget: int) -> Path:
     Raises:
         InputError: if the data set or an option does not fit, a stage fails, or there are not as many volumes.
     """
-    cases = find_cases(options.dataset_dir)
+    cases = usable_cases(options)
     run_stages(options, cases, plan_clusters(options, cases))
     path = options.folder / VAE / "eval" / "inference" / "pseudo_labels.json"
     labels = PseudoLabels.load(path)

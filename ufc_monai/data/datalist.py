@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import functools
 import logging
 import os
 import re
@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ufc_monai.data.case import MMWHS_LABELS, Case
+from ufc_monai.data.dataset_json import listed_cases, plain_stem, read_dataset_json
 from ufc_monai.data.official import with_roles
 from ufc_monai.errors import InputError
 from ufc_monai.formats import FORMATS, PICTURES, is_dicom_series, stem_of, suffix_of
@@ -27,8 +28,6 @@ MASK_ENDINGS = ("_seg", "_segmentation", "_label", "_mask")
 """What masks are called that lie beside images."""
 CHANNEL = re.compile(r"(?!0000)\d{4}")
 """nnU-Net's number of a further channel, which ends an image's name."""
-UNLABELLED_LISTS = ("unlabelled", "unlabeled", "test")
-"""Lists of a dataset.json whose images come without labels."""
 
 
 def require_dataset_dir(dataset_dir: str | os.PathLike[str]) -> Path:
@@ -64,7 +63,7 @@ def find_cases(dataset_dir: str | os.PathLike[str]) -> list[Case]:
         InputError: if the folder is missing or holds no volume, a listed file is missing, or two entries are the same.
     """
     root = require_dataset_dir(dataset_dir)
-    cases = _from_dataset_json(root) or _from_folders(root) or _from_mmwhs_names(root) or _from_anywhere(root)
+    cases = listed_cases(root) or _from_folders(root) or _from_mmwhs_names(root) or _from_anywhere(root)
     if not cases:
         raise InputError(
             f"dataset_dir {root} holds no volumes ({FORMATS}): expected dataset.json, imagesTr/ with labelsTr/, "
@@ -105,7 +104,9 @@ def find_labels(labels: Mapping[str, int] | None, dataset_dir: str | os.PathLike
     if labels is not None:
         return _checked_labels(labels)
     root = require_dataset_dir(dataset_dir)
-    listed = _read_dataset_json(root).get("labels", {})
+    listed = read_dataset_json(root).get("labels", {})
+    if not isinstance(listed, dict):
+        raise InputError(f"{root / 'dataset.json'}: 'labels' should map names to ids, got {listed!r}.")
     if listed:
         pairs = [_label_pair(key, value, root) for key, value in listed.items()]
         return _checked_labels({name: i for name, i in pairs if i != 0})
@@ -130,11 +131,12 @@ def resolve_labels(labels: Mapping[str, int] | None, dataset_dir: str | os.PathL
 def _one_image(path: Path) -> dict[str, str]:
     if path.is_file() and not suffix_of(path):
         raise InputError(f"dataset_dir: {path} is no image: expected one of {FORMATS}, or a folder of images.")
-    return {"image": os.fspath(path), "patient": _stem(path)}
+    return {"image": os.fspath(path), "patient": plain_stem(path)}
 
 
 def _checked_labels(labels: Any) -> dict[str, int]:
-    if not isinstance(labels, Mapping) or not all(isinstance(i, int) and i > 0 for i in labels.values()):
+    named = isinstance(labels, Mapping) and all(isinstance(name, str) for name in labels)
+    if not named or not all(isinstance(i, int) and i > 0 and i is not True for i in labels.values()):
         raise InputError(f"labels must map names to ids above 0, like {{'liver': 1, 'spleen': 2}}; got {labels!r}.")
     return dict(labels)
 
@@ -151,49 +153,6 @@ def _label_pair(key: str, value: Any, root: Path) -> tuple[str, int]:
     )
 
 
-def _read_dataset_json(root: Path) -> dict[str, Any]:
-    path = root / "dataset.json"
-    if not path.is_file():
-        return {}
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as e:
-        raise InputError(f"{path} is not valid JSON ({e}). Mend or remove it.") from e
-    return content if isinstance(content, dict) else {}
-
-
-def _from_dataset_json(root: Path) -> list[Case]:
-    content = _read_dataset_json(root)
-    if not content.get("training"):
-        return []
-    cases = [_listed_case(entry, root) for entry in content["training"]]
-    for name in UNLABELLED_LISTS:
-        unlabelled = [_listed_case(entry, root) for entry in content.get(name, [])]
-        if any(case.label for case in unlabelled):
-            raise InputError(
-                f"{root / 'dataset.json'}: the list '{name}' holds labels. ufc_monai draws the test patients itself: "
-                "move labelled entries to 'training', or take them out of the folder to keep them unseen."
-            )
-        if unlabelled:
-            logger.info("%d unlabelled volumes of dataset.json's list '%s' join pretraining", len(unlabelled), name)
-        cases += unlabelled
-    return cases
-
-
-def _listed_case(entry: str | Mapping[str, str], root: Path) -> Case:
-    entry = {"image": entry} if isinstance(entry, str) else entry
-    paths = {}
-    for key in ("image", "label"):
-        if entry.get(key):
-            paths[key] = os.path.normpath(entry[key]).replace(os.sep, "/")
-            if not ((root / paths[key]).is_file() or (key == "image" and is_dicom_series(root / paths[key]))):
-                raise InputError(f"{root / 'dataset.json'} lists {entry[key]}, which does not exist under {root}.")
-    if "image" not in paths:
-        raise InputError(f"{root / 'dataset.json'}: entry {dict(entry)} has no 'image'.")
-    patient = entry.get("patient", _stem(Path(paths["image"])))
-    return Case(paths["image"], paths.get("label"), str(patient))
-
-
 def _from_folders(root: Path) -> list[Case]:
     cases, alone = [], []
     for image_folder, label_folder in FOLDERS.items():
@@ -201,9 +160,11 @@ def _from_folders(root: Path) -> list[Case]:
         _refuse_channels(images)
         labels = [f for f in _images(root / label_folder) if f.is_file()]
         # a label of the image's very name goes before one with an ending
-        label_of = {_without_ending(_stem(f)): f for f in labels} | {_stem(f): f for f in labels}
-        found = [(image, label_of.get(_stem(image))) for image in images]
-        cases += [Case(_relative(i, root), _relative(label, root) if label else None, _stem(i)) for i, label in found]
+        label_of = {_without_ending(plain_stem(f)): f for f in labels} | {plain_stem(f): f for f in labels}
+        found = [(image, label_of.get(plain_stem(image))) for image in images]
+        cases += [
+            Case(_relative(i, root), _relative(label, root) if label else None, plain_stem(i)) for i, label in found
+        ]
         alone += [_relative(label, root) for label in labels if label not in {label for _, label in found}]
     if cases and alone:
         more = f", ... ({len(alone)} of them)" if len(alone) > 5 else ""
@@ -228,7 +189,7 @@ def _without_ending(stem: str) -> str:
 
 
 def _from_mmwhs_names(root: Path) -> list[Case]:
-    found = {image.parent / _stem(image): image for image in _images_below(root)}
+    found = {image.parent / plain_stem(image): image for image in _images_below(root)}
     cases = []
     for name, image in found.items():
         if name.name.endswith("_image"):
@@ -242,20 +203,27 @@ def _from_anywhere(root: Path) -> list[Case]:
     found = [f for f in _images_below(root) if not _is_mask(f.relative_to(root))]
     # pictures among volumes are previews of them
     found = [f for f in found if suffix_of(f) not in PICTURES] or found
-    same = Counter(map(_stem, found))
+    same = Counter(map(plain_stem, found))
     # p1/CT and p2/CT are two patients
-    names = [_stem(f) if same[_stem(f)] == 1 else _relative(f.with_name(_stem(f)), root) for f in found]
+    names = [plain_stem(f) if same[plain_stem(f)] == 1 else _relative(f.with_name(plain_stem(f)), root) for f in found]
     return [Case(_relative(f, root), None, name) for f, name in zip(found, names, strict=True)]
 
 
 def _is_mask(path: Path) -> bool:
-    return _stem(path).endswith(MASK_ENDINGS) or not set(FOLDERS.values()).isdisjoint(path.parts[:-1])
+    return plain_stem(path).endswith(MASK_ENDINGS) or not set(FOLDERS.values()).isdisjoint(path.parts[:-1])
 
 
 def _images(folder: Path) -> list[Path]:
     """The images that lie directly in a folder, sorted: files, and the folders of DICOM series."""
-    visible = (f for f in folder.iterdir() if not f.name.startswith(".")) if folder.is_dir() else ()
+    visible = [f for f in folder.iterdir() if not f.name.startswith(".")] if folder.is_dir() else []
+    for link in (f for f in visible if suffix_of(f) and f.is_symlink() and not f.is_file()):
+        _say_that_it_leads_nowhere(link)
     return sorted(f for f in visible if (suffix_of(f) and f.is_file()) or is_dicom_series(f))
+
+
+@functools.cache
+def _say_that_it_leads_nowhere(link: Path) -> None:
+    logger.warning("%s is a link that leads nowhere: it is left out", link)
 
 
 def _images_below(folder: Path) -> Iterator[Path]:
@@ -265,11 +233,6 @@ def _images_below(folder: Path) -> Iterator[Path]:
     folders = (f for f in folder.iterdir() if f.is_dir() and not (f.is_symlink() or f.name.startswith(".")))
     for below in sorted(set(folders).difference(images)):
         yield from _images_below(below)
-
-
-def _stem(path: Path) -> str:
-    """The name without suffix and without nnU-Net's channel number."""
-    return stem_of(path).removesuffix("_0000")
 
 
 def _relative(path: Path, root: Path) -> str:

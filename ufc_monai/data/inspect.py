@@ -18,10 +18,11 @@ from tqdm import tqdm
 
 from ufc_monai.data.datalist import Case, find_cases
 from ufc_monai.data.problems import MOST_IDS, Grid, Problem, grid_problems, hu_problems, label_problems
-from ufc_monai.errors import InputError
+from ufc_monai.errors import WAY_OUT, InputError
 from ufc_monai.files import sha256_of, size_of
 from ufc_monai.formats import PICTURES, suffix_of
 from ufc_monai.transforms import LoadVolume, RemapLabels
+from ufc_monai.transforms.grid import ras_grid
 
 __all__ = ["Preview", "VolumeFacts", "inspect_cases"]
 
@@ -161,8 +162,8 @@ def _read(path: Path, channels: int = 1) -> tuple[NDArray[np.float32], Grid]:
     array = array[..., 0] if channels == 1 else array
     turn = nib.io_orientation(affine)
     turned: NDArray[np.float32] = nib.apply_orientation(array, turn)
-    affine_turned = affine @ nib.orientations.inv_ornt_aff(turn, array.shape[:3])
-    return turned, Grid(array.shape[:3], "".join(nib.aff2axcodes(affine)), turned.shape[:3], affine_turned)
+    axes, shape, affine_turned = ras_grid(affine, array.shape[:3])
+    return turned, Grid(array.shape[:3], axes, shape, affine_turned)
 
 
 def _percentiles(image: NDArray[np.float32]) -> tuple[float, float]:
@@ -225,4 +226,4 @@ def _mm(spacing: NDArray[np.float64]) -> str:
 def _reason(error: Exception, path: Path) -> str:
     """What an error says, without the path that stands before it."""
     text = str(error) if isinstance(error, InputError) else f"cannot be read ({error})."
-    return text.removeprefix(f"{path}: ")
+    return text.removeprefix(f"{path}: ").removesuffix(f" {WAY_OUT}")

@@ -11,7 +11,7 @@ from ufc_monai.data.case import Case
 from ufc_monai.errors import InputError
 from ufc_monai.formats import stem_of
 
-__all__ = ["OFFICIAL", "with_roles"]
+__all__ = ["OFFICIAL", "ROLES", "with_roles"]
 
 OFFICIAL = "official_split.json"
 ROLES = ("training", "validation", "test")

@@ -8,7 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["ADVICE", "Grid", "Problem", "grid_problems", "hu_problems", "label_problems"]
+from ufc_monai.transforms.grid import grids_apart
+
+__all__ = ["ADVICE", "LEAVE_OUT", "Grid", "Problem", "grid_problems", "hu_problems", "label_problems"]
 
 ADVICE = {
     "unreadable": "Nothing can be trained until it is mended.",
@@ -29,8 +31,12 @@ ADVICE = {
     "odd spacing": "Check its header, and that it is the same kind of scan.",
 }
 """What to do about each kind of problem."""
+LEAVE_OUT = "Or go on without such volumes: --skip_bad True."
+"""What else can be done about a bad file."""
 BLOCKING = {"unreadable", "label unreadable", "other grid", "flipped label", "no label", "unnamed ids", "same content"}
 """Kinds that stop training, or make it learn nonsense."""
+BAD_FILES = {"unreadable", "label unreadable", "other grid", "flipped label", "no label"}
+"""Kinds that are of one volume's files alone, so that one may go on without it."""
 AIR = -200.0
 """A CT scan holds air, -1000 HU, around or within the body; one without anything below this was clipped."""
 POSSIBLE_HU = (-5000.0, 35000.0)
@@ -54,6 +60,11 @@ class Problem:
     def blocking(self) -> bool:
         """Whether training would stop at it, or learn nonsense from it."""
         return self.kind in BLOCKING
+
+    @property
+    def bad_file(self) -> bool:
+        """Whether the volume's files are bad, and ``skip_bad`` leaves it out."""
+        return self.kind in BAD_FILES
 
 
 @dataclass(frozen=True)
@@ -104,9 +115,8 @@ def grid_problems(image: Grid, label: Grid) -> list[Problem]:
     if image.stored_shape != label.stored_shape:
         stored = " and ".join("x".join(map(str, grid.stored_shape)) for grid in (label, image))
         return [Problem("other grid", f"its label has another shape than the image: {stored} voxels.")]
-    # how far the first voxel and the last one along each axis lie apart
-    apart = np.abs((image.affine - label.affine)[:3] * [*image.shape, 1]).max()
-    if apart <= 0.5 * min(image.spacing):
+    apart = grids_apart(image.affine, label.affine, image.shape)
+    if apart is None:
         return []
     if image.orientation != label.orientation:
         text = f"its label is stored as {label.orientation}, the image as {image.orientation}, and they do not meet."

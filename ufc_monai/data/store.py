@@ -65,7 +65,14 @@ class StoreEntry:
     def array(self, key: str) -> NDArray[Any]:
         """The slices under ``key``, (n, C, H, W), memory-mapped."""
         if key not in self._arrays:
-            self._arrays[key] = np.load(self.folder / f"{key}.npy", mmap_mode="r")
+            path = self.folder / f"{key}.npy"
+            try:
+                self._arrays[key] = np.load(path, mmap_mode="r")
+            except (OSError, ValueError, EOFError) as e:
+                raise InputError(
+                    f"cache_dir: {path} is gone or damaged ({e}). Delete the folder {self.folder}, then give the same "
+                    "command again."
+                ) from e
         return self._arrays[key]
 
     def sample(self, index: int) -> dict[str, Any]:
@@ -100,7 +107,8 @@ class SliceStore:
         folders = [self.folder / fingerprint(_identity(item)) for item in data]
         missing = {f: item for f, item in zip(folders, data, strict=True) if not (f / "entry.json").is_file()}
         if missing:
-            self.folder.mkdir(parents=True, exist_ok=True)
+            with readable_disk_errors(self.folder):
+                self.folder.mkdir(parents=True, exist_ok=True)
             self._sweep()
             with ThreadPoolExecutor(workers or os.cpu_count()) as pool:
                 building = pool.map(self._build, missing.values(), missing)
@@ -119,7 +127,8 @@ class SliceStore:
 
     def _build(self, item: Mapping[str, Any], folder: Path) -> None:
         slices = self._slices(item)
-        temporary = Path(tempfile.mkdtemp(dir=self.folder, prefix=".building-"))
+        with readable_disk_errors(folder):
+            temporary = Path(tempfile.mkdtemp(dir=self.folder, prefix=".building-"))
         try:
             keys = [key for key, value in slices[0].items() if isinstance(value, Tensor)]
             items = [{key: value for key, value in s.items() if key not in keys} for s in slices]
@@ -159,7 +168,10 @@ def _identity(item: Mapping[str, Any]) -> dict[str, Any]:
         path = Path(str(value))
         if key in ("image", "label"):
             if not path.exists():
-                raise InputError(f"{key}: there is no file {path}.")
+                raise InputError(
+                    f"{key}: there is no file {path}. If dataset_dir was moved or is not mounted, bring it back and "
+                    "give the same command again."
+                )
             files = [(part.name, part.stat()) for part in parts_of(path)]
             identity[key] = [os.path.abspath(path), [[name, s.st_size, s.st_mtime_ns] for name, s in files]]
         else:

@@ -7,17 +7,19 @@ from typing import TYPE_CHECKING
 from ufc_monai.engines.batch import PrepareBatch
 from ufc_monai.engines.checkpoint import TrainingCheckpoint
 from ufc_monai.engines.compute import AutocastInferer, check_device, resolve_precision, set_threads, slices_at_once
-from ufc_monai.engines.console import check_overrides, checked_bool, checked_share, readable_errors
+from ufc_monai.engines.console import checked_bool, checked_share, readable_errors
 from ufc_monai.engines.convergence import training_dice
 from ufc_monai.engines.dice import DiceTable
 from ufc_monai.engines.guard import LossGuard
 from ufc_monai.engines.log import MetricsLog
 from ufc_monai.engines.monitors import ContrastiveMonitor, LatentMonitor
+from ufc_monai.engines.overrides import check_overrides
 from ufc_monai.engines.paint import ClusterPainter, keep_centroids
 from ufc_monai.engines.published import published_network, weights_digest
 from ufc_monai.engines.record import RunRecord
 from ufc_monai.engines.save import FeatureSaver, WeightsSaver
 from ufc_monai.engines.schedule import MomentumSchedule
+from ufc_monai.engines.settings import check_settings
 from ufc_monai.engines.structures import StructureTable
 from ufc_monai.engines.tracking import track
 from ufc_monai.engines.verdict import PretrainingVerdict, pretraining_verdict
@@ -74,6 +76,7 @@ __all__ = [
     "check_guidance",
     "check_overrides",
     "check_probe",
+    "check_settings",
     "checked_bool",
     "checked_share",
     "keep_centroids",

@@ -24,8 +24,13 @@ def set_threads(threads: int | None) -> int:
 
     Returns:
         The number in force.
+
+    Raises:
+        InputError: at no such number.
     """
     if threads is not None:
+        if not isinstance(threads, int) or threads < 1:
+            raise InputError(f"threads must be a whole number of 1 or more, or null; got {threads!r}.")
         torch.set_num_threads(threads)
     return torch.get_num_threads()
 

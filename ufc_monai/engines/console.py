@@ -2,25 +2,13 @@
 
 from __future__ import annotations
 
-import ast
-import difflib
 import os
-import re
 import sys
-from collections.abc import Sequence
 from types import TracebackType
-
-from monai.bundle import ConfigParser
 
 from ufc_monai.errors import InputError, find_input_error
 
-__all__ = ["check_overrides", "checked_bool", "checked_share", "readable_errors"]
-
-RUN_ARGUMENTS = {
-    *("run_id", "init_id", "final_id", "workflow_name", "workflow_type", "config_file", "meta_file", "logging_file"),
-    *("args_file", "tracking", "tracking_uri", "experiment_name", "run_name", "properties_path"),
-}
-"""What ``monai.bundle run`` takes itself."""
+__all__ = ["checked_bool", "checked_share", "readable_errors"]
 
 
 def readable_errors() -> None:
@@ -31,30 +19,6 @@ def readable_errors() -> None:
     """
     if os.environ.get("UFC_TRACEBACK") != "1":
         sys.excepthook = _show
-
-
-def check_overrides(arguments: Sequence[str]) -> None:
-    """Refuse a misspelt key on the command line, which MONAI would accept and ignore.
-
-    Args:
-        arguments: the words behind ``python -m monai.bundle run``; without ``--config_file`` nothing is checked.
-
-    Raises:
-        InputError: naming the key, and the one that was probably meant.
-    """
-    keys = {word[2:].split("=")[0]: i for i, word in enumerate(arguments) if word.startswith("--")}
-    if "config_file" not in keys:
-        return
-    word = arguments[keys["config_file"]]
-    value = word.split("=", 1)[1] if "=" in word else arguments[keys["config_file"] + 1]
-    files = ast.literal_eval(value) if value.startswith("[") else [value]
-    known = {key for file in files for key in ConfigParser.load_config_file(file)}
-    for key in keys:
-        name = re.split("::|#", key.lstrip("+"))[0]
-        if name not in known | RUN_ARGUMENTS:
-            near = difflib.get_close_matches(name, known, n=1)
-            meant = f" Did you mean --{near[0]}?" if near else " The keys are listed in the bundle's docs/README.md."
-            raise InputError(f"--{key} is no key of {', '.join(files)}.{meant}")
 
 
 def checked_share(value: object, key: str) -> float:

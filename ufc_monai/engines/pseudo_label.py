@@ -16,6 +16,7 @@ from tqdm import tqdm
 from ufc_monai.clustering import ClusteringMethod
 from ufc_monai.data import SliceDataset
 from ufc_monai.errors import InputError
+from ufc_monai.files import read_arrays
 from ufc_monai.labelling import Slices, label_slices
 from ufc_monai.ranks import is_first
 
@@ -75,10 +76,10 @@ class PseudoLabeller:
 
     def _features(self, ids: Sequence[str]) -> NDArray[np.float32]:
         path = self.output_dir / "features.npz"
-        with np.load(path) as file:
-            if file["ids"].tolist() != list(ids):
-                raise InputError(f"{path} holds the features of other slices. Delete it and run inference.json again.")
-            return np.asarray(file["features"])
+        file = read_arrays(path, "features", "ids")
+        if file["ids"].tolist() != list(ids):
+            raise InputError(f"{path} holds the features of other slices. Delete it and run inference.json again.")
+        return file["features"]
 
     def _thumbnails(self) -> NDArray[np.uint8]:
         pictures = []

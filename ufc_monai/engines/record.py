@@ -32,8 +32,8 @@ PACKAGES = ("monai", "torch", "numpy", "scipy", "scikit-learn", "pytorch-ignite"
 class RunRecord:
     """The record of one run of a bundle, kept as ``run.json`` in its output folder.
 
-    A run is known by its stage, its settings and the content of its input files. The same run may be made again in the
-    same folder; another one is refused there.
+    A run is known by its stage, its settings, the content of its input files and the volumes that it skips. The same
+    run may be made again in the same folder; another one is refused there.
 
     Args:
         output_dir: folder of ``run.json``.
@@ -44,6 +44,7 @@ class RunRecord:
         previous: the ``run.json`` of the stage before, named in the record.
         ckpt_dir: of a training, the folder of its weights and of the checkpoints that it goes on from.
         resume: whether it goes on from them.
+        skipped: what is wrong with each volume that was left out of the data set, by image.
 
     Attributes:
         followers: called with the output folder and the results once the record is complete.
@@ -59,6 +60,7 @@ class RunRecord:
         previous: str | os.PathLike[str] | None = None,
         ckpt_dir: str | os.PathLike[str] | None = None,
         resume: bool = False,
+        skipped: Mapping[str, str] | None = None,
     ) -> None:
         self.path = Path(output_dir) / "run.json"
         self.followers: list[Callable[[Path, Mapping[str, Any]], None]] = []
@@ -69,6 +71,7 @@ class RunRecord:
             "status": "started",
             "settings": dict(settings),
             "inputs": {name: _file(path) for name, path in (inputs or {}).items()},
+            "skipped": dict(skipped or {}),
             "previous_run": _file(previous),
             "environment": {key: str(value) for key, value in (environment or {}).items()} | {"ranks": world_size()},
         }
@@ -76,7 +79,7 @@ class RunRecord:
     @property
     def identity(self) -> dict[str, Any]:
         """What the run is known by, as JSON holds it."""
-        known = {key: self.content[key] for key in ("stage", "settings", "inputs")}
+        known = {key: self.content[key] for key in ("stage", "settings", "inputs", "skipped")}
         return dict(json.loads(json.dumps(known)))
 
     def differences(self, other: Mapping[str, Any]) -> list[str]:
@@ -188,6 +191,8 @@ def _differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
                 x, y = (v and v["sha256"][:8] for v in (x, y))
             if x != y:
                 found.append(f"{key} {x} / {y}")
+    if one.get("skipped", {}).keys() != other["skipped"].keys():
+        found.append(f"volumes skipped {len(one.get('skipped', {}))} / {len(other['skipped'])}")
     return found
 
 

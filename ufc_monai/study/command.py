@@ -16,8 +16,9 @@ from typing import Any
 import torch
 
 from ufc_monai.bundles import BUNDLES
+from ufc_monai.commands.options import usable_cases
 from ufc_monai.commands.run import copy_bundles, data_digests, look_at_data
-from ufc_monai.data import Case, find_cases, make_split, open_split
+from ufc_monai.data import Case, make_split, open_split
 from ufc_monai.engines import check_device
 from ufc_monai.engines.log import duration
 from ufc_monai.errors import InputError
@@ -64,7 +65,7 @@ def run_study(
         check_device(device)
     if options.preset == "auto":  # said once, so that every process on the folder means the same
         options = replace(options, preset="paper" if torch.cuda.is_available() else "cpu")
-    cases = find_cases(options.dataset_dir)
+    cases = usable_cases(options.for_run())
     desk = _Desk(options, cases, jobs, devices[0] if devices else None, budget_minutes)
     if dry_run:
         return desk.show()
@@ -113,7 +114,7 @@ class _Desk:
             InputError: if the folder holds a study of other data or with other options.
         """
         folder = self.options.folder
-        split = open_split(folder / "split.json", self.options.dataset_dir)
+        split = open_split(folder / "split.json", self.options.dataset_dir, skip_bad=self.options.for_run().skip_bad)
         copy_bundles(self.options.bundles, folder)
         self.options = replace(self.options, bundles=folder)
         about = self._about(split.sha256)

@@ -10,7 +10,7 @@ from typing import Any
 
 from ufc_monai.bundles import BUNDLES, UNET
 from ufc_monai.commands.options import RunOptions, check_options
-from ufc_monai.data.split import N_DRAWS
+from ufc_monai.data.draw import N_DRAWS
 from ufc_monai.errors import InputError
 
 __all__ = ["StudyOptions", "check_study", "trimmed", "volumes_of"]

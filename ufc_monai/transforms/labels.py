@@ -11,7 +11,7 @@ from monai.transforms import MapTransform, Transform
 from monai.utils import TransformBackends, convert_to_dst_type
 from torch import Tensor
 
-from ufc_monai.errors import InputError
+from ufc_monai.errors import WAY_OUT, InputError
 
 __all__ = ["RemapLabels", "RemapLabelsd"]
 
@@ -26,7 +26,8 @@ class RemapLabels(Transform):
         ignore_labels: ids that are turned into background.
 
     Raises:
-        InputError: if ``labels`` is empty or an id stands twice, and, when called, at an id that no name claims.
+        InputError: if ``labels`` is empty or an id stands twice, and, when called, at an id that no name claims, or a
+            value that is no id.
 
     Example:
         >>> remap = RemapLabels({"aorta": 820, "left_ventricle": 500}, ignore_labels=[421])
@@ -37,6 +38,8 @@ class RemapLabels(Transform):
     backend = (TransformBackends.TORCH,)
 
     def __init__(self, labels: Mapping[str, int], ignore_labels: Sequence[int] = ()) -> None:
+        if not isinstance(ignore_labels, list | tuple) or not all(isinstance(i, int) for i in ignore_labels):
+            raise InputError(f"ignore_labels must be a list of ids like [3,4], got {ignore_labels!r}.")
         ids = [int(i) for i in labels.values()]
         if not ids or len(set(ids) | {int(i) for i in ignore_labels} | {0}) != len(ids) + len(set(ignore_labels)) + 1:
             raise InputError(
@@ -58,6 +61,11 @@ class RemapLabels(Transform):
         if (classes == UNCLAIMED).any() or (ids < 0).any() or (ids != plain).any():
             name = label.meta.get("filename_or_obj", "label") if isinstance(label, MetaTensor) else "label"
             strange = [i for i in torch.unique(plain).tolist() if i not in self.class_of]
+            if no_ids := [i for i in strange if i < 0 or i != int(i)]:
+                raise InputError(
+                    f"{name}: holds values that are no ids: {_short(no_ids)}. Export the label anew, by the nearest "
+                    f"voxel where it is resampled. {WAY_OUT}"
+                )
             raise InputError(
                 f"{name}: label id {_short(strange)} is claimed by no class; labels={self.labels}. Name it in "
                 f"'labels', or list it in 'ignore_labels' (now {list(self.ignore_labels)}) to make it background."

@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from monai.data.image_reader import ImageReader, NibabelReader
+from monai.data.image_reader import ImageReader
 from monai.data.utils import orientation_ras_lps
 from monai.utils import MetaKeys, SpaceKeys, ensure_tuple, optional_import
 from numpy.typing import NDArray
 
 from ufc_monai.errors import InputError
-from ufc_monai.formats import FORMATS, NIFTI, PICTURES, suffix_of
+from ufc_monai.formats import FORMATS, NIFTI, PICTURES, dicom_files, suffix_of
+from ufc_monai.transforms.nifti import NiftiReader
 
 __all__ = ["SimpleITKReader", "reader_for", "simple_itk"]
 
@@ -102,7 +103,7 @@ def reader_for(path: str | os.PathLike[str], channels: int = 1) -> ImageReader:
             "--channels 1."
         )
     if suffix_of(path) in NIFTI:
-        return NibabelReader()
+        return NiftiReader()
     reader = SimpleITKReader(channels)
     if not reader.verify_suffix(path):
         raise InputError(f"{path}: expected one of {FORMATS}.")
@@ -128,6 +129,11 @@ def _read_series(folder: Path) -> Any:
     if len(series) != 1:
         raise InputError(f"{folder}: expected one DICOM series in the folder, found {len(series)}. Give each its own.")
     names = sitk.ImageSeriesReader.GetGDCMSeriesFileNames(folder, series[0])
+    if left := sorted({file.name for file in dicom_files(folder)} - {Path(name).name for name in names}):
+        raise InputError(
+            f"{folder}: {len(left)} of its DICOM files cannot be read as slices of the series, first {left[0]}. Copy "
+            "them anew, or take them out if they are no slices."
+        )
     first = sitk.ImageFileReader()
     first.SetFileName(names[0])
     first.ReadImageInformation()

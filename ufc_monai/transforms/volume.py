@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from monai.config import KeysCollection
 from monai.data import MetaTensor
 from monai.transforms import LoadImage, LoadImaged, MapTransform, Transform
 from torch import Tensor
 
-from ufc_monai.errors import InputError
+from ufc_monai.errors import WAY_OUT, InputError
+from ufc_monai.transforms.grid import grids_apart, is_invertible, ras_grid
 from ufc_monai.transforms.reader import reader_for
 
 __all__ = ["AxialSlices", "AxialSlicesd", "LoadVolume", "LoadVolumed", "slice_id", "slice_items"]
+
+logger = logging.getLogger(__name__)
 
 
 class LoadVolume(LoadImage):
@@ -29,7 +34,8 @@ class LoadVolume(LoadImage):
 
     Raises:
         InputError: if there is no such number of channels; when called on a file that is in no known format, cannot be
-            read, is no 3D volume, cannot have so many channels, or holds a NaN or infinite voxel.
+            read, is no 3D volume, cannot have so many channels, does not say how it lies, or holds a NaN or infinite
+            voxel.
     """
 
     def __init__(self, channels: int = 1) -> None:
@@ -48,22 +54,32 @@ class LoadVolume(LoadImage):
         reader = reader or reader_for(Path(filename).expanduser(), self.channels)
         try:
             loaded = super().__call__(filename, reader)
-        except InputError:
-            raise
+        except InputError as e:
+            raise InputError(f"{e} {WAY_OUT}") from e
         except Exception as e:
             raise InputError(
-                f"{filename}: cannot be read as a volume ({_last_line(e)}). Copy the file anew or remove it."
+                f"{filename}: cannot be read as a volume ({_last_line(e)}). Copy the file anew or remove it. {WAY_OUT}"
             ) from e
-        volume = loaded if self.image_only else loaded[0]
+        self._check(filename, loaded if self.image_only else loaded[0])
+        return loaded
+
+    def _check(self, filename: Any, volume: MetaTensor) -> None:
+        """Refuse what is no volume of real voxels that lie somewhere."""
         if volume.ndim != 4 or volume.shape[0] != self.channels:
             wanted = "one channel" if self.channels == 1 else f"{self.channels} channels"
             raise InputError(
                 f"{filename}: expected a 3D volume of {wanted}, got shape {tuple(volume.shape[1:])} with "
-                f"{volume.shape[0]} channels."
+                f"{volume.shape[0]} channels. {WAY_OUT}"
+            )
+        if not is_invertible(volume.affine.numpy()):
+            raise InputError(
+                f"{filename}: the affine in its header cannot be inverted, so that nobody knows how it lies. Export it "
+                f"anew. {WAY_OUT}"
             )
         if not torch.isfinite(volume).all():
-            raise InputError(f"{filename}: holds NaN or infinite voxels. Replace them (-1024 HU is air) or remove it.")
-        return loaded
+            raise InputError(
+                f"{filename}: holds NaN or infinite voxels. Replace them (-1024 HU is air) or remove it. {WAY_OUT}"
+            )
 
 
 class LoadVolumed(LoadImaged):
@@ -75,7 +91,8 @@ class LoadVolumed(LoadImaged):
         channels: of the image; a label has one.
 
     Raises:
-        InputError: as :class:`LoadVolume`, and when a label does not have the shape of its image.
+        InputError: as :class:`LoadVolume`, and when a label does not have the shape of its image, or is stored in
+            another orientation and does not meet it.
     """
 
     def __init__(self, keys: KeysCollection, allow_missing_keys: bool = False, channels: int = 1) -> None:
@@ -92,11 +109,7 @@ class LoadVolumed(LoadImaged):
         d[first] = loaded if self._loader.image_only else loaded[0]
         for key in others:
             d[key] = self._label_loader(d[key], reader)
-            if d[key].shape[1:] != d[first].shape[1:]:
-                raise InputError(
-                    f"{data[key]}: has shape {tuple(d[key].shape[1:])}, but its {first} {data[first]} has "
-                    f"{tuple(d[first].shape[1:])}. Both must lie on one grid: export one of them anew."
-                )
+            _check_grids(d[first], d[key], f"its {first} {data[first]}", data[key])
         return d
 
 
@@ -166,6 +179,28 @@ def slice_id(image: str, index: int) -> str:
 def slice_items(name: str, patient: str, index: int, n_slices: int) -> dict[str, Any]:
     """What a sample knows about its slice, beside the pixels."""
     return {"id": slice_id(name, index), "patient": patient, "position": (index + 0.5) / n_slices}
+
+
+def _check_grids(image: MetaTensor, label: MetaTensor, named: str, path: Any) -> None:
+    """Refuse a label that does not lie on its image; one that is merely shifted, by its header, gets a warning."""
+    shape = tuple(label.shape[1:])
+    if shape != tuple(image.shape[1:]):
+        raise InputError(
+            f"{path}: has shape {shape}, but {named} has {tuple(image.shape[1:])}. Both must lie on one grid: export "
+            f"one of them anew. {WAY_OUT}"
+        )
+    (axes, size, affine), (label_axes, _, label_affine) = (
+        ras_grid(np.asarray(volume.affine, dtype=np.float64), shape) for volume in (image, label)
+    )
+    apart = grids_apart(affine, label_affine, size)
+    if apart is None:
+        return
+    if axes != label_axes:
+        raise InputError(
+            f"{path}: is stored as {label_axes}, {named} as {axes}, and they do not meet: a mirrored label would be "
+            f"learned. Write the label anew with the image's header. {WAY_OUT}"
+        )
+    logger.warning("%s lies up to %.1f mm beside %s by its header; voxels are matched one by one", path, apart, named)
 
 
 def _last_line(error: Exception) -> str:

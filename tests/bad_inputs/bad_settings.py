@@ -1,0 +1,134 @@
+"""The table of keys and options that are wrong: where they are given, and what the message says."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from bad_files import LABELS, data_set
+from conftest import NAMES, ROOT
+
+from ufc_monai.clustering import ClusteringMethod
+from ufc_monai.commands.options import RunOptions
+from ufc_monai.commands.plan import plan_stages
+from ufc_monai.data import Case, find_labels, resolve_region
+from ufc_monai.engines import (
+    check_device,
+    check_overrides,
+    check_settings,
+    checked_bool,
+    resolve_precision,
+    set_threads,
+)
+from ufc_monai.networks import BetaVAE
+from ufc_monai.transforms import BodyCrop, LoadVolume, RemapLabels
+
+VAE, CONTRASTIVE, UNET = NAMES
+BUNDLES = ROOT / "bundles"
+
+SETTINGS: dict[str, tuple[str, Any, str]] = {
+    "epochs below zero": ("epochs", -1, "a whole number of 0 or more, got -1"),
+    "half an epoch": ("epochs", 0.5, "a whole number of 0 or more, got 0.5"),
+    "epochs of letters": ("epochs", "ten", "a whole number of 0 or more, got 'ten'"),
+    "epochs true": ("epochs", True, "a whole number of 0 or more, got True"),
+    "empty batch": ("batch_size", 0, "a whole number of 1 or more, got 0"),
+    "seed below zero": ("seed", -1, "a whole number of 0 or more"),
+    "workers below zero": ("num_workers", -2, "a whole number of 0 or more"),
+    "image_size too small": ("image_size", 8, "a whole number of 16 or more, got 8"),
+    "image_size of a pair": ("image_size", [64, 64], "a whole number of 16 or more"),
+    "learning rate NaN": ("learning_rate", math.nan, "a number above 0, got nan"),
+    "learning rate as MONAI hands over NaN": ("learning_rate", "nan", "a number above 0, got 'nan'"),
+    "learning rate infinite": ("learning_rate", math.inf, "a number above 0, got inf"),
+    "learning rate zero": ("learning_rate", 0, "a number above 0, got 0"),
+    "temperature below zero": ("temperature", -0.1, "a number above 0, got -0.1"),
+    "weight decay below zero": ("weight_decay", -1.0, "a number of 0 or more"),
+    "beta NaN": ("beta", math.nan, "a number of 0 or more, got nan"),
+    "window of letters": ("window", ["a", "b"], "two rising numbers"),
+    "window of one": ("window", [400], "two rising numbers"),
+    "window a number": ("window", 400, "two rising numbers"),
+    "window reversed": ("window", [275, -125], "two rising numbers like [-125,275], got [275, -125]"),
+    "window NaN": ("window", [0, math.nan], "two rising numbers"),
+    "five widths": ("features", [4, 4, 8, 8, 16], "a list of six whole numbers above 0"),
+    "no widths": ("vae_channels", [], "a list of whole numbers above 0"),
+}
+"""Keys of a training, by the function that every training calls first."""
+
+
+def overrides(folder: Path, *words: str, **laid_over: Any) -> None:
+    """Start stage 1 with these words, ``laid_over`` being a configuration of the user's own."""
+    own = folder / "mine.json"
+    own.write_text(json.dumps(laid_over))
+    files = [str(BUNDLES / VAE / "configs" / "train.json"), str(own)]
+    check_overrides(["monai/bundle/__main__.py", "run", "--config_file", str(files), *words])
+
+
+def args_file(folder: Path, **keys: Any) -> None:
+    path = folder / "args.json"
+    config = str(BUNDLES / VAE / "configs" / "train.json")
+    path.write_text(json.dumps({"config_file": config, **keys}))
+    check_overrides(["monai/bundle/__main__.py", "run", "--args_file", str(path)])
+
+
+def edited_train(folder: Path) -> None:
+    """A user's copy of train.json in which a key was misspelt."""
+    text = (BUNDLES / VAE / "configs" / "train.json").read_text().replace('"epochs": 200', '"epohcs": 200')
+    (folder / "train.json").write_text(text)
+    check_overrides(["monai/bundle/__main__.py", "run", "--config_file", str(folder / "train.json")])
+
+
+def plan(labelled: int = 8, *, asked: int | None = None, **keys: Any) -> None:
+    """What ``run`` and ``check`` refuse before they read a volume."""
+    cases = [Case(f"{i}.nii.gz", f"l{i}.nii.gz", str(i)) for i in range(labelled)]
+    plan_stages(RunOptions(Path("data"), Path("run"), BUNDLES, preset="cpu", labelled=asked, keys=keys), cases)
+
+
+REFUSED: dict[str, tuple[Callable[[Path], object], str]] = {
+    # misspelt
+    "misspelt on the command line": (lambda d: overrides(d, "--epohcs", "3"), "--epohcs is no key of"),
+    "misspelt with its value": (lambda d: overrides(d, "--epohcs=3"), "Did you mean --epochs?"),
+    "misspelt in args_file": (lambda d: args_file(d, epohcs=3), "Did you mean --epochs?"),
+    "misspelt in a file laid over": (lambda d: overrides(d, epohcs=3), "reads the key epohcs. Did you mean epochs?"),
+    "misspelt part of a section": (
+        lambda d: overrides(d, **{"trian::trainer::max_epochs": 3}),
+        "nothing reads the key trian. Did you mean train?",
+    ),
+    "misspelt in train.json": (edited_train, "nothing reads the key epohcs. Did you mean epochs?"),
+    # stages
+    "neither true nor false": (lambda _: checked_bool("yes", "skip_bad"), "skip_bad must be True or False, got 'yes'"),
+    "no thread": (lambda _: set_threads(0), "threads must be a whole number of 1 or more"),
+    "threads of letters": (lambda _: set_threads("many"), "threads must be"),  # type: ignore[arg-type]
+    "no such device": (lambda _: check_device("gpu"), "device: gpu cannot be used here"),
+    "no such precision": (lambda _: resolve_precision("fp8", "cpu"), "precision must be one of auto, fp32, bf16"),
+    "image_size not divisible": (
+        lambda _: BetaVAE(100, 8, [4, 8, 16]),
+        "image_size must be a multiple of 8 for 3 channels, got 100: choose --image_size 96",
+    ),
+    "image_size too small for a UNet": (
+        lambda _: check_settings({"image_size": 16, "features": [4] * 6}),
+        "image_size must be 32 or more for a UNet",
+    ),
+    "two channels": (lambda _: LoadVolume(2), "channels must be 1, or 3 for colour pictures"),
+    "region of another word": (lambda _: resolve_region("heart", []), "region must be null, 4 fractions"),
+    "region reversed": (lambda _: BodyCrop(region=[0.9, 0.1, 0.0, 1.0]), "region must be null or 4 fractions"),
+    "labels are a list": (lambda d: find_labels([1, 2], data_set(d)), "labels must map names to ids"),  # type: ignore[arg-type]
+    "labels are a word": (lambda d: find_labels("liver", data_set(d)), "labels must map names"),  # type: ignore[arg-type]
+    "labels without names": (lambda d: find_labels({1: 1}, data_set(d)), "labels must map names"),  # type: ignore[dict-item]
+    "label true": (lambda d: find_labels({"liver": True}, data_set(d)), "labels must map names"),
+    "background as a label": (lambda d: find_labels({"air": 0}, data_set(d)), "labels must map names to ids above 0"),
+    "two labels of one id": (lambda _: RemapLabels({"a": 1, "b": 1}), "each id once"),
+    "a label that is ignored": (lambda _: RemapLabels(LABELS, [1]), "each id once and none of 0 or ignore_labels"),
+    "ignored ids are a number": (lambda _: RemapLabels(LABELS, 3), "ignore_labels must be a list"),  # type: ignore[arg-type]
+    "ignored ids of letters": (lambda _: RemapLabels(LABELS, ["x"]), "ignore_labels must be a list"),  # type: ignore[list-item]
+    "one cluster": (lambda _: ClusteringMethod(n_clusters=1), "n_clusters"),
+    "no such clustering": (lambda _: ClusteringMethod(clustering="ward"), "clustering"),
+    # run and check
+    "run: budget beyond what there is": (lambda _: plan(asked=99), "--labelled must be 1 to 4"),
+    "run: fold for too few patients": (lambda _: plan(3, fold=1), "--fold must be 0 to 0 for this data set, got 1"),
+    "run: window of letters": (lambda _: plan(window="wide"), "--window must be two rising numbers"),
+    "run: seed below zero": (lambda _: plan(seed=-1), "--seed must be a whole number of 0 or more"),
+    "run: neither true nor false": (lambda _: plan(skip_bad="maybe"), "--skip_bad must be True or False"),
+}
+"""Everything else."""

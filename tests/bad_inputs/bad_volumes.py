@@ -1,0 +1,112 @@
+"""The table of files that hold no volume or no label: what is built, and what the message says beside the file's name.
+
+Each of them stops the stage that opens it, is marked by ``check``, and is left out by ``skip_bad``.
+"""
+
+from __future__ import annotations
+
+import gzip
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from bad_files import content, cut_off, organ, series, typed, volume, volume_with, voxels, with_voxel
+
+Build = Callable[[Path], Path]
+
+UNREADABLE = "cannot be read as a volume"
+COLOURS = [("R", "u1"), ("G", "u1"), ("B", "u1")]
+FLAT = [1.0, 0.0, 0.0, 0.0]
+META_IMAGE = "NDims = 3\nDimSize = 4 4 4\nElementType = MET_SHORT\nElementDataFile = gone.raw\n"
+NRRD = "NRRD0004\ntype: short\ndimension: 3\nsizes: 4 4 4\nencoding: raw\nendian: little\ndata file: gone.raw\n"
+
+
+def halved(path: Path) -> Path:
+    return cut_off(path, path.stat().st_size // 2)
+
+
+def two_series(folder: Path) -> Path:
+    series(folder, "1.2.3.5")
+    return series(folder)
+
+
+def torn_slice(folder: Path) -> Path:
+    cut_off(max(series(folder).iterdir()), 400)
+    return folder
+
+
+def empty(folder: Path) -> Path:
+    folder.mkdir()
+    return folder
+
+
+IMAGES: dict[str, tuple[Build, str]] = {
+    "gzip cut off in its header": (lambda d: cut_off(volume(d / "a.nii.gz"), 60), UNREADABLE),
+    "gzip cut off in its middle": (lambda d: halved(volume(d / "a.nii.gz")), UNREADABLE),
+    "plain NIfTI cut off": (lambda d: halved(volume(d / "a.nii")), UNREADABLE),
+    "no gzip": (lambda d: content(d / "a.nii.gz", "hello"), "not a gzip file"),
+    "gzip of something else": (lambda d: content(d / "a.nii.gz", gzip.compress(b"hello" * 100)), "work out file type"),
+    "of no length": (lambda d: content(d / "a.nii.gz", ""), "Empty file"),
+    "plain of no length": (lambda d: content(d / "a.nii", ""), "Empty file"),
+    "wrong magic": (lambda d: volume_with(d / "a.nii", magic=b"abc"), UNREADABLE),
+    "unknown type of voxels": (lambda d: volume_with(d / "a.nii", datatype=3), UNREADABLE),
+    "too few voxels": (lambda d: volume_with(d / "a.nii", dim=[3, 99, 99, 99, 1, 1, 1, 1]), UNREADABLE),
+    "NRRD of text": (lambda d: content(d / "a.nrrd", "hello"), UNREADABLE),
+    "NRRD whose voxels are gone": (lambda d: content(d / "a.nhdr", NRRD), UNREADABLE),
+    "MetaImage whose voxels are gone": (lambda d: content(d / "a.mhd", META_IMAGE), UNREADABLE),
+    "PNG of text": (lambda d: content(d / "a.png", "hello"), UNREADABLE),
+    "NaN": (lambda d: volume(d / "a.nii.gz", with_voxel(np.nan)), "holds NaN or infinite voxels"),
+    "infinite": (lambda d: volume(d / "a.nii.gz", with_voxel(np.inf)), "holds NaN or infinite voxels"),
+    "minus infinite": (lambda d: volume(d / "a.nii.gz", with_voxel(-np.inf)), "holds NaN or infinite voxels"),
+    "float64 beyond float32": (
+        lambda d: volume(d / "a.nii.gz", voxels().astype(np.float64) * 1e300),
+        "holds NaN or infinite voxels",
+    ),
+    "four axes": (lambda d: volume(d / "a.nii.gz", voxels(0, (16, 16, 6, 3))), "expected a 3D volume of one channel"),
+    "two axes": (lambda d: volume(d / "a.nii.gz", voxels(0, (16, 16))), "expected a 3D volume of one channel"),
+    "no slice": (lambda d: volume(d / "a.nii.gz", voxels(0, (16, 16, 0))), "expected a 3D volume of one channel"),
+    "colours": (lambda d: typed(d / "a.nii.gz", COLOURS), "expected one real number a voxel, got colours"),
+    "complex numbers": (lambda d: typed(d / "a.nii.gz", np.complex64), "one real number a voxel, got complex numbers"),
+    "no affine": (lambda d: volume(d / "a.nii.gz", affine=None), "its header holds no affine"),
+    "affine that cannot be inverted": (lambda d: volume_with(d / "a.nii", srow_z=FLAT), "cannot be inverted"),
+    "affine of NaN": (lambda d: volume_with(d / "a.nii", srow_z=[np.nan] * 4), "cannot be inverted"),
+    "DICOM without a slice": (lambda d: series(d / "a", leave_out=[2]), "slices are missing"),
+    "DICOM with two series": (lambda d: two_series(d / "a"), "expected one DICOM series in the folder, found 2"),
+    "DICOM with a torn slice": (lambda d: torn_slice(d / "a"), "1 of its DICOM files cannot be read as slices"),
+    "empty folder as DICOM": (lambda d: empty(d / "a"), "expected one DICOM series in the folder, found 0"),
+}
+"""Images, all of which ``check`` calls unreadable."""
+
+LABELS_OF_IMAGE: dict[str, tuple[Build, str, str]] = {
+    "cut off": (lambda d: cut_off(volume(d / "l.nii.gz", organ()), 60), UNREADABLE, "label unreadable"),
+    "NaN": (lambda d: volume(d / "l.nii.gz", with_voxel(np.nan)), "holds NaN", "label unreadable"),
+    "colours": (lambda d: typed(d / "l.nii.gz", COLOURS), "got colours", "label unreadable"),
+    "no affine": (lambda d: volume(d / "l.nii.gz", organ(), None), "no affine", "label unreadable"),
+    "four axes": (lambda d: volume(d / "l.nii.gz", organ((16, 16, 6, 2))), "expected a 3D volume", "label unreadable"),
+    "a slice less": (
+        lambda d: volume(d / "l.nii.gz", organ((16, 16, 5))),
+        "has shape (16, 16, 5), but its image",
+        "other grid",
+    ),
+    "other size in-plane": (
+        lambda d: volume(d / "l.nii.gz", organ((16, 20, 6))),
+        "Both must lie on one grid: export one of them anew",
+        "other grid",
+    ),
+    "mirrored": (
+        lambda d: volume(d / "l.nii.gz", organ(), np.diag([-1.0, 1.0, 2.0, 1.0])),
+        "is stored as LAS, its image",
+        "flipped label",
+    ),
+    "of fractions": (lambda d: volume(d / "l.nii.gz", organ() * 0.5), "values that are no ids: 0.5", "no label"),
+    "below zero": (
+        lambda d: volume(d / "l.nii.gz", -organ().astype(np.int16)),
+        "values that are no ids: -2, -1",
+        "no label",
+    ),
+}
+"""Labels of a good image, and the kind of problem that ``check`` calls them."""
+
+
+def good_pair(folder: Path) -> tuple[Path, Path]:
+    return volume(folder / "good.nii.gz", voxels(1)), volume(folder / "good_label.nii.gz", organ())

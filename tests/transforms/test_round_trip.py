@@ -1,0 +1,140 @@
+"""Random volumes, however they are stored: cut into slices and put back, they are what they were."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, NamedTuple
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from monai.transforms import Compose, Orientationd, Resized
+from numpy.typing import NDArray
+from torch.nn import functional as F
+
+from ufc_monai.data import SliceDataset
+from ufc_monai.transforms import AxialSlicesd, BodyCropd, LoadVolumed, RemapLabelsd, RestoreGridd, SaveMaskd
+
+IMAGE_TYPES = (np.int16, np.uint8, np.uint16, np.int32, np.float32, np.float64)
+LABEL_TYPES = (np.uint8, np.int16, np.int64, np.float32, np.float64)
+IDS = {"liver": 5, "spleen": 2}
+BOTH = ["image", "label"]
+QUICK = settings(max_examples=12, deadline=None, derandomize=True)
+MANY = settings(max_examples=150, deadline=None)
+
+
+class Stored(NamedTuple):
+    """A volume as its file has it.
+
+    Attributes:
+        image: voxels, along the file's axes.
+        label: ids.
+        affine: of both.
+        turn: nibabel's orientation of the file's axes.
+    """
+
+    image: NDArray[Any]
+    label: NDArray[Any]
+    affine: NDArray[np.float64]
+    turn: NDArray[Any]
+
+    def save(self, folder: Path) -> dict[str, str]:
+        item = {key: str(folder / f"{key}.nii.gz") for key in BOTH}
+        for key in BOTH:
+            array = getattr(self, key)
+            nib.save(nib.Nifti1Image(array, self.affine, dtype=array.dtype), item[key])
+        return item
+
+
+@st.composite
+def volumes(draw: st.DrawFn) -> Stored:
+    """Any shape, spacing, order and direction of axes, origin, and type of voxels."""
+    shape = tuple(draw(st.tuples(st.integers(9, 20), st.integers(9, 20), st.integers(1, 7))))
+    spacing = draw(st.tuples(*[st.floats(0.3, 6.0)] * 3))
+    origin = draw(st.tuples(*[st.floats(-300, 300)] * 3))
+    order, flips = draw(st.permutations(range(3))), draw(st.tuples(*[st.sampled_from((-1, 1))] * 3))
+    generator = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    body = np.zeros(shape, dtype=int)
+    body[2:-2, 2:-2] = generator.integers(1, 250, (shape[0] - 4, shape[1] - 4, shape[2]))
+    label = np.where(body > 0, generator.choice([0, *IDS.values()], shape), 0)
+    turn = np.array([*zip(order, flips, strict=True)])
+    ras = np.diag([*spacing, 1.0])
+    ras[:3, 3] = origin
+    back = nib.orientations.ornt_transform(nib.orientations.axcodes2ornt("RAS"), turn)
+    image, label = (nib.apply_orientation(array, back) for array in (body, label))
+    affine = ras @ nib.orientations.inv_ornt_aff(back, shape)
+    kinds = draw(st.sampled_from(IMAGE_TYPES)), draw(st.sampled_from(LABEL_TYPES))
+    return Stored(image.astype(kinds[0]), label.astype(kinds[1]), affine, turn)
+
+
+def classes(label: NDArray[Any]) -> NDArray[np.uint8]:
+    found = np.zeros(label.shape, dtype=np.uint8)
+    for n, i in enumerate(IDS.values(), start=1):
+        found[label == i] = n
+    return found
+
+
+def check_slices(stored: Stored) -> None:
+    """Slices that come out of the store, stacked from the feet up, are the volume along the patient's axes."""
+    with TemporaryDirectory() as place:
+        folder = Path(place)
+        steps = [LoadVolumed(BOTH), Orientationd(BOTH, axcodes="RAS", labels=None), RemapLabelsd("label", IDS)]
+        transform = Compose([*steps, AxialSlicesd(BOTH, root=folder)])
+        slices = SliceDataset([stored.save(folder)], transform, folder / "cache", workers=1)
+        stacked = {key: torch.stack([slices[i][key][0] for i in range(len(slices))], dim=-1) for key in BOTH}
+        assert [item["id"] for item in slices.items] == [f"image.nii.gz#{i}" for i in range(len(slices))]
+    expected = nib.apply_orientation(stored.image, stored.turn).astype(np.float32)
+    assert np.array_equal(stacked["image"].numpy(), expected)
+    assert np.array_equal(stacked["label"].numpy(), nib.apply_orientation(classes(stored.label), stored.turn))
+
+
+def check_mask(stored: Stored, margin: int) -> None:
+    """A mask that needs no resampling comes back voxel by voxel, on the file's own grid, also in the file written."""
+    with TemporaryDirectory() as place:
+        folder = Path(place)
+        item = stored.save(folder)
+        both = [LoadVolumed(BOTH), Orientationd(BOTH, axcodes="RAS", labels=None), RemapLabelsd("label", IDS)]
+        both += [BodyCropd(BOTH, threshold=0.5, margin=margin, couch=1)]
+        label = Compose(both)(item)["label"].as_tensor()[0].long()
+        logits = F.one_hot(label, len(IDS) + 1).permute(3, 0, 1, 2).float()
+        alone = [LoadVolumed("image"), Orientationd("image", axcodes="RAS", labels=None)]
+        alone += [BodyCropd("image", threshold=0.5, margin=margin, couch=1)]
+        alone += [Resized("image", (len(label), len(label), -1), mode="area")]  # inference knows the image alone
+        transform = Compose(alone)
+        restored = RestoreGridd("pred", transform)({**transform({"image": item["image"]}), "pred": logits})
+        mask = SaveMaskd("pred", folder / "masks")(restored)["pred"]
+        written = nib.load(folder / "masks" / "image_seg.nii.gz")
+        for affine in (mask.affine.numpy(), written.affine):
+            assert np.allclose(affine, stored.affine, atol=1e-4)
+        assert np.array_equal(mask[0].numpy(), classes(stored.label))
+        assert np.array_equal(np.asarray(written.dataobj), classes(stored.label))
+
+
+@QUICK
+@given(volumes())
+def test_slices_restacked_are_the_volume(stored: Stored) -> None:
+    check_slices(stored)
+
+
+@QUICK
+@given(volumes(), st.integers(0, 4))
+def test_masks_lie_on_the_grid_of_their_image(stored: Stored, margin: int) -> None:
+    check_mask(stored, margin)
+
+
+@pytest.mark.slow
+@MANY
+@given(volumes())
+def test_slices_of_many_volumes(stored: Stored) -> None:
+    check_slices(stored)
+
+
+@pytest.mark.slow
+@MANY
+@given(volumes(), st.integers(0, 4))
+def test_masks_of_many_volumes(stored: Stored, margin: int) -> None:
+    check_mask(stored, margin)

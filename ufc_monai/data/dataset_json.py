@@ -1,0 +1,97 @@
+"""A data set's ``dataset.json``, as the Medical Segmentation Decathlon has it."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ufc_monai.data.case import Case
+from ufc_monai.errors import InputError
+from ufc_monai.formats import is_dicom_series, stem_of
+
+__all__ = ["listed_cases", "plain_stem", "read_dataset_json"]
+
+logger = logging.getLogger(__name__)
+
+UNLABELLED_LISTS = ("unlabelled", "unlabeled", "test")
+"""Lists of a dataset.json whose images come without labels."""
+
+
+def read_dataset_json(root: Path) -> dict[str, Any]:
+    """What the file in a folder says; nothing if there is none.
+
+    Raises:
+        InputError: if it is no JSON object.
+    """
+    path = root / "dataset.json"
+    if not path.is_file():
+        return {}
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as e:
+        raise InputError(f"{path} is not valid JSON ({e}). Mend or remove it.") from e
+    if not isinstance(content, dict):
+        raise InputError(f"{path} should hold a JSON object, not a {type(content).__name__}. Mend or remove it.")
+    return content
+
+
+def listed_cases(root: Path) -> list[Case]:
+    """The volumes that the file lists; none if it lists none for training.
+
+    Raises:
+        InputError: if a list is damaged, names a file that is not there, or holds labels where none belong.
+    """
+    content = read_dataset_json(root)
+    if not content.get("training"):
+        return []
+    cases = [_listed_case(entry, root) for entry in _entries(content, "training", root)]
+    for name in UNLABELLED_LISTS:
+        unlabelled = [_listed_case(entry, root) for entry in _entries(content, name, root)]
+        if any(case.label for case in unlabelled):
+            raise InputError(
+                f"{root / 'dataset.json'}: the list '{name}' holds labels. ufc_monai draws the test patients itself: "
+                "move labelled entries to 'training', or take them out of the folder to keep them unseen."
+            )
+        if unlabelled:
+            logger.info("%d unlabelled volumes of dataset.json's list '%s' join pretraining", len(unlabelled), name)
+        cases += unlabelled
+    return cases
+
+
+def plain_stem(path: Path) -> str:
+    """The name without suffix and without nnU-Net's channel number."""
+    return stem_of(path).removesuffix("_0000")
+
+
+def _entries(content: Mapping[str, Any], name: str, root: Path) -> list[str | Mapping[str, str]]:
+    entries = content.get(name, [])
+    if not isinstance(entries, list) or not all(_is_entry(entry) for entry in entries):
+        raise InputError(
+            f"{root / 'dataset.json'}: '{name}' should list paths, or entries like {{'image': 'a.nii.gz', 'label': "
+            f"'b.nii.gz'}}; got {str(entries)[:80]}."
+        )
+    return entries
+
+
+def _is_entry(entry: Any) -> bool:
+    if isinstance(entry, dict):
+        return all(isinstance(entry.get(key, ""), str) for key in ("image", "label"))
+    return isinstance(entry, str)
+
+
+def _listed_case(entry: str | Mapping[str, str], root: Path) -> Case:
+    entry = {"image": entry} if isinstance(entry, str) else entry
+    paths = {}
+    for key in ("image", "label"):
+        if entry.get(key):
+            paths[key] = os.path.relpath(root / entry[key], root).replace(os.sep, "/")
+            if not ((root / paths[key]).is_file() or (key == "image" and is_dicom_series(root / paths[key]))):
+                raise InputError(f"{root / 'dataset.json'} lists {entry[key]}, which does not exist under {root}.")
+    if "image" not in paths:
+        raise InputError(f"{root / 'dataset.json'}: entry {dict(entry)} has no 'image'.")
+    patient = entry.get("patient", plain_stem(Path(paths["image"])))
+    return Case(paths["image"], paths.get("label"), str(patient))

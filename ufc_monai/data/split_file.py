@@ -1,0 +1,182 @@
+"""``split.json``: drawn and written by the first stage, checked and taken over by all others."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from ufc_monai.bundles import VAE
+from ufc_monai.data.case import Case
+from ufc_monai.data.datalist import find_cases, require_dataset_dir
+from ufc_monai.data.draw import FORMAT, N_FOLDS, make_split
+from ufc_monai.data.duplicates import find_copies, perceptual_hashes
+from ufc_monai.data.official import ROLES
+from ufc_monai.data.skip import without_bad
+from ufc_monai.data.split import Split
+from ufc_monai.errors import InputError
+from ufc_monai.files import read_json, sha256_of, size_of, write_json
+from ufc_monai.formats import PICTURES, suffix_of
+from ufc_monai.ranks import first_rank
+
+__all__ = ["open_split", "shared_split_path"]
+
+logger = logging.getLogger(__name__)
+
+
+def open_split(
+    path: str | os.PathLike[str],
+    dataset_dir: str | os.PathLike[str],
+    seed: int = 0,
+    sha256: str | None = None,
+    required: bool = True,
+    skip_bad: bool = False,
+) -> Split:
+    """Take over the split at ``path``, or draw and write it if there is none.
+
+    Args:
+        path: the ``split.json``.
+        dataset_dir: folder of the data set.
+        seed: of the draw.
+        sha256: the content that an earlier stage worked with; then the file has to be there, and the same.
+        required: ``False`` gives an empty split, which holds nothing out, where no ``dataset_dir`` is named.
+        skip_bad: leave out the volumes whose image or label is a bad file, see :func:`without_bad`. A split that is
+            drawn does not have them; of one that is there they are left out, and the file stays as it is.
+
+    Raises:
+        InputError: if the split was made for other files, with another seed, is not the earlier stage's, or is damaged.
+    """
+    if not isinstance(seed, int) or seed < 0:
+        raise InputError(f"split_seed must be a whole number of 0 or more, got {seed!r}.")
+    if not required and not os.fspath(dataset_dir):
+        return Split("", "", make_split([], seed) | {"images": {}}, "")
+    cases, path = find_cases(dataset_dir), Path(path)
+    cases, skipped = without_bad(cases, dataset_dir) if skip_bad else (cases, {})
+    if sha256 is not None and (not path.is_file() or sha256_of(path) != sha256):
+        raise InputError(
+            f"split_path: {path} is not the split that the stage before worked with (sha256 {sha256[:8]}...). "
+            "Name that one with --split_path, or run the stages again from the first."
+        )
+    with first_rank():
+        if not path.exists():
+            _write_split(path, cases, os.fspath(dataset_dir), seed, skipped)
+    content = _left_out(_read_split(path), skipped)
+    _check_same_files(content, cases, path, require_dataset_dir(dataset_dir))
+    if content["seed"] != seed:
+        raise InputError(
+            f"{path} was drawn with split_seed {content['seed']}, not {seed}. Pass --split_seed {content['seed']}, "
+            "or another --split_path."
+        )
+    return Split(os.fspath(dataset_dir), os.fspath(path), content, sha256_of(path), skipped)
+
+
+def shared_split_path(bundle_root: str | os.PathLike[str]) -> str:
+    """Where the last stage finds the split: stage 1's beside its bundle, or its own if it is run alone."""
+    beside = Path(bundle_root, "..", VAE, "eval", "split.json")
+    return os.fspath(beside if beside.is_file() else Path(bundle_root, "eval", "split.json"))
+
+
+def _read_split(path: Path) -> dict[str, Any]:
+    content = read_json(path, "split_path")
+    if content.get("format") != FORMAT:
+        raise InputError(f"{path}: expected a split of format {FORMAT}, got {content.get('format')}. Delete it.")
+    try:
+        images = {i: [e[key] for key in ("patient", "label", "bytes", "sha256")] for i, e in content["images"].items()}
+        named = {patient for fold in content["folds"] for role in ROLES for patient in fold[role]}
+        granted = {image for fold in content["folds"] for order in fold["label_orders"] for image in order}
+        complete = {"seed", "unlabelled"} <= content.keys() and len(content["folds"]) > 0
+    except (AttributeError, KeyError, TypeError) as e:
+        raise InputError(f"split_path: {path} is damaged ({type(e).__name__}: {e}). Delete it to draw it anew.") from e
+    if strange := sorted((named - {facts[0] for facts in images.values()}) | (granted - images.keys())):
+        raise InputError(f"split_path: {path} names {strange[0]}, which has no image there. Delete it to draw it anew.")
+    if not complete:
+        raise InputError(f"split_path: {path} lacks folds, seed or unlabelled patients. Delete it to draw it anew.")
+    return content
+
+
+def _left_out(content: dict[str, Any], skipped: Mapping[str, str]) -> dict[str, Any]:
+    """What a split holds, without some of its images; patients keep their roles."""
+    images = {image: entry for image, entry in content["images"].items() if image not in skipped}
+    folds = [
+        {**fold, "label_orders": [[i for i in order if i in images] for order in fold["label_orders"]]}
+        for fold in content["folds"]
+    ]
+    return {**content, "images": images, "folds": folds}
+
+
+def _write_split(path: Path, cases: Sequence[Case], dataset_dir: str, seed: int, skipped: Mapping[str, str]) -> None:
+    split = make_split(cases, seed) | ({"skipped": dict(skipped)} if skipped else {})
+    root = Path(dataset_dir)
+    split["images"] = {
+        c.image: {
+            "patient": c.patient,
+            "label": c.label,
+            "bytes": size_of(root / c.image),
+            "sha256": sha256_of(root / c.image),
+        }
+        for c in tqdm(cases, "hashing", unit="volume", disable=None)
+    }
+    if all(suffix_of(Path(c.image)) in PICTURES for c in cases):
+        _take_out_copies(split, cases, root)
+    write_json(path, split)
+    first = split["folds"][0]
+    logger.info(
+        "split of %d labelled and %d unlabelled patients written to %s (fold 0: %d training, %d validation, %d test)",
+        len(first["training"]) + len(first["validation"]) + len(first["test"]),
+        len(split["unlabelled"]),
+        path,
+        *(len(first[role]) for role in ("training", "validation", "test")),
+    )
+    if not first["test"]:
+        logger.warning(
+            "fewer than %d labelled patients: nothing is held out. All labels train for a fixed number of steps, the "
+            "last weights are kept, and there is no test Dice.",
+            N_FOLDS,
+        )
+
+
+def _take_out_copies(split: dict[str, Any], cases: Sequence[Case], root: Path) -> None:
+    """Of pictures that are in training and held out, keep the latter: note the copies, and grant no labels of them."""
+    images = [c.image for c in cases]
+    hashes = dict(zip(images, perceptual_hashes(root, images).tolist(), strict=True))
+    sha256 = {image: split["images"][image]["sha256"] for image in images}
+    for f, fold in enumerate(split["folds"]):
+        away = {*fold["validation"], *fold["test"]}
+        held_out = [c.image for c in cases if c.patient in away]
+        exact, alike = find_copies([c.image for c in cases if c.patient not in away], held_out, sha256, hashes)
+        fold["copies"] = sorted(exact | alike)
+        fold["label_orders"] = [[i for i in order if i not in exact | alike] for order in fold["label_orders"]]
+        logger.info(
+            "fold %d: taken out of training, since validation or test hold them: %d pictures with the same bytes, %d "
+            "that look the same",
+            f, len(exact), len(alike),
+        )  # fmt: skip
+
+
+def _check_same_files(content: dict[str, Any], cases: Sequence[Case], path: Path, root: Path) -> None:
+    known: dict[str, Any] = content["images"]
+    now = {c.image: c for c in cases}
+    both = now.keys() & known
+    changes = {
+        "new": now.keys() - known,
+        "gone": known.keys() - now,
+        "with other content": {i for i in both if size_of(root / i) != known[i]["bytes"]},
+        "with another label": {i for i in both if now[i].label != known[i]["label"]},
+        "of another patient": {i for i in both if now[i].patient != known[i]["patient"]},
+    }
+    left_out = changes["new"] & content.get("skipped", {}).keys()
+    if left_out and left_out == set().union(*changes.values()):
+        raise InputError(
+            f"{path} was drawn without {len(left_out)} bad volumes, e.g. {min(left_out)}, by --skip_bad True: pass "
+            "that to every stage. If they are mended, delete the file and start again from stage 1."
+        )
+    if any(changes.values()):
+        said = "; ".join(f"{len(i)} {change}, e.g. {min(i)}" for change, i in changes.items() if i)
+        raise InputError(
+            f"{path} was made for other files than those of {root} ({said}). Take a new --folder (of a bundle: "
+            f"--split_path), or delete {path.resolve()} to draw a new split and start again from stage 1."
+        )
