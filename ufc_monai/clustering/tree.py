@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.cluster import hierarchy
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
@@ -34,6 +33,8 @@ def merge_tree(features: NDArray[Any], linkage: str = "ward") -> NDArray[np.floa
         from ufc_monai.clustering.reciprocal import ward_linkage
 
         return ward_linkage(features)
+    from scipy.cluster import hierarchy
+
     return np.asarray(hierarchy.linkage(np.asarray(features, dtype=np.float64), method=linkage))
 
 

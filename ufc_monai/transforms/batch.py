@@ -15,13 +15,10 @@ from typing import Any
 import torch
 from monai.config import KeysCollection
 from monai.transforms import MapTransform
-from monai.utils import optional_import
 from torch import Tensor
 from torch.nn import functional as F
 
 from ufc_monai.transforms.colour import change_colour
-
-gaussian_blur2d, _ = optional_import("kornia.filters", name="gaussian_blur2d")
 
 __all__ = ["BatchAugment", "BatchAugmentd", "TwoViews", "TwoViewsd"]
 
@@ -284,5 +281,7 @@ def _blur(image: Tensor, sigma: Tensor, chosen: Tensor) -> Tensor:
     """Blur the samples with the indices ``chosen``."""
     if not len(chosen):
         return image
+    from kornia.filters import gaussian_blur2d  # stages without blur need not wait for it
+
     sigmas = sigma[chosen, None].expand(-1, 2)
     return image.index_copy(0, chosen, gaussian_blur2d(image[chosen], (7, 7), sigmas))

@@ -3,14 +3,9 @@
 from __future__ import annotations
 
 import torch
-from monai.utils import optional_import
 from torch import Tensor
 
 from ufc_monai.errors import InputError
-
-rgb_to_grayscale, _ = optional_import("kornia.color", name="rgb_to_grayscale")
-adjust_hue, _ = optional_import("kornia.enhance", name="adjust_hue")
-adjust_saturation, _ = optional_import("kornia.enhance", name="adjust_saturation_with_gray_subtraction")
 
 __all__ = ["change_colour"]
 
@@ -34,5 +29,9 @@ def change_colour(image: Tensor, saturation: Tensor, hue: Tensor, grey: Tensor) 
             f"hue, saturation and grey change colours, and these pictures have {image.shape[1]} channel: pass "
             "--channels 3, or leave them at 0, [1, 1] and 0."
         )
+    from kornia.color import rgb_to_grayscale  # most data sets have no colours, and kornia takes its time
+    from kornia.enhance import adjust_hue
+    from kornia.enhance import adjust_saturation_with_gray_subtraction as adjust_saturation
+
     image = adjust_hue(adjust_saturation(image, saturation), hue)
     return torch.where(grey[:, None, None, None] > 0, rgb_to_grayscale(image), image)
