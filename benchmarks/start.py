@@ -24,13 +24,15 @@ from typing import Any
 from ufc_monai.bundles import BUNDLES, CONTRASTIVE, UNET, VAE
 
 SOURCE = Path(__file__).parents[1] / "bundles"
-TELL = "print('AFTER', time.time() - float(sys.argv.pop(1)), time.process_time(), flush=True)"
+BEGIN = "import sys, time; began = float(sys.argv.pop(1))"
+TELL = "print('AFTER', time.time() - began, time.process_time(), flush=True)"
 FLOORS = {
-    "import": f"import sys, time, monai, ignite; {TELL}",
-    "optimizer": f"import sys, time, monai, ignite, torch; torch.optim.AdamW([torch.zeros(1)]); {TELL}",
+    "import": f"{BEGIN}; import monai, ignite; {TELL}",
+    "optimizer": f"{BEGIN}; import monai, ignite, torch; torch.optim.AdamW([torch.zeros(1)]); {TELL}",
 }
 STAGE = f"""
-import os, runpy, sys, time
+{BEGIN}
+import os, runpy
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
 def stop(*_):

@@ -7,14 +7,19 @@ from torch import Tensor
 
 from ufc_monai.errors import InputError
 
-__all__ = ["change_colour"]
+__all__ = ["change_colour", "changes_colour"]
+
+
+def changes_colour(saturation: Tensor, hue: Tensor, grey: Tensor) -> bool:
+    """Whether parameters, (B,) each, change any sample; to be asked while they lie on the CPU."""
+    return bool(hue.any() or grey.any() or (saturation != 1).any())
 
 
 def change_colour(image: Tensor, saturation: Tensor, hue: Tensor, grey: Tensor) -> Tensor:
     """Saturation, then hue, then grey for some.
 
     Args:
-        image: red, green and blue, (B, 3, H, W), values in [0, 1]. With neutral parameters, any number of channels.
+        image: red, green and blue, (B, 3, H, W), values in [0, 1].
         saturation: factor of each sample, (B,): 0 is grey, 1 neutral.
         hue: turn about the circle of colours in radians, (B,).
         grey: above 0 for the samples that lose their colours, (B,).
@@ -22,8 +27,6 @@ def change_colour(image: Tensor, saturation: Tensor, hue: Tensor, grey: Tensor) 
     Raises:
         InputError: if there are no colours to change.
     """
-    if not (hue.any() or grey.any() or (saturation != 1).any()):
-        return image
     if image.shape[1] != 3:
         raise InputError(
             f"hue, saturation and grey change colours, and these pictures have {image.shape[1]} channel: pass "
