@@ -64,11 +64,20 @@ def resolve_precision(precision: str, device: torch.device | str) -> str:
     return "bf16" if multiplies_in_bf16(device) else "fp32"
 
 
+class _EvenUpCat(UpCat):
+    """A block of MONAI's decoder for maps of even sizes."""
+
+    def forward(self, x: Tensor, x_e: Tensor) -> Tensor:
+        decoded: Tensor = self.convs(torch.cat([x_e, self.upsample(x)], dim=1))
+        return decoded
+
+
 def compiled(network: nn.Module, switch: object, image_size: int) -> nn.Module:
     """The network itself, which PyTorch compiles when it is first called, if the switch is on.
 
-    It is compiled in place, so that the names of its parameters stay. Its decoder's padding of odd sizes goes, which
-    has nothing to do at multiples of 16 and which the compiler cannot derive in channels_last.
+    It is compiled in place, so that the names of its parameters stay. The blocks of a decoder no longer pad odd sizes:
+    at multiples of 16 there are none, the compiler cannot derive the padding in channels_last, and MONAI's way of
+    finding out breaks the network into nine graphs.
 
     Args:
         network: any.
@@ -83,7 +92,7 @@ def compiled(network: nn.Module, switch: object, image_size: int) -> nn.Module:
             if isinstance(block, UpCat):
                 if image_size % 16:
                     raise InputError(f"compile: image_size must be a multiple of 16 for it; got {image_size}.")
-                block.is_pad = False
+                block.__class__ = _EvenUpCat
         network.compile()
     return network
 
