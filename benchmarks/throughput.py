@@ -47,7 +47,7 @@ from ufc_monai.data import make_phantom
 BUNDLE = Path(__file__).parents[1] / "bundles" / CONTRASTIVE
 WARM_UP = 2
 """Steps at the start of a round that do not count."""
-KEPT = ("LrScheduleHandler", "ContrastiveMonitor", "ProgressBar")
+KEPT = ("LossGuard", "LrScheduleHandler", "ContrastiveMonitor", "ProgressBar")
 VIEWS = ("image", "second")
 
 

@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parents[1] / "ufc_monai"
-BASE = {"bundles", "cluster_space", "errors", "files", "formats", "lazy", "ranks"}
+BASE = {"bundles", "cluster_space", "devices", "errors", "files", "formats", "lazy", "ranks"}
 ALLOWED = {
     "bundles": set(),
     "cluster_space": {"files"},
+    "devices": set(),
     "errors": set(),
     "formats": set(),
     "ranks": set(),

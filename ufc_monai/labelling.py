@@ -11,7 +11,7 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,7 +37,11 @@ from ufc_monai.errors import InputError
 from ufc_monai.files import atomic_path, read_arrays
 from ufc_monai.report import save_cluster_map, save_cluster_montage, save_elbow
 
-__all__ = ["Slices", "assign_slices", "cut_again", "label_slices"]
+if TYPE_CHECKING:
+    import torch
+    import torch.distributed as dist
+
+__all__ = ["Slices", "assign_slices", "cut_again", "group_slices", "label_slices"]
 
 logger = logging.getLogger(__name__)
 
@@ -64,6 +68,25 @@ class Slices:
     thumbnails: NDArray[np.uint8]
 
 
+def group_slices(
+    features: NDArray[Any],
+    slices: Slices,
+    method: ClusteringMethod | None = None,
+    *,
+    device: torch.device | str = "cpu",
+    group: dist.ProcessGroup | None = None,
+) -> Clustering:
+    """The clusters of :func:`label_slices`, which is also how other processes take part in its search for them.
+
+    Arguments are those of :func:`~ufc_monai.clustering.cluster_slices`, with the slices.
+    """
+    method = method or ClusteringMethod()
+    if method.centred and _single_pictures(slices):
+        logger.info("most patients have one slice: features are not centred per patient")
+        method = replace(method, centred=False)
+    return cluster_slices(features, slices.patients, slices.positions, method, device=device, group=group)
+
+
 def label_slices(
     folder: str | os.PathLike[str],
     features: NDArray[Any],
@@ -71,6 +94,8 @@ def label_slices(
     method: ClusteringMethod | None = None,
     *,
     provenance: Mapping[str, Any] | None = None,
+    device: torch.device | str = "cpu",
+    group: dist.ProcessGroup | None = None,
 ) -> dict[str, Any]:
     """Cluster slices; write ``pseudo_labels.json``, the tree, the centres and the pictures.
 
@@ -82,6 +107,8 @@ def label_slices(
         method: how; ``None`` is Ward's tree of the centred features, cut at the elbow. Nothing is centred where every
             patient has one slice.
         provenance: where the features come from, kept in the file.
+        device: where Ward's tree is made.
+        group: processes that share the work on it; the others call :func:`group_slices`.
 
     Returns:
         ``n_clusters``, the range searched, and the figures of agreement and quality.
@@ -89,15 +116,12 @@ def label_slices(
     Raises:
         InputError: at fewer than two slices, features that are not finite, or a method that the slices do not allow.
     """
-    folder, method = Path(folder), method or ClusteringMethod()
-    if method.centred and _single_pictures(slices):
-        logger.info("most patients have one slice: features are not centred per patient")
-        method = replace(method, centred=False)
-    found = cluster_slices(features, slices.patients, slices.positions, method)
+    folder = Path(folder)
+    found = group_slices(features, slices, method, device=device, group=group)
     elbow = found.elbow
     _save_tree(folder, found, slices)
     _save_arrays(
-        folder / "raw_pixels.npz", **raw_pixel_tree(slices.thumbnails, slices.patients, centred=method.centred)
+        folder / "raw_pixels.npz", **raw_pixel_tree(slices.thumbnails, slices.patients, centred=found.method.centred)
     )
     with atomic_path(folder / "thumbnails.npy") as temporary:
         np.save(temporary, slices.thumbnails)

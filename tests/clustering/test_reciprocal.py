@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from scipy.cluster.hierarchy import is_valid_linkage, linkage
 from sklearn.metrics import adjusted_rand_score
 
+from ufc_monai import devices
 from ufc_monai.clustering import cut_tree, reciprocal
 from ufc_monai.clustering.reciprocal import ward_linkage
 from ufc_monai.errors import InputError
@@ -186,6 +187,43 @@ def test_reduced_precision_leaves_the_tree_as_it_is() -> None:
             np.testing.assert_array_equal(ward_linkage(points), expected)
     finally:
         torch.set_float32_matmul_precision(before)
+
+
+@pytest.fixture
+def in_bf16(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Float32 products as a device computes them that rounds what it multiplies to bf16 and adds in float32."""
+
+    def product(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
+        if left.dtype == torch.float32:
+            left, right = left.bfloat16().float(), right.bfloat16().float()
+        return left @ right.T
+
+    monkeypatch.setattr(reciprocal, "_product", product)
+    monkeypatch.setattr(reciprocal, "_input_rounding", lambda: 2.0**-8)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.usefixtures("in_bf16")
+def test_candidates_in_bf16_leave_the_tree_as_it_is(kind: str) -> None:
+    points = make(kind, 700)
+    expected = linkage(points, "ward")
+    tree = ward_linkage(points)
+    assert_same_heights(tree, expected)
+    np.testing.assert_array_equal(tree[:, [0, 1, 3]], expected[:, [0, 1, 3]])
+
+
+@pytest.mark.usefixtures("in_bf16")
+def test_bound_holds_in_bf16() -> None:
+    test_bound_of_a_search_holds_for_all_others("spread", torch.float32)
+
+
+def test_products_are_short_where_the_device_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    cpu, before = torch.device("cpu"), torch.get_float32_matmul_precision()
+    for able, word in ((False, "highest"), (True, "medium")):
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda able=able: {"amx_bf16": able})
+        with devices.short_products(cpu):
+            assert torch.get_float32_matmul_precision() == word
+        assert torch.get_float32_matmul_precision() == before == "highest"
 
 
 @pytest.mark.parametrize("kind", KINDS)

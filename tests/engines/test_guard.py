@@ -13,16 +13,18 @@ from ufc_monai.errors import InputError
 from ufc_monai.losses import ClusterContrastiveLoss, LocalContrastiveLoss
 
 
-def trainer(loss: nn.Module, network: nn.Module, batches: list[dict[str, Any]]) -> SupervisedTrainer:
+def trainer(
+    loss: nn.Module, network: nn.Module, batches: list[dict[str, Any]], *, fused: bool = True, late: bool | None = None
+) -> SupervisedTrainer:
     return SupervisedTrainer(
         device="cpu",
         max_epochs=1,
         train_data_loader=batches,
         network=network,
         loss_function=loss,
-        optimizer=torch.optim.AdamW(network.parameters(), lr=0.1),
+        optimizer=torch.optim.AdamW(network.parameters(), lr=0.1, fused=fused),
         prepare_batch=lambda batch, *_, **__: (batch["image"], batch["label"]),
-        train_handlers=[LossGuard(loss)],
+        train_handlers=[LossGuard(loss, late)],
         decollate=False,
     )
 
@@ -51,12 +53,35 @@ def test_a_loss_that_is_not_finite_stops_at_once_and_names_the_slices(
     assert all(parameter.isfinite().all() for parameter in network.parameters())
 
 
-def test_a_batch_without_a_valid_anchor_changes_nothing_and_is_counted() -> None:
+@pytest.mark.parametrize("after", [0, 1])
+def test_one_step_late_the_weights_are_as_they_were(after: int) -> None:
+    network = nn.Linear(3, 3)
+    values = [1.0, torch.nan, *[2.0] * after]
+    batches = [
+        {"image": torch.full((2, 3), value), "label": torch.ones(2, 3), "id": [f"a#{i}", f"b#{i}"]}
+        for i, value in enumerate(values)
+    ]
+    engine = trainer(nn.MSELoss(), network, batches, late=True)
+    seen: list[Tensor] = []
+    engine.add_event_handler(Events.ITERATION_COMPLETED, lambda: seen.append(network.weight.detach().clone()))
+    engine.add_event_handler(Events.EPOCH_COMPLETED, lambda: pytest.fail("something could be saved"))
+    with pytest.raises(InputError, match=r"the loss is nan at step 2 \(epoch 1\), on the slices a#1, b#1\. Look"):
+        engine.run()
+    assert len(seen) == 2, "the step was taken, and the next one was not"
+    assert torch.equal(seen[0], seen[1])
+    assert torch.equal(seen[1], network.weight)
+    state = engine.optimizer.state[network.weight]
+    assert state["step"] == 1
+    assert state["exp_avg"].isfinite().all()
+
+
+@pytest.mark.parametrize(("fused", "late"), [(False, None), (True, None), (True, True)])
+def test_a_batch_without_a_valid_anchor_changes_nothing_and_is_counted(fused: bool, late: bool | None) -> None:
     network, loss = nn.Linear(3, 3), ClusterContrastiveLoss("ufc")
     images, one, two = torch.rand(4, 3), torch.zeros(4), torch.tensor([0, 1, 0, 1])
     batches = [{"image": images, "label": label, "id": ["a#0", "a#1"]} for label in (one, two, one)]
     seen: list[Tensor] = []
-    engine = trainer(loss, network, batches)
+    engine = trainer(loss, network, batches, fused=fused, late=late)
     engine.add_event_handler(Events.ITERATION_COMPLETED, lambda: seen.append(network.weight.detach().clone()))
     before = network.weight.detach().clone()
     engine.run()

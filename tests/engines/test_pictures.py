@@ -12,13 +12,13 @@ from monai.data import MetaTensor
 from tiny_volumes import save_volume
 from torch import Tensor, nn
 
+from ufc_monai import report
 from ufc_monai.engines import (
     EmbeddingPicture,
     OverlaysPicture,
     PrepareBatch,
     ReconstructionsPicture,
     ViewsPicture,
-    pictures,
 )
 from ufc_monai.networks import BetaVAE
 from ufc_monai.transforms import BatchAugment, Standardise, TwoViewsd
@@ -43,7 +43,7 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """The arguments of the drawing functions, behind the path, which are not called."""
     calls: dict[str, Any] = {}
     for name in ("save_reconstructions", "save_views", "save_embedding_map", "save_overlays"):
-        monkeypatch.setattr(pictures, name, lambda path, *args, n=name: calls.__setitem__(n, args))
+        monkeypatch.setattr(report, name, lambda path, *args, n=name: calls.__setitem__(n, args))
     return calls
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ufc_monai.errors import InputError
 from ufc_monai.transforms import BatchAugment
-from ufc_monai.transforms.colour import change_colour
+from ufc_monai.transforms.colour import change_colour, changes_colour
 
 NEUTRAL = {"saturation": 1.0, "hue": 0.0, "grey": 0.0}
 
@@ -26,9 +26,11 @@ def changed(image: Tensor, **values: Any) -> Tensor:
     return change_colour(image, **{name: value.expand(len(image)) for name, value in p.items()})
 
 
-def test_neutral_parameters_return_the_very_picture() -> None:
-    image = pictures()
-    assert changed(image) is image
+@pytest.mark.parametrize(("name", "value"), [("saturation", 0.9), ("hue", -0.1), ("grey", 1.0)])
+def test_neutral_parameters_change_nothing(name: str, value: float) -> None:
+    p = {name: torch.full((3,), neutral) for name, neutral in NEUTRAL.items()}
+    assert not changes_colour(**p)
+    assert changes_colour(**p | {name: torch.tensor([NEUTRAL[name], NEUTRAL[name], value])})
 
 
 def test_a_third_of_the_circle_turns_red_to_green() -> None:

@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.cluster.hierarchy import leaves_list
 
 from ufc_monai.clustering.centroids import centroids
 
@@ -72,6 +71,8 @@ def tree_curve(features: NDArray[Any], tree: NDArray[np.float64], ks: Sequence[i
         >>> [point.distance for point in tree_curve(points, linkage(points, "ward"), [1, 2, 3, 4])]
         [4.0, 0.5, 0.0, 0.0]
     """
+    from scipy.cluster.hierarchy import leaves_list  # stage 2 has no use for it
+
     n = len(tree) + 1
     if any(np.diff([0, *ks, n + 1]) < 1):
         raise ValueError(f"numbers of clusters must rise from 1 or more to {n} or less, got {list(ks)}")

@@ -7,9 +7,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.cluster import DBSCAN, KMeans
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.neighbors import NearestNeighbors
 from threadpoolctl import threadpool_limits
 
 from ufc_monai.clustering.tree import by_size
@@ -35,6 +33,8 @@ def kmeans(features: NDArray[Any], n_clusters: int, *, seed: int = 0) -> NDArray
     Raises:
         InputError: if ``n_clusters`` is out of range.
     """
+    from sklearn.cluster import KMeans  # here and below: most runs have no use for it, and it takes its time
+
     n = len(features)
     if not 1 <= n_clusters <= n:
         raise InputError(f"n_clusters must be 1 to {n} for {n} slices, got {n_clusters}.")
@@ -55,6 +55,8 @@ def dbscan(features: NDArray[Any], *, eps: float, min_samples: int) -> tuple[NDA
     Returns:
         Labels (n,), numbered from the largest cluster down, and the number of noise points.
     """
+    from sklearn.cluster import DBSCAN
+
     labels = DBSCAN(eps=eps, min_samples=min_samples).fit_predict(features)
     noise = labels < 0
     labels[noise] = labels.max() + 1 + np.arange(noise.sum())
@@ -63,6 +65,8 @@ def dbscan(features: NDArray[Any], *, eps: float, min_samples: int) -> tuple[NDA
 
 def typical_radius(features: NDArray[Any], min_samples: int) -> float:
     """The radius at which half of the slices are cores of DBSCAN: where to look for ``eps``."""
+    from sklearn.neighbors import NearestNeighbors
+
     n = min(max(min_samples, 2), len(features))
     distances, _ = NearestNeighbors(n_neighbors=n).fit(features).kneighbors(features)
     # of copies it is 0, which is no radius

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, partial
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +22,10 @@ from ufc_monai.clustering.partitions import dbscan, kmeans, typical_radius
 from ufc_monai.clustering.scaling import Scaling, fit_scaling
 from ufc_monai.clustering.tree import cut_tree, merge_tree
 from ufc_monai.errors import InputError
+
+if TYPE_CHECKING:
+    import torch
+    import torch.distributed as dist
 
 __all__ = ["Clustering", "cluster_slices"]
 
@@ -83,6 +87,9 @@ def cluster_slices(
     patients: Sequence[str],
     positions: NDArray[Any],
     method: ClusteringMethod | None = None,
+    *,
+    device: torch.device | str = "cpu",
+    group: dist.ProcessGroup | None = None,
 ) -> Clustering:
     """Centre, scale, cluster.
 
@@ -91,6 +98,8 @@ def cluster_slices(
         patients: the patient of each slice.
         positions: its position in the volume, in [0, 1].
         method: how; ``None`` is Ward's tree of the centred features, cut at the elbow.
+        device: where Ward's tree is made.
+        group: processes that share the work on Ward's tree; all call this, with the same arguments.
 
     Raises:
         InputError: at fewer than two slices, features that are not finite, or a method that the slices do not allow.
@@ -107,7 +116,10 @@ def cluster_slices(
     features = scaling(features)
     if method.clustering == "dbscan" and method.eps is None:
         method = replace(method, eps=float(f"{typical_radius(features, method.min_samples):.3g}"))
-    found = CLUSTERINGS[method.clustering](features, method)
+    if method.clustering == "agglomerative":
+        found = _agglomerative(features, method, partial(merge_tree, device=device, group=group))
+    else:
+        found = PARTITIONS[method.clustering](features, method)
     centres, figures = centroids(features, found.labels), agreement(found.labels, patients, positions)
     return Clustering(
         **found._asdict(),
@@ -137,7 +149,11 @@ class _Result(NamedTuple):
     landmarks: NDArray[np.int64] | None = None
 
 
-def _agglomerative(features: NDArray[np.float64], method: ClusteringMethod) -> _Result:
+def _agglomerative(
+    features: NDArray[np.float64],
+    method: ClusteringMethod,
+    merge: Callable[[NDArray[np.float64], str], NDArray[np.float64]],
+) -> _Result:
     landmarks = choose_landmarks(len(features), method.largest_tree, seed=method.seed)
     if len(landmarks) < len(features):
         logger.info(
@@ -146,7 +162,7 @@ def _agglomerative(features: NDArray[np.float64], method: ClusteringMethod) -> _
             *(len(landmarks), len(features), method.seed),
         )
     sample = features[landmarks]
-    tree = merge_tree(sample, method.linkage)
+    tree = merge(sample, method.linkage)
     curve = partial(tree_curve, sample, tree)
     elbow = choose_n_clusters(curve, len(sample), k_range=method.k_range, batch_size=method.batch_size)
     cut = cut_tree(tree, elbow.n_clusters if method.n_clusters is None else method.n_clusters)
@@ -180,8 +196,7 @@ def _dbscan(features: NDArray[np.float64], method: ClusteringMethod) -> _Result:
     return _Result(labels)
 
 
-CLUSTERINGS: dict[str, Callable[[NDArray[np.float64], ClusteringMethod], _Result]] = {
-    "agglomerative": _agglomerative,
+PARTITIONS: dict[str, Callable[[NDArray[np.float64], ClusteringMethod], _Result]] = {
     "kmeans": _kmeans,
     "dbscan": _dbscan,
 }

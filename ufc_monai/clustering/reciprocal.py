@@ -5,8 +5,9 @@ Two clusters that are each other's nearest neighbour therefore merge whatever th
 at once, give the classical tree (Murtagh and Contreras 2012, section 5). Two things make it quick:
 
 * Neighbours are looked for in blocks, by matrix products in float32 that are lower bounds of the distances: the squared
-  norms in them are reduced by the largest rounding error that a product can have. Exact float64 distances to the few
-  smallest decide. Where none is below the bound of all the rest, float64 products follow, then longer lists.
+  norms in them are reduced by the largest rounding error that a product can have, that of TF32 or bf16 where the device
+  multiplies quicker so. Exact float64 distances to the few smallest decide. Where none is below the bound of all the
+  rest, float64 products follow, then longer lists.
 * A search leaves a list of near clusters and a bound of all others. By reducibility the bound outlives merges, and that
   of a union follows from those of its parts, so that most clusters find their next neighbour in their list. Only where
   the list has nothing below the bound is there another search.
@@ -28,6 +29,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
+from ufc_monai.devices import short_products
 from ufc_monai.errors import InputError
 
 __all__ = ["ward_linkage"]
@@ -49,7 +51,6 @@ def ward_linkage(
     Nothing in it is random, and neither blocks nor processes have a say in it. Equal rows merge first. Among equally
     near neighbours, the pair that has existed for more rounds wins, then the one whose indices have the smaller
     exclusive or (a cluster's index is its smallest row), by which many equal distances make many pairs at once.
-    Where ``torch.set_float32_matmul_precision`` allows TF32 or bfloat16, the bounds allow for their rounding.
 
     Args:
         features: (n, d), n at least 2, finite; the work is done on their device.
@@ -76,7 +77,7 @@ def ward_linkage(
     points, scale = _standardise(features[row.to(features.device)])
     forest = _Forest(points, size.to(points), group, block_bytes)
     bar = tqdm(total=len(features) - 1, desc="Ward", unit="merge", leave=False, disable=forest.quiet)
-    with bar, torch.autocast(points.device.type, enabled=False):
+    with bar, short_products(points.device), torch.autocast(points.device.type, enabled=False):
         bar.update(len(merges))
         merges = np.concatenate([merges, *_merge_rounds(forest, node, len(features) + len(merges), bar)])
     merges[:, 2] *= scale
@@ -243,7 +244,7 @@ class _Forest:
         blocks = torch.split(torch.searchsorted(active, rows), step)
         for block in tqdm(blocks, "neighbours", unit="block", leave=False, delay=5, disable=self.quiet):
             left = torch.column_stack([-2 * right[block, :-2], right[block, -1], right[block, -2]])
-            lower = left @ right.T
+            lower = _product(left, right)
             if not single:
                 lower /= half[block, None] + half
             value, place = _smallest(lower, count + 1)
@@ -290,8 +291,12 @@ def _smallest(values: Tensor, count: int) -> tuple[Tensor, Tensor]:
     return value, place.gather(1, index)
 
 
+def _product(left: Tensor, right: Tensor) -> Tensor:
+    return left @ right.T
+
+
 def _input_rounding() -> float:
-    """To what share a float32 product may round its inputs, by the user's setting."""
+    """To what share a float32 product may round its inputs, by PyTorch's setting."""
     try:
         return {"highest": 0.0, "high": 2.0**-10}.get(torch.get_float32_matmul_precision(), 2.0**-8)
     except RuntimeError:  # set for single backends

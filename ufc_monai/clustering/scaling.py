@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.decomposition import PCA
 from sklearn.preprocessing import StandardScaler
 
 from ufc_monai.cluster_space import Scaling
@@ -33,6 +32,8 @@ def fit_scaling(features: NDArray[Any], method: ClusteringMethod) -> Scaling:
     if method.feature_scaling == "pca":
         if method.pca_components > min(n, d):
             raise InputError(f"pca_components: {n} features of length {d} have no {method.pca_components} components.")
+        from sklearn.decomposition import PCA  # which few methods use, and takes its time
+
         fitted = PCA(method.pca_components, svd_solver="full").fit(features)
         return Scaling(fitted.mean_, fitted.components_.T, False)
     return Scaling(np.zeros(d), np.eye(d), method.feature_scaling == "l2")

@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.cluster import hierarchy
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from ufc_monai.errors import InputError
 
+if TYPE_CHECKING:
+    import torch
+    import torch.distributed as dist
+
 __all__ = ["by_size", "cut_tree", "merge_tree"]
 
 
-def merge_tree(features: NDArray[Any], linkage: str = "ward") -> NDArray[np.float64]:
+def merge_tree(
+    features: NDArray[Any],
+    linkage: str = "ward",
+    *,
+    device: torch.device | str = "cpu",
+    group: dist.ProcessGroup | None = None,
+) -> NDArray[np.float64]:
     """The exact merge tree on Euclidean distances.
 
     Nothing in it is random. Ward's linkage takes memory in proportion to the features, see
@@ -25,15 +34,21 @@ def merge_tree(features: NDArray[Any], linkage: str = "ward") -> NDArray[np.floa
     Args:
         features: (n, d), n at least 2, finite.
         linkage: ``"ward"``, ``"average"`` or ``"complete"``.
+        device: where Ward's tree is made.
+        group: processes that share the search of Ward's tree; all call this.
 
     Returns:
         SciPy's linkage matrix, (n - 1, 4).
     """
     if linkage == "ward":
         # brings PyTorch along, which a cut of a saved tree need not wait for
+        import torch
+
         from ufc_monai.clustering.reciprocal import ward_linkage
 
-        return ward_linkage(features)
+        return ward_linkage(torch.as_tensor(features).to(device), group=group)
+    from scipy.cluster import hierarchy
+
     return np.asarray(hierarchy.linkage(np.asarray(features, dtype=np.float64), method=linkage))
 
 

@@ -6,7 +6,14 @@ from typing import TYPE_CHECKING
 
 from ufc_monai.engines.batch import PrepareBatch
 from ufc_monai.engines.checkpoint import TrainingCheckpoint
-from ufc_monai.engines.compute import AutocastInferer, check_device, resolve_precision, set_threads, slices_at_once
+from ufc_monai.engines.compute import (
+    AutocastInferer,
+    check_device,
+    compiled,
+    resolve_precision,
+    set_threads,
+    slices_at_once,
+)
 from ufc_monai.engines.console import checked_bool, checked_share, readable_errors
 from ufc_monai.engines.convergence import training_dice
 from ufc_monai.engines.dice import DiceTable
@@ -79,6 +86,7 @@ __all__ = [
     "check_settings",
     "checked_bool",
     "checked_share",
+    "compiled",
     "keep_centroids",
     "open_pseudo_labels",
     "pretraining_verdict",

@@ -6,11 +6,14 @@ from typing import Any
 
 import torch
 from monai.inferers import Inferer, SimpleInferer
+from monai.networks.nets.basic_unet import UpCat
 from torch import Tensor, nn
 
+from ufc_monai.devices import multiplies_in_bf16
+from ufc_monai.engines.console import checked_bool
 from ufc_monai.errors import InputError
 
-__all__ = ["AutocastInferer", "check_device", "resolve_precision", "set_threads", "slices_at_once"]
+__all__ = ["AutocastInferer", "check_device", "compiled", "resolve_precision", "set_threads", "slices_at_once"]
 
 PRECISIONS = ("auto", "fp32", "bf16")
 
@@ -52,8 +55,8 @@ def resolve_precision(precision: str, device: torch.device | str) -> str:
     """The precision to compute in.
 
     Args:
-        precision: ``"fp32"``, ``"bf16"``, or ``"auto"``: bf16 where the device multiplies in it (a CUDA GPU of compute
-            capability 8 or more, a CPU with AVX512-BF16 or AMX-BF16), else fp32.
+        precision: ``"fp32"``, ``"bf16"``, or ``"auto"``: bf16 where the device multiplies in it
+            (:func:`~ufc_monai.devices.multiplies_in_bf16`), else fp32.
         device: where the network is.
 
     Raises:
@@ -63,10 +66,40 @@ def resolve_precision(precision: str, device: torch.device | str) -> str:
         raise InputError(f"precision must be one of {', '.join(PRECISIONS)}; got {precision!r}.")
     if precision != "auto":
         return precision
-    if torch.device(device).type == "cuda":
-        return "bf16" if torch.cuda.get_device_capability(device)[0] >= 8 else "fp32"
-    cpu = torch.cpu.get_capabilities()
-    return "bf16" if cpu.get("avx512_bf16") or cpu.get("amx_bf16") else "fp32"
+    return "bf16" if multiplies_in_bf16(device) else "fp32"
+
+
+class _EvenUpCat(UpCat):
+    """A block of MONAI's decoder for maps of even sizes."""
+
+    def forward(self, x: Tensor, x_e: Tensor) -> Tensor:
+        decoded: Tensor = self.convs(torch.cat([x_e, self.upsample(x)], dim=1))
+        return decoded
+
+
+def compiled(network: nn.Module, switch: object, image_size: int) -> nn.Module:
+    """The network itself, which PyTorch compiles when it is first called, if the switch is on.
+
+    It is compiled in place, so that the names of its parameters stay. The blocks of a decoder no longer pad odd sizes:
+    at multiples of 16 there are none, the compiler cannot derive the padding in channels_last, and MONAI's way of
+    finding out breaks the network into nine graphs.
+
+    Args:
+        network: any.
+        switch: a boolean, or a word for one.
+        image_size: of the slices that it will see.
+
+    Raises:
+        InputError: where the switch is none, or a decoder would have to pad.
+    """
+    if checked_bool(switch, "compile"):
+        for block in network.modules():
+            if isinstance(block, UpCat):
+                if image_size % 16:
+                    raise InputError(f"compile: image_size must be a multiple of 16 for it; got {image_size}.")
+                block.__class__ = _EvenUpCat
+        network.compile()
+    return network
 
 
 def slices_at_once(image_size: int, device: torch.device | str) -> int:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 
-from ignite.engine import Engine
+import torch
+from ignite.engine import Engine, Events
 from monai.engines import IterationEvents
 from torch import Tensor, nn
 
@@ -25,36 +26,83 @@ class LossGuard:
 
     A skipped batch leaves weights and optimiser as they are. Their number so far is the metric ``skipped_batches``.
 
+    A GPU decides by itself: a fused optimizer's step changes nothing where the device has set ``found_inf``, as behind
+    PyTorch's gradient scaler. The loss is looked at when the next step's has been asked for, and at the end of an
+    epoch, before anything is saved, so that no step waits for the one before it to end.
+
     Args:
         loss: of the training.
+        late: look at the loss one step late; ``None``: on a GPU. An optimizer that is not fused is never late.
 
     Raises:
         InputError: during training, naming step and slices.
     """
 
-    def __init__(self, loss: nn.Module) -> None:
+    def __init__(self, loss: nn.Module, late: bool | None = None) -> None:
         self.loss = loss if isinstance(loss, ContrastiveLoss) else None
+        self.late = late
+        self._step: _Step | None = None
+        self._skipped: Tensor | int = 0
 
     def attach(self, engine: Engine) -> None:
-        """Watch one of MONAI's trainers."""
+        """Watch one of MONAI's trainers. List it in front of what saves at the end of an epoch."""
         engine.add_event_handler(IterationEvents.LOSS_COMPLETED, self._check)
-        if self.loss is not None:
-            engine.add_event_handler(IterationEvents.BACKWARD_COMPLETED, self._skip_empty)
+        engine.add_event_handler(IterationEvents.BACKWARD_COMPLETED, self._hold_still)
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self._settle)
 
     def _check(self, engine: Engine) -> None:
         loss: Tensor = engine.state.output["loss"].detach()
-        if not loss.isfinite():
-            ids: Sequence[str] = engine.state.batch["id"]
-            logger.error("the batch's slices: %s", ", ".join(ids))
-            more = f" and {len(ids) - NAMED} more (see the log)" if len(ids) > NAMED else ""
+        before, self._step = self._step, _Step(engine, loss)
+        if before is not None:
+            before.check()
+        late = loss.is_cuda if self.late is None else self.late
+        if not (late and _is_fused(engine)):
+            self._step.check()
+            self._step = None
+
+    def _hold_still(self, engine: Engine) -> None:
+        """Have the optimizer change nothing at a loss that is not finite or a batch without a valid anchor."""
+        loss: Tensor = engine.state.output["loss"].detach()
+        empty = torch.zeros_like(loss) if self.loss is None else (self.loss.figures.dropped == 1).float()
+        self._skipped = self._skipped + empty.long()
+        if _is_fused(engine):
+            engine.optimizer.found_inf = torch.maximum(empty, (~loss.isfinite()).float())
+        elif empty:
+            engine.optimizer.zero_grad(set_to_none=True)  # without gradients, a step changes nothing
+
+    def _settle(self, engine: Engine) -> None:
+        step, self._step = self._step, None
+        if step is not None:
+            step.check()
+        skipped, self._skipped = int(self._skipped), 0
+        if skipped:
+            metrics = engine.state.metrics
+            metrics["skipped_batches"] = metrics.get("skipped_batches", 0) + skipped
+
+
+def _is_fused(engine: Engine) -> bool:
+    return all(group.get("fused") for group in engine.optimizer.param_groups)
+
+
+class _Step:
+    """A step whose loss is on its way from the device."""
+
+    def __init__(self, engine: Engine, loss: Tensor) -> None:
+        self.ids: Sequence[str] = engine.state.batch["id"]
+        self.iteration: int = engine.state.iteration
+        self.epoch: int = engine.state.epoch
+        self.loss = loss.to("cpu", non_blocking=True)
+        self.there = torch.cuda.current_stream(loss.device).record_event() if loss.is_cuda else None
+
+    def check(self) -> None:
+        """Wait for the loss and refuse one that is not finite."""
+        if self.there is not None:
+            self.there.synchronize()
+        if not self.loss.isfinite():
+            logger.error("the batch's slices: %s", ", ".join(self.ids))
+            more = f" and {len(self.ids) - NAMED} more (see the log)" if len(self.ids) > NAMED else ""
             raise InputError(
-                f"the loss is {loss.item():g} at step {engine.state.iteration} (epoch {engine.state.epoch}), on the "
-                f"slices {', '.join(ids[:NAMED])}{more}. Look at them, or lower learning_rate; the checkpoint "
+                f"the loss is {self.loss.item():g} at step {self.iteration} (epoch {self.epoch}), on the "
+                f"slices {', '.join(self.ids[:NAMED])}{more}. Look at them, or lower learning_rate; the checkpoint "
                 "of before stands."
             )
-
-    def _skip_empty(self, engine: Engine) -> None:
-        if self.loss is not None and self.loss.figures.dropped == 1:
-            engine.optimizer.zero_grad(set_to_none=True)  # without gradients, a step changes nothing
-            metrics = engine.state.metrics
-            metrics["skipped_batches"] = metrics.get("skipped_batches", 0) + 1

@@ -15,14 +15,13 @@ from ignite.engine import Engine, Events
 from monai.data import MetaTensor, affine_to_spacing
 from monai.transforms import Orientation
 from numpy.typing import NDArray
-from sklearn.decomposition import PCA
 from torch import Tensor, nn
 from torch.utils.data import default_collate
 
+import ufc_monai.report as report  # whose parts are imported when they draw
 from ufc_monai.data import SliceDataset
 from ufc_monai.engines.batch import PrepareBatch
 from ufc_monai.engines.features import encode, spread
-from ufc_monai.report import Overlay, save_embedding_map, save_overlays, save_reconstructions, save_views
 from ufc_monai.transforms import LoadVolume, Standardise
 
 __all__ = ["EmbeddingPicture", "OverlaysPicture", "ReconstructionsPicture", "ViewsPicture"]
@@ -62,11 +61,11 @@ class ReconstructionsPicture:
         network.eval()  # the posterior's mean in place of a draw
         reconstructions = network((images - mean) / deviation)[0] * deviation + mean
         network.train(training)
-        save_reconstructions(self.path, _pictures(images), _pictures(reconstructions.clamp(0, 1)))
+        report.save_reconstructions(self.path, _pictures(images), _pictures(reconstructions.clamp(0, 1)))
 
 
 class ViewsPicture:
-    """Draw ``views.png`` at the start of stage 2: slices and the two views of each that the network will see.
+    """Draw ``views.png`` behind the first step of stage 2: slices and two views of each as the network sees them.
 
     Args:
         output_dir: folder of the picture.
@@ -79,7 +78,8 @@ class ViewsPicture:
 
     def attach(self, engine: Engine) -> None:
         """Draw for a trainer that prepares two views of a batch."""
-        engine.add_event_handler(Events.STARTED, self._draw)
+        # not in front of it: a figure takes a second, and a training that goes on has one
+        engine.add_event_handler(Events.ITERATION_COMPLETED(once=1), self._draw)
 
     def _draw(self, engine: Engine) -> None:
         batch = _sample(self.dataset)
@@ -89,7 +89,7 @@ class ViewsPicture:
         views, _ = prepare(batch, engine.state.device)
         first, second = views.chunk(2)
         titles = ["" if c < 0 else f"cluster {c}" for c in batch["cluster"].tolist()]
-        save_views(self.path, _pictures(batch["image"]), _pictures(first), _pictures(second), titles)
+        report.save_views(self.path, _pictures(batch["image"]), _pictures(first), _pictures(second), titles)
 
 
 class EmbeddingPicture:
@@ -123,10 +123,12 @@ class EmbeddingPicture:
         features = encode(self.encoder, self.dataset, engine.state.device, indices=some, normalise=self.normalise)
         if not np.isfinite(features).all():  # the training broke down, which the verdict says
             return
+        from sklearn.decomposition import PCA
+
         points = PCA(2, svd_solver="full").fit_transform(features)
         items = self.dataset.items
         clusters = np.array([self.dataset[i]["cluster"] for i in some])
-        save_embedding_map(self.path, points, clusters, np.array([items[i]["position"] for i in some]))
+        report.save_embedding_map(self.path, points, clusters, np.array([items[i]["position"] for i in some]))
 
 
 class OverlaysPicture:
@@ -156,7 +158,7 @@ class OverlaysPicture:
         self.low, self.high = window
         self.metric = metric
         self.load = LoadVolume(channels)
-        self._overlays: list[Overlay] = []
+        self._overlays: list[report.Overlay] = []
 
     def attach(self, engine: Engine) -> None:
         """Draw for an evaluator whose output holds one-hot ``pred`` and ``label``, voxel by voxel the image's file."""
@@ -167,7 +169,7 @@ class OverlaysPicture:
     def _keep(self, engine: Engine) -> None:
         self._overlays += [self._overlay(item) for item in engine.state.output]
 
-    def _overlay(self, item: Mapping[str, Any]) -> Overlay:
+    def _overlay(self, item: Mapping[str, Any]) -> report.Overlay:
         file = item["image"].meta["filename_or_obj"]
         image = _to_ras(self.load(file))
         # max is several times faster than argmax over this axis
@@ -175,7 +177,7 @@ class OverlaysPicture:
         z = int((reference > 0).sum(dim=(0, 1, 2)).argmax())
         shown = ((_axial(image, z) - self.low) / (self.high - self.low)).clip(0, 1)
         width, height, _ = affine_to_spacing(image.affine, r=3).tolist()
-        return Overlay(Path(file).name, shown, _axial(reference, z), _axial(prediction, z), height / width)
+        return report.Overlay(Path(file).name, shown, _axial(reference, z), _axial(prediction, z), height / width)
 
     def _draw(self, engine: Engine) -> None:
         dice = engine.state.metric_details[self.metric].cpu().nanmean(dim=1).tolist()
@@ -189,7 +191,7 @@ class OverlaysPicture:
             for i in ranked
             if i in places
         ]
-        save_overlays(self.path, shown, self.names)
+        report.save_overlays(self.path, shown, self.names)
 
 
 def _sample(dataset: SliceDataset) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.distributed as dist
 from numpy.typing import NDArray
 from torch.nn import functional as F
 from tqdm import tqdm
@@ -17,8 +19,8 @@ from ufc_monai.clustering import ClusteringMethod
 from ufc_monai.data import SliceDataset
 from ufc_monai.errors import InputError
 from ufc_monai.files import read_arrays
-from ufc_monai.labelling import Slices, label_slices
-from ufc_monai.ranks import is_first
+from ufc_monai.labelling import Slices, group_slices, label_slices
+from ufc_monai.ranks import first_rank, is_first, world_size
 
 __all__ = ["PseudoLabeller"]
 
@@ -34,6 +36,7 @@ class PseudoLabeller:
         dataset: the slices that the features were computed from.
         method: how they are clustered.
         provenance: where the features come from, kept in the file.
+        device: where Ward's tree is made, a GPU or else the CPU.
     """
 
     def __init__(
@@ -42,14 +45,17 @@ class PseudoLabeller:
         dataset: SliceDataset,
         method: ClusteringMethod,
         provenance: Mapping[str, Any],
+        device: torch.device | str = "cpu",
     ) -> None:
         self.output_dir = Path(output_dir)
         self.dataset = dataset
         self.method = method
         self.provenance = dict(provenance)
+        # other devices lack the float64 that decides
+        self.device = torch.device(device if torch.device(device).type == "cuda" else "cpu")
 
     def run(self) -> dict[str, Any]:
-        """Cluster and write.
+        """Cluster and write; all ranks share the work on Ward's tree, and the first does the rest.
 
         Returns:
             ``n_clusters`` and the figures of agreement and quality, for the record; nothing but on the first rank.
@@ -57,21 +63,30 @@ class PseudoLabeller:
         Raises:
             InputError: if ``features.npz`` holds other slices than the data set.
         """
-        if not is_first():
+        shared = world_size() > 1 and self.method.clustering == "agglomerative" and self.method.linkage == "ward"
+        if not (shared or is_first()):
             return {}
         items = self.dataset.items
-        ids = [item["id"] for item in items]
+        slices = Slices(
+            ids=[item["id"] for item in items],
+            patients=[item["patient"] for item in items],
+            positions=np.array([item["position"] for item in items]),
+            thumbnails=self._thumbnails() if is_first() else np.empty((0, 0, 0), dtype=np.uint8),
+        )
+        with first_rank() if shared else contextlib.nullcontext():  # which has written the file
+            features = self._features(slices.ids)
+        group = dist.group.WORLD if shared else None
+        if not is_first():
+            group_slices(features, slices, self.method, device=self.device, group=group)
+            return {}
         return label_slices(
             self.output_dir,
-            self._features(ids),
-            Slices(
-                ids=ids,
-                patients=[item["patient"] for item in items],
-                positions=np.array([item["position"] for item in items]),
-                thumbnails=self._thumbnails(),
-            ),
+            features,
+            slices,
             self.method,
             provenance=self.provenance,
+            device=self.device,
+            group=group,
         )
 
     def _features(self, ids: Sequence[str]) -> NDArray[np.float32]:

@@ -68,7 +68,7 @@ class LocalContrastiveLoss(ContrastiveLoss):
         b = len(maps) // 2
         with torch.autocast(maps.device.type, enabled=False):
             cells = self._cells(maps.to(torch.promote_types(maps.dtype, torch.float32)))
-            chosen = self._draw(b, cells.shape[1]).to(maps.device).repeat(2, 1)
+            chosen = self._draw(b, cells.shape[1]).to(maps.device, non_blocking=True).repeat(2, 1)
             f = F.normalize(torch.gather(cells, 1, chosen[..., None].expand(-1, -1, cells.shape[2])), dim=2)
             # (b, 2 * regions, features): rows r and r + regions of a slice are the two views of a region
             f = torch.cat(f.chunk(2), dim=1)

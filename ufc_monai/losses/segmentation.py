@@ -80,8 +80,7 @@ class PresentDiceCELoss(nn.Module):
         target = target.long()
         weights = None if self.class_weights is None else self.class_weights.to(logits)
         cross_entropy = F.cross_entropy(logits, target[:, 0], weight=weights)
-        occurring = torch.bincount(target.flatten(), minlength=logits.shape[1])[1:] > 0
-        if not occurring.any():
-            return cross_entropy
+        # neither counting nor choosing what occurs: a GPU would have to be waited for
+        occurring = logits.new_zeros(logits.shape[1]).index_fill(0, target.flatten(), 1)[1:]
         dice: Tensor = self.dice(logits, target).flatten()
-        return cross_entropy + dice[occurring].mean()
+        return cross_entropy + (dice * occurring).sum() / occurring.sum().clamp(min=1)

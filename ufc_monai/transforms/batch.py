@@ -15,13 +15,10 @@ from typing import Any
 import torch
 from monai.config import KeysCollection
 from monai.transforms import MapTransform
-from monai.utils import optional_import
 from torch import Tensor
 from torch.nn import functional as F
 
-from ufc_monai.transforms.colour import change_colour
-
-gaussian_blur2d, _ = optional_import("kornia.filters", name="gaussian_blur2d")
+from ufc_monai.transforms.colour import change_colour, changes_colour
 
 __all__ = ["BatchAugment", "BatchAugmentd", "TwoViews", "TwoViewsd"]
 
@@ -149,7 +146,10 @@ class BatchAugment:
             The new image and label, of the same shapes and dtypes.
         """
         drawn = self.randomize(len(image), min(image.shape[-2:]))
-        blurred = drawn["blur"].nonzero()[:, 0]  # while it lies on the CPU: asking a GPU would wait for it
+        # while they lie on the CPU: asking a GPU would wait for it
+        blurred = drawn["blur"].nonzero()[:, 0]
+        sigma = drawn.pop("blur")[blurred]
+        coloured = changes_colour(drawn["saturation"], drawn["hue"], drawn["grey"])
         p = _moved(drawn, image)
         noise = self._noise(image)
         grid = _sampling_grid(image, p)
@@ -159,7 +159,9 @@ class BatchAugment:
                 label.to(image.dtype), grid, mode="nearest", padding_mode="zeros", align_corners=False
             )
             label = moved.to(label.dtype)
-        return _change_intensity(seen, p, noise, blurred.to(image.device, non_blocking=True)), label
+        if len(blurred):
+            seen = _blur(seen, sigma, _beside(blurred, image))
+        return _change_intensity(seen, p, noise, coloured=coloured), label
 
     def _uniform(self, n: int, low: float, high: float) -> Tensor:
         return torch.rand(n, generator=self.generator) * (high - low) + low
@@ -251,9 +253,14 @@ class TwoViewsd(MapTransform):
 def _moved(drawn: Mapping[str, Tensor], image: Tensor) -> dict[str, Tensor]:
     """The parameters on the image's device, in one copy."""
     columns = torch.cat([value.reshape(len(image), -1) for value in drawn.values()], dim=1)
-    moved = columns.to(image.device, image.dtype, non_blocking=True)
+    moved = _beside(columns.to(image.dtype), image)
     parts = torch.split(moved, [value[0].numel() for value in drawn.values()], dim=1)
     return {name: part.reshape(value.shape) for (name, value), part in zip(drawn.items(), parts, strict=True)}
+
+
+def _beside(values: Tensor, image: Tensor) -> Tensor:
+    """On the image's device, without waiting for it: only a copy from pinned memory goes on by itself."""
+    return (values.pin_memory() if image.is_cuda else values).to(image.device, non_blocking=True)
 
 
 def _sampling_grid(image: Tensor, p: Mapping[str, Tensor]) -> Tensor:
@@ -266,23 +273,24 @@ def _sampling_grid(image: Tensor, p: Mapping[str, Tensor]) -> Tensor:
     return F.affine_grid(theta, list(image.shape), align_corners=False)
 
 
-def _change_intensity(image: Tensor, p: Mapping[str, Tensor], noise: Tensor, blurred: Tensor) -> Tensor:
-    """Blur, gamma, contrast, brightness, noise, colours, solarisation, in this order; it stays within [0, 1]."""
+def _change_intensity(image: Tensor, p: Mapping[str, Tensor], noise: Tensor, *, coloured: bool) -> Tensor:
+    """Gamma, contrast, brightness, noise, colours, solarisation, in this order; it stays within [0, 1]."""
 
     def column(name: str) -> Tensor:
         return p[name][:, None, None, None]
 
-    image = _blur(image, p["blur"], blurred)
     image = image.clamp(0, 1) ** column("gamma")
     mean = image.mean(dim=(1, 2, 3), keepdim=True)
     image = (image - mean) * column("contrast") + mean + column("brightness") + noise * column("noise")
-    image = change_colour(image.clamp(0, 1), p["saturation"], p["hue"], p["grey"])
+    image = image.clamp(0, 1)
+    if coloured:
+        image = change_colour(image, p["saturation"], p["hue"], p["grey"])
     return torch.where((column("solarise") > 0) & (image > 0.5), 1 - image, image)
 
 
 def _blur(image: Tensor, sigma: Tensor, chosen: Tensor) -> Tensor:
-    """Blur the samples with the indices ``chosen``."""
-    if not len(chosen):
-        return image
-    sigmas = sigma[chosen, None].expand(-1, 2)
-    return image.index_copy(0, chosen, gaussian_blur2d(image[chosen], (7, 7), sigmas))
+    """Blur the samples with the indices ``chosen``, each by its ``sigma``, which kornia checks where it lies."""
+    from kornia.filters import gaussian_blur2d  # stages without blur need not wait for it
+
+    blurred = gaussian_blur2d(image[chosen], (7, 7), sigma[:, None].expand(-1, 2))
+    return image.index_copy(0, chosen, blurred)

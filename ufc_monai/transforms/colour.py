@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import torch
-from monai.utils import optional_import
 from torch import Tensor
 
 from ufc_monai.errors import InputError
 
-rgb_to_grayscale, _ = optional_import("kornia.color", name="rgb_to_grayscale")
-adjust_hue, _ = optional_import("kornia.enhance", name="adjust_hue")
-adjust_saturation, _ = optional_import("kornia.enhance", name="adjust_saturation_with_gray_subtraction")
+__all__ = ["change_colour", "changes_colour"]
 
-__all__ = ["change_colour"]
+
+def changes_colour(saturation: Tensor, hue: Tensor, grey: Tensor) -> bool:
+    """Whether parameters, (B,) each, change any sample; to be asked while they lie on the CPU."""
+    return bool(hue.any() or grey.any() or (saturation != 1).any())
 
 
 def change_colour(image: Tensor, saturation: Tensor, hue: Tensor, grey: Tensor) -> Tensor:
     """Saturation, then hue, then grey for some.
 
     Args:
-        image: red, green and blue, (B, 3, H, W), values in [0, 1]. With neutral parameters, any number of channels.
+        image: red, green and blue, (B, 3, H, W), values in [0, 1].
         saturation: factor of each sample, (B,): 0 is grey, 1 neutral.
         hue: turn about the circle of colours in radians, (B,).
         grey: above 0 for the samples that lose their colours, (B,).
@@ -27,12 +27,14 @@ def change_colour(image: Tensor, saturation: Tensor, hue: Tensor, grey: Tensor) 
     Raises:
         InputError: if there are no colours to change.
     """
-    if not (hue.any() or grey.any() or (saturation != 1).any()):
-        return image
     if image.shape[1] != 3:
         raise InputError(
             f"hue, saturation and grey change colours, and these pictures have {image.shape[1]} channel: pass "
             "--channels 3, or leave them at 0, [1, 1] and 0."
         )
+    from kornia.color import rgb_to_grayscale  # most data sets have no colours, and kornia takes its time
+    from kornia.enhance import adjust_hue
+    from kornia.enhance import adjust_saturation_with_gray_subtraction as adjust_saturation
+
     image = adjust_hue(adjust_saturation(image, saturation), hue)
     return torch.where(grey[:, None, None, None] > 0, rgb_to_grayscale(image), image)
