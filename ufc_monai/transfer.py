@@ -19,6 +19,7 @@ from ufc_monai.errors import InputError
 from ufc_monai.files import atomic_path, read_json, sha256_of, write_json
 
 __all__ = [
+    "encoder_in_use",
     "find_pretrained",
     "load_pretrained",
     "load_weights",
@@ -262,6 +263,18 @@ def _pretrained_record(path: Path) -> dict[str, Any]:
     if about.get("model_sha256") != sha256_of(path):
         raise InputError(f"pretrained_path: {record} describes another {path.name} (sha256 differs): copy both anew.")
     return about
+
+
+def encoder_in_use(
+    path: str | os.PathLike[str] | None, default: str | os.PathLike[str] | None
+) -> str | os.PathLike[str] | None:
+    """The file that :func:`load_pretrained` takes an encoder from; ``None`` where it leaves it random."""
+    if path is None or not Path(path).is_file():
+        return None
+    record = Path(path).with_name("network.json")
+    return (
+        None if record.is_file() and only_demonstrates(read_record(record, "pretrained_path"), path, default) else path
+    )
 
 
 def only_demonstrates(
