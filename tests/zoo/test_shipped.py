@@ -70,14 +70,14 @@ def test_metadata_describes_them(name: str) -> None:
 @pytest.mark.filterwarnings("ignore:parsing config_file")
 @pytest.mark.parametrize("name", NAMES)
 def test_monai_loads_them_from_any_folder(
-    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     pytest.importorskip("huggingface_hub")
     monkeypatch.chdir(tmp_path)
     network = monai.bundle.load(name, bundle_dir=str(BUNDLES), device="cpu")
     weights = torch.load(BUNDLES / name / "models" / "model.pt", weights_only=True)
     assert all(torch.equal(value, weights[key]) for key, value in network.state_dict().items())
-    assert caplog.text.count("are a demonstration") == 1
+    assert capsys.readouterr().err.count("are a demonstration") == 1
     assert sys.excepthook is sys.__excepthook__
 
 

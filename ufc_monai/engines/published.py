@@ -17,7 +17,7 @@ from ufc_monai.errors import InputError
 from ufc_monai.networks import UNetEncoder, feature_network
 from ufc_monai.transfer import read_network, read_weights
 
-__all__ = ["published_network", "weights_digest"]
+__all__ = ["build_network", "published_network", "weights_digest"]
 
 logger = logging.getLogger(__name__)
 
@@ -44,10 +44,10 @@ def published_network(ckpt_dir: str | os.PathLike[str], stage: str, metadata: Ma
     """
     model = Path(ckpt_dir, "model.pt")
     if model.is_file():
-        network = _build(stage, read_network(ckpt_dir, stage)["architecture"])
+        network = build_network(stage, read_network(ckpt_dir, stage)["architecture"])
         digest = weights_digest(read_weights(model), network)
     elif described := metadata.get("network"):
-        network, digest = _build(stage, described["architecture"]), described["weights_sha256"]
+        network, digest = build_network(stage, described["architecture"]), described["weights_sha256"]
         if "demonstration" in described:
             logger.warning("the weights of %s are a demonstration: %s", stage, described["demonstration"])
     else:
@@ -74,7 +74,8 @@ def weights_digest(weights: Mapping[str, Tensor], network: nn.Module) -> str:
     return digest.hexdigest()
 
 
-def _build(stage: str, architecture: Mapping[str, Any]) -> nn.Module:
+def build_network(stage: str, architecture: Mapping[str, Any]) -> nn.Module:
+    """The untrained network of a bundle, by what its ``network.json`` says of the architecture."""
     if stage == VAE:
         return feature_network(architecture)
     if stage == UNET:

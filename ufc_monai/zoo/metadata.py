@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from ufc_monai.bundles import UNET, VAE
-from ufc_monai.engines import published_network, weights_digest
+from ufc_monai.engines import build_network, weights_digest
 from ufc_monai.files import read_json
-from ufc_monai.transfer import load_weights, read_record
+from ufc_monai.transfer import load_weights, read_network
 
 __all__ = ["bundle_metadata", "metadata_of", "placeholders"]
 
@@ -39,9 +39,9 @@ def bundle_metadata(bundle: Path, clusters: int | None = None) -> dict[str, Any]
         InputError: if a file is missing, or the weights do not fit their network.
     """
     models = bundle / "models"
-    network = published_network(models, bundle.name, {})
+    record = read_network(models, bundle.name)
+    network = build_network(bundle.name, record["architecture"])
     load_weights(network, models)
-    record = read_record(models / "network.json", "--bundles")
     described = {
         "architecture": record["architecture"],
         "weights_sha256": weights_digest(network.state_dict(), network),
