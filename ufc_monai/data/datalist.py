@@ -15,6 +15,7 @@ from typing import Any
 from ufc_monai.data.case import MMWHS_LABELS, Case
 from ufc_monai.data.official import with_roles
 from ufc_monai.errors import InputError
+from ufc_monai.files import inside
 from ufc_monai.formats import FORMATS, PICTURES, is_dicom_series, stem_of, suffix_of
 
 __all__ = ["Case", "find_cases", "find_labels", "image_items", "require_dataset_dir", "resolve_labels"]
@@ -186,6 +187,7 @@ def _listed_case(entry: str | Mapping[str, str], root: Path) -> Case:
     for key in ("image", "label"):
         if entry.get(key):
             paths[key] = os.path.normpath(entry[key]).replace(os.sep, "/")
+            inside(root, paths[key], f"{root / 'dataset.json'}, {key}")
             if not ((root / paths[key]).is_file() or (key == "image" and is_dicom_series(root / paths[key]))):
                 raise InputError(f"{root / 'dataset.json'} lists {entry[key]}, which does not exist under {root}.")
     if "image" not in paths:

@@ -29,7 +29,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from ufc_monai.errors import InputError, find_input_error
-from ufc_monai.files import readable_disk_errors
+from ufc_monai.files import inside, readable_disk_errors
 from ufc_monai.formats import parts_of
 
 __all__ = ["SliceStore", "StoreEntry", "fingerprint"]
@@ -65,7 +65,7 @@ class StoreEntry:
     def array(self, key: str) -> NDArray[Any]:
         """The slices under ``key``, (n, C, H, W), memory-mapped."""
         if key not in self._arrays:
-            self._arrays[key] = np.load(self.folder / f"{key}.npy", mmap_mode="r")
+            self._arrays[key] = np.load(inside(self.folder, f"{key}.npy", "cache_dir"), mmap_mode="r")
         return self._arrays[key]
 
     def sample(self, index: int) -> dict[str, Any]:
@@ -125,7 +125,8 @@ class SliceStore:
             items = [{key: value for key, value in s.items() if key not in keys} for s in slices]
             with readable_disk_errors(folder):
                 for key in keys:
-                    np.save(temporary / f"{key}.npy", torch.stack([s[key] for s in slices]).numpy())
+                    array = torch.stack([s[key] for s in slices]).numpy()
+                    np.save(inside(temporary, f"{key}.npy", "cache_dir"), array, allow_pickle=False)
                 (temporary / "entry.json").write_text(json.dumps({"keys": keys, "items": items}), encoding="utf-8")
             try:
                 temporary.rename(folder)

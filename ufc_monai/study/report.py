@@ -5,11 +5,11 @@ from __future__ import annotations
 import csv
 import logging
 from collections.abc import Mapping, Sequence
-from html import escape
 from pathlib import Path
 from typing import Any
 
 from ufc_monai.files import atomic_path, read_json
+from ufc_monai.report.markdown import markdown_cell, markdown_table
 from ufc_monai.report.page import card, details, page, paragraph, picture, section, table
 from ufc_monai.report.study import save_label_curves, save_structure_bars
 from ufc_monai.study.results import Results, Tested, Volume, read_results
@@ -56,7 +56,7 @@ def write_study_report(folder: Path, runs: Sequence[Run], about: Mapping[str, An
     tables = [t for t in tables if t.rows]
     _write(folder / "study.md", _markdown(f"Study of {about['data_set']}", asked, said, tables))
     _write(folder / "study.html", _html(folder, f"Study of {about['data_set']}", asked, said, tables, runs, states))
-    logger.info("\n%s\n\n%s", _markdown_table(tables[0]), "\n".join(said))
+    logger.info("\n%s\n\n%s", markdown_table(tables[0].head, tables[0].rows), "\n".join(said))
     logger.info("tables: %s, study.html, study.csv", folder / "study.md")
 
 
@@ -106,20 +106,10 @@ def _mean_of(results: Results, method: str, budget: str, structure: str) -> floa
 
 
 def _markdown(title: str, asked: Sequence[str], said: Sequence[str], tables: Sequence[Table]) -> str:
-    parts = [f"# {_cell(title)}", *(f"- {_cell(line)}" for line in said)]
+    parts = [f"# {markdown_cell(title)}", *(f"- {markdown_cell(line)}" for line in said)]
     for t in tables:
-        parts += [f"\n## {_cell(t.title)}\n", _markdown_table(t), f"\n{_cell(t.caption)}"]
-    return "\n".join([*parts, "\n## What was asked for\n", *(f"- {_cell(line)}" for line in asked)]) + "\n"
-
-
-def _markdown_table(t: Table) -> str:
-    lines = [t.head, ["---"] * len(t.head), *t.rows]
-    return "\n".join("| " + " | ".join(map(_cell, line)) + " |" for line in lines)
-
-
-def _cell(text: str) -> str:
-    """Names come from files: nothing in them may end a cell or become HTML."""
-    return escape(text, quote=False).replace("|", "\\|").replace("\n", " ").replace("](", "]\\(")
+        parts += [f"\n## {markdown_cell(t.title)}\n", markdown_table(t.head, t.rows), f"\n{markdown_cell(t.caption)}"]
+    return "\n".join([*parts, "\n## What was asked for\n", *(f"- {markdown_cell(line)}" for line in asked)]) + "\n"
 
 
 def _html(
