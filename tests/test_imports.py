@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parents[1] / "ufc_monai"
-BASE = {"bundles", "cluster_space", "errors", "files", "formats", "lazy", "ranks"}
+BASE = {"bundles", "cluster_space", "errors", "files", "formats", "lazy", "lineage", "ranks"}
 ALLOWED = {
     "bundles": set(),
     "cluster_space": set(),
@@ -17,6 +17,7 @@ ALLOWED = {
     "ranks": set(),
     "lazy": set(),
     "files": {"errors", "formats"},
+    "lineage": {"errors", "files"},
     "losses": {"errors"},
     "networks": {"errors"},
     "transforms": BASE,

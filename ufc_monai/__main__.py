@@ -197,11 +197,14 @@ def _add_label(parser: argparse.ArgumentParser) -> None:
 def _add_cut(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--k", type=int, required=True, help="number of clusters")
     parser.add_argument("--folder", type=Path, default=Path("run"), help="of the run (default: run)")
+    parser.add_argument(
+        "--allow_stale", type=value_of, choices=(True, False), default=False, help="even if the features have changed"
+    )
 
     def action(chosen: argparse.Namespace) -> None:
         from ufc_monai.commands.cut import cut
 
-        cut(chosen.folder, chosen.k)
+        cut(chosen.folder, chosen.k, allow_stale=chosen.allow_stale)
 
     parser.set_defaults(action=action, parser=parser)
 

@@ -13,7 +13,7 @@ def markdown_cell(text: str) -> str:
 
     Example:
         >>> markdown_cell("a|b <i>")
-        'a\\\\|b &lt;i&gt;'
+        'a\\|b &lt;i&gt;'
     """
     return " ".join(escape(text, quote=False).split()).replace("|", "\\|").replace("](", "]\\(")
 
