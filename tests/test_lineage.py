@@ -43,7 +43,7 @@ def save_weights(folder: Path, content: str) -> Path:
     return model
 
 
-@pytest.fixture(params=LAYOUTS.values(), ids=LAYOUTS)
+@pytest.fixture(params=list(LAYOUTS.values()), ids=list(LAYOUTS))
 def files(request: pytest.FixtureRequest, tmp_path: Path) -> dict[str, Path]:
     """Split, VAE, features and pseudo-labels, encoder, with the records that the stages leave."""
     models, train, clusters, second = (tmp_path / "run" / place for place in request.param)

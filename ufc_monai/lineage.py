@@ -1,8 +1,8 @@
 """Whether the files that a stage reads are still what they were made from, as far back as there are records.
 
-Every stage leaves a ``run.json`` with the sha256 of what it read and wrote. Where weights, features or pseudo-labels were
-made anew, or edited, what was made from the earlier ones is out of date: results would be ascribed to files that had no
-part in them.
+Every stage leaves a ``run.json`` with the sha256 of what it read and wrote. Where weights, features or pseudo-labels
+were made anew, or edited, what was made from the earlier ones is out of date: results would be ascribed to files that
+had no part in them.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ SHOWN = 3
 
 
 def refuse_stale(files: Iterable[str | os.PathLike[str] | None], *, allow: bool = False) -> list[str]:
-    """Refuse files that are out of date. What has no record here, or was made from files elsewhere, is trusted and named.
+    """Refuse files that are out of date; name and trust those without a record, or made from files that are not here.
 
     Args:
         files: that a stage is about to read; those that do not exist are passed over.

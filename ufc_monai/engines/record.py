@@ -94,8 +94,8 @@ class RunRecord:
             replace: take the place of another run, unfinished or not.
 
         Raises:
-            InputError: if the folder holds the record of another run, an unfinished run would be lost, or an input is out
-                of date.
+            InputError: if the folder holds the record of another run, an unfinished run would be lost, or an input is
+                out of date.
         """
         if not is_first():
             return
