@@ -1,8 +1,7 @@
-"""What a study leaves: ``study.csv``, ``study.md``, ``study.html`` and two pictures."""
+"""What a study leaves: ``study.csv``, ``study_figures.json``, ``study.md``, ``study.html`` and two pictures."""
 
 from __future__ import annotations
 
-import csv
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,7 +11,8 @@ from ufc_monai.files import atomic_path, read_json
 from ufc_monai.report.markdown import markdown_cell, markdown_table
 from ufc_monai.report.page import card, details, page, paragraph, picture, section, table
 from ufc_monai.report.study import save_label_curves, save_structure_bars
-from ufc_monai.study.results import Results, Tested, Volume, read_results
+from ufc_monai.study.recorded import write_recorded
+from ufc_monai.study.results import Results, read_results
 from ufc_monai.study.runs import Run
 from ufc_monai.study.state import failure_of, states_of
 from ufc_monai.study.tables import Table, study_tables
@@ -46,7 +46,7 @@ def write_study_report(folder: Path, runs: Sequence[Run], about: Mapping[str, An
         logger.warning("no run has been tested, so there are no tables")
         return
     said, tables = verdict(results), study_tables(results, about["options"]["clusterings"])
-    _write_csv(folder / "study.csv", results)
+    write_recorded(folder, results, about["options"]["clusterings"])
     _draw(folder, results)
     states = states_of(folder, runs)
     asked = [f"{key}: {value}" for key, value in about["options"].items() if value not in (None, [], {})]
@@ -58,32 +58,6 @@ def write_study_report(folder: Path, runs: Sequence[Run], about: Mapping[str, An
     _write(folder / "study.html", _html(folder, f"Study of {about['data_set']}", asked, said, tables, runs, states))
     logger.info("\n%s\n\n%s", markdown_table(tables[0].head, tables[0].rows), "\n".join(said))
     logger.info("tables: %s, study.html, study.csv", folder / "study.md")
-
-
-def _write_csv(path: Path, results: Results) -> None:
-    """One row a run and volume."""
-    measures = ("dice", "hd95_mm", "both", "predicted", "reference")
-    head = ["method", "labels", "labelled_volumes", "fold", "label_draw", "pretraining_seed", "fine_tuning_seed"]
-    head += ["counted", "not_converged", "volume", "patient", "dice"]
-    head += [f"{measure}_{name}" for name in results.structures for measure in measures]
-    with atomic_path(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
-        rows = csv.writer(file)
-        rows.writerow(head)
-        for t in results.tested:
-            rows.writerows(_csv_row(t, volume, results.structures) for volume in t.volumes)
-
-
-def _csv_row(t: Tested, volume: Volume, structures: Sequence[str]) -> list[Any]:
-    run = t.run
-    row: list[Any] = [run.method, run.budget, run.volumes, run.fold, run.draw, run.seed, run.init_seed]
-    row += [run.counts, " ".join(t.not_converged), volume.image, volume.patient, _rounded(volume.mean_dice)]
-    for name in structures:
-        row += [_rounded(volume.dice.get(name)), _rounded(volume.hd95.get(name)), *volume.voxels[name]]
-    return row
-
-
-def _rounded(value: float | None) -> str:
-    return "" if value is None else f"{value:.4f}"
 
 
 def _draw(folder: Path, results: Results) -> None:
