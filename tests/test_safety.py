@@ -182,13 +182,6 @@ def test_a_study_touches_nothing_outside(name: str, field: str) -> None:
         Run.from_json({**run, field: name if field == "name" else [name]})
 
 
-def test_a_study_starts_nothing_but_bundles() -> None:
-    run = {"name": "a", "kind": "features", "records": [], "needs": []}
-    Run.from_json({**run, "commands": [["python", "-m", "monai.bundle", "run", "--seed", "1"]]})
-    with pytest.raises(InputError, match=r"not python -m monai\.bundle run"):
-        Run.from_json({**run, "commands": [["python", "-c", "print(1)"]]})
-
-
 def test_the_store_reads_its_own_folder(tmp_path: Path) -> None:
     np.save(tmp_path / "x.npy", np.zeros(1), allow_pickle=False)
     (tmp_path / "entry").mkdir()

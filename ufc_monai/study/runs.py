@@ -6,15 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ufc_monai.errors import InputError
 from ufc_monai.files import inside
 
 __all__ = ["CLUSTERS", "FEATURES", "FINE_TUNING", "PRETRAINING", "PROBE", "SELECTION", "SHUFFLE", "Run"]
 
 FEATURES, CLUSTERS, SHUFFLE, SELECTION = "features", "clusters", "clusters dealt anew", "selection"
 PRETRAINING, PROBE, FINE_TUNING = "pretraining", "linear probe", "fine-tuning and test"
-COMMAND = ("python", "-m", "monai.bundle", "run")
-"""What every command of a run begins with."""
 
 
 @dataclass(frozen=True)
@@ -61,13 +58,10 @@ class Run:
         """The run as ``study.json`` holds it.
 
         Raises:
-            InputError: if a name leads out of the study's folder, or a command is none of a bundle.
+            InputError: if a name leads out of the study's folder.
         """
         for name in (content["name"], *content["records"], *content["needs"]):
             inside("", name, "study.json")
-        for command in content["commands"]:
-            if tuple(command[:4]) != COMMAND:
-                raise InputError(f"study.json: {content['name']} holds a command that is not {' '.join(COMMAND)}.")
         known = {key: value for key, value in content.items() if key in cls.__dataclass_fields__}
         lists = {key: tuple(known[key]) for key in ("records", "needs")}
         return cls(**{**known, **lists, "commands": tuple(map(tuple, known["commands"]))})
