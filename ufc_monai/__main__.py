@@ -23,6 +23,7 @@ from ufc_monai.commands.arguments import (
     words,
 )
 from ufc_monai.errors import InputError
+from ufc_monai.files import FULL
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -41,6 +42,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return int(chosen.action(chosen) or 0)
     except InputError as e:
         sys.stderr.write(f"error: {e}\n")
+        return 1
+    except OSError as e:  # of a program's log, say; what is written as a whole says more
+        if e.errno not in FULL:
+            raise
+        sys.stderr.write("error: the disk is full. Make space, then give the same command again: it goes on.\n")
         return 1
     except KeyboardInterrupt:
         sys.stderr.write("\nstopped; the same command goes on from here\n")

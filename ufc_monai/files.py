@@ -20,6 +20,7 @@ from ufc_monai.errors import InputError
 from ufc_monai.formats import parts_of
 
 __all__ = [
+    "FULL",
     "append_line",
     "atomic_path",
     "inside",
@@ -33,6 +34,8 @@ __all__ = [
 
 LITTLE = 2**16
 """Bytes below which a disk counts as full."""
+FULL = (errno.ENOSPC, errno.EDQUOT)
+"""What the system calls a full disk, or a share of it that is used up."""
 SHOWN = 50
 """Characters of a file's name that its temporary one begins with; both have to fit the file system."""
 LONGEST = 255
@@ -119,7 +122,7 @@ def readable_disk_errors(path: str | os.PathLike[str]) -> Iterator[None]:
 
 def _is_full(error: OSError | RuntimeError, folder: Path) -> bool:
     if isinstance(error, OSError) and error.errno is not None:
-        return error.errno in (errno.ENOSPC, errno.EDQUOT)
+        return error.errno in FULL
     return shutil.disk_usage(folder).free < LITTLE  # ITK and NumPy give no number
 
 

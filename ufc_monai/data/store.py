@@ -7,13 +7,14 @@ several processes may build at once, and a killed build leaves nothing half.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -100,7 +101,8 @@ class SliceStore:
         folders = [self.folder / fingerprint(_identity(item)) for item in data]
         missing = {f: item for f, item in zip(folders, data, strict=True) if not (f / "entry.json").is_file()}
         if missing:
-            self.folder.mkdir(parents=True, exist_ok=True)
+            with readable_disk_errors(self.folder):
+                self.folder.mkdir(parents=True, exist_ok=True)
             self._sweep()
             with ThreadPoolExecutor(workers or os.cpu_count()) as pool:
                 building = pool.map(self._build, missing.values(), missing)
@@ -119,20 +121,25 @@ class SliceStore:
 
     def _build(self, item: Mapping[str, Any], folder: Path) -> None:
         slices = self._slices(item)
-        temporary = Path(tempfile.mkdtemp(dir=self.folder, prefix=".building-"))
-        try:
+        with readable_disk_errors(folder), self._building() as temporary:
             keys = [key for key, value in slices[0].items() if isinstance(value, Tensor)]
             items = [{key: value for key, value in s.items() if key not in keys} for s in slices]
-            with readable_disk_errors(folder):
-                for key in keys:
-                    array = torch.stack([s[key] for s in slices]).numpy()
-                    np.save(inside(temporary, f"{key}.npy", "cache_dir"), array, allow_pickle=False)
-                (temporary / "entry.json").write_text(json.dumps({"keys": keys, "items": items}), encoding="utf-8")
+            for key in keys:
+                array = torch.stack([s[key] for s in slices]).numpy()
+                np.save(inside(temporary, f"{key}.npy", "cache_dir"), array, allow_pickle=False)
+            (temporary / "entry.json").write_text(json.dumps({"keys": keys, "items": items}), encoding="utf-8")
             try:
                 temporary.rename(folder)
             except OSError:
                 if not (folder / "entry.json").is_file():  # else another process was faster
                     raise
+
+    @contextlib.contextmanager
+    def _building(self) -> Iterator[Path]:
+        """A folder for an entry that is under way; what is left of it is removed."""
+        temporary = Path(tempfile.mkdtemp(dir=self.folder, prefix=".building-"))
+        try:
+            yield temporary
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
 
