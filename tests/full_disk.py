@@ -16,7 +16,8 @@ from ufc_monai.errors import InputError
 @contextmanager
 def full_at(name: str) -> Iterator[list[str]]:
     """Nothing of the file ``name`` reaches the disk; what the user is told is in the list afterwards."""
-    sync, said = os.fsync, []
+    sync = os.fsync
+    said: list[str] = []
 
     def fail(file: int) -> None:
         if f".{name}." in os.readlink(f"/proc/self/fd/{file}"):

@@ -74,4 +74,5 @@ def find_copies(
 
 def _ones(words: NDArray[np.uint64]) -> NDArray[np.int64]:
     """The bits that are set in each word; NumPy counts them itself from 2.0 on."""
-    return np.unpackbits(words.view(np.uint8).reshape(-1, 8), axis=1).sum(axis=1, dtype=np.int64)
+    ones: NDArray[np.int64] = np.unpackbits(words.view(np.uint8).reshape(-1, 8), axis=1).sum(axis=1, dtype=np.int64)
+    return ones
