@@ -34,7 +34,7 @@ from ufc_monai.clustering import (
     warning,
 )
 from ufc_monai.errors import InputError
-from ufc_monai.files import atomic_path, read_arrays
+from ufc_monai.files import atomic_path, read_arrays, write_arrays
 from ufc_monai.report import save_cluster_map, save_cluster_montage, save_elbow
 
 if TYPE_CHECKING:
@@ -124,7 +124,7 @@ def label_slices(
         folder / "raw_pixels.npz", **raw_pixel_tree(slices.thumbnails, slices.patients, centred=found.method.centred)
     )
     with atomic_path(folder / "thumbnails.npy") as temporary:
-        np.save(temporary, slices.thumbnails)
+        np.save(temporary, slices.thumbnails, allow_pickle=False)
     reason = elbow.reason if elbow else found.method.describe()
     logger.info("%d clusters of %d slices. %s", found.n_clusters, len(slices.ids), reason)
     origin = {**(provenance or {}), **found.provenance()}
@@ -319,4 +319,4 @@ def _rounded(figures: Mapping[str, float]) -> dict[str, float]:
 
 def _save_arrays(path: Path, **arrays: Any) -> None:
     with atomic_path(path) as temporary:
-        np.savez(temporary, allow_pickle=False, **{name: np.asarray(value) for name, value in arrays.items()})
+        write_arrays(temporary, arrays)

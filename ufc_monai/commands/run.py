@@ -15,7 +15,8 @@ from tqdm import tqdm
 
 from ufc_monai.bundles import BUNDLES, UNET, VAE
 from ufc_monai.commands.check_tables import estimate_table, problem_list
-from ufc_monai.commands.estimate import estimate_stages, known_labels, open_config
+from ufc_monai.commands.estimate import estimate_stages, known_labels, least_memory, open_config
+from ufc_monai.commands.memory import refuse_too_little
 from ufc_monai.commands.options import RunOptions, usable_cases
 from ufc_monai.commands.plan import plan_stages
 from ufc_monai.commands.stages import Ledger, Stage, digest, is_training, run_stage, shown
@@ -116,8 +117,10 @@ def data_digests(options: RunOptions, cases: Sequence[Case]) -> tuple[str, str]:
 
 def _look_first(options: RunOptions, cases: Sequence[Case], everything: bool) -> None:
     """Say how long the trainings will take; before the first of them, refuse what ``check`` would refuse."""
-    estimates = estimate_stages(options, cases, look_at_data(options, cases, everything))
+    facts = look_at_data(options, cases, everything)
+    estimates = estimate_stages(options, cases, facts)
     logger.info("on %s, about\n%s", estimates[0].device, "\n".join(estimate_table(estimates)))
+    refuse_too_little(least_memory(estimates, cases, facts))
 
 
 def look_at_data(options: RunOptions, cases: Sequence[Case], everything: bool) -> list[VolumeFacts]:
