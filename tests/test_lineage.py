@@ -83,16 +83,6 @@ def test_what_has_changed_is_found_from_what_hangs_on_it(
     assert f"allow_stale: {files[changed]}"[:20] in caplog.text
 
 
-def test_weights_beside_another_description(files: dict[str, Path]) -> None:
-    save_weights(files["encoder"].parent, "retrained")  # and its record with it
-    note(files["record"], {}, {"model": files["encoder"]})
-    refuse_stale([files["encoder"]])
-    shutil.copyfile(files["vae"], files["encoder"])
-    note(files["record"], {}, {"model": files["encoder"]})
-    with pytest.raises(InputError, match=r"network\.json tells of"):
-        refuse_stale([files["encoder"]])
-
-
 def test_a_later_cut_of_an_earlier_tree(files: dict[str, Path]) -> None:
     later = files["labels"].with_name("pseudo_labels_k5.json")
     shutil.copyfile(files["labels"], later)

@@ -87,10 +87,11 @@ class _LookBack:
             return
         self.followed.add(path)
         record = _maker(path)
-        self._compare_beside(path, record)
         if record is None:
             self.elsewhere.append(str(path))
             return
+        if path.name.startswith("pseudo_labels"):
+            self._compare_clusters(path, record)
         outputs = record.files("outputs")
         for now, sha256 in outputs.values():
             if now == path and self._sha256(now) != sha256:
@@ -105,17 +106,12 @@ class _LookBack:
             elif name != "split":  # nothing is behind it but the data
                 self.follow(now)
 
-    def _compare_beside(self, path: Path, record: _Record | None) -> None:
-        """What a file, or the description beside it, says of itself."""
-        network = path.with_name("network.json")
-        if path.name == "model.pt" and network.is_file():
-            if read_json(network, "network.json").get("model_sha256") != self._sha256(path):
-                self._add(f"{path} is not the file that {network} tells of (sha256 differs).")
-        elif path.name.startswith("pseudo_labels") and record:
-            model = record.files("inputs").get("model")
-            made_by = read_json(path, "pseudo_labels_path").get("provenance", {}).get("model_sha256")
-            if model and made_by not in (None, model[1]):
-                self._add(f"{path} comes of another {model[0]} than the clusters beside it (sha256 differs).")
+    def _compare_clusters(self, path: Path, record: _Record) -> None:
+        """Pseudo-labels of a later cut say themselves which weights they come of."""
+        model = record.files("inputs").get("model")
+        made_by = read_json(path, "pseudo_labels_path").get("provenance", {}).get("model_sha256")
+        if model and made_by not in (None, model[1]):
+            self._add(f"{path} comes of another {model[0]} than the clusters beside it (sha256 differs).")
 
     def _sha256(self, path: Path) -> str:
         if path not in self.hashes:

@@ -260,7 +260,9 @@ def _pretrained_record(path: Path) -> dict[str, Any]:
         raise InputError(f"pretrained_path: {path} has no network.json beside it. Copy both files from one run.")
     about = read_record(record, "pretrained_path")
     if about.get("model_sha256") != sha256_of(path):
-        raise InputError(f"pretrained_path: {record} describes another {path.name} (sha256 differs): copy both anew.")
+        raise InputError(
+            f"pretrained_path: {record} describes another {path.name} (sha256 differs): copy both from one run."
+        )
     return about
 
 
@@ -277,13 +279,14 @@ def _warn_of_demonstration(network: Mapping[str, Any], path: Path) -> None:
 
 
 def _check_record(network: Mapping[str, Any], path: Path, expected: Mapping[str, Any], held_out: set[str]) -> None:
-    for name, value in expected.items():
-        trained = network["preprocessing"].get(name)
-        if trained != value:
-            raise InputError(
-                f"pretrained_path: {path} was trained with {name} {trained}, this run has {value}. "
-                f"Pass the same --{name} to both stages."
-            )
+    trained = {name: network["preprocessing"].get(name) for name in expected}
+    other = [name for name, value in expected.items() if trained[name] != value]
+    if other:
+        was, has = (", ".join(f"{name} {values[name]}" for name in other) for values in (trained, expected))
+        raise InputError(
+            f"pretrained_path: {path} was trained with {was}, this run has {has}. "
+            f"Pass the same --{' and --'.join(other)} to both stages."
+        )
     leaked = held_out.intersection(network.get("pretrained_on", []))
     if leaked:
         raise InputError(

@@ -103,7 +103,7 @@ class RunRecord:
         if not is_first():
             return
         there = read_json(self.path, "output_dir") if self.path.is_file() else None
-        if there is not None and not replace:
+        if there is not None and not replace and not self._was_refused(there):
             self._refuse_another_run(there)
         read = [file["path"] for name, file in self.content["inputs"].items() if file and name != "split"]
         self.content |= {"allow_stale": self.allow_stale, "stale": refuse_stale(read, allow=self.allow_stale)}
@@ -152,6 +152,11 @@ class RunRecord:
         logger.info("%s complete in %.0f s: %s", self.content["stage"], self.content["seconds"], self.path)
         for follower in self.followers:
             follower(self.path.parent, results)
+
+    def _was_refused(self, there: Mapping[str, Any]) -> bool:
+        """Whether a training was recorded that never got to its first step: nothing is lost with it."""
+        begun = (self.path.with_name("metrics.jsonl"), *(self.ckpt_dir.glob("checkpoint*.pt") if self.ckpt_dir else ()))
+        return self.ckpt_dir is not None and there.get("status") == "started" and not any(p.is_file() for p in begun)
 
     def _refuse_another_run(self, there: Mapping[str, Any]) -> None:
         differences = self.differences(there)
