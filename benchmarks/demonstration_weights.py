@@ -20,7 +20,7 @@ from ufc_monai.bundles import BUNDLES, CONTRASTIVE, UNET, VAE
 from ufc_monai.commands.options import RunOptions
 from ufc_monai.commands.run import run_all
 from ufc_monai.data import make_phantom
-from ufc_monai.zoo import metadata_of, without_patients
+from ufc_monai.zoo import bundle_metadata, without_patients
 
 SOURCE = Path(__file__).parents[1] / "bundles"
 NOTE = "trained on synthetic patients to show that everything works; knows nothing of real ones"
@@ -60,8 +60,9 @@ def place(trained: Path, bundle: Path) -> None:
         content, clusters = without_patients(centroids.read_bytes())
         (bundle / "models" / "centroids.npz").write_bytes(content)
     path = bundle / "configs" / "metadata.json"
-    metadata = metadata_of(json.loads(path.read_text(encoding="utf-8")), network, clusters)
-    path.write_text(json.dumps(metadata, indent=4, ensure_ascii=False) + "\n", encoding="utf-8")
+    path.write_text(
+        json.dumps(bundle_metadata(bundle, clusters), indent=4, ensure_ascii=False) + "\n", encoding="utf-8"
+    )
 
 
 if __name__ == "__main__":

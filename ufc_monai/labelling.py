@@ -169,14 +169,12 @@ def cut_again(folder: str | os.PathLike[str], n_clusters: int) -> Path:
         InputError: if a file is missing, the clusters' method leaves no tree, or ``n_clusters`` is out of range.
     """
     folder = Path(folder)
-    _require(folder, "pseudo_labels.json", "features.npz", "thumbnails.npy", "raw_pixels.npz", "centroids.npz")
     provenance = PseudoLabels.load(folder / "pseudo_labels.json").provenance
     if not provenance["method"].startswith("agglomerative"):
         raise InputError(
             f"{folder} holds clusters by {provenance['method']}, which leaves no tree to cut. Run inference.json with "
             "other settings and another --output_dir instead."
         )
-    _require(folder, "dendrogram.npz")
     file = read_arrays(folder / "dendrogram.npz", "tree", "ids", "patients", "positions")
     values = read_arrays(folder / "features.npz", "features", "ids")
     if not np.array_equal(values["ids"], file["ids"]):
@@ -198,7 +196,7 @@ def _thumbnails(folder: Path) -> NDArray[np.uint8]:
     try:
         pictures: NDArray[np.uint8] = np.load(path, mmap_mode="r")
     except (OSError, ValueError, EOFError) as e:
-        raise InputError(f"{path} is damaged ({e}). Run ufc_feature_vae's inference.json again.") from e
+        raise InputError(f"{path} is missing or damaged ({e}). Run ufc_feature_vae's inference.json again.") from e
     return pictures
 
 
@@ -295,7 +293,7 @@ def _draw(
         shown = members[np.linspace(0, len(members) - 1, min(EXAMPLES, len(members))).round().astype(int)]
         images.append(slices.thumbnails[shown].astype(np.float32) / 255)
         n_patients = len({slices.patients[i] for i in members.tolist()})
-        titles.append(f"cluster {cluster} · {len(members)} slices · {n_patients} patients")
+        titles.append(f"cluster {cluster} · {len(members)} slices · {n_patients} patient{'s' * (n_patients > 1)}")
     save_cluster_montage(folder / f"clusters{suffix}.png", images, titles)
     compared = (("VAE features", figures), ("raw pixels", raw))
     rows = [(name, values["nmi_patient"], values["nmi_position"]) for name, values in compared]
@@ -305,12 +303,6 @@ def _draw(
 def _single_pictures(slices: Slices) -> bool:
     """Whether most patients have one slice; centring would make all of these the same."""
     return bool(np.median(list(Counter(slices.patients).values())) <= 1)
-
-
-def _require(folder: Path, *names: str) -> None:
-    for name in names:
-        if not (folder / name).is_file():
-            raise InputError(f"there is no {folder / name}: run ufc_feature_vae's inference.json first.")
 
 
 def _rounded(figures: Mapping[str, float]) -> dict[str, float]:

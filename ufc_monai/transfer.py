@@ -19,6 +19,7 @@ from ufc_monai.errors import InputError
 from ufc_monai.files import atomic_path, read_json, sha256_of, write_json
 
 __all__ = [
+    "encoder_in_use",
     "find_pretrained",
     "load_pretrained",
     "load_weights",
@@ -266,6 +267,18 @@ def _pretrained_record(path: Path) -> dict[str, Any]:
     return about
 
 
+def encoder_in_use(
+    path: str | os.PathLike[str] | None, default: str | os.PathLike[str] | None
+) -> str | os.PathLike[str] | None:
+    """The file that :func:`load_pretrained` takes an encoder from; ``None`` where it leaves it random."""
+    if path is None or not Path(path).is_file():
+        return None
+    record = Path(path).with_name("network.json")
+    return (
+        None if record.is_file() and only_demonstrates(read_record(record, "pretrained_path"), path, default) else path
+    )
+
+
 def only_demonstrates(
     record: Mapping[str, Any], path: str | os.PathLike[str], default: str | os.PathLike[str] | None
 ) -> bool:
@@ -279,13 +292,13 @@ def _warn_of_demonstration(network: Mapping[str, Any], path: Path) -> None:
 
 
 def _check_record(network: Mapping[str, Any], path: Path, expected: Mapping[str, Any], held_out: set[str]) -> None:
-    trained = {name: network["preprocessing"].get(name) for name in expected}
-    other = [name for name, value in expected.items() if trained[name] != value]
+    trained = network["preprocessing"]
+    other = {name: value for name, value in expected.items() if trained.get(name) != value}
     if other:
-        was, has = (", ".join(f"{name} {values[name]}" for name in other) for values in (trained, expected))
+        differences = "; ".join(f"{name} {trained.get(name)}, this run has {value}" for name, value in other.items())
         raise InputError(
-            f"pretrained_path: {path} was trained with {was}, this run has {has}. "
-            f"Pass the same --{' and --'.join(other)} to both stages."
+            f"pretrained_path: {path} was trained with {differences}. Pass the same --{' and --'.join(other)} to both "
+            "stages."
         )
     leaked = held_out.intersection(network.get("pretrained_on", []))
     if leaked:

@@ -114,6 +114,9 @@ def test_readable_errors_print_two_lines_at_most(
 ) -> None:
     monkeypatch.setattr(sys, "excepthook", sys.__excepthook__)
     readable_errors()
+    assert sys.excepthook is sys.__excepthook__  # somebody else's process
+    monkeypatch.setattr(sys, "argv", ["/anywhere/monai/bundle/__main__.py", "run"])
+    readable_errors()
     wrapped = RuntimeError("MONAI wraps it")
     wrapped.__cause__ = InputError("dataset_dir is not set")
     assert isinstance(find_input_error(wrapped), InputError)

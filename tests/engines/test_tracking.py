@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
 from conftest import NAMES, ROOT, SMALL, copy_bundles, run_bundle
 
+import ufc_monai
 from ufc_monai.__main__ import main
 from ufc_monai.data import make_phantom
 
@@ -34,6 +38,9 @@ def test_mlflow_has_parameters_curves_results_and_files(name: str, phantom: Path
     (run,) = client.search_runs(experiment.experiment_id)
     assert run.info.run_name.startswith(f"{name}/train 2")
     assert run.info.status == "FINISHED"
+    assert run.data.tags["stage"] == f"{name}/train"
+    assert run.data.tags["version_ufc-monai"] == ufc_monai.__version__
+    assert run.data.tags["device"] == "cpu"
     record = json.loads((folder / "run.json").read_text())
     assert {key: str(value) for key, value in record["settings"].items()}.items() <= run.data.params.items()
     logged = [point.value for point in client.get_metric_history(run.info.run_id, "loss")]
@@ -46,6 +53,50 @@ def test_mlflow_has_parameters_curves_results_and_files(name: str, phantom: Path
     files = {artifact.path for artifact in client.list_artifacts(run.info.run_id)}
     assert files >= {"run.json", "metrics.jsonl"}
     assert any(file.startswith("config_") for file in files)
+
+
+@pytest.mark.slow
+def test_probe_is_tracked(chain: Path, phantom: Path, tmp_path: Path) -> None:
+    """It has no engine that would call MONAI's handler."""
+    mlflow = pytest.importorskip("mlflow")
+    keys = {
+        "tracking": "mlflow",
+        "tracking_uri": f"sqlite:///{tmp_path / 'all.db'}",
+        "output_dir": str(tmp_path / "out"),
+    }
+    run_bundle(chain, CONTRASTIVE, "probe", phantom, **keys)
+    client = mlflow.MlflowClient(keys["tracking_uri"])
+    (experiment,) = client.search_experiments(filter_string="name = 'monai_experiment'")
+    (run,) = client.search_runs(experiment.experiment_id)
+    record = json.loads((tmp_path / "out" / "run.json").read_text())
+    assert run.info.status == "FINISHED"
+    assert run.data.metrics["final_probe_auc"] == pytest.approx(record["results"]["probe_auc"])
+    assert run.data.tags["split_sha256"] == record["inputs"]["split"]["sha256"]
+    assert run.data.tags["model_sha256"] == record["inputs"]["model"]["sha256"]
+    assert "max_epochs" not in run.data.params
+    assert "probe.json" in {artifact.path for artifact in client.list_artifacts(run.info.run_id)}
+
+
+@pytest.mark.slow
+def test_a_run_that_is_terminated_does_not_stay_running(phantom: Path, tmp_path: Path) -> None:
+    mlflow = pytest.importorskip("mlflow")
+    bundles, store = copy_bundles(tmp_path), tmp_path / "all.db"
+    words = [sys.executable, "-W", "ignore", "-m", "monai.bundle", "run", "--bundle_root", str(bundles / VAE)]
+    words += ["--config_file", str(bundles / VAE / "configs" / "train.json"), "--dataset_dir", str(phantom)]
+    words += ["--tracking", "mlflow", "--tracking_uri", f"sqlite:///{store}"]
+    for key, value in (SMALL[VAE] | {"epochs": 100000}).items():
+        words += [f"--{key}", str(value)]
+    log = bundles / VAE / "eval" / "train" / "metrics.jsonl"
+    with subprocess.Popen(words, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as training:
+        while not (log.is_file() and log.read_text()):
+            assert training.poll() is None
+            time.sleep(0.1)
+        training.terminate()
+        assert training.wait(60) != 0
+    client = mlflow.MlflowClient(f"sqlite:///{store}")
+    (experiment,) = client.search_experiments(filter_string="name = 'monai_experiment'")
+    (run,) = client.search_runs(experiment.experiment_id)
+    assert run.info.status == "FAILED"
 
 
 @pytest.mark.slow
@@ -64,17 +115,22 @@ def test_evaluation_is_tracked(chain: Path, phantom: Path, tmp_path: Path) -> No
     assert {"dice.csv", "overlays.png"} <= {artifact.path for artifact in client.list_artifacts(run.info.run_id)}
 
 
-def test_tensorboard_by_one_key(phantom: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("name", "metric"), [(VAE, "explained"), (UNET, "val_mean_dice")])
+def test_tensorboard_by_one_key(name: str, metric: str, phantom: Path, tmp_path: Path) -> None:
     pytest.importorskip("tensorboard")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     bundles = copy_bundles(tmp_path)
-    run_bundle(bundles, VAE, "train", phantom, tensorboard="true", **SMALL[VAE])
-    folder = bundles / VAE / "eval" / "train"
+    keys = SMALL[name] | ({"val_interval": 2} if name == UNET else {})
+    run_bundle(bundles, name, "train", phantom, tensorboard="true", **keys)
+    folder = bundles / name / "eval" / "train"
+    assert len(list(folder.glob("events.out*"))) == 1
     events = EventAccumulator(str(folder))
     events.Reload()
-    logged = [event.value for event in events.Scalars("loss")]
-    assert logged == pytest.approx(curve(folder / "metrics.jsonl", "loss"), rel=1e-6)
+    for scalar in ("loss", metric):
+        logged = [event.value for event in events.Scalars(scalar)]
+        assert logged == pytest.approx(curve(folder / "metrics.jsonl", scalar), rel=1e-6)
+    assert events.Scalars(metric)[-1].step == 2
 
 
 def test_nothing_is_tracked_unasked(chain: Path) -> None:

@@ -26,6 +26,7 @@ import ufc_monai
 from ufc_monai.commands import package as command
 from ufc_monai.commands.package import package
 from ufc_monai.errors import InputError
+from ufc_monai.files import sha256_of
 from ufc_monai.transfer import find_pretrained
 from ufc_monai.zoo import bundle_files, model_card
 
@@ -85,8 +86,34 @@ def test_a_zip_holds_what_the_zoo_asks_for(name: str, dist: Path, chain: Path) -
     page = files["docs/README.md"].decode()
     assert "| epochs | 2 |" in page.split("# Performance")[1].split("\n# ")[0]
     assert "](../../" not in page
+    assert "demonstration" not in page + files["configs/metadata.json"].decode()
     paths = [str(ROOT), str(chain), str(chain.parent)]
     assert not [path for path in paths if any(path.encode() in content for content in files.values())]
+
+
+def test_what_only_the_trainer_can_say_is_asked_for_once(
+    dist: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(command, "SOURCE", ("nothing",))
+    shutil.copytree(dist.parent / "bundles", tmp_path / "bundles")
+    package(tmp_path / "bundles", tmp_path / "dist")
+    assert caplog.text.count("not yours yet: authors, copyright, data_source, intended_use.") == 1
+    caplog.clear()
+    for name in NAMES:
+        ours = {"authors": "A", "copyright": "A", "data_source": "40 CT of A", "intended_use": "B"}
+        _change(tmp_path / "bundles" / name, **ours)
+    package(tmp_path / "bundles", tmp_path / "dist")
+    assert "not yours yet" not in caplog.text
+    packed = json.loads(bundle_files(tmp_path / "bundles" / UNET)["configs/metadata.json"])
+    assert ours.items() <= packed.items()
+
+
+def test_a_run_that_is_not_packed_is_told_how(chain: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its metadata.json is a copy of the repository's, and describes the demonstration."""
+    pytest.importorskip("huggingface_hub")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match="python -m ufc_monai package --bundles FOLDER"):
+        monai.bundle.load(UNET, bundle_dir=str(chain), device="cpu")
 
 
 def test_the_same_bundle_gives_the_same_bytes(dist: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -219,10 +246,47 @@ def _change(bundle: Path, **values: Any) -> None:
 def test_a_card_tells_the_training_and_no_path(chain: Path) -> None:
     text = model_card(chain / UNET)
     assert "| labelled_volumes | 2 |" in text
-    assert "val_mean_dice" in text
+    network = json.loads((chain / UNET / "models" / "network.json").read_text())
+    assert f"val_mean_dice {network['chosen']['val_mean_dice']:.4f} (on the network's grid)" in text
+    assert "| val_mean_dice" not in text  # of the last validation, not of these weights
+    encoder = sha256_of(chain / CONTRASTIVE / "models" / "model.pt")
+    assert f"Started from the encoder of {CONTRASTIVE} with the weights `{encoder[:12]}`." in text
+    assert "| volumes trained on | 2 |" in text
     assert f"'features': {WIDTHS['features']}" in text
     assert str(chain) not in text
     assert "_path" not in text
+
+
+def test_a_card_repeats_what_the_records_warn_of(chain: Path, tmp_path: Path) -> None:
+    for name in (VAE, UNET):
+        for part in ("models", "eval"):
+            shutil.copytree(chain / name / part, tmp_path / name / part)
+    _change_record(tmp_path / UNET, "train", not_converged=["aorta"], validation="none")
+    _change_record(tmp_path / VAE, "train", verdict="The auto-encoder has learned little.")
+    labels = tmp_path / VAE / "eval" / "inference" / "pseudo_labels.json"
+    content = json.loads(labels.read_text())
+    content["provenance"]["warnings"] = ["the clusters follow patients."]
+    labels.write_text(json.dumps(content))
+    assert "**Not converged:** aorta." in model_card(tmp_path / UNET)
+    assert "**Validation:** none." in model_card(tmp_path / UNET)
+    text = model_card(tmp_path / VAE)
+    assert "**Verdict of the training:** The auto-encoder has learned little." in text
+    assert "**Clusters:** the clusters follow patients." in text
+
+
+def test_a_card_says_how_many_were_tested(chain: Path, phantom: Path, tmp_path: Path) -> None:
+    shutil.copytree(chain, tmp_path, dirs_exist_ok=True)
+    run_bundle(tmp_path, UNET, "train+evaluate", phantom)
+    text = model_card(tmp_path / UNET)
+    assert "| test, 2 patients, 2 volumes, fold 0 | |" in text
+    assert "| mean_dice |" in text
+    assert "| val_mean_dice" not in text  # the same images, but on another grid and averaged otherwise
+
+
+def _change_record(bundle: Path, config: str, **results: Any) -> None:
+    path = bundle / "eval" / config / "run.json"
+    record = json.loads(path.read_text())
+    path.write_text(json.dumps(record | {"results": record["results"] | results}))
 
 
 def test_a_card_does_not_tell_of_other_weights(chain: Path, tmp_path: Path) -> None:

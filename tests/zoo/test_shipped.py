@@ -7,9 +7,11 @@ import json
 import logging
 import re
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
+import monai.bundle
 import numpy as np
 import pytest
 import torch
@@ -23,7 +25,8 @@ from ufc_monai.data import make_phantom
 from ufc_monai.engines import published_network
 from ufc_monai.served import named_classes, starting_point
 from ufc_monai.transfer import load_weights, read_network
-from ufc_monai.zoo import metadata_of, model_card
+from ufc_monai.zoo import bundle_files, bundle_metadata, metadata_of, model_card, placeholders
+from ufc_monai.zoo.metadata import PLACEHOLDERS
 
 VAE, CONTRASTIVE, UNET = NAMES
 BUNDLES = ROOT / "bundles"
@@ -56,7 +59,32 @@ def test_metadata_describes_them(name: str) -> None:
     metadata = read(f"{name}/configs/metadata.json")
     validate(metadata, SCHEMA)
     assert metadata["schema"].endswith("meta_schema_20240725.json")
-    assert metadata == metadata_of(metadata, read(f"{name}/models/network.json"))
+    assert metadata == bundle_metadata(BUNDLES / name)
+    assert all("a demonstration" in metadata[key] for key in ("description", "intended_use"))
+    assert "synthetic" in metadata["data_source"]
+    own = metadata_of(metadata, {k: v for k, v in read(f"{name}/models/network.json").items() if k != "demonstration"})
+    assert not any("demonstration" in own[key] for key in ("description", "intended_use", "data_source"))
+    assert set(placeholders(own | {"network": {}})) == set(PLACEHOLDERS)
+
+
+@pytest.mark.filterwarnings("ignore:parsing config_file")
+@pytest.mark.parametrize("name", NAMES)
+def test_monai_loads_them_from_any_folder(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    pytest.importorskip("huggingface_hub")
+    monkeypatch.chdir(tmp_path)
+    network = monai.bundle.load(name, bundle_dir=str(BUNDLES), device="cpu")
+    weights = torch.load(BUNDLES / name / "models" / "model.pt", weights_only=True)
+    assert all(torch.equal(value, weights[key]) for key, value in network.state_dict().items())
+    assert caplog.text.count("are a demonstration") == 1
+    assert sys.excepthook is sys.__excepthook__
+
+
+def test_a_package_keeps_saying_so_once(caplog: pytest.LogCaptureFixture) -> None:
+    files = bundle_files(BUNDLES / UNET)
+    assert "The weights in `models` are a demonstration" in files["docs/README.md"].decode()
+    assert caplog.text.count("is a demonstration") == 1
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -101,6 +129,9 @@ def test_stage_3_does_not_start_from_them_unasked(
     assert "the demonstration that comes with the bundle" in caplog.text
     assert "the encoder starts from random weights" in caplog.text
     assert "encoder tensors" not in caplog.text
+    record = json.loads((tmp_path / UNET / "eval" / "train" / "run.json").read_text())
+    assert record["inputs"]["pretrained"] is None
+    assert "Started from random weights." in model_card(tmp_path / UNET)
 
 
 def test_who_names_them_gets_them(phantom: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -123,6 +154,7 @@ def test_what_a_split_guards_refuses_them(name: str, configs: str, phantom: Path
     with refused() as message:
         run_bundle(tmp_path, name, configs, phantom)
     assert "is not the split that the stage before worked with" in message[0]
+    assert "came with the bundle or were downloaded know other patients: train stage 1 on yours first" in message[0]
 
 
 def test_a_training_takes_their_place(phantom: Path, tmp_path: Path) -> None:
@@ -138,7 +170,7 @@ def test_segment_works_out_of_the_box(tmp_path: Path, caplog: pytest.LogCaptureF
     (image,) = make_phantom(tmp_path / "scan", patients=1, labelled=0, matrix=48)
     (mask,) = segment(BUNDLES / UNET, image, tmp_path / "masks", {"threads": 1})
     assert mask.is_file()
-    assert "is a demonstration" in caplog.text
+    assert caplog.text.count("is a demonstration") == 1
 
 
 def test_the_vae_comes_with_its_clusters() -> None:

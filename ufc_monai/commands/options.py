@@ -123,7 +123,7 @@ def check_options(options: RunOptions) -> None:
     _check_keys(options.keys)
     if options.tracking and importlib.util.find_spec(options.tracking) is None:
         raise InputError(
-            f"--tracking: {options.tracking} is not installed. Install it: pip install 'ufc-monai[tracking]'."
+            f'--tracking: {options.tracking} is not installed. Install it, in the clone: pip install -e ".[tracking]".'
         )
 
 

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from ufc_monai.bundles import BUNDLES
 from ufc_monai.errors import InputError
 from ufc_monai.files import atomic_path, sha256_of
-from ufc_monai.zoo import bundle_files, write_zip
+from ufc_monai.zoo import bundle_files, placeholders, write_zip
 
 __all__ = ["package"]
 
@@ -39,6 +41,7 @@ def package(bundles: Path, output: Path, *, version: str | None = None, change: 
         InputError: if a bundle lacks something.
     """
     contents = {name: bundle_files(bundles / name, version=version, change=change) for name in BUNDLES}
+    _warn_of_placeholders(contents.values(), bundles)
     output.mkdir(parents=True, exist_ok=True)
     written = [write_zip(files, name, output) for name, files in contents.items()]
     if wheel := _build_wheel(output):
@@ -49,6 +52,16 @@ def package(bundles: Path, output: Path, *, version: str | None = None, change: 
     for path in written:
         logger.info("%s  %s  %.1f MB", sha256_of(path)[:12], path, path.stat().st_size / 1e6)
     return [*written, sums]
+
+
+def _warn_of_placeholders(contents: Iterable[Mapping[str, bytes]], bundles: Path) -> None:
+    found = {key for files in contents for key in placeholders(json.loads(files["configs/metadata.json"]))}
+    if found:
+        logger.warning(
+            "not yours yet: %s. Say them in %s/*/configs/metadata.json, then package again.",
+            ", ".join(sorted(found)),
+            bundles,
+        )
 
 
 def _build_wheel(output: Path) -> Path | None:

@@ -18,7 +18,7 @@ from ufc_monai.bundles import UNET
 from ufc_monai.data import image_items
 from ufc_monai.errors import InputError, find_input_error
 from ufc_monai.formats import suffix_of
-from ufc_monai.transfer import load_weights, read_network
+from ufc_monai.transfer import load_weights, read_record
 from ufc_monai.transforms import SaveMask
 
 __all__ = ["find_segmentation_bundle", "segment"]
@@ -48,7 +48,6 @@ def segment(
             scans that cannot be read.
     """
     bundle, source, target = find_segmentation_bundle(weights), Path(source), Path(target)
-    network = read_network(bundle / "models", UNET)
     if not source.exists():
         raise InputError(f"IN: there is no file or folder {source}.")
     scans = image_items(source)
@@ -62,8 +61,9 @@ def segment(
         failed = _infer(bundle, scans, settings)
         masks = sorted(path for path in place.rglob("*_seg.*"))
         written = [_move(mask, target if to_file else target / mask.relative_to(place)) for mask in masks]
-    named = ", ".join(f"{index} {name}" for index, name in enumerate(network["labels"], start=1))
     if written:
+        labels = read_record(bundle / "models" / "network.json", "--weights")["labels"]
+        named = ", ".join(f"{index} {name}" for index, name in enumerate(labels, start=1))
         logger.info("%d mask%s: %s (0 background, %s)", len(written), "s" * (len(written) > 1), target, named)
     if failed:
         raise InputError("\n".join(failed))

@@ -59,7 +59,9 @@ def open_split(
     if sha256 is not None and (not path.is_file() or sha256_of(path) != sha256):
         raise InputError(
             f"split_path: {path} is not the split that the stage before worked with (sha256 {sha256[:8]}...). "
-            "Name that one with --split_path, or run the stages again from the first."
+            "Name that one with --split_path, or run the stages again from the first.\n"
+            "Weights that came with the bundle or were downloaded know other patients: train stage 1 on yours first, "
+            "or have MONAI Label paint slices with the nearest of the clusters that came with ufc_feature_vae."
         )
     with first_rank():
         if not path.exists():

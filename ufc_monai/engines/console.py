@@ -4,20 +4,27 @@ from __future__ import annotations
 
 import os
 import sys
+from pathlib import Path
 from types import TracebackType
 
 from ufc_monai.errors import InputError, find_input_error
 
-__all__ = ["checked_bool", "checked_share", "readable_errors"]
+__all__ = ["checked_bool", "checked_share", "from_command_line", "readable_errors"]
+
+
+def from_command_line() -> bool:
+    """Whether ``python -m monai.bundle`` is what this process is for, so that it may be set up as a whole."""
+    return Path(*sys.argv[:1]).parts[-3:] == ("monai", "bundle", "__main__.py")
 
 
 def readable_errors() -> None:
     """Show an :class:`InputError` that ends the process as its one or two lines, without a traceback.
 
-    Called first in a bundle's ``initialize``. It changes what is printed, never what is raised; the exit code stays 1.
-    ``UFC_TRACEBACK=1`` in the environment brings the traceback back.
+    Called first in a bundle's ``initialize``; a process that is not that bundle's alone stays as it is. It changes what
+    is printed, never what is raised; the exit code stays 1. ``UFC_TRACEBACK=1`` in the environment brings the traceback
+    back.
     """
-    if os.environ.get("UFC_TRACEBACK") != "1":
+    if from_command_line() and os.environ.get("UFC_TRACEBACK") != "1":
         sys.excepthook = _show
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,6 +18,13 @@ from ufc_monai.networks import UNetEncoder, feature_network
 from ufc_monai.transfer import read_network, read_weights
 
 __all__ = ["published_network", "weights_digest"]
+
+logger = logging.getLogger(__name__)
+
+WAY_OUT = (
+    "Give monai.bundle.load a bundle that 'python -m ufc_monai package --bundles FOLDER' has packed (its metadata.json "
+    "describes the weights), start from the folder of the bundle, or pass the network as model=."
+)
 
 
 def published_network(ckpt_dir: str | os.PathLike[str], stage: str, metadata: Mapping[str, Any]) -> nn.Module:
@@ -34,20 +42,24 @@ def published_network(ckpt_dir: str | os.PathLike[str], stage: str, metadata: Ma
     Raises:
         InputError: if there is neither; and, when other weights are loaded first, from ``load_state_dict``.
     """
-    if (Path(ckpt_dir) / "model.pt").is_file() or "network" not in metadata:
-        record = read_network(ckpt_dir, stage)
-        network = _build(stage, record["architecture"])
-        digest = weights_digest(read_weights(Path(ckpt_dir) / "model.pt"), network)
+    model = Path(ckpt_dir, "model.pt")
+    if model.is_file():
+        network = _build(stage, read_network(ckpt_dir, stage)["architecture"])
+        digest = weights_digest(read_weights(model), network)
+    elif described := metadata.get("network"):
+        network, digest = _build(stage, described["architecture"]), described["weights_sha256"]
+        if "demonstration" in described:
+            logger.warning("the weights of %s are a demonstration: %s", stage, described["demonstration"])
     else:
-        network, digest = _build(stage, metadata["network"]["architecture"]), metadata["network"]["weights_sha256"]
+        raise InputError(
+            f"there is no {model.absolute()}, and metadata.json does not describe the network of {stage}: train first. "
+            + WAY_OUT
+        )
 
     def check(module: nn.Module, weights: dict[str, Tensor], *_: object) -> None:
         handle.remove()
         if weights_digest(weights, module) != digest:
-            raise InputError(
-                f"these are not the weights that the bundle {stage} describes. Start from the folder of the bundle, or "
-                "pass monai.bundle.load the network as model=."
-            )
+            raise InputError(f"these are not the weights that the bundle {stage} describes. {WAY_OUT}")
 
     handle = network.register_load_state_dict_pre_hook(check)  # type: ignore[no-untyped-call]
     return network

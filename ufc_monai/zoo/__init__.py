@@ -4,6 +4,14 @@ from __future__ import annotations
 
 from ufc_monai.zoo.archive import bundle_files, without_patients, write_zip
 from ufc_monai.zoo.card import model_card
-from ufc_monai.zoo.metadata import metadata_of
+from ufc_monai.zoo.metadata import bundle_metadata, metadata_of, placeholders
 
-__all__ = ["bundle_files", "metadata_of", "model_card", "without_patients", "write_zip"]
+__all__ = [
+    "bundle_files",
+    "bundle_metadata",
+    "metadata_of",
+    "model_card",
+    "placeholders",
+    "without_patients",
+    "write_zip",
+]

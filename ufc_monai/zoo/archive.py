@@ -13,16 +13,16 @@ from typing import Any
 import numpy as np
 
 import ufc_monai
-from ufc_monai.engines import published_network, weights_digest
 from ufc_monai.errors import InputError
-from ufc_monai.files import atomic_path, inside, read_json, write_arrays
-from ufc_monai.transfer import load_weights, read_network
+from ufc_monai.files import atomic_path, inside, write_arrays
 from ufc_monai.zoo.card import model_card
-from ufc_monai.zoo.metadata import metadata_of
+from ufc_monai.zoo.metadata import bundle_metadata
 
 __all__ = ["bundle_files", "without_patients", "write_zip"]
 
 MODELS = {".pt", ".ts", ".json", ".npz"}
+DEMONSTRATES = re.compile(r"\s+The weights in `models` are a demonstration[^.]*\.")
+"""What a page says of the repository's weights, and may not say of others."""
 EPOCH = (1980, 1, 1, 0, 0, 0)
 """The date of every file in a zip, the first that the format knows: the same bundle gives the same bytes."""
 
@@ -52,11 +52,11 @@ def bundle_files(bundle: Path, *, version: str | None = None, change: str | None
     clusters = None
     if (centroids := "models/centroids.npz") in files:
         files[centroids], clusters = without_patients(files[centroids])
-    metadata = read_json(bundle / "configs" / "metadata.json", "--bundles") | _network(bundle)
-    metadata = metadata_of(metadata, read_json(bundle / "models" / "network.json", "--bundles"), clusters)
-    metadata = _versioned(metadata, version, change)
+    metadata = _versioned(bundle_metadata(bundle, clusters), version, change)
     files["configs/metadata.json"] = _json(metadata)
     page = files["docs/README.md"].decode()
+    if "demonstration" not in metadata["network"]:
+        page = DEMONSTRATES.sub("", page)
     files["docs/README.md"] = _with_card(page, model_card(bundle)).encode()
     return files
 
@@ -100,20 +100,6 @@ def without_patients(content: bytes) -> tuple[bytes, int]:
     written = io.BytesIO()
     write_arrays(written, arrays)
     return written.getvalue(), len(arrays["centroids"])
-
-
-def _network(bundle: Path) -> dict[str, Any]:
-    """What ``published_network`` needs where the weights are out of its sight, checked to fit."""
-    models = bundle / "models"
-    record = read_network(models, bundle.name)
-    network = published_network(models, bundle.name, {})
-    load_weights(network, models)
-    return {
-        "network": {
-            "architecture": record["architecture"],
-            "weights_sha256": weights_digest(network.state_dict(), network),
-        }
-    }
 
 
 def _versioned(metadata: Mapping[str, Any], version: str | None, change: str | None) -> dict[str, Any]:
