@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo venv test test-slow check format clean
+.PHONY: demo venv test test-slow test-lowest test-newest check format clean
 
 demo: venv
 	$(BIN)/python -m ufc_monai demo
@@ -33,9 +33,28 @@ test: check
 test-slow: $(VENV)/tracking
 	$(BIN)/python -m pytest -m slow
 
+# The quick suite with the lowest versions that setup.cfg allows, and with whatever is newest today. PyTorch stays, see above.
+test-lowest: $(VENV)-lowest/installed
+	$(VENV)-lowest/bin/python -m pytest
+
+test-newest: $(VENV)-newest/installed
+	$(VENV)-newest/bin/python -m pytest
+
+$(VENV)-lowest/installed: setup.cfg constraints-lowest.txt
+	$(PYTHON) -m venv $(VENV)-lowest
+	$(VENV)-lowest/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints-lowest.txt torch==2.13.0
+	$(VENV)-lowest/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints-lowest.txt torch==2.13.0 --editable ".[dev]"
+	touch $@
+
+$(VENV)-newest/installed: setup.cfg
+	$(PYTHON) -m venv $(VENV)-newest
+	$(VENV)-newest/bin/python -m pip install --quiet --disable-pip-version-check torch==2.13.0
+	$(VENV)-newest/bin/python -m pip install --quiet --disable-pip-version-check torch==2.13.0 --editable ".[dev]"
+	touch $@
+
 format: venv
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) demo build *.egg-info
+	rm -rf $(VENV) $(VENV)-lowest $(VENV)-newest demo build *.egg-info

@@ -10,6 +10,7 @@ pages (``RssAnon``), sampled ten times a second. Needs Linux.
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import re
 import shutil
@@ -21,11 +22,11 @@ from pathlib import Path
 
 BUNDLES = Path(__file__).parents[1] / "bundles"
 CHILD = """
-import sys, time, warnings
+import json, sys, time, warnings
 warnings.simplefilter("ignore")
 from ignite.engine import Events
 from monai.bundle import ConfigWorkflow
-root, began, overrides = sys.argv[1], float(sys.argv[2]), eval(sys.argv[3])
+root, began, overrides = sys.argv[1], float(sys.argv[2]), json.loads(sys.argv[3])
 files = [f"{root}/configs/train.json", f"{root}/configs/cpu.json"]
 workflow = ConfigWorkflow(config_file=files, workflow_type="train", bundle_root=root,
                           logging_file=f"{root}/configs/logging.conf", **overrides)
@@ -83,7 +84,7 @@ def main() -> None:
         for name, overrides in stages.items():
             shutil.copytree(BUNDLES / name / "configs", Path(folder, name, "configs"))
             for start in ("first", "second"):
-                words = [sys.executable, "-c", CHILD, str(Path(folder, name)), str(time.time()), repr(overrides)]
+                words = [sys.executable, "-c", CHILD, str(Path(folder, name)), str(time.time()), json.dumps(overrides)]
                 seconds, memory = measure(words)
                 print(f"{name}: {start} start, first step after {seconds:.1f} s, at most {memory:.2f} GB", flush=True)
                 results.append(f"{name}_{start}_step_s={seconds:.1f} {name}_{start}_gb={memory:.2f}")

@@ -159,6 +159,9 @@ def test_twelve_scans_three_labels(tmp_path: Path, caplog: Any) -> None:
     with caplog.at_level("WARNING"):
         run_chain(bundles, data, labelled_volumes=None)
     assert "nothing is held out" in caplog.text
+    said = read(bundles / UNET / "eval" / "train" / "run.json")["results"]["validation"]
+    assert said.startswith("none; the last weights are kept")
+    assert [message for message in caplog.messages if "validation" in message] == [f"validation: {said}"]
     assert len(read(bundles / VAE / "models" / "network.json")["pretrained_on"]) == 12
     run_bundle(bundles, UNET, "inference", data, unlabelled_only=True)
     masks = sorted((bundles / UNET / "eval" / "inference").rglob("*_seg.nii.gz"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 from conftest import NAMES, SMALL, copy_bundles
 
+from ufc_monai.__main__ import main
 from ufc_monai.data import make_phantom
 
 VAE, CONTRASTIVE, UNET = NAMES
@@ -74,3 +76,19 @@ def test_errors_are_two_lines_at_most(
     for word in words:
         assert word in message
     assert not (bundles / VAE / "models").exists()
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EACCES])
+def test_a_full_disk_is_one_line_wherever_it_is_met(
+    number: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(number, "no")
+
+    monkeypatch.setattr("ufc_monai.commands.cut.cut", fail)
+    if number == errno.EACCES:
+        with pytest.raises(OSError, match="no"):
+            main(["cut", "--k", "3"])
+        return
+    assert main(["cut", "--k", "3"]) == 1
+    assert capsys.readouterr().err.startswith("error: the disk is full. Make space")

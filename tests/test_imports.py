@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parents[1] / "ufc_monai"
-BASE = {"bundles", "cluster_space", "devices", "errors", "files", "formats", "lazy", "ranks"}
+BASE = {"bundles", "cluster_space", "devices", "errors", "files", "formats", "lazy", "lineage", "ranks"}
 ALLOWED = {
     "bundles": set(),
     "cluster_space": {"files"},
@@ -18,6 +18,7 @@ ALLOWED = {
     "ranks": set(),
     "lazy": set(),
     "files": {"errors", "formats"},
+    "lineage": {"errors", "files"},
     "losses": {"errors"},
     "networks": {"errors"},
     "transforms": BASE,
@@ -28,11 +29,11 @@ ALLOWED = {
     "data": BASE | {"transforms"},
     "labelling": BASE | {"clustering", "report"},
     "engines": BASE | {"clustering", "data", "labelling", "losses", "networks", "report", "transfer", "transforms"},
-    "zoo": BASE | {"engines", "transfer"},
+    "zoo": BASE | {"engines", "report", "transfer"},
     "commands": BASE
     | {"clustering", "data", "engines", "labelling", "losses", "report", "served", "transfer", "transforms", "zoo"},
     "study": BASE | {"clustering", "commands", "data", "engines", "report"},
-    "__main__": {"commands", "data", "errors", "report", "study"},
+    "__main__": {"commands", "data", "errors", "files", "report", "study"},
 }
 """What each room may import of the package, beside itself."""
 

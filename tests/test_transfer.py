@@ -143,8 +143,9 @@ def test_same_weights_same_file(tmp_path: Path) -> None:
 
 def test_weights_load_strictly(saved: tuple[UNetEncoder, Path]) -> None:
     load_weights(UNetEncoder(WIDTHS), saved[1].parent)
-    with pytest.raises(InputError, match="does not fit the network"):
+    with pytest.raises(InputError, match=r"does not fit the network of network\.json: \w+ key\(s\)") as caught:
         load_weights(unet(), saved[1].parent)
+    assert len(str(caught.value).splitlines()) == 1
     saved[1].write_bytes(b"no weights")
     with pytest.raises(InputError, match="not a plain state dict"):
         load_weights(UNetEncoder(WIDTHS), saved[1].parent)
@@ -154,3 +155,9 @@ def test_a_network_without_a_known_encoder_takes_nothing_silently(tmp_path: Path
     save_network(tmp_path, {"weight": torch.ones(2, 2)}, {"preprocessing": {}, "architecture": {}})
     with pytest.raises(InputError, match="nothing can be taken"):
         load_pretrained(torch.nn.Linear(2, 2), tmp_path / "model.pt")
+
+
+def test_a_damaged_description_is_named_with_its_key(saved: tuple[UNetEncoder, Path]) -> None:
+    saved[1].with_name("network.json").write_text("{half")
+    with pytest.raises(InputError, match=r"^pretrained_path: .*network\.json is not valid JSON"):
+        load_pretrained(unet(), saved[1])

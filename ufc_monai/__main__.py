@@ -23,6 +23,7 @@ from ufc_monai.commands.arguments import (
     words,
 )
 from ufc_monai.errors import InputError
+from ufc_monai.files import FULL
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -41,6 +42,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return int(chosen.action(chosen) or 0)
     except InputError as e:
         sys.stderr.write(f"error: {e}\n")
+        return 1
+    except OSError as e:  # of a program's log, say; what is written as a whole says more
+        if e.errno not in FULL:
+            raise
+        sys.stderr.write("error: the disk is full. Make space, then give the same command again: it goes on.\n")
         return 1
     except KeyboardInterrupt:
         sys.stderr.write("\nstopped; the same command goes on from here\n")
@@ -202,11 +208,14 @@ def _add_label(parser: argparse.ArgumentParser) -> None:
 def _add_cut(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--k", type=int, required=True, help="number of clusters")
     parser.add_argument("--folder", type=Path, default=Path("run"), help="of the run (default: run)")
+    parser.add_argument(
+        "--allow_stale", type=value_of, choices=(True, False), default=False, help="even if the features have changed"
+    )
 
     def action(chosen: argparse.Namespace) -> None:
         from ufc_monai.commands.cut import cut
 
-        cut(chosen.folder, chosen.k)
+        cut(chosen.folder, chosen.k, allow_stale=chosen.allow_stale)
 
     parser.set_defaults(action=action, parser=parser)
 

@@ -7,11 +7,12 @@ import errno
 import hashlib
 import json
 import os
+import re
 import shutil
 import tempfile
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterator, Mapping
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,13 +21,16 @@ from ufc_monai.errors import InputError
 from ufc_monai.formats import parts_of
 
 __all__ = [
+    "FULL",
     "append_line",
     "atomic_path",
+    "inside",
     "read_arrays",
     "read_json",
     "readable_disk_errors",
     "sha256_of",
     "size_of",
+    "write_arrays",
     "write_json",
 ]
 
@@ -34,6 +38,46 @@ LITTLE = 2**16
 """Bytes below which a disk counts as full."""
 FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR)
 """What the system says of a place that cannot be written to."""
+FULL = (errno.ENOSPC, errno.EDQUOT)
+"""What the system calls a full disk, or a share of it that is used up."""
+SHOWN = 50
+"""Characters of a file's name that its temporary one begins with; both have to fit the file system."""
+LONGEST = 255
+"""Bytes of a file's name that common file systems take."""
+RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
+"""Names that are devices on Windows, whatever their suffix."""
+
+
+def inside(folder: str | os.PathLike[str], name: str | os.PathLike[str], key: str) -> Path:
+    """The path below a folder that a name from a file stands for. Every such name goes through here.
+
+    Args:
+        folder: that it must not lead out of.
+        name: a file's name, or a path relative to the folder, with slashes.
+        key: where the name stands, for the error.
+
+    Raises:
+        InputError: if the name is empty, absolute, goes up by ``..``, or is none that every system can store: it holds
+            NUL, is a device on Windows, or has a part of more than 255 bytes. Links on the disk are followed.
+
+    Example:
+        >>> inside("masks", "site_a/anna.nii.gz", "dataset.json").as_posix()
+        'masks/site_a/anna.nii.gz'
+    """
+    text = os.fspath(name)
+    parts = re.split(r"[/\\]", text)
+    leaves = not text.strip() or PurePosixPath(text).is_absolute() or PureWindowsPath(text).anchor or ".." in parts
+    if leaves or any(_cannot_be_stored(part) for part in parts):
+        said = text if len(text) <= 80 else f"{text[:40]}...{text[-20:]} ({len(text)} characters)"
+        raise InputError(
+            f"{key}: the name {said!r} leads out of {os.fspath(folder) or 'its folder'} or cannot be stored on every "
+            "system. Rename it: no '..', no leading slash, no device of Windows, 255 bytes a part at most."
+        )
+    return Path(folder) / text
+
+
+def _cannot_be_stored(part: str) -> bool:
+    return "\0" in part or len(os.fsencode(part)) > LONGEST or RESERVED.fullmatch(part) is not None
 
 
 @contextlib.contextmanager
@@ -47,7 +91,9 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     path = Path(path)
     with readable_disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix="".join(path.suffixes[-2:]))
+        handle, name = tempfile.mkstemp(
+            dir=path.parent, prefix=f".{path.name[:SHOWN]}.", suffix="".join(path.suffixes[-2:])
+        )
     os.close(handle)
     temporary = Path(name)
     try:
@@ -86,7 +132,7 @@ def readable_disk_errors(path: str | os.PathLike[str]) -> Iterator[None]:
 
 def _is_full(error: OSError | RuntimeError, folder: Path) -> bool:
     if isinstance(error, OSError) and error.errno is not None:
-        return error.errno in (errno.ENOSPC, errno.EDQUOT)
+        return error.errno in FULL
     return shutil.disk_usage(folder).free < LITTLE  # ITK and NumPy give no number
 
 
@@ -108,6 +154,18 @@ def write_json(path: str | os.PathLike[str], content: Any) -> None:
     """Write ``content`` as indented JSON, atomically."""
     with atomic_path(path) as temporary:
         temporary.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def write_arrays(file: Path | IO[bytes], arrays: Mapping[str, Any]) -> None:
+    """Write an ``.npz`` of numbers and text.
+
+    Raises:
+        ValueError: at an array of Python objects, which could only be pickled; NumPy before 2.1 cannot refuse it.
+    """
+    plain = {name: np.asarray(value) for name, value in arrays.items()}
+    if objects := [name for name, array in plain.items() if array.dtype.hasobject]:
+        raise ValueError(f"{', '.join(objects)} hold Python objects, which are not written")
+    np.savez(file, **plain)  # type: ignore[arg-type]  # a name might be that of an option
 
 
 def read_json(path: str | os.PathLike[str], key: str) -> dict[str, Any]:

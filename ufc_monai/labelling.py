@@ -34,7 +34,7 @@ from ufc_monai.clustering import (
     warning,
 )
 from ufc_monai.errors import InputError
-from ufc_monai.files import atomic_path, read_arrays
+from ufc_monai.files import atomic_path, read_arrays, write_arrays
 from ufc_monai.report import save_cluster_map, save_cluster_montage, save_elbow
 
 if TYPE_CHECKING:
@@ -124,7 +124,7 @@ def label_slices(
         folder / "raw_pixels.npz", **raw_pixel_tree(slices.thumbnails, slices.patients, centred=found.method.centred)
     )
     with atomic_path(folder / "thumbnails.npy") as temporary:
-        np.save(temporary, slices.thumbnails)
+        np.save(temporary, slices.thumbnails, allow_pickle=False)
     reason = elbow.reason if elbow else found.method.describe()
     logger.info("%d clusters of %d slices. %s", found.n_clusters, len(slices.ids), reason)
     origin = {**(provenance or {}), **found.provenance()}
@@ -169,14 +169,12 @@ def cut_again(folder: str | os.PathLike[str], n_clusters: int) -> Path:
         InputError: if a file is missing, the clusters' method leaves no tree, or ``n_clusters`` is out of range.
     """
     folder = Path(folder)
-    _require(folder, "pseudo_labels.json", "features.npz", "thumbnails.npy", "raw_pixels.npz", "centroids.npz")
     provenance = PseudoLabels.load(folder / "pseudo_labels.json").provenance
     if not provenance["method"].startswith("agglomerative"):
         raise InputError(
             f"{folder} holds clusters by {provenance['method']}, which leaves no tree to cut. Run inference.json with "
             "other settings and another --output_dir instead."
         )
-    _require(folder, "dendrogram.npz")
     file = read_arrays(folder / "dendrogram.npz", "tree", "ids", "patients", "positions")
     values = read_arrays(folder / "features.npz", "features", "ids")
     if not np.array_equal(values["ids"], file["ids"]):
@@ -198,7 +196,7 @@ def _thumbnails(folder: Path) -> NDArray[np.uint8]:
     try:
         pictures: NDArray[np.uint8] = np.load(path, mmap_mode="r")
     except (OSError, ValueError, EOFError) as e:
-        raise InputError(f"{path} is damaged ({e}). Run ufc_feature_vae's inference.json again.") from e
+        raise InputError(f"{path} is missing or damaged ({e}). Run ufc_feature_vae's inference.json again.") from e
     return pictures
 
 
@@ -295,7 +293,7 @@ def _draw(
         shown = members[np.linspace(0, len(members) - 1, min(EXAMPLES, len(members))).round().astype(int)]
         images.append(slices.thumbnails[shown].astype(np.float32) / 255)
         n_patients = len({slices.patients[i] for i in members.tolist()})
-        titles.append(f"cluster {cluster} · {len(members)} slices · {n_patients} patients")
+        titles.append(f"cluster {cluster} · {len(members)} slices · {n_patients} patient{'s' * (n_patients > 1)}")
     save_cluster_montage(folder / f"clusters{suffix}.png", images, titles)
     compared = (("VAE features", figures), ("raw pixels", raw))
     rows = [(name, values["nmi_patient"], values["nmi_position"]) for name, values in compared]
@@ -307,16 +305,10 @@ def _single_pictures(slices: Slices) -> bool:
     return bool(np.median(list(Counter(slices.patients).values())) <= 1)
 
 
-def _require(folder: Path, *names: str) -> None:
-    for name in names:
-        if not (folder / name).is_file():
-            raise InputError(f"there is no {folder / name}: run ufc_feature_vae's inference.json first.")
-
-
 def _rounded(figures: Mapping[str, float]) -> dict[str, float]:
     return {name: round(value, 6) for name, value in figures.items()}
 
 
 def _save_arrays(path: Path, **arrays: Any) -> None:
     with atomic_path(path) as temporary:
-        np.savez(temporary, allow_pickle=False, **{name: np.asarray(value) for name, value in arrays.items()})
+        write_arrays(temporary, arrays)

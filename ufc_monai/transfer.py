@@ -261,7 +261,9 @@ def _pretrained_record(path: Path) -> dict[str, Any]:
         raise InputError(f"pretrained_path: {path} has no network.json beside it. Copy both files from one run.")
     about = read_record(record, "pretrained_path")
     if about.get("model_sha256") != sha256_of(path):
-        raise InputError(f"pretrained_path: {record} describes another {path.name} (sha256 differs): copy both anew.")
+        raise InputError(
+            f"pretrained_path: {record} describes another {path.name} (sha256 differs): copy both from one run."
+        )
     return about
 
 
@@ -290,13 +292,14 @@ def _warn_of_demonstration(network: Mapping[str, Any], path: Path) -> None:
 
 
 def _check_record(network: Mapping[str, Any], path: Path, expected: Mapping[str, Any], held_out: set[str]) -> None:
-    for name, value in expected.items():
-        trained = network["preprocessing"].get(name)
-        if trained != value:
-            raise InputError(
-                f"pretrained_path: {path} was trained with {name} {trained}, this run has {value}. "
-                f"Pass the same --{name} to both stages."
-            )
+    trained = network["preprocessing"]
+    other = {name: value for name, value in expected.items() if trained.get(name) != value}
+    if other:
+        differences = "; ".join(f"{name} {trained.get(name)}, this run has {value}" for name, value in other.items())
+        raise InputError(
+            f"pretrained_path: {path} was trained with {differences}. Pass the same --{' and --'.join(other)} to both "
+            "stages."
+        )
     leaked = held_out.intersection(network.get("pretrained_on", []))
     if leaked:
         raise InputError(

@@ -88,6 +88,16 @@ def test_what_stops_a_run_stops_its_stage(tmp_path: Path, number: signal.Signals
     assert within_seconds(lambda: not is_alive(child))
 
 
+def test_a_stage_that_a_script_started_in_the_background_is_stopped_too(tmp_path: Path) -> None:
+    """A shell's job behind & ignores SIGINT, and what it starts inherits that."""
+    (tmp_path / "run.json").write_text("{}")
+    deaf = "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)\n" + WAITING
+    with subprocess.Popen([sys.executable, "-c", deaf, tmp_path], stderr=subprocess.DEVNULL) as run:
+        assert within_seconds(lambda: (tmp_path / "pid").is_file())
+        run.send_signal(signal.SIGTERM)
+    assert not is_alive(int((tmp_path / "pid").read_text()))
+
+
 def within_seconds(happened: Callable[[], bool]) -> bool:
     for _ in range(200):
         if happened():

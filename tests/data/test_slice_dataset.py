@@ -237,7 +237,7 @@ def test_the_slower_of_two_builds_takes_the_faster_ones_entry(small: list[Item],
 def test_a_failed_build_leaves_nothing(
     small: list[Item], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException
 ) -> None:
-    def fail(path: Path, array: Any) -> None:
+    def fail(path: Path, array: Any, allow_pickle: bool) -> None:
         Path(path).write_bytes(b"half")
         raise error
 

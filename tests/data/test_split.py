@@ -105,7 +105,9 @@ def test_draws_differ_in_order_alone(root: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(("volumes", "draw", "fold"), [(0, 0, 0), (99, 0, 0), (None, 5, 0), (None, -1, 0), (1, 0, 4)])
 def test_what_there_is_not_is_refused(root: Path, tmp_path: Path, volumes: int | None, draw: int, fold: int) -> None:
     split = open_split(tmp_path / "split.json", root)
-    with pytest.raises(InputError, match=r"(labelled_volumes|label_draw|fold) must be [01] to \d"):
+    with pytest.raises(
+        InputError, match=r"(labelled_volumes must be 1 to \d |label_draw must be 0 to 4|fold must be 0 to 3)"
+    ):
         split.labelled(fold, volumes, draw)
 
 

@@ -127,7 +127,8 @@ def test_readable_errors_print_two_lines_at_most(
 
 
 def record(folder: Path, **settings: Any) -> RunRecord:
-    return RunRecord(folder, "stage/train", {"epochs": 2, **settings}, {"split": folder / "split.json", "no": None})
+    inputs = {"split": folder / "split.json", "no": None}
+    return RunRecord(folder, "stage/train", {"epochs": 2, **settings}, inputs, ckpt_dir=folder / "models")
 
 
 def test_run_record_says_what_ran(tmp_path: Path) -> None:
@@ -149,10 +150,22 @@ def test_the_same_run_may_be_made_again_and_another_not(tmp_path: Path) -> None:
     (tmp_path / "split.json").write_text("{}")
     record(tmp_path).start()
     record(tmp_path).start()
+    (tmp_path / "metrics.jsonl").write_text("")
     with pytest.raises(InputError, match=r"holds another run .*epochs 2 / 3.*--output_dir"):
         record(tmp_path, epochs=3).start()
     (tmp_path / "split.json").write_text('{"other": 1}')
     with pytest.raises(InputError, match="split "):
+        record(tmp_path).start()
+
+
+def test_a_training_that_was_refused_before_its_first_step_is_in_nobodys_way(tmp_path: Path) -> None:
+    (tmp_path / "split.json").write_text("{}")
+    record(tmp_path).start()
+    record(tmp_path, epochs=3).start()
+    assert json.loads((tmp_path / "run.json").read_text())["settings"] == {"epochs": 3}
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / "checkpoint.pt").touch()
+    with pytest.raises(InputError, match="holds another run"):
         record(tmp_path).start()
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from full_disk import full_at
 from matplotlib.image import imread
 
 from ufc_monai.errors import InputError
@@ -260,3 +261,15 @@ def test_preview_of_few_and_many(volumes: int, labelled: bool, tmp_path: Path) -
     shown = [Overlay(f"a long name of volume {i}.nii.gz", np.zeros((30, 20)), mask, None, 1.5) for i in range(volumes)]
     save_preview(tmp_path / "preview.png", shown, ["liver"] if labelled else [])
     assert imread(tmp_path / "preview.png").size > 10_000
+
+
+def test_on_a_full_disk_the_earlier_report_stands(a_run: Path) -> None:
+    path = a_run / "report.html"
+    path.write_text("an earlier report")
+    with full_at("report.html") as said:
+        write_report(a_run, path)
+    assert said[0].startswith(f"the disk is full: {path} was not written; what was there before stands.")
+    assert path.read_text() == "an earlier report"
+    assert not list(a_run.glob(".*"))
+    write_report(a_run, path)
+    assert "<svg" in path.read_text(encoding="utf-8")

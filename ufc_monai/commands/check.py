@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import shutil
 import statistics
 from collections.abc import Mapping, Sequence
@@ -23,7 +22,7 @@ from ufc_monai.commands.check_tables import (
     split_table,
     volume_table,
 )
-from ufc_monai.commands.estimate import PROCESS_BYTES, estimate_stages, known_labels, open_config
+from ufc_monai.commands.estimate import estimate_stages, known_labels, open_config, reading_memory
 from ufc_monai.commands.options import RunOptions, default_bundles, training_configs
 from ufc_monai.commands.plan import plan_stages
 from ufc_monai.commands.stages import shown
@@ -38,8 +37,6 @@ logger = logging.getLogger(__name__)
 PREVIEWS = 24
 MOST_NAMES = 20
 """Ids without a name that are shown in the preview and in the example of ``--labels``."""
-READING_BYTES = 12
-"""Bytes a voxel while a volume is read: float32, as stored, turned and cropped."""
 
 
 @dataclass(frozen=True)
@@ -132,13 +129,12 @@ def _written(found: _Findings, write: Path | None) -> str:
 
 def _estimate(found: _Findings) -> list[str]:
     estimates = estimate_stages(found.options, found.cases, found.facts)
-    largest = max(int(np.prod(f.grid.shape)) for f in found.facts if f.grid)
-    at_once = min(os.cpu_count() or 1, len(found.cases))
+    at_once, reading = reading_memory(found.cases, found.facts)
     preset = [*training_configs(found.options, UNET), "paper"][1]
     return [
         f"estimate for preset {preset} on {estimates[0].device}; starting programs and the final test come on top",
         *estimate_table(estimates),
-        f"(reading volumes, {at_once} at once, takes up to {size(PROCESS_BYTES + at_once * largest * READING_BYTES)} "
+        f"(reading volumes, {at_once} at once, takes up to {size(reading)} "
         f"of memory; free on this disk: {size(shutil.disk_usage('.').free)})",
     ]
 

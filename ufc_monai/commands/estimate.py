@@ -25,7 +25,16 @@ from ufc_monai.engines import set_threads
 from ufc_monai.errors import InputError, find_input_error
 from ufc_monai.transforms import AxialSlicesd
 
-__all__ = ["PROCESS_BYTES", "StageEstimate", "estimate_stages", "estimate_training", "known_labels", "open_config"]
+__all__ = [
+    "PROCESS_BYTES",
+    "StageEstimate",
+    "estimate_stages",
+    "estimate_training",
+    "known_labels",
+    "least_memory",
+    "open_config",
+    "reading_memory",
+]
 
 LONGEST_STEP = 1.0
 """Seconds; a batch that would take longer is measured in part."""
@@ -33,6 +42,8 @@ PATIENCE = 3.0
 """Seconds of measuring, a stage."""
 PROCESS_BYTES = 700_000_000
 """What PyTorch and MONAI take before anything is trained."""
+READING_BYTES = 12
+"""Bytes a voxel while a volume is read: float32, as stored, turned and cropped."""
 BYTES_PER_WEIGHT = 16
 """Weight, gradient and AdamW's two moments in float32."""
 WARD_SECONDS = 8e-8
@@ -115,6 +126,19 @@ def estimate_training(
         return _estimate(options, bundle, facts, amount, granted, validation)
     pretrained = {*fold["training"], *split["unlabelled"]}
     return _estimate(options, bundle, facts, amount, [c.image for c in cases if c.patient in pretrained], [])
+
+
+def reading_memory(cases: Sequence[Case], facts: Sequence[VolumeFacts]) -> tuple[int, int]:
+    """How many volumes are read at once while the slice store is built, and the bytes that the process then takes."""
+    largest = max((math.prod(f.grid.shape) for f in facts if f.grid), default=0)
+    at_once = min(os.cpu_count() or 1, len(cases))
+    return at_once, PROCESS_BYTES + at_once * largest * READING_BYTES
+
+
+def least_memory(estimates: Iterable[StageEstimate], cases: Sequence[Case], facts: Sequence[VolumeFacts]) -> int:
+    """Bytes of main memory that the largest process takes; the training's part of it is a GPU's where there is one."""
+    trained = [e.memory_bytes for e in estimates if e.device.startswith("cpu")]
+    return max([reading_memory(cases, facts)[1], *trained])
 
 
 def known_labels(options: RunOptions) -> dict[str, int] | None:

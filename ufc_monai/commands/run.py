@@ -15,7 +15,8 @@ from tqdm import tqdm
 
 from ufc_monai.bundles import BUNDLES, UNET, VAE
 from ufc_monai.commands.check_tables import estimate_table, problem_list
-from ufc_monai.commands.estimate import estimate_stages, known_labels, open_config
+from ufc_monai.commands.estimate import estimate_stages, known_labels, least_memory, open_config
+from ufc_monai.commands.memory import refuse_too_little
 from ufc_monai.commands.options import RunOptions, usable_cases
 from ufc_monai.commands.plan import plan_stages
 from ufc_monai.commands.stages import Ledger, Stage, digest, is_training, run_stage, shown
@@ -73,7 +74,7 @@ def run_stages(options: RunOptions, cases: Sequence[Case], stages: Sequence[Stag
     ledger = Ledger.open(options.folder, *data_digests(options, cases))
     logger.info("cd %s", shlex.quote(str(options.folder)))
     if options.estimate and not all(ledger.is_complete(stage) for stage in stages):
-        _look_first(options, cases, everything=not ledger.is_complete(stages[0]))
+        _look_first(options, cases, stages, everything=not ledger.is_complete(stages[0]))
     for number, stage in enumerate(stages, start=1):
         done = ledger.is_complete(stage)
         goes_on = is_training(stage.command) and ledger.is_begun(stage)
@@ -114,10 +115,13 @@ def data_digests(options: RunOptions, cases: Sequence[Case]) -> tuple[str, str]:
     return digest(images), digest(labels)
 
 
-def _look_first(options: RunOptions, cases: Sequence[Case], everything: bool) -> None:
+def _look_first(options: RunOptions, cases: Sequence[Case], stages: Sequence[Stage], everything: bool) -> None:
     """Say how long the trainings will take; before the first of them, refuse what ``check`` would refuse."""
-    estimates = estimate_stages(options, cases, look_at_data(options, cases, everything))
+    facts = look_at_data(options, cases, everything)
+    begun = {Path(stage.record).parts[0] for stage in stages}
+    estimates = [e for e in estimate_stages(options, cases, facts) if e.bundle in begun]
     logger.info("on %s, about\n%s", estimates[0].device, "\n".join(estimate_table(estimates)))
+    refuse_too_little(least_memory(estimates, cases, facts))
 
 
 def look_at_data(options: RunOptions, cases: Sequence[Case], everything: bool) -> list[VolumeFacts]:

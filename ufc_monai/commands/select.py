@@ -38,15 +38,14 @@ def select(options: RunOptions, budget: int) -> Path:
         InputError: if the data set or an option does not fit, a stage fails, or there are not as many volumes.
     """
     cases = usable_cases(options)
+    _check_budget(budget, sum(not case.label for case in cases), options.dataset_dir)
     run_stages(options, cases, plan_clusters(options, cases))
     path = options.folder / VAE / "eval" / "inference" / "pseudo_labels.json"
     labels = PseudoLabels.load(path)
     images = sorted(labels.clusters)
     has_label = {case.image for case in cases if case.label}
     labelled = [i for i, image in enumerate(images) if image in has_label]
-    left = len(images) - len(labelled)
-    if not 1 <= budget <= left:
-        raise InputError(f"--budget must be 1 to {left}, the volumes without labels in {path}; got {budget}.")
+    _check_budget(budget, len(images) - len(labelled), path)
     histograms = cluster_histograms([labels.clusters[image] for image in images], labels.n_clusters)
     found = choose_volumes(histograms, budget, labelled=labelled)
     chosen = [images[i] for i in found.chosen]
@@ -59,6 +58,11 @@ def select(options: RunOptions, budget: int) -> Path:
     logger.info("\n".join(_lines(chosen, found)))
     logger.info("%s, beside it selection.png", target)
     return target
+
+
+def _check_budget(budget: int, left: int, where: Path) -> None:
+    if not 1 <= budget <= left:
+        raise InputError(f"--budget must be 1 to {left}, the volumes without labels in {where}; got {budget}.")
 
 
 def _content(chosen: Sequence[str], found: Coverage, labelled: Sequence[str], path: Path) -> dict[str, Any]:

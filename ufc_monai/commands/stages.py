@@ -22,6 +22,8 @@ __all__ = ["RESUME", "Ledger", "Stage", "bundle_command", "is_training", "run_st
 logger = logging.getLogger(__name__)
 
 
+PATIENCE = 30.0
+"""Seconds that a stage has to end after it was told to."""
 RESUME = ("--resume", "True")
 """What makes a training go on."""
 
@@ -200,12 +202,23 @@ def _wait(words: Sequence[str], folder: Path, environment: Mapping[str, str], lo
                 signal.signal(end, signal.default_int_handler)
             return program.wait()
         except KeyboardInterrupt:
-            # before its record is there a stage has nothing to tidy up, and would show where its imports stood
-            program.send_signal(signal.SIGINT if record.is_file() else signal.SIGTERM)
+            # before its record is there a stage has nothing to tidy up, and would show where its imports stood; what a
+            # script starts with & is deaf to SIGINT, and so is all that it starts
+            tidies_up = record.is_file() and signal.getsignal(signal.SIGINT) is not signal.SIG_IGN
+            program.send_signal(signal.SIGINT if tidies_up else signal.SIGTERM)
+            _see_it_end(program)
             raise
         finally:
             for end in ends:
                 signal.signal(end, signal.SIG_DFL)
+
+
+def _see_it_end(program: subprocess.Popen[bytes]) -> None:
+    """Leave nothing behind that goes on training: whoever does not end by himself, or has us asked twice, is ended."""
+    try:
+        program.wait(PATIENCE)
+    except (subprocess.TimeoutExpired, KeyboardInterrupt):
+        program.kill()
 
 
 def digest(hashes: Mapping[str, str]) -> str:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import importlib
 from pathlib import Path
-
-from monai.utils import path_to_sqlite_uri
+from urllib.parse import quote
 
 __all__ = ["track_report", "tracking_words"]
 
@@ -35,4 +34,5 @@ def track_report(folder: Path, report: Path) -> None:
 
 def _store(folder: Path) -> tuple[str, str]:
     """Where the store is, and the name of the experiment in it."""
-    return path_to_sqlite_uri(str(folder.resolve() / "mlruns.db")), folder.resolve().name
+    place = (folder.resolve() / "mlruns.db").as_posix()
+    return f"sqlite:///{quote(place, safe='/:')}", folder.resolve().name

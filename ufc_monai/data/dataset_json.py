@@ -11,6 +11,7 @@ from typing import Any
 
 from ufc_monai.data.case import Case
 from ufc_monai.errors import InputError
+from ufc_monai.files import inside
 from ufc_monai.formats import is_dicom_series, stem_of
 
 __all__ = ["listed_cases", "plain_stem", "read_dataset_json"]
@@ -89,6 +90,7 @@ def _listed_case(entry: str | Mapping[str, str], root: Path) -> Case:
     for key in ("image", "label"):
         if entry.get(key):
             paths[key] = os.path.relpath(root / entry[key], root).replace(os.sep, "/")
+            inside(root, paths[key], f"{root / 'dataset.json'}, {key}")
             if not ((root / paths[key]).is_file() or (key == "image" and is_dicom_series(root / paths[key]))):
                 raise InputError(f"{root / 'dataset.json'} lists {entry[key]}, which does not exist under {root}.")
     if "image" not in paths:

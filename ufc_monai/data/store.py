@@ -7,13 +7,14 @@ several processes may build at once, and a killed build leaves nothing half.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -29,7 +30,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from ufc_monai.errors import InputError, find_input_error
-from ufc_monai.files import readable_disk_errors
+from ufc_monai.files import inside, readable_disk_errors
 from ufc_monai.formats import parts_of
 
 __all__ = ["SliceStore", "StoreEntry", "fingerprint"]
@@ -65,7 +66,7 @@ class StoreEntry:
     def array(self, key: str) -> NDArray[Any]:
         """The slices under ``key``, (n, C, H, W), memory-mapped."""
         if key not in self._arrays:
-            path = self.folder / f"{key}.npy"
+            path = inside(self.folder, f"{key}.npy", "cache_dir")
             try:
                 self._arrays[key] = np.load(path, mmap_mode="r")
             except (OSError, ValueError, EOFError) as e:
@@ -127,20 +128,25 @@ class SliceStore:
 
     def _build(self, item: Mapping[str, Any], folder: Path) -> None:
         slices = self._slices(item)
-        with readable_disk_errors(folder):
-            temporary = Path(tempfile.mkdtemp(dir=self.folder, prefix=".building-"))
-        try:
+        with readable_disk_errors(folder), self._building() as temporary:
             keys = [key for key, value in slices[0].items() if isinstance(value, Tensor)]
             items = [{key: value for key, value in s.items() if key not in keys} for s in slices]
-            with readable_disk_errors(folder):
-                for key in keys:
-                    np.save(temporary / f"{key}.npy", torch.stack([s[key] for s in slices]).numpy())
-                (temporary / "entry.json").write_text(json.dumps({"keys": keys, "items": items}), encoding="utf-8")
+            for key in keys:
+                array = torch.stack([s[key] for s in slices]).numpy()
+                np.save(inside(temporary, f"{key}.npy", "cache_dir"), array, allow_pickle=False)
+            (temporary / "entry.json").write_text(json.dumps({"keys": keys, "items": items}), encoding="utf-8")
             try:
                 temporary.rename(folder)
             except OSError:
                 if not (folder / "entry.json").is_file():  # else another process was faster
                     raise
+
+    @contextlib.contextmanager
+    def _building(self) -> Iterator[Path]:
+        """A folder for an entry that is under way; what is left of it is removed."""
+        temporary = Path(tempfile.mkdtemp(dir=self.folder, prefix=".building-"))
+        try:
+            yield temporary
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
 

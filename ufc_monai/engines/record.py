@@ -20,6 +20,7 @@ import torch
 import ufc_monai
 from ufc_monai.errors import InputError
 from ufc_monai.files import read_json, sha256_of, write_json
+from ufc_monai.lineage import refuse_stale
 from ufc_monai.ranks import is_first, world_size
 
 __all__ = ["RunRecord", "is_number"]
@@ -45,6 +46,7 @@ class RunRecord:
         ckpt_dir: of a training, the folder of its weights and of the checkpoints that it goes on from.
         resume: whether it goes on from them.
         skipped: what is wrong with each volume that was left out of the data set, by image.
+        allow_stale: read inputs even if they are out of date (:func:`~ufc_monai.lineage.refuse_stale`).
 
     Attributes:
         followers: called with the output folder and the results once the record is complete.
@@ -61,11 +63,13 @@ class RunRecord:
         ckpt_dir: str | os.PathLike[str] | None = None,
         resume: bool = False,
         skipped: Mapping[str, str] | None = None,
+        allow_stale: bool = False,
     ) -> None:
         self.path = Path(output_dir) / "run.json"
         self.followers: list[Callable[[Path, Mapping[str, Any]], None]] = []
         self.ckpt_dir = None if ckpt_dir is None else Path(ckpt_dir)
         self.resume = resume
+        self.allow_stale = allow_stale
         self.content: dict[str, Any] = {
             "stage": stage,
             "status": "started",
@@ -93,13 +97,16 @@ class RunRecord:
             replace: take the place of another run, unfinished or not.
 
         Raises:
-            InputError: if the folder holds the record of another run, or an unfinished run would be lost.
+            InputError: if the folder holds the record of another run, an unfinished run would be lost, or an input is
+                out of date.
         """
         if not is_first():
             return
         there = read_json(self.path, "output_dir") if self.path.is_file() else None
-        if there is not None and not replace:
+        if there is not None and not replace and not self._was_refused(there):
             self._refuse_another_run(there)
+        read = [file["path"] for name, file in self.content["inputs"].items() if file and name != "split"]
+        self.content |= {"allow_stale": self.allow_stale, "stale": refuse_stale(read, allow=self.allow_stale)}
         if not self.resume:
             self._give_up_checkpoints(there, replace)
         elif there is not None:
@@ -145,6 +152,11 @@ class RunRecord:
         logger.info("%s complete in %.0f s: %s", self.content["stage"], self.content["seconds"], self.path)
         for follower in self.followers:
             follower(self.path.parent, results)
+
+    def _was_refused(self, there: Mapping[str, Any]) -> bool:
+        """Whether a training was recorded that never got to its first step: nothing is lost with it."""
+        begun = (self.path.with_name("metrics.jsonl"), *(self.ckpt_dir.glob("checkpoint*.pt") if self.ckpt_dir else ()))
+        return self.ckpt_dir is not None and there.get("status") == "started" and not any(p.is_file() for p in begun)
 
     def _refuse_another_run(self, there: Mapping[str, Any]) -> None:
         differences = self.differences(there)

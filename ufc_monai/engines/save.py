@@ -13,7 +13,7 @@ import torch.distributed as dist
 from ignite.engine import Engine, Events
 from torch import nn
 
-from ufc_monai.files import atomic_path
+from ufc_monai.files import atomic_path, write_arrays
 from ufc_monai.ranks import is_first
 from ufc_monai.transfer import save_network
 
@@ -112,4 +112,4 @@ class FeatureSaver:
             features, ids = np.concatenate([f for f, _ in parts]), [i for _, some in parts for i in some]
         if is_first():
             with atomic_path(self.path) as temporary:
-                np.savez(temporary, features=features, ids=np.array(ids))
+                write_arrays(temporary, {"features": features, "ids": ids})

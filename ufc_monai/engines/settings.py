@@ -16,8 +16,8 @@ WHOLE = {
     "image_size": 16,
 }
 """Keys that are whole numbers, and the least that they may be."""
-POSITIVE = ("learning_rate", "temperature")
-NOT_NEGATIVE = ("weight_decay", "beta", "checkpoint_seconds")
+POSITIVE = ("temperature",)
+NOT_NEGATIVE = ("learning_rate", "weight_decay", "beta", "checkpoint_seconds")
 WIDTHS = ("features", "vae_channels")
 UNET_WIDTHS = 6
 SMALLEST_UNET = 32

@@ -65,7 +65,6 @@ class BetaVAE(VarAutoEncoder):
             strides=[2] * len(channels),
             norm=norm,
             use_sigmoid=use_sigmoid,
-            use_mean_at_inference=True,
         )
         self.sampling = sampling
 

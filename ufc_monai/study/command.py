@@ -16,6 +16,7 @@ from typing import Any
 import torch
 
 from ufc_monai.bundles import BUNDLES
+from ufc_monai.commands.memory import refuse_too_little
 from ufc_monai.commands.options import usable_cases
 from ufc_monai.commands.run import copy_bundles, data_digests, look_at_data
 from ufc_monai.data import Case, make_split, open_split
@@ -157,6 +158,7 @@ class _Desk:
         facts = look_at_data(options.for_run(), self.cases, everything)
         estimator = Estimator(options, self.cases, facts, self.device)
         seconds, cut = estimator.seconds(runs), []
+        refuse_too_little(estimator.memory(), self.jobs)
         smaller = trimmed(options, split)
         while self.budget_minutes is not None and sum(seconds.values()) / self.jobs > 60 * self.budget_minutes:
             step = next(smaller, None)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ufc_monai.bundles import CONTRASTIVE, UNET, VAE
-from ufc_monai.commands.estimate import estimate_training
+from ufc_monai.commands.estimate import StageEstimate, estimate_training, least_memory
 from ufc_monai.data import Case
 from ufc_monai.data.inspect import VolumeFacts
 from ufc_monai.engines.log import duration
@@ -42,7 +42,7 @@ class Estimator:
     device: str | None = None
 
     def __post_init__(self) -> None:
-        self._timed: dict[str, float] = {}
+        self._timed: dict[str, StageEstimate] = {}
         found = find_arms(self.options.methods, self.options.clusterings, self.options.bundles)
         self._arms = {arm.name: arm for arm in found}
 
@@ -66,8 +66,12 @@ class Estimator:
         name = f"{bundle} {method} {labelled}"
         if name not in self._timed:
             options = self.options.for_run(method=method, labelled=labelled, keys=keys)
-            self._timed[name] = estimate_training(options, bundle, self.cases, self.facts).seconds
-        return self._timed[name]
+            self._timed[name] = estimate_training(options, bundle, self.cases, self.facts)
+        return self._timed[name].seconds
+
+    def memory(self) -> int:
+        """Bytes of main memory that the largest run takes, of those that were timed."""
+        return least_memory(self._timed.values(), self.cases, self.facts)
 
     def _reading(self) -> float:
         """Seconds that one volume takes."""

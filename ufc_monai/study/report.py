@@ -1,18 +1,18 @@
-"""What a study leaves: ``study.csv``, ``study.md``, ``study.html`` and two pictures."""
+"""What a study leaves: ``study.csv``, ``study_figures.json``, ``study.md``, ``study.html`` and two pictures."""
 
 from __future__ import annotations
 
-import csv
 import logging
 from collections.abc import Mapping, Sequence
-from html import escape
 from pathlib import Path
 from typing import Any
 
 from ufc_monai.files import atomic_path, read_json
+from ufc_monai.report.markdown import markdown_cell, markdown_table
 from ufc_monai.report.page import card, details, page, paragraph, picture, section, table
 from ufc_monai.report.study import save_label_curves, save_structure_bars
-from ufc_monai.study.results import Results, Tested, Volume, read_results
+from ufc_monai.study.recorded import write_recorded
+from ufc_monai.study.results import Results, read_results
 from ufc_monai.study.runs import Run
 from ufc_monai.study.state import failure_of, states_of
 from ufc_monai.study.tables import Table, study_tables
@@ -46,7 +46,7 @@ def write_study_report(folder: Path, runs: Sequence[Run], about: Mapping[str, An
         logger.warning("no run has been tested, so there are no tables")
         return
     said, tables = verdict(results), study_tables(results, about["options"]["clusterings"])
-    _write_csv(folder / "study.csv", results)
+    write_recorded(folder, results, about["options"]["clusterings"])
     _draw(folder, results)
     states = states_of(folder, runs)
     asked = [f"{key}: {value}" for key, value in about["options"].items() if value not in (None, [], {})]
@@ -56,34 +56,8 @@ def write_study_report(folder: Path, runs: Sequence[Run], about: Mapping[str, An
     tables = [t for t in tables if t.rows]
     _write(folder / "study.md", _markdown(f"Study of {about['data_set']}", asked, said, tables))
     _write(folder / "study.html", _html(folder, f"Study of {about['data_set']}", asked, said, tables, runs, states))
-    logger.info("\n%s\n\n%s", _markdown_table(tables[0]), "\n".join(said))
+    logger.info("\n%s\n\n%s", markdown_table(tables[0].head, tables[0].rows), "\n".join(said))
     logger.info("tables: %s, study.html, study.csv", folder / "study.md")
-
-
-def _write_csv(path: Path, results: Results) -> None:
-    """One row a run and volume."""
-    measures = ("dice", "hd95_mm", "both", "predicted", "reference")
-    head = ["method", "labels", "labelled_volumes", "fold", "label_draw", "pretraining_seed", "fine_tuning_seed"]
-    head += ["counted", "not_converged", "volume", "patient", "dice"]
-    head += [f"{measure}_{name}" for name in results.structures for measure in measures]
-    with atomic_path(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
-        rows = csv.writer(file)
-        rows.writerow(head)
-        for t in results.tested:
-            rows.writerows(_csv_row(t, volume, results.structures) for volume in t.volumes)
-
-
-def _csv_row(t: Tested, volume: Volume, structures: Sequence[str]) -> list[Any]:
-    run = t.run
-    row: list[Any] = [run.method, run.budget, run.volumes, run.fold, run.draw, run.seed, run.init_seed]
-    row += [run.counts, " ".join(t.not_converged), volume.image, volume.patient, _rounded(volume.mean_dice)]
-    for name in structures:
-        row += [_rounded(volume.dice.get(name)), _rounded(volume.hd95.get(name)), *volume.voxels[name]]
-    return row
-
-
-def _rounded(value: float | None) -> str:
-    return "" if value is None else f"{value:.4f}"
 
 
 def _draw(folder: Path, results: Results) -> None:
@@ -106,20 +80,10 @@ def _mean_of(results: Results, method: str, budget: str, structure: str) -> floa
 
 
 def _markdown(title: str, asked: Sequence[str], said: Sequence[str], tables: Sequence[Table]) -> str:
-    parts = [f"# {_cell(title)}", *(f"- {_cell(line)}" for line in said)]
+    parts = [f"# {markdown_cell(title)}", *(f"- {markdown_cell(line)}" for line in said)]
     for t in tables:
-        parts += [f"\n## {_cell(t.title)}\n", _markdown_table(t), f"\n{_cell(t.caption)}"]
-    return "\n".join([*parts, "\n## What was asked for\n", *(f"- {_cell(line)}" for line in asked)]) + "\n"
-
-
-def _markdown_table(t: Table) -> str:
-    lines = [t.head, ["---"] * len(t.head), *t.rows]
-    return "\n".join("| " + " | ".join(map(_cell, line)) + " |" for line in lines)
-
-
-def _cell(text: str) -> str:
-    """Names come from files: nothing in them may end a cell or become HTML."""
-    return escape(text, quote=False).replace("|", "\\|").replace("\n", " ").replace("](", "]\\(")
+        parts += [f"\n## {markdown_cell(t.title)}\n", markdown_table(t.head, t.rows), f"\n{markdown_cell(t.caption)}"]
+    return "\n".join([*parts, "\n## What was asked for\n", *(f"- {markdown_cell(line)}" for line in asked)]) + "\n"
 
 
 def _html(

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from ufc_monai.files import inside
+
 __all__ = ["CLUSTERS", "FEATURES", "FINE_TUNING", "PRETRAINING", "PROBE", "SELECTION", "SHUFFLE", "Run"]
 
 FEATURES, CLUSTERS, SHUFFLE, SELECTION = "features", "clusters", "clusters dealt anew", "selection"
@@ -53,7 +55,13 @@ class Run:
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Run:
-        """The run as ``study.json`` holds it."""
+        """The run as ``study.json`` holds it.
+
+        Raises:
+            InputError: if a name leads out of the study's folder.
+        """
+        for name in (content["name"], *content["records"], *content["needs"]):
+            inside("", name, "study.json")
         known = {key: value for key, value in content.items() if key in cls.__dataclass_fields__}
         lists = {key: tuple(known[key]) for key in ("records", "needs")}
         return cls(**{**known, **lists, "commands": tuple(map(tuple, known["commands"]))})

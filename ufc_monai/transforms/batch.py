@@ -88,6 +88,8 @@ class BatchAugment:
         self.grey = grey
         self.generator = torch.Generator()
         self.set_random_state(seed)
+        if blur > 0:
+            import kornia.filters  # noqa: F401, here, so that no step waits for it, and only where there is blur
 
     def set_random_state(self, seed: int) -> BatchAugment:
         """Start the generator anew."""
@@ -290,7 +292,7 @@ def _change_intensity(image: Tensor, p: Mapping[str, Tensor], noise: Tensor, *, 
 
 def _blur(image: Tensor, sigma: Tensor, chosen: Tensor) -> Tensor:
     """Blur the samples with the indices ``chosen``, each by its ``sigma``, which kornia checks where it lies."""
-    from kornia.filters import gaussian_blur2d  # stages without blur need not wait for it
+    from kornia.filters import gaussian_blur2d
 
     blurred = gaussian_blur2d(image[chosen], (7, 7), sigma[:, None].expand(-1, 2))
     return image.index_copy(0, chosen, blurred)

@@ -16,7 +16,7 @@ from monai.transforms import SaveImaged, Transform
 from monai.utils import ImageMetaKey, MetaKeys, optional_import
 from numpy.typing import NDArray
 
-from ufc_monai.files import atomic_path
+from ufc_monai.files import atomic_path, inside
 from ufc_monai.formats import NIFTI, PICTURES, stem_of, suffix_of
 from ufc_monai.transforms.reader import simple_itk
 
@@ -65,11 +65,16 @@ class SaveMask(Transform):
         return mask
 
     def path(self, image: str | os.PathLike[str]) -> Path:
-        """Where the mask of an image goes."""
-        inside = Path(os.path.relpath(image, self.data_root_dir) if self.data_root_dir else "")
-        folder = Path() if os.pardir in inside.parts else inside.parent
+        """Where the mask of an image goes.
+
+        Raises:
+            InputError: if the name that it would have cannot be stored.
+        """
+        below = Path(os.path.relpath(image, self.data_root_dir) if self.data_root_dir else "")
+        folder = Path() if os.pardir in below.parts else below.parent
         name = Path(os.path.abspath(image)).name
-        return self.output_dir / folder / f"{stem_of(name)}_seg{SUFFIX.get(suffix_of(name), '.nii.gz')}"
+        mask = folder / f"{stem_of(name)}_seg{SUFFIX.get(suffix_of(name), '.nii.gz')}"
+        return inside(self.output_dir, mask.as_posix(), "output_dir")
 
 
 class SaveMaskd(SaveImaged):

@@ -14,7 +14,7 @@ import numpy as np
 
 import ufc_monai
 from ufc_monai.errors import InputError
-from ufc_monai.files import atomic_path
+from ufc_monai.files import atomic_path, inside, write_arrays
 from ufc_monai.zoo.card import model_card
 from ufc_monai.zoo.metadata import bundle_metadata
 
@@ -73,10 +73,10 @@ def write_zip(files: Mapping[str, bytes], name: str, folder: Path) -> Path:
         The zip; the same files give the same bytes, with the same zlib.
     """
     version = json.loads(files["configs/metadata.json"])["version"]
-    path = folder / f"{name}_v{version}.zip"
+    path = inside(folder, f"{name}_v{version}.zip", "metadata.json, version")
     with atomic_path(path) as temporary, zipfile.ZipFile(temporary, "w") as archive:
-        for inside, content in sorted(files.items()):
-            entry = zipfile.ZipInfo(f"{name}/{inside}", EPOCH)
+        for member, content in sorted(files.items()):
+            entry = zipfile.ZipInfo(f"{name}/{member}", EPOCH)
             entry.compress_type, entry.external_attr = zipfile.ZIP_DEFLATED, 0o644 << 16
             archive.writestr(entry, content)
     return path
@@ -98,7 +98,7 @@ def without_patients(content: bytes) -> tuple[bytes, int]:
         arrays = {name: file[name] for name in file.files if name != "patient_means"}
     arrays["patients"] = np.arange(len(arrays["patients"])).astype(str)
     written = io.BytesIO()
-    np.savez(written, allow_pickle=False, **arrays)
+    write_arrays(written, arrays)
     return written.getvalue(), len(arrays["centroids"])
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from ufc_monai.bundles import BUNDLES, UNET
 from ufc_monai.files import read_json
+from ufc_monai.report.markdown import markdown_cell, markdown_table
 
 __all__ = ["model_card"]
 
@@ -49,10 +50,10 @@ def _summary(network: Mapping[str, Any]) -> str:
     if images := network.get("pretrained_on"):
         parts.append(f"{len(images)} images without labels")
     if labels := network.get("labels"):
-        parts.append(f"structures: {', '.join(labels)}")
+        parts.append(f"structures: {', '.join(map(markdown_cell, labels))}")
     text = f"Weights `{network['model_sha256'][:12]}`: {'; '.join(parts)}."
     if "demonstration" in network:
-        text = f"**These weights are a demonstration**: {network['demonstration']}.\n\n{text}"
+        text = f"**These weights are a demonstration**: {markdown_cell(network['demonstration'])}.\n\n{text}"
     return text
 
 
@@ -124,5 +125,4 @@ def _numbers(record: Mapping[str, Any]) -> dict[str, float]:
 
 
 def _table(title: str, values: Mapping[str, Any]) -> str:
-    rows = [f"| {key} | {value} |" for key, value in values.items()]
-    return "\n".join([f"| {title} | |", "|---|---|", *rows])
+    return markdown_table([title, ""], [[key, str(value)] for key, value in values.items()])

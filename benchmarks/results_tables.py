@@ -1,0 +1,159 @@
+"""The tables of docs/results.md, from the recorded files in docs/results.
+
+``python benchmarks/results_tables.py`` writes each table anew behind its mark, ``<!-- table: NAME -->``; a test holds
+that nothing changes by it. Of a study, copy ``study.csv`` and ``study_figures.json`` to ``docs/results/NAME.csv`` and
+``NAME.json``, and put ``<!-- table: study NAME: TITLE -->`` where the table with that title shall stand, and
+``<!-- table: verdict NAME -->`` where its words shall.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from ufc_monai.report.markdown import markdown_cell, markdown_table
+from ufc_monai.study.recorded import read_recorded
+from ufc_monai.study.tables import study_tables
+from ufc_monai.study.verdict import verdict
+
+DOCS = Path(__file__).parents[1] / "docs"
+MARK = re.compile(r"(<!-- table: (?P<name>.+?) -->\n)(?:[^\n]+\n)+")
+STARTS = {"random": "random initialisation", "pretrained": "pretrained encoder"}
+ORGANS = {"ivc": "inferior vena cava"}
+
+
+def filled(page: str, docs: Path = DOCS) -> str:
+    """A page with every marked table made anew from the recorded files."""
+    return MARK.sub(lambda found: f"{found[1]}{table_of(found['name'], docs / 'results')}\n", page)
+
+
+def table_of(name: str, recorded: Path) -> str:
+    """The Markdown of a table by the name in its mark."""
+    if name in TABLES:
+        return TABLES[name](recorded)
+    kind, _, what = name.partition(" ")
+    study, _, title = what.partition(": ")
+    results, clusterings = read_recorded(recorded / f"{study}.csv")
+    if kind == "verdict":
+        return "\n".join(f"- {markdown_cell(line)}" for line in verdict(results))
+    table = next(table for table in study_tables(results, clusterings) if table.title == title)
+    return markdown_table(table.head, table.rows)
+
+
+def stages(recorded: Path) -> str:
+    """What each stage of the run took and reports."""
+    run = json.loads((recorded / "btcv_two_labels.json").read_text(encoding="utf-8"))
+    vae, clusters, contrastive, probe = (run[key] for key in ("vae", "clusters", "contrastive", "probe"))
+    own, raw = clusters["agreement"], clusters["agreement_of_raw_pixels"]
+    (low, high), tuned = clusters["searched"], run["fine_tuning"]
+    steps = _range(one["steps"] for one in tuned)
+    learned = [one["lowest_training_dice"] for one in tuned]
+    assert not any(one["not_converged"] for one in tuned)
+    rows = [
+        [f"1, train, {vae['epochs']} epochs, {vae['steps']} steps", f"{vae['seconds']:.0f}",
+         f"{vae['active_dimensions']} of {vae['latent_size']} latent dimensions above 0.1 nat, KL {vae['kl']:.1f} "
+         f"nats, squared error {vae['mse']:.4f} a pixel"],
+        [f"1, features and clusters of {clusters['slices']:,} slices", f"{clusters['seconds']:.0f}",
+         f"k = {clusters['n_clusters']} (elbow, {low} to {high} searched); NMI with the patient "
+         f"{own['nmi_patient']:.2f}, with the slice position {own['nmi_position']:.2f}; {clusters['n_clusters']} "
+         f"clusters of raw pixels: {raw['nmi_patient']:.2f} and {raw['nmi_position']:.2f}; pairs in clusters of one "
+         f"patient {100 * own['same_patient_share']:.1f} % (chance {100 * own['same_patient_chance']:.1f} %)"],
+        [f"2, train, {contrastive['epochs']} epochs, {contrastive['steps']} steps", f"{contrastive['seconds']:.0f}",
+         f"loss {contrastive['loss']:.2f} (chance {contrastive['chance']:.2f}), effective rank "
+         f"{contrastive['effective_rank']:.1f}, alignment {contrastive['alignment']:.2f}, uniformity "
+         f"{contrastive['uniformity']:.2f}, share of anchors dropped {contrastive['dropped_anchors']:.0f}"],
+        ["2, linear probe", f"{probe['seconds']:.0f}",
+         f"mean AUC over organs, {probe['training_volumes']} training to {probe['validation_volumes']} validation "
+         f"volumes: {probe['probe_auc']:.3f}; untrained encoder {probe['probe_auc_untrained']:.3f}"],
+        [f"3, train, {steps} steps, {len(tuned)} runs", _range(one["seconds"] for one in tuned),
+         f"every organ converged: lowest Dice on the training volumes {min(learned):.2f} to {max(learned):.2f}"],
+        [f"3, test on 8 volumes, {len(tuned)} runs", _range(one["test_seconds"] for one in tuned), ""],
+    ]  # fmt: skip
+    return markdown_table(["stage", "seconds (`run.json`)", "what it reports"], rows)
+
+
+def draws(recorded: Path) -> str:
+    """Mean Dice of each label draw from both starts."""
+    dice = _dice(recorded)
+    rows = [
+        [draw, *_compared([[row["mean"] for row in dice[start, draw]] for start in STARTS])] for draw in _draws(dice)
+    ]
+    means = [[fmean(row["mean"] for row in dice[start, draw]) for draw in _draws(dice)] for start in STARTS]
+    return markdown_table(["label draw", *STARTS.values(), "difference"], [*rows, ["mean", *_compared(means)]])
+
+
+def organs(recorded: Path) -> str:
+    """Mean Dice of each organ over the draws, from both starts."""
+    dice = _dice(recorded)
+    names = [name for name in next(iter(dice.values()))[0] if name != "mean"]
+    rows = []
+    for name in names:
+        means = [
+            fmean(fmean(row[name] for row in dice[start, draw] if name in row) for draw in _draws(dice))
+            for start in STARTS
+        ]
+        rows.append([ORGANS.get(name, name.replace("_", " ")), *(f"{100 * mean:.1f}" for mean in means)])
+    return markdown_table(["organ, mean of the draws", *STARTS.values()], rows)
+
+
+def methods(recorded: Path) -> str:
+    """Every method's time, rank, probe and Dice."""
+    rows = []
+    for row in _rows(recorded / "btcv_methods.csv"):
+        local = f" + {float(row['seconds_of_the_local_stage']):.0f}" if row["seconds_of_the_local_stage"] else ""
+        name = "random initialisation" if row["method"] == "random" else f"`{row['method']}`"
+        rows.append([
+            name, _number(row["seconds_an_epoch"], 1) + local, _number(row["effective_rank"], 1),
+            _number(row["probe_auc"], 3), _number(row["dice"], 1),
+        ])  # fmt: skip
+    return markdown_table(["method", "seconds an epoch", "effective rank", "probe AUC", "Dice (%)"], rows)
+
+
+TABLES: dict[str, Callable[[Path], str]] = {
+    "btcv_two_labels, stages": stages,
+    "btcv_two_labels, draws": draws,
+    "btcv_two_labels, organs": organs,
+    "btcv_methods": methods,
+}
+
+
+def _rows(path: Path) -> list[dict[str, str]]:
+    with open(path, newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def _dice(recorded: Path) -> dict[tuple[str, str], list[dict[str, float]]]:
+    """Dice of every test volume, by start and label draw; structures that a volume lacks are left out."""
+    dice: dict[tuple[str, str], list[dict[str, float]]] = {}
+    for row in _rows(recorded / "btcv_two_labels.csv"):
+        values = {name: float(value) for name, value in list(row.items())[3:] if value}
+        dice.setdefault((row["start"], row["label_draw"]), []).append(values)
+    return dice
+
+
+def _draws(dice: dict[tuple[str, str], Any]) -> list[str]:
+    return list(dict.fromkeys(draw for _, draw in dice))
+
+
+def _compared(columns: Sequence[Sequence[float]]) -> list[str]:
+    one, other = (100 * fmean(column) for column in columns)
+    return [f"{one:.1f}", f"{other:.1f}", f"{other - one:+.1f}"]
+
+
+def _number(text: str, decimals: int) -> str:
+    return f"{float(text):.{decimals}f}" if text else "-"
+
+
+def _range(values: Any) -> str:
+    found = sorted(values)
+    return f"{found[0]:.0f} to {found[-1]:.0f}"
+
+
+if __name__ == "__main__":
+    RESULTS = DOCS / "results.md"
+    RESULTS.write_text(filled(RESULTS.read_text(encoding="utf-8")), encoding="utf-8")

@@ -1,0 +1,81 @@
+"""Whether the memory that work will take can be had, asked before it begins."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+from ufc_monai.commands.check_tables import size
+from ufc_monai.errors import InputError
+
+__all__ = ["Limit", "memory_limits", "refuse_too_little"]
+
+CGROUP = Path("/sys/fs/cgroup")
+MEMINFO = Path("/proc/meminfo")
+
+
+class Limit(NamedTuple):
+    """How much memory something leaves.
+
+    Attributes:
+        free: bytes that can be had.
+        what: sets the limit.
+        each: whether it holds for every process by itself, not for all together.
+    """
+
+    free: int
+    what: str
+    each: bool = False
+
+
+def refuse_too_little(need: int, jobs: int = 1) -> None:
+    """Refuse work that surely does not fit.
+
+    Args:
+        need: bytes of one process, at the least.
+        jobs: processes at once.
+
+    Raises:
+        InputError: if there is less.
+    """
+    for limit in memory_limits():
+        wanted = need if limit.each else need * jobs
+        if limit.free < wanted:
+            who = f"{jobs} jobs need" if jobs > 1 and not limit.each else "a stage needs"
+            fewer = ", or fewer --jobs" if jobs > 1 else ""
+            raise InputError(
+                f"memory: {who} about {size(wanted)}, and {limit.what} leaves {size(limit.free)}. Take a smaller "
+                f"batch_size or image_size{fewer}, end other programs, or raise the limit."
+            )
+
+
+def memory_limits() -> list[Limit]:
+    """What the process's limits (``ulimit -d``, ``-v``), its container and the machine leave, as far as they tell."""
+    found = [*_process_limits()]
+    limit, used = _number(CGROUP / "memory.max"), _number(CGROUP / "memory.current")
+    if limit is not None and used is not None:
+        found.append(Limit(max(0, limit - used), "the container (cgroup memory.max)"))
+    if MEMINFO.is_file():
+        lines = dict(line.split(":", 1) for line in MEMINFO.read_text(encoding="utf-8").splitlines())
+        if "MemAvailable" in lines:
+            found.append(Limit(1024 * int(lines["MemAvailable"].split()[0]), "this machine"))
+    return found
+
+
+def _process_limits() -> list[Limit]:
+    try:
+        import resource
+    except ImportError:  # Windows has no such limits
+        return []
+    named = {"ulimit -d": resource.RLIMIT_DATA, "ulimit -v": resource.RLIMIT_AS}
+    limits = {what: resource.getrlimit(which)[0] for what, which in named.items()}
+    # the stages are processes of their own, so that what this one uses does not count
+    return [Limit(n, f"'{what}'", each=True) for what, n in limits.items() if n != resource.RLIM_INFINITY]
+
+
+def _number(path: Path) -> int | None:
+    """The number in a file of the system; ``None`` if there is none, or no limit."""
+    try:
+        return int(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
