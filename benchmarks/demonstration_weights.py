@@ -20,7 +20,7 @@ from ufc_monai.bundles import BUNDLES, CONTRASTIVE, UNET, VAE
 from ufc_monai.commands.options import RunOptions
 from ufc_monai.commands.run import run_all
 from ufc_monai.data import make_phantom
-from ufc_monai.zoo import bundle_metadata, without_patients
+from ufc_monai.zoo import without_patients, write_metadata
 
 SOURCE = Path(__file__).parents[1] / "bundles"
 NOTE = "trained on synthetic patients to show that everything works; knows nothing of real ones"
@@ -59,10 +59,7 @@ def place(trained: Path, bundle: Path) -> None:
     if (centroids := trained / "centroids.npz").is_file():
         content, clusters = without_patients(centroids.read_bytes())
         (bundle / "models" / "centroids.npz").write_bytes(content)
-    path = bundle / "configs" / "metadata.json"
-    path.write_text(
-        json.dumps(bundle_metadata(bundle, clusters), indent=4, ensure_ascii=False) + "\n", encoding="utf-8"
-    )
+    write_metadata(bundle, clusters)
 
 
 if __name__ == "__main__":

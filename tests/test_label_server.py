@@ -23,7 +23,7 @@ from ufc_monai.__main__ import main
 from ufc_monai.data import MMWHS_LABELS
 from ufc_monai.engines import ClusterPainter
 from ufc_monai.labelling import assign_slices
-from ufc_monai.served import name_classes, named_classes
+from ufc_monai.served import named_classes
 from ufc_monai.transforms import RemapLabels
 
 VAE, CONTRASTIVE, UNET = NAMES
@@ -190,7 +190,10 @@ def test_a_volume_is_segmented_by_the_served_keys(chain: Path, phantom: Path, tm
     assert mask.shape[1:] == nib.load(image).shape
     assert set(mask.unique().tolist()) <= set(range(8))
     shutil.copytree(chain / UNET, tmp_path / UNET, ignore=shutil.ignore_patterns("cache", "eval"))
-    name_classes(tmp_path / UNET, ["liver"])
+    path = tmp_path / UNET / "configs" / "metadata.json"
+    metadata = json.loads(path.read_text())
+    metadata["network_data_format"]["outputs"]["pred"]["channel_def"] = {"0": "background", "1": "liver"}
+    path.write_text(json.dumps(metadata))
     with refused() as message:
         serve(tmp_path / UNET, image)
     assert "names the classes liver; the weights have left_ventricle" in message[0]
@@ -233,6 +236,7 @@ def test_a_run_goes_into_the_app(chain: Path, phantom: Path, tmp_path: Path) -> 
     assert list(named_classes(app / "model" / VAE)) == names
     assert named_classes(app / "model" / UNET) == {name: i for i, name in enumerate(MMWHS_LABELS, start=1)}
     assert {p.name for p in (app / "model" / VAE / "models").iterdir()} == {"model.pt", "network.json", "centroids.npz"}
+    assert "demonstration" not in (app / "model" / UNET / "configs" / "metadata.json").read_text()
     serve(app / "model" / UNET, min(phantom.glob("*_image.nii.gz")))
     assert main(["label", "--folder", str(chain), str(app)]) == 1  # perhaps trained on by now
 

@@ -6,18 +6,17 @@ have no place for the other keys of a bundle: these come from what lies in the b
 
 from __future__ import annotations
 
-import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from ufc_monai.bundles import UNET
 from ufc_monai.errors import InputError
-from ufc_monai.files import atomic_path, read_json
+from ufc_monai.files import read_json
 from ufc_monai.transfer import only_demonstrates, read_network, read_record
 
-__all__ = ["check_classes", "name_classes", "named_classes", "starting_point"]
+__all__ = ["check_classes", "named_classes", "starting_point"]
 
 
 def starting_point(
@@ -91,23 +90,6 @@ def check_classes(bundle_root: str | os.PathLike[str], labels: Iterable[str]) ->
             f"{_metadata(bundle_root)} names the classes {', '.join(named) or 'none'}; the weights have "
             f"{', '.join(labels)}. Copy the bundle with 'python -m ufc_monai label', which mends it."
         )
-
-
-def name_classes(bundle_root: str | os.PathLike[str], names: Sequence[str]) -> None:
-    """Write the names of the classes 1, 2, ... into the ``channel_def`` of a bundle's ``metadata.json``.
-
-    Args:
-        bundle_root: folder of the bundle.
-        names: without background. A server shows them in lower case.
-    """
-    path = _metadata(bundle_root)
-    metadata = read_json(path, "bundle_root")
-    pred = metadata["network_data_format"]["outputs"]["pred"]
-    pred["channel_def"] = {str(i): name for i, name in enumerate(["background", *names])}
-    if pred["format"] == "segmentation":
-        pred["num_channels"] = len(names) + 1
-    with atomic_path(path) as temporary:
-        temporary.write_text(json.dumps(metadata, indent=4, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def _metadata(bundle_root: str | os.PathLike[str]) -> Path:

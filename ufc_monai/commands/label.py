@@ -9,10 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
-from ufc_monai.bundles import BUNDLES, UNET, VAE
+from ufc_monai.bundles import BUNDLES, UNET
 from ufc_monai.errors import InputError
-from ufc_monai.files import read_json
-from ufc_monai.served import name_classes
+from ufc_monai.zoo import write_metadata
 
 __all__ = ["put_into_app"]
 
@@ -25,8 +24,8 @@ SERVED = ("model.pt", "network.json", "centroids.npz")
 def put_into_app(folder: str | os.PathLike[str], app: str | os.PathLike[str]) -> list[Path]:
     """Copy the bundles of a run, or the bundles as they come, into an app; each serves what it has weights for.
 
-    Copies, because a server trains ``models/model.pt`` on. A copy's ``metadata.json`` names the classes of its weights:
-    those of segmentation, or the clusters of the VAE's slices.
+    Copies, because a server trains ``models/model.pt`` on. A copy's ``metadata.json`` describes its weights, and
+    names their classes: those of segmentation, or the clusters of the VAE's slices.
 
     Args:
         folder: of the run.
@@ -60,10 +59,13 @@ def _copy(source: Path, target: Path) -> Path:
         if file.is_file():
             (target / "models").mkdir(exist_ok=True)
             shutil.copyfile(file, target / "models" / file.name)
-    network, clusters = (target / "models" / name for name in ("network.json", "centroids.npz"))
-    if target.name == UNET and network.is_file():
-        name_classes(target, list(read_json(network, "--folder")["labels"]))
-    if target.name == VAE and clusters.is_file():
-        with np.load(clusters) as file:
-            name_classes(target, [f"cluster {i}" for i in range(len(file["centroids"]))])
+    if (target / "models" / "model.pt").is_file():
+        write_metadata(target, _clusters(target / "models" / "centroids.npz"))
     return target
+
+
+def _clusters(path: Path) -> int | None:
+    if not path.is_file():
+        return None
+    with np.load(path) as file:
+        return len(file["centroids"])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ufc_monai.zoo.archive import bundle_files, without_patients, write_zip
 from ufc_monai.zoo.card import model_card
-from ufc_monai.zoo.metadata import bundle_metadata, metadata_of, placeholders
+from ufc_monai.zoo.metadata import bundle_metadata, metadata_of, placeholders, write_metadata
 
 __all__ = [
     "bundle_files",
@@ -13,5 +13,6 @@ __all__ = [
     "model_card",
     "placeholders",
     "without_patients",
+    "write_metadata",
     "write_zip",
 ]

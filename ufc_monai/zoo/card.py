@@ -65,6 +65,8 @@ def _warnings(trained: Mapping[str, Any], clusters: Mapping[str, Any]) -> list[s
         lines += [f"**Not converged:** {', '.join(stuck)}. Dice is near zero on the very volumes that were trained on."]
     if "validation" in results:
         lines += [f"**Validation:** {results['validation']}."]
+    if stale := trained.get("stale"):
+        lines += [f"**Out of date:** {len(stale)} of the files that the training was made from."]
     if skipped := trained.get("skipped"):
         lines += [f"**Left out:** {len(skipped)} volumes whose files are bad."]
     return lines + [f"**Clusters:** {text}" for text in clusters.get("provenance", {}).get("warnings", [])]

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import copy
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from ufc_monai.bundles import UNET, VAE
 from ufc_monai.engines import build_network, weights_digest
-from ufc_monai.files import read_json
+from ufc_monai.files import atomic_path, read_json
 from ufc_monai.transfer import load_weights, read_network
 
-__all__ = ["bundle_metadata", "metadata_of", "placeholders"]
+__all__ = ["bundle_metadata", "metadata_of", "placeholders", "write_metadata"]
 
 DEMONSTRATION = "The weights are a demonstration on synthetic patients and know nothing of real ones."
 """What ``description`` and ``intended_use`` end with while it is true."""
@@ -49,6 +50,14 @@ def bundle_metadata(bundle: Path, clusters: int | None = None) -> dict[str, Any]
     }
     metadata = read_json(bundle / "configs" / "metadata.json", "--bundles") | {"network": described}
     return metadata_of(metadata, record, clusters)
+
+
+def write_metadata(bundle: Path, clusters: int | None = None) -> None:
+    """Put :func:`bundle_metadata` in the place of a bundle's ``metadata.json``."""
+    path = bundle / "configs" / "metadata.json"
+    content = json.dumps(bundle_metadata(bundle, clusters), indent=4, ensure_ascii=False) + "\n"
+    with atomic_path(path) as temporary:
+        temporary.write_text(content, encoding="utf-8")
 
 
 def placeholders(metadata: Mapping[str, Any]) -> list[str]:
