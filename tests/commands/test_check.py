@@ -73,7 +73,8 @@ def test_a_sound_folder_is_ready(folder: Path, tmp_path: Path, said: Any) -> Non
     assert f"labels of     2 volumes   {', '.join(fold['label_orders'][0][:2])}" in text
     assert "1  beta-VAE, clusters" in text
     assert "3  fine-tuning" in text
-    ready = f"ready: python -m ufc_monai run --dataset_dir {shlex.quote(str(folder))} --labelled 2 --preset cpu --threads 1 "
+    place = shlex.quote(str(folder))
+    ready = f"ready: python -m ufc_monai run --dataset_dir {place} --labelled 2 --preset cpu --threads 1 "
     assert text.strip().splitlines()[-1].startswith(ready)
     assert f"--set {VAE}.epochs=2 " in text
     assert imread(picture).std() > 0.05
