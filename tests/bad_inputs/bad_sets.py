@@ -235,7 +235,10 @@ REFUSED: dict[str, tuple[Callable[[Path], object], str]] = {
         "are of other slices",
     ),
     "features gone": (lambda d: cut(d, lambda d: (d / "features.npz").unlink()), "there is no"),
-    "thumbnails cut off": (lambda d: cut(d, lambda d: cut_off(d / "thumbnails.npy", 90)), "thumbnails.npy is missing or damaged"),
+    "thumbnails cut off": (
+        lambda d: cut(d, lambda d: cut_off(d / "thumbnails.npy", 90)),
+        "thumbnails.npy is missing or damaged",
+    ),
     "more clusters than slices": (lambda d: cut(d, lambda _: None, 99), "n_clusters must be 1 to 24 for 24 slices"),
     "centres gone": (lambda d: assign_slices(d / "centroids.npz", voxels()[0], []), "there is no"),
     # weights

@@ -4,6 +4,7 @@ import ast
 import json
 import logging
 import re
+import shlex
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -72,7 +73,8 @@ def test_a_sound_folder_is_ready(folder: Path, tmp_path: Path, said: Any) -> Non
     assert f"labels of     2 volumes   {', '.join(fold['label_orders'][0][:2])}" in text
     assert "1  beta-VAE, clusters" in text
     assert "3  fine-tuning" in text
-    ready = f"ready: python -m ufc_monai run --dataset_dir {folder} --labelled 2 --preset cpu --threads 1 "
+    place = shlex.quote(str(folder))
+    ready = f"ready: python -m ufc_monai run --dataset_dir {place} --labelled 2 --preset cpu --threads 1 "
     assert text.strip().splitlines()[-1].startswith(ready)
     assert f"--set {VAE}.epochs=2 " in text
     assert imread(picture).std() > 0.05
@@ -250,8 +252,7 @@ def test_real_steps_are_measured_in_every_stage(patients: Path, facts: list[Volu
     short, long = stages(10), stages(1000)
     for few, many in zip(short, long, strict=True):
         assert many.steps == 100 * few.steps
-        assert 1e-4 * many.steps < many.seconds < 1.0 * many.steps
-        assert many.seconds > few.seconds
+        assert many.seconds > few.seconds > 0
         assert 0.7e9 < many.memory_bytes < 1.2e9
 
 

@@ -135,3 +135,8 @@ def test_a_batch_of_nothing_but_a_class_never_seen_in_training_has_a_finite_loss
 
 def test_docstring_examples() -> None:
     assert doctest.testmod(segmentation).failed == 0
+
+
+@pytest.mark.parametrize("counts", [[100, 0, 0], [100, 10, 1]])
+def test_class_weights_are_float32_with_and_without_foreground(counts: list[int]) -> None:
+    assert class_weights(torch.tensor(counts)).dtype == torch.float32
