@@ -101,7 +101,7 @@ def test_tracking_is_asked_of_every_stage_and_changes_none(monkeypatch: pytest.M
         assert words.startswith("--tracking mlflow --tracking_uri sqlite:///")
         assert words.endswith("/run/mlruns.db --experiment_name run")
     monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
-    with pytest.raises(InputError, match=r"pip install 'ufc-monai\[tracking\]'"):
+    with pytest.raises(InputError, match=r'pip install -e "\.\[tracking\]"'):
         plan_stages(options(tracking="mlflow"), cases(8, 2))
 
 

@@ -278,7 +278,7 @@ def test_a_card_says_how_many_were_tested(chain: Path, phantom: Path, tmp_path: 
     shutil.copytree(chain, tmp_path, dirs_exist_ok=True)
     run_bundle(tmp_path, UNET, "train+evaluate", phantom)
     text = model_card(tmp_path / UNET)
-    assert "| test, 2 patients, 2 volumes, fold 0 | |" in text
+    assert "| test, 2 patients, 2 volumes, fold 0 |" in text
     assert "| mean_dice |" in text
     assert "| val_mean_dice" not in text  # the same images, but on another grid and averaged otherwise
 
