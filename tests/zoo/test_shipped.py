@@ -74,6 +74,9 @@ def test_monai_loads_them_from_any_folder(
 ) -> None:
     pytest.importorskip("huggingface_hub")
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(
+        logging.root, "handlers", list(logging.root.handlers)
+    )  # logging.conf puts another in their place
     network = monai.bundle.load(name, bundle_dir=str(BUNDLES), device="cpu")
     weights = torch.load(BUNDLES / name / "models" / "model.pt", weights_only=True)
     assert all(torch.equal(value, weights[key]) for key, value in network.state_dict().items())
