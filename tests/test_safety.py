@@ -227,6 +227,8 @@ def test_the_card_of_a_bundle_escapes_names(tmp_path: Path) -> None:
         "machine": "m",
         "versions": {},
         "results": {},
+        "environment": {},
+        "inputs": {},
     }
     record |= {"settings": {"labels": {NASTY: 1}}, "outputs": {"model": {"sha256": network["model_sha256"]}}}
     (tmp_path / "eval" / "train").mkdir(parents=True)
