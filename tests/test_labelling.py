@@ -194,7 +194,7 @@ def test_many_clusters_are_drawn_in_part(tmp_path: Path) -> None:
 
 
 def test_a_cut_needs_a_tree(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="Run ufc_feature_vae's train.json and inference.json first"):
+    with pytest.raises(InputError, match=r"Run ufc_feature_vae's train\.json and inference\.json first"):
         cut_again(tmp_path, 3)
 
 
