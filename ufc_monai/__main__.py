@@ -22,7 +22,7 @@ from ufc_monai.commands.arguments import (
     value_of,
     words,
 )
-from ufc_monai.errors import InputError
+from ufc_monai.errors import find_input_error
 from ufc_monai.files import FULL
 
 
@@ -40,13 +40,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.getLogger("ufc_monai").setLevel(logging.INFO)
     try:
         return int(chosen.action(chosen) or 0)
-    except InputError as e:
-        sys.stderr.write(f"error: {e}\n")
-        return 1
-    except OSError as e:  # of a program's log, say; what is written as a whole says more
-        if e.errno not in FULL:
+    except Exception as e:
+        reason: object = find_input_error(e)
+        if isinstance(e, OSError) and e.errno in FULL:  # of a program's log, say; what is written as a whole says more
+            reason = "the disk is full. Make space, then give the same command again: it goes on."
+        if reason is None:
             raise
-        sys.stderr.write("error: the disk is full. Make space, then give the same command again: it goes on.\n")
+        sys.stderr.write(f"error: {reason}\n")
         return 1
     except KeyboardInterrupt:
         sys.stderr.write("\nstopped; the same command goes on from here\n")

@@ -17,7 +17,20 @@ class InputError(ValueError):
 
 
 def find_input_error(error: BaseException | None) -> InputError | None:
-    """The InputError among the causes of an error, if any: MONAI wraps what configurations raise."""
+    """The InputError among the causes of an error, if any: MONAI wraps what configurations raise.
+
+    Memory that cannot be had is one, too.
+    """
     while error is not None and not isinstance(error, InputError):
+        if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and _no_memory(str(error))):
+            return InputError(
+                "memory: there is not enough of it. Take a smaller batch_size or image_size, end other programs, or "
+                "raise the limit (ulimit, container); check says how much is needed."
+            )
         error = error.__cause__ or error.__context__
     return error
+
+
+def _no_memory(text: str) -> bool:
+    """Whether PyTorch says so, of the CPU or a GPU."""
+    return "can't allocate memory" in text or "out of memory" in text

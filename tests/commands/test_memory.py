@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+import os
+import re
 import resource
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from conftest import NAMES
 
 from ufc_monai.commands import memory
 from ufc_monai.commands.memory import memory_limits, refuse_too_little
+from ufc_monai.data import make_phantom
 from ufc_monai.errors import InputError
 
 GB = 10**9
+VAE, CONTRASTIVE, UNET = NAMES
+PROGRAM = [sys.executable, "-W", "ignore", "-m", "ufc_monai"]
 
 
 @pytest.fixture
@@ -61,3 +71,57 @@ def test_a_system_that_tells_nothing_refuses_nothing(machine: Path) -> None:
         file.unlink()
     assert memory_limits() == []
     refuse_too_little(10**15)
+
+
+def announced(folder: Path, command: Sequence[str]) -> int:
+    """Bytes that ``check`` says are needed."""
+    text = said_by([*PROGRAM, "check", str(folder), *command, "--output", str(folder / "preview.png")], None).stdout
+    total = re.search(r"^all .* ([\d.]+) (MB|GB)$", text, flags=re.MULTILINE)
+    assert total, text
+    return round(float(total[1]) * {"MB": 1e6, "GB": 1e9}[total[2]])
+
+
+def said_by(words: Sequence[str], limit: int | None) -> subprocess.CompletedProcess[str]:
+    """What a program prints that may have so much data memory, its children too."""
+    within = [] if limit is None else ["prlimit", f"--data={limit}"]
+    threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
+    return subprocess.run(
+        [*within, *words], capture_output=True, text=True, check=False, env={**os.environ, **threads}, timeout=1500
+    )
+
+
+SHORT = [f"--set={VAE}.min_steps=8", f"--set={CONTRASTIVE}.min_steps=8", f"--set={UNET}.min_steps=8"]
+SHORT += [f"--set={name}.epochs=1" for name in NAMES]
+SMALL_RUN = ["--preset", "cpu", "--threads", "1", *SHORT]
+STUDY = [
+    "--methods",
+    "random,simclr",
+    "--budgets",
+    "1",
+    "--folds",
+    "1",
+    "--seeds",
+    "1",
+    "--init_seeds",
+    "1",
+    "--jobs",
+    "2",
+]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("prlimit") is None, reason="limits are set with prlimit")
+@pytest.mark.timeout(1800)
+def test_what_check_announces_is_enough_and_less_is_said_before_work_begins(tmp_path: Path) -> None:
+    scans = tmp_path / "scans"
+    make_phantom(scans, patients=6, labelled=4)
+    enough = round(1.05 * announced(scans, SMALL_RUN))
+    for command, more in (("run", []), ("study", STUDY)):
+        words = [*PROGRAM, command, "--dataset_dir", str(scans), *SMALL_RUN, *more, "--folder"]
+        done = said_by([*words, str(tmp_path / command)], enough)
+        assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+        refused = said_by([*words, str(tmp_path / f"{command} with less")], round(0.75 * enough))
+        assert refused.returncode == 1
+        assert refused.stderr.startswith("error: memory: ")
+        assert len(refused.stderr.splitlines()) <= 2
+        assert not list((tmp_path / f"{command} with less").rglob("model.pt"))

@@ -9,6 +9,7 @@ from typing import Any
 
 from ufc_monai.bundles import CONTRASTIVE, UNET, VAE
 from ufc_monai.commands.estimate import StageEstimate
+from ufc_monai.commands.memory import size
 from ufc_monai.data.inspect import VolumeFacts
 from ufc_monai.data.problems import ADVICE, LEAVE_OUT, Problem
 from ufc_monai.engines.log import duration
@@ -86,16 +87,6 @@ def problem_list(facts: Sequence[VolumeFacts]) -> list[str]:
         lines[-1] += more
         lines.append(f"    {ADVICE[kind]} {LEAVE_OUT if where[0][1].bad_file else ''}".rstrip())
     return lines
-
-
-def size(n_bytes: float) -> str:
-    """A number of bytes in MB or GB.
-
-    Example:
-        >>> size(3_000_000), size(2_500_000_000)
-        ('3 MB', '2.5 GB')
-    """
-    return f"{n_bytes / 1e9:.1f} GB" if n_bytes >= 1e9 else f"{n_bytes / 1e6:.0f} MB"
 
 
 def _volume_row(f: VolumeFacts) -> tuple[str, ...]:

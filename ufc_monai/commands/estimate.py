@@ -18,6 +18,7 @@ from torch import Tensor
 
 from ufc_monai.bundles import BUNDLES, UNET, VAE
 from ufc_monai.clustering import ClusteringMethod
+from ufc_monai.commands.memory import refuse_too_little
 from ufc_monai.commands.options import RunOptions, training_configs
 from ufc_monai.data import Case, find_labels, make_split
 from ufc_monai.data.inspect import VolumeFacts
@@ -40,8 +41,8 @@ LONGEST_STEP = 1.0
 """Seconds; a batch that would take longer is measured in part."""
 PATIENCE = 3.0
 """Seconds of measuring, a stage."""
-PROCESS_BYTES = 700_000_000
-"""What PyTorch and MONAI take before anything is trained."""
+PROCESS_BYTES = 800_000_000
+"""What PyTorch and MONAI take before anything is trained, and pictures behind it."""
 READING_BYTES = 12
 """Bytes a voxel while a volume is read: float32, as stored, turned and cropped."""
 BYTES_PER_WEIGHT = 16
@@ -69,7 +70,7 @@ class StageEstimate:
         seconds: reading the volumes, all steps, validation, and for stage 1 features and clusters; starting the
             programs and the final test are not in it.
         disk_bytes: of the slice store.
-        memory_bytes: of the process at its largest while training or clustering. Rule: 0.7 GB for the programs, 16
+        memory_bytes: of the process at its largest while training or clustering. Rule: 0.8 GB for the programs, 16
             bytes a weight, what the backward pass of one batch needs; or, if that is more, six copies of the features
             in float64 for Ward's tree. With a GPU, the training's part is needed there.
         device: where training was measured, e.g. ``"cpu, threads: 2"``.
@@ -251,6 +252,8 @@ class _Step:
         began = time.monotonic()
         batch = self.load()
         loading = time.monotonic() - began
+        if self.device.type == "cpu":  # native code that finds no memory may end the program without a word
+            refuse_too_little(self.memory(batch, 2, self.batch_size / 2))
         self.seconds(batch, 2)
         times, n = [self.seconds(batch, 2)], min(2, self.batch_size)
         if times[0] < LONGEST_STEP:
@@ -300,6 +303,7 @@ class _Step:
     def memory(self, batch: Mapping[str, Any], n: int, share: float) -> int:
         """Bytes for a whole batch: programs, weights, and what the graph keeps for the backward pass."""
         kept: dict[int, int] = {}
+        weights = {p.untyped_storage().data_ptr(): p.numel() for p in self.network.parameters()}
 
         def keep(tensor: Tensor) -> Tensor:
             kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
@@ -308,5 +312,5 @@ class _Step:
         with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
             graph = self.forward(batch, n)  # held, so that no storage is counted as another's
         graph.item()
-        weights: int = sum(p.numel() for p in self.network.parameters())
-        return PROCESS_BYTES + BYTES_PER_WEIGHT * weights + round(share * sum(kept.values()))
+        of_slices = sum(size for place, size in kept.items() if place not in weights)
+        return PROCESS_BYTES + BYTES_PER_WEIGHT * sum(weights.values()) + round(share * of_slices)

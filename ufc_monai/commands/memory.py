@@ -5,10 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NamedTuple
 
-from ufc_monai.commands.check_tables import size
 from ufc_monai.errors import InputError
 
-__all__ = ["Limit", "memory_limits", "refuse_too_little"]
+__all__ = ["Limit", "memory_limits", "refuse_too_little", "size"]
 
 CGROUP = Path("/sys/fs/cgroup")
 MEMINFO = Path("/proc/meminfo")
@@ -60,6 +59,16 @@ def memory_limits() -> list[Limit]:
         if "MemAvailable" in lines:
             found.append(Limit(1024 * int(lines["MemAvailable"].split()[0]), "this machine"))
     return found
+
+
+def size(n_bytes: float) -> str:
+    """A number of bytes in MB or GB.
+
+    Example:
+        >>> size(3_000_000), size(2_500_000_000)
+        ('3 MB', '2.5 GB')
+    """
+    return f"{n_bytes / 1e9:.1f} GB" if n_bytes >= 1e9 else f"{n_bytes / 1e6:.0f} MB"
 
 
 def _process_limits() -> list[Limit]:
