@@ -69,6 +69,18 @@ def test_report_holds_what_ran(a_run: Path) -> None:
     assert text.count("<section>") == text.count("</section>") == 7
 
 
+def test_what_was_left_out_or_out_of_date_is_said(a_run: Path) -> None:
+    path = a_run / UNET / "eval" / "train" / "run.json"
+    bad = {f"case_{i}.nii.gz": f"no affine {NASTY}" for i in range(7)}
+    write(path, {**json.loads(path.read_text()), "skipped": bad, "stale": ["a was made from another b"]})
+    write_report(a_run, a_run / "report.html")
+    text = (a_run / "report.html").read_text(encoding="utf-8")
+    assert "bad files (--skip_bad), 7 in all: case_0.nii.gz: no affine" in text
+    assert "and 2 more (see run.json)" in text
+    assert "out of date (--allow_stale): by stage 3, fine-tuning" in text
+    assert NASTY not in text
+
+
 def test_names_are_escaped_and_nothing_is_fetched(a_run: Path) -> None:
     write_report(a_run, a_run / "report.html")
     text = (a_run / "report.html").read_text(encoding="utf-8")

@@ -303,7 +303,7 @@ class _Step:
     def memory(self, batch: Mapping[str, Any], n: int, share: float) -> int:
         """Bytes for a whole batch: programs, weights, and what the graph keeps for the backward pass."""
         kept: dict[int, int] = {}
-        weights = {p.untyped_storage().data_ptr(): p.numel() for p in self.network.parameters()}
+        weights: dict[int, int] = {p.untyped_storage().data_ptr(): p.numel() for p in self.network.parameters()}
 
         def keep(tensor: Tensor) -> Tensor:
             kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()

@@ -24,6 +24,9 @@ from ufc_monai.report.summary import ARMS, column_means, dice_files, judgement
 
 __all__ = ["write_report"]
 
+MOST_NAMED = 5
+"""Bad files that a warning names."""
+
 
 def write_report(run_folder: str | os.PathLike[str], path: str | os.PathLike[str]) -> None:
     """Write the report of a run.
@@ -75,15 +78,25 @@ def _summary(folder: Path, records: dict[str, Any]) -> str:
         lines.append(card(judgement(folder)))
     if verdict := records.get("stage 2, pretraining", {}).get("results", {}).get("verdict"):
         lines.append(paragraph(f"Pretraining: {verdict}"))
-    old = [title for title in records if not standing_record(folder, STAGES[title])]
-    if old:
-        text = f"Not complete, or made from files that have changed since: {', '.join(old)}. Run again to go on."
-        lines.append(card(text, "warning"))
-    stuck = {n for r in records.values() for n in r.get("results", {}).get("not_converged", [])}
-    if stuck:
-        text = f"Not converged: {', '.join(sorted(stuck))}. Dice stays near zero on the very volumes trained on."
-        lines.append(card(text, "warning"))
+    lines += [card(text, "warning") for text in _warnings(folder, records)]
     return "\n".join(lines)
+
+
+def _warnings(folder: Path, records: dict[str, Any]) -> list[str]:
+    """What stands in the way of believing the figures."""
+    found = []
+    if old := [title for title in records if not standing_record(folder, STAGES[title])]:
+        found.append(f"Not complete, or made from files that have changed since: {', '.join(old)}. Run again to go on.")
+    if stale := [title for title, record in records.items() if record.get("stale")]:
+        found.append(f"Read although out of date (--allow_stale): by {', '.join(stale)}.")
+    if bad := {image: why for record in records.values() for image, why in record.get("skipped", {}).items()}:
+        some = "; ".join(f"{image}: {why}" for image, why in sorted(bad.items())[:MOST_NAMED])
+        more = f"; and {len(bad) - MOST_NAMED} more (see run.json)" if len(bad) > MOST_NAMED else ""
+        found.append(f"Left out for bad files (--skip_bad), {len(bad)} in all: {some}{more}")
+    if stuck := {n for record in records.values() for n in record.get("results", {}).get("not_converged", [])}:
+        names = ", ".join(sorted(stuck))
+        found.append(f"Not converged: {names}. Dice stays near zero on the very volumes trained on.")
+    return found
 
 
 def _test(folder: Path) -> str:
