@@ -1,6 +1,6 @@
 """Seconds to segment a CT volume with stage 3's inference.json, beside the chain that model zoo bundles usually have.
 
-    python benchmarks/inference.py [--size 512] [--slices 200] [--preset paper] [--device cpu] [--rounds 3]
+    python benchmarks/inference.py [--size 512] [--slices 200] [--preset paper] [--slices_at_once 16] [--rounds 3]
 
 ``bundle`` is inference.json as it runs. ``usual`` has the same reading, preprocessing and network, but MONAI's
 SliceInferer with ``sw_batch_size`` 1 in fp32, ``Invertd`` of the logits, ``AsDiscreted`` and ``SaveImaged``. They take
@@ -146,18 +146,20 @@ def main() -> None:
     parser.add_argument("--slices", type=int, default=200)
     parser.add_argument("--preset", choices=("cpu", "paper"), default="paper")
     parser.add_argument("--image_size", type=int)
+    parser.add_argument("--slices_at_once", type=int, help="in place of the bundle's rule")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int)
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
     warnings.simplefilter("ignore")
     logging.disable(logging.INFO)
+    rule = {} if options.slices_at_once is None else {"slices_at_once": options.slices_at_once}
     found: dict[str, list[tuple[float, float]]] = {"bundle": [], "usual": []}
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         make_inputs(folder, options)
         for _ in range(options.rounds):
-            for name, changes in (("bundle", {}), ("usual", USUAL)):
+            for name, changes in (("bundle", rule), ("usual", USUAL)):
                 found[name].append(segment(folder, name, options, changes))
         segment(folder, "plain", options, PLAIN)
         dice = agreement(folder)
