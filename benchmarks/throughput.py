@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from ignite.engine import Events
+from ignite.engine import Engine, Events
 from monai.bundle import ConfigParser
 from monai.data import DataLoader, Dataset
 from monai.transforms import (
@@ -69,7 +69,6 @@ class Training:
         parser["output_dir"], parser["image_size"] = str(folder), options.image_size
         parser["device"] = f"$torch.device('{options.device}')"
         parser["threads"] = options.threads
-        parser["train::trainer::epoch_length"], parser["train::trainer::max_epochs"] = options.steps, 1
         parser["train::handlers"] = [h for h in parser["train::handlers"] if h["_target_"].rpartition(".")[2] in KEPT]
         if options.batch_size:
             parser["batch_size"] = options.batch_size
@@ -79,14 +78,15 @@ class Training:
             parser["train::dataloader"] = _dictionary_loader(slices, parser["batch_size"], workers)
             parser["train::trainer::prepare_batch"] = _two_views
         self.trainer = parser.get_parsed_content("train::trainer")
-        self.batch_size = parser["batch_size"]
+        self.batch_size, self.steps = parser["batch_size"], options.steps
         self.device = torch.device(options.device)
 
     def run(self) -> float:
         """Slices a second of one round."""
         times: list[float] = []
         with self.trainer.add_event_handler(Events.ITERATION_COMPLETED, lambda: times.append(self._now())):
-            self.trainer.run()
+            self.trainer.state.max_epochs = None  # begin anew; MONAI's own run would take the loader's length
+            Engine.run(self.trainer, self.trainer.data_loader, max_epochs=1, epoch_length=self.steps)
         return (len(times) - WARM_UP) * self.batch_size / (times[-1] - times[WARM_UP - 1])
 
     def limit(self, steps: int) -> float:
@@ -169,7 +169,7 @@ def main() -> None:
 
 def _profile(training: Training) -> None:
     with torch.profiler.profile() as profile:
-        training.trainer.run()
+        training.run()
     print(profile.key_averages().table(sort_by="self_cpu_time_total", row_limit=25))
 
 
