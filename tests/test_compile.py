@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -52,8 +53,10 @@ def test_on_names_and_numbers_stay(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(shutil.which("c++") is None, reason="PyTorch compiles for CPUs with a C++ compiler")
 def test_all_of_the_compiler_in_channels_last() -> None:
-    assert torch._dynamo.explain(compiled(unet(), True, 32))(torch.rand(2, 1, 32, 32)).graph_count == 1
+    # of the module itself, nothing would be left to explain
+    assert torch._dynamo.explain(compiled(unet(), True, 32).forward)(torch.rand(2, 1, 32, 32)).graph_count == 1
     for one, other in zip(gradients(unet()), gradients(compiled(unet(), True, 32)), strict=True):
         torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-5)
 
