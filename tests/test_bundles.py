@@ -14,6 +14,7 @@ import torch
 from conftest import NAMES, ROOT
 from monai.bundle import ConfigParser, ConfigWorkflow, verify_net_in_out
 
+from ufc_monai.engines import check_overrides
 from ufc_monai.zoo import metadata_of
 
 BUNDLES = ROOT / "bundles"
@@ -204,3 +205,10 @@ def test_evaluation_meets_labels_stored_in_another_orientation(turn: list[list[i
     item = after(item | {"pred": torch.cat([1 - item["image"], item["image"]])})
     pred, reference = item["pred"][1], item["label"][1]
     assert 2 * (pred * reference).sum() / (pred.sum() + reference.sum()) > 0.9
+
+
+@pytest.mark.parametrize("overlay", sorted(BUNDLES.glob("*/configs/*.json")), ids=lambda p: f"{p.parts[-3]}-{p.stem}")
+def test_no_configuration_of_ours_is_taken_for_misspelt(overlay: Path) -> None:
+    if overlay.stem != "metadata":
+        base = overlay.with_name("inference.json" if "inference" in overlay.stem else "train.json")
+        check_overrides(["monai.bundle", "run", "--config_file", str([str(base), str(overlay)])])

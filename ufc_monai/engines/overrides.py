@@ -22,6 +22,8 @@ RUN_ARGUMENTS = {
     *("args_file", "tracking", "tracking_uri", "experiment_name", "run_name", "properties_path"),
 }
 """What ``monai.bundle run`` takes itself."""
+READ_BY_MONAI = {"imports", "initialize", "run", "finalize"}
+"""Sections that MONAI looks for in a configuration, whether anything refers to them or not."""
 SURE = 0.75
 """How alike two names are, of 1, when the one is taken for the other misspelt."""
 
@@ -69,9 +71,9 @@ def _files(value: Any) -> list[str]:
 
 def _check_configs(files: Sequence[str], configs: Sequence[Mapping[str, Any]]) -> None:
     """Refuse a key that nothing refers to where one of nearly the same name is known, or is missing."""
-    used = set(re.findall(r"[@%](\w+)", json.dumps(list(configs), default=str)))
+    used = READ_BY_MONAI | set(re.findall(r"[@%](\w+)", json.dumps(list(configs), default=str)))
     first = {_top(key) for key in configs[0]}
-    missing = used - {_top(key) for config in configs for key in config}
+    missing = used - READ_BY_MONAI - {_top(key) for config in configs for key in config}
     for file, config in zip(files, configs, strict=True):
         laid_over = config is not configs[0]
         for key in map(_top, config):
