@@ -84,10 +84,7 @@ def read_network(ckpt_dir: str | os.PathLike[str], stage: str) -> dict[str, Any]
             f"{path} describes weights of {network.get('stage')} (format {network.get('format')}); expected those of "
             f"{stage} (format {FORMAT})."
         )
-    if network.get("model_sha256") != sha256_of(model):
-        raise InputError(
-            f"{path} describes another model.pt than the one beside it (sha256 differs): copy both from one run."
-        )
+    _check_pair(network, path, model)
     _warn_of_demonstration(network, model)
     return network
 
@@ -260,11 +257,13 @@ def _pretrained_record(path: Path) -> dict[str, Any]:
     if not record.is_file():
         raise InputError(f"pretrained_path: {path} has no network.json beside it. Copy both files from one run.")
     about = read_record(record, "pretrained_path")
-    if about.get("model_sha256") != sha256_of(path):
-        raise InputError(
-            f"pretrained_path: {record} describes another {path.name} (sha256 differs): copy both from one run."
-        )
+    _check_pair(about, record, path)
     return about
+
+
+def _check_pair(network: Mapping[str, Any], path: Path, model: Path) -> None:
+    if network.get("model_sha256") != sha256_of(model):
+        raise InputError(f"{path} describes another {model.name} (sha256 differs): copy both from one run.")
 
 
 def encoder_in_use(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 from collections.abc import Mapping
@@ -11,7 +10,7 @@ from typing import Any
 
 from ufc_monai.data.case import Case
 from ufc_monai.errors import InputError
-from ufc_monai.files import inside
+from ufc_monai.files import inside, read_json
 from ufc_monai.formats import is_dicom_series, stem_of
 
 __all__ = ["listed_cases", "plain_stem", "read_dataset_json"]
@@ -31,13 +30,7 @@ def read_dataset_json(root: Path) -> dict[str, Any]:
     path = root / "dataset.json"
     if not path.is_file():
         return {}
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as e:
-        raise InputError(f"{path} is not valid JSON ({e}). Mend or remove it.") from e
-    if not isinstance(content, dict):
-        raise InputError(f"{path} should hold a JSON object, not a {type(content).__name__}. Mend or remove it.")
-    return content
+    return read_json(path, "dataset_dir")
 
 
 def listed_cases(root: Path) -> list[Case]:
