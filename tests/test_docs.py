@@ -49,7 +49,17 @@ def test_keys_exist(page: Path) -> None:
     known |= {"selection", "draws", "init_seeds", "jobs", "devices", "budget_minutes", "dry_run", "array", "gres"}
     known |= {"version", "change", "tracking", "tracking_uri", "experiment_name", "run_name", "ckpt_file"}
     known |= {"args_file", "converter_kwargs", "name", "url", "bundle_dir", "network", "directory", "backend", "b"}
-    known |= {"n", "d", "rounds", "steps", "slices", "slices_at_once", "volumes", "profile", "bind"}  # benchmarks, mount
+    known |= {
+        "n",
+        "d",
+        "rounds",
+        "steps",
+        "slices",
+        "slices_at_once",
+        "volumes",
+        "profile",
+        "bind",
+    }  # benchmarks, mount
     known |= {"download", "name", "app", "studies", "conf", "host", "port", "no"}  # MONAI Label, pip --no-deps
     known |= {"nproc_per_node", "nnodes", "rdzv_backend", "rdzv_endpoint"}  # torchrun
     used = set(re.findall(r"(?<![\w-])--([a-z]\w*)", page.read_text(encoding="utf-8")))
