@@ -16,10 +16,11 @@ import pytest
 from conftest import NAMES, ROOT, SMALL, copy_bundles
 from matplotlib.image import imread
 
-from ufc_monai.commands import estimate
+from ufc_monai.commands import estimate, measure
 from ufc_monai.commands.check import run_check
 from ufc_monai.commands.check_tables import volume_table
 from ufc_monai.commands.estimate import StageEstimate, estimate_stages, open_config
+from ufc_monai.commands.memory import PROCESS_BYTES
 from ufc_monai.commands.options import RunOptions
 from ufc_monai.data import find_cases, make_phantom, make_split, open_split
 from ufc_monai.data.inspect import VolumeFacts, inspect_cases
@@ -58,7 +59,7 @@ def said(caplog: pytest.LogCaptureFixture) -> Any:
 @pytest.fixture
 def no_measuring(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave out the slow part where it is not what is tested."""
-    monkeypatch.setattr(estimate, "_measured", lambda _: estimate._Measured(2.0, 1.0, 10**9))
+    monkeypatch.setattr(estimate, "measure_step", lambda _: measure.Measured(2.0, 1.0, 10**9))
 
 
 def test_a_sound_folder_is_ready(folder: Path, tmp_path: Path, said: Any) -> None:
@@ -259,7 +260,7 @@ def test_real_steps_are_measured_in_every_stage(patients: Path, facts: list[Volu
 @pytest.mark.parametrize("method", ["moco", "byol", "glcl", "pcl"])
 def test_every_method_can_be_foretold(method: str, patients: Path) -> None:
     config = open_config(options(patients, method=method, overrides=SMALL), CONTRASTIVE)
-    assert estimate._measured(config).step > 0
+    assert measure.measure_step(config).step > 0
 
 
 def test_a_slow_batch_is_measured_in_part(patients: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -269,18 +270,18 @@ def test_a_slow_batch_is_measured_in_part(patients: Path, monkeypatch: pytest.Mo
         sizes.append(n)
         return 0.25 * n  # 12 s for a batch of 48
 
-    monkeypatch.setattr(estimate._Step, "seconds", seconds)
-    measured = estimate._measured(open_config(options(patients), VAE))
+    monkeypatch.setattr(measure._Step, "seconds", seconds)
+    measured = measure.measure_step(open_config(options(patients), VAE))
     assert set(sizes) == {2, 4}
     assert measured.step == pytest.approx(12, abs=0.5)
 
 
 def test_memory_grows_with_the_batch(patients: Path) -> None:
     small, large = (
-        estimate._measured(open_config(options(patients, overrides={VAE: {**SMALL[VAE], "batch_size": n}}), VAE))
+        measure.measure_step(open_config(options(patients, overrides={VAE: {**SMALL[VAE], "batch_size": n}}), VAE))
         for n in (8, 16)
     )
-    kept = [measured.memory - estimate.PROCESS_BYTES for measured in (small, large)]
+    kept = [measured.memory - PROCESS_BYTES for measured in (small, large)]
     assert kept[0] < kept[1] < 2.1 * kept[0]
 
 

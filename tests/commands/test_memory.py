@@ -32,6 +32,7 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "memory.current").write_text("1000\n")
     monkeypatch.setattr(memory, "MEMINFO", tmp_path / "meminfo")
     monkeypatch.setattr(memory, "CGROUP", tmp_path)
+    monkeypatch.setattr(memory, "own_memory", lambda: 0)
     monkeypatch.setattr(resource, "getrlimit", lambda which: (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
     return tmp_path
 
@@ -64,6 +65,13 @@ def test_a_limit_of_a_process_is_that_of_each_job(
     refuse_too_little(GB, jobs=4)
     with pytest.raises(InputError, match=rf"a stage needs about 2\.0 GB, and 'ulimit {name}' leaves 1\.0 GB"):
         refuse_too_little(2 * GB, jobs=4)
+
+
+def test_the_process_that_writes_the_report_has_to_fit_too(machine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resource, "getrlimit", lambda which: (GB, GB))
+    monkeypatch.setattr(memory, "own_memory", lambda: 3 * GB)
+    with pytest.raises(InputError, match=r"needs about 3\.0 GB, and 'ulimit -d' leaves 1\.0 GB"):
+        refuse_too_little(GB)
 
 
 def test_a_system_that_tells_nothing_refuses_nothing(machine: Path) -> None:

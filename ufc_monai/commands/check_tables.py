@@ -9,7 +9,7 @@ from typing import Any
 
 from ufc_monai.bundles import CONTRASTIVE, UNET, VAE
 from ufc_monai.commands.estimate import StageEstimate
-from ufc_monai.commands.memory import size
+from ufc_monai.commands.memory import own_memory, size
 from ufc_monai.data.inspect import VolumeFacts
 from ufc_monai.data.problems import ADVICE, LEAVE_OUT, Problem
 from ufc_monai.engines.log import duration
@@ -62,14 +62,14 @@ def split_table(split: Mapping[str, Any], fold: int, granted: Sequence[str]) -> 
 
 
 def estimate_table(estimates: Sequence[StageEstimate]) -> list[str]:
-    """Steps, time, disk and memory of each stage."""
+    """Steps, time, disk and memory of each stage; the whole needs what this process took to find out as well."""
     head = ("stage", "steps", "time", "slice store", "memory")
     rows = [
         (STAGES[e.bundle], f"{e.steps:,}", duration(e.seconds), size(e.disk_bytes), size(e.memory_bytes))
         for e in estimates
     ]
     time, disk = sum(e.seconds for e in estimates), sum(e.disk_bytes for e in estimates)
-    memory = max(e.memory_bytes for e in estimates)
+    memory = max(own_memory(), *(e.memory_bytes for e in estimates))
     return _aligned([head, *rows, ("all", "", duration(time), size(disk), size(memory))], left=1)
 
 

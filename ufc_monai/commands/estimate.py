@@ -5,29 +5,23 @@ from __future__ import annotations
 import math
 import os
 import statistics
-import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import torch
 from monai.bundle import ConfigParser
-from monai.data import list_data_collate
-from monai.transforms import Compose
-from torch import Tensor
 
 from ufc_monai.bundles import BUNDLES, UNET, VAE
 from ufc_monai.clustering import ClusteringMethod
-from ufc_monai.commands.memory import refuse_too_little
+from ufc_monai.commands.measure import measure_step
+from ufc_monai.commands.memory import PROCESS_BYTES
 from ufc_monai.commands.options import RunOptions, training_configs
 from ufc_monai.data import Case, find_labels, make_split
 from ufc_monai.data.inspect import VolumeFacts
 from ufc_monai.engines import set_threads
-from ufc_monai.errors import InputError, find_input_error
-from ufc_monai.transforms import AxialSlicesd
+from ufc_monai.errors import InputError
 
 __all__ = [
-    "PROCESS_BYTES",
     "StageEstimate",
     "estimate_stages",
     "estimate_training",
@@ -37,27 +31,12 @@ __all__ = [
     "reading_memory",
 ]
 
-LONGEST_STEP = 1.0
-"""Seconds; a batch that would take longer is measured in part."""
-PATIENCE = 3.0
-"""Seconds of measuring, a stage."""
-PROCESS_BYTES = 800_000_000
-"""What PyTorch and MONAI take before anything is trained, and pictures behind it."""
 READING_BYTES = 12
 """Bytes a voxel while a volume is read: float32, as stored, turned and cropped."""
-BYTES_PER_WEIGHT = 16
-"""Weight, gradient and AdamW's two moments in float32."""
 WARD_SECONDS = 8e-8
 """Ward's tree of n slices takes this times n^2."""
 FEATURE_BYTES = 6 * 8
 """Ward's tree takes this for each slice and dimension."""
-WITHOUT_FILES = {
-    "pseudo_labels": None,
-    "crop_region": None,
-    "class_counts": "$torch.ones(@n_classes)",
-    "queue_size": "@batch_size",
-}
-"""What the configurations would read from files, and what measuring takes instead."""
 
 
 @dataclass(frozen=True)
@@ -82,15 +61,6 @@ class StageEstimate:
     disk_bytes: int
     memory_bytes: int
     device: str
-
-
-@dataclass(frozen=True)
-class _Measured:
-    """Seconds of a step and of a forward pass, and bytes, of one whole batch."""
-
-    step: float
-    forward: float
-    memory: int
 
 
 def estimate_stages(options: RunOptions, cases: Sequence[Case], facts: Sequence[VolumeFacts]) -> list[StageEstimate]:
@@ -196,7 +166,7 @@ def _estimate(
         key: parser.get_parsed_content(key) for key in ("batch_size", "epochs", "image_size", "channels", "threads")
     }
     threads = set_threads(setting["threads"])
-    measured = _measured(parser)
+    measured = measure_step(parser)
     n, batch = amount.slices(images), setting["batch_size"]
     batches = max(1, n // batch)
     epochs = max(setting["epochs"], math.ceil(parser.get("min_steps", 0) / batches))
@@ -219,98 +189,3 @@ def _estimate(
         memory_bytes=memory,
         device=f"cpu, threads: {threads}" if torch.device(device).type == "cpu" else str(device),
     )
-
-
-def _measured(parser: ConfigParser) -> _Measured:
-    for key, value in WITHOUT_FILES.items():
-        if key in parser:
-            parser[key] = value
-    try:
-        with torch.random.fork_rng():
-            measured = _Step(parser).measure()
-            if "local" in parser:  # a method that trains the decoder as well, for as many steps again
-                measured = replace(measured, step=measured.step + _Step(parser, "local::").measure().step)
-            return measured
-    except RuntimeError as e:
-        # MONAI wraps what a configuration raises
-        reason = find_input_error(e)
-        raise (reason or e) from e
-
-
-class _Step:
-    """A training step as a configuration describes it, on random slices."""
-
-    def __init__(self, parser: ConfigParser, part: str = "") -> None:
-        parsed: Callable[[str], Any] = parser.get_parsed_content
-        self.parser = parser
-        self.network, self.loss, self.optimizer = (parsed(part + key) for key in ("network", "loss", "optimizer"))
-        self.inferer, self.prepare = parsed("train::inferer"), parsed(f"{part or 'train::'}trainer::prepare_batch")
-        self.device, self.batch_size = torch.device(parsed("device")), parsed("batch_size")
-        self.loss.to(self.device)
-
-    def measure(self) -> _Measured:
-        began = time.monotonic()
-        batch = self.load()
-        loading = time.monotonic() - began
-        if self.device.type == "cpu":  # native code that finds no memory may end the program without a word
-            refuse_too_little(self.memory(batch, 2, self.batch_size / 2))
-        self.seconds(batch, 2)
-        times, n = [self.seconds(batch, 2)], min(2, self.batch_size)
-        if times[0] < LONGEST_STEP:
-            n = min(self.batch_size, int(2 * LONGEST_STEP / times[0]))
-            self.seconds(batch, n)
-            times = [self.seconds(batch, n)]
-        while len(times) < 3 and time.monotonic() - began < PATIENCE:
-            times.append(self.seconds(batch, n))
-        share = self.batch_size / n
-        began = time.monotonic()
-        memory = self.memory(batch, n, share)
-        forward = share * (time.monotonic() - began)
-        return _Measured(loading + share * statistics.median(times), loading + forward, memory)
-
-    def load(self) -> dict[str, Any]:
-        """A batch as the loader makes it from the slice store."""
-        steps = self.parser.get_parsed_content("train::preprocessing").flatten().transforms
-        cut = next(i for i, step in enumerate(steps) if isinstance(step, AxialSlicesd))
-        size, channels = (self.parser.get_parsed_content(key) for key in ("image_size", "channels"))
-        generator = torch.Generator().manual_seed(0)
-        classes = self.parser.get_parsed_content("n_classes") if "n_classes" in self.parser else 1
-        image = torch.rand(self.batch_size, channels, size, size, generator=generator).half()
-        label = torch.randint(classes, (self.batch_size, 1, size, size), generator=generator).byte()
-        behind = Compose(steps[cut + 1 :])
-        samples = [
-            behind({"image": x, "label": y, "id": f"#{i}", "position": i / len(image)})
-            for i, (x, y) in enumerate(zip(image, label, strict=True))
-        ]
-        cluster = torch.randint(20, (self.batch_size,), generator=generator)
-        return {**list_data_collate(samples), "cluster": cluster}
-
-    def forward(self, batch: Mapping[str, Any], n: int) -> Any:
-        part = {key: value[:n] for key, value in batch.items()}
-        image, target = self.prepare(part, self.device)
-        return self.loss(self.inferer(image, self.network), target)
-
-    def seconds(self, batch: Mapping[str, Any], n: int) -> float:
-        """How long a step on the first ``n`` slices of a batch takes."""
-        began = time.monotonic()
-        loss = self.forward(batch, n)
-        self.optimizer.zero_grad()
-        loss.backward()
-        self.optimizer.step()
-        loss.item()  # waits for a GPU
-        return time.monotonic() - began
-
-    def memory(self, batch: Mapping[str, Any], n: int, share: float) -> int:
-        """Bytes for a whole batch: programs, weights, and what the graph keeps for the backward pass."""
-        kept: dict[int, int] = {}
-        weights: dict[int, int] = {p.untyped_storage().data_ptr(): p.numel() for p in self.network.parameters()}
-
-        def keep(tensor: Tensor) -> Tensor:
-            kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
-            return tensor
-
-        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-            graph = self.forward(batch, n)  # held, so that no storage is counted as another's
-        graph.item()
-        of_slices = sum(size for place, size in kept.items() if place not in weights)
-        return PROCESS_BYTES + BYTES_PER_WEIGHT * sum(weights.values()) + round(share * of_slices)

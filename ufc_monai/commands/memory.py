@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import NamedTuple
 
 from ufc_monai.errors import InputError
 
-__all__ = ["Limit", "memory_limits", "refuse_too_little", "size"]
+__all__ = ["PROCESS_BYTES", "Limit", "memory_limits", "own_memory", "refuse_too_little", "size"]
+
+PROCESS_BYTES = 800_000_000
+"""What PyTorch and MONAI take before anything is trained, and pictures behind it."""
+REPORT_BYTES = 300_000_000
+"""A report with its figures, and what is set aside for threads and not used, take less on top."""
 
 CGROUP = Path("/sys/fs/cgroup")
 MEMINFO = Path("/proc/meminfo")
@@ -31,14 +37,14 @@ def refuse_too_little(need: int, jobs: int = 1) -> None:
     """Refuse work that surely does not fit.
 
     Args:
-        need: bytes of one process, at the least.
+        need: bytes of a process that trains, at the least.
         jobs: processes at once.
 
     Raises:
         InputError: if there is less.
     """
     for limit in memory_limits():
-        wanted = need if limit.each else need * jobs
+        wanted = max(need, own_memory()) if limit.each else need * jobs
         if limit.free < wanted:
             who = f"{jobs} jobs need" if jobs > 1 and not limit.each else "a stage needs"
             fewer = ", or fewer --jobs" if jobs > 1 else ""
@@ -46,6 +52,16 @@ def refuse_too_little(need: int, jobs: int = 1) -> None:
                 f"memory: {who} about {size(wanted)}, and {limit.what} leaves {size(limit.free)}. Take a smaller "
                 f"batch_size or image_size{fewer}, end other programs, or raise the limit."
             )
+
+
+def own_memory() -> int:
+    """Bytes that this process has had at its largest, and needs to write a report as well; 0 where nothing tells."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return 0
+    unit = 1 if sys.platform == "darwin" else 1024
+    return unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss + REPORT_BYTES
 
 
 def memory_limits() -> list[Limit]:
