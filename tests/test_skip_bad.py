@@ -137,6 +137,7 @@ def test_all_stages_go_on_without_them(data: Path, tmp_path: Path, caplog: pytes
         (VAE, "train", small(VAE)),
         (VAE, "inference", {"n_clusters": 3, "skip_bad": True}),
         (CONTRASTIVE, "train", small(CONTRASTIVE)),
+        (CONTRASTIVE, "inference", {"skip_bad": True}),
         (CONTRASTIVE, "probe", {"skip_bad": "true"}),
         (UNET, "train", {**small(UNET), "labelled_volumes": 1}),
         (UNET, "train+evaluate", {"skip_bad": True}),
