@@ -14,7 +14,9 @@ import pytest
 from conftest import NAMES, ROOT, SMALL
 
 from ufc_monai.__main__ import main
+from ufc_monai.commands import memory
 from ufc_monai.data import make_phantom
+from ufc_monai.study import command
 
 VAE, CONTRASTIVE, UNET = NAMES
 PROTOCOL = ["--methods", "random,simclr", "--budgets", "1,2", "--folds", "2", "--seeds", "1", "--init_seeds", "1"]
@@ -51,6 +53,22 @@ def test_errors_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     make_phantom(tmp_path / "data", patients=3, matrix=40)
     assert main(arguments(tmp_path / "data", tmp_path / "study", *PROTOCOL, "--dry_run")) == 1
     assert capsys.readouterr().err.startswith("error: not measurable with 3 labelled volumes")
+
+
+def test_a_study_that_goes_on_needs_its_memory_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(command, "execute", lambda *_, **__: {})
+    monkeypatch.setattr(command, "write_study_report", lambda *_: None)
+    make_phantom(tmp_path / "data", patients=8, matrix=40)
+    words = arguments(tmp_path / "data", tmp_path / "study", *PROTOCOL)
+    assert main(words) == 0
+    planned = json.loads((tmp_path / "study" / "study.json").read_text())["memory_bytes"]
+    assert planned > 5e8
+    monkeypatch.setattr(memory, "memory_limits", lambda: [memory.Limit(2 * planned, "this machine")])
+    assert main([*words, "--jobs", "2"]) == 0
+    assert main([*words, "--jobs", "3"]) == 1
+    assert capsys.readouterr().err.startswith("error: memory: 3 jobs need")
 
 
 @pytest.mark.slow

@@ -100,6 +100,7 @@ class _Desk:
         self.jobs = jobs
         self.device = device
         self.budget_minutes = budget_minutes
+        self.memory = 0
 
     def show(self) -> None:
         """Print the plan."""
@@ -122,7 +123,7 @@ class _Desk:
         if (folder / "study.json").is_file():
             return self._go_on(about, split.content)
         runs, seconds, cut = self._plan(split.content, everything=True)
-        about |= {"estimated_seconds": {name: round(s, 1) for name, s in seconds.items()}, "trimmed": cut}
+        about |= self._foretold(seconds, cut)
         self._write(runs, about, split.content)
         self._announce(runs, seconds, cut)
         return runs, about
@@ -135,17 +136,23 @@ class _Desk:
             # timed anew: there are new kinds of runs
             grown, seconds, cut = self._plan(split, everything=False)
             _refuse_other_runs(folder, runs, grown, old["options"], about["options"])
-            about |= {"estimated_seconds": {n: round(s, 1) for n, s in seconds.items()}, "trimmed": cut}
+            about |= self._foretold(seconds, cut)
             logger.info("%d runs join the study", len(grown) - len(runs))
             runs, old = grown, about
             self._write(runs, about, split)
         states = states_of(folder, runs)
         rest = [run for run in runs if states[run.name] != COMPLETE]
         if rest:
+            refuse_too_little(old.get("memory_bytes", 0), self.jobs)
             self._announce(rest, measured_seconds(folder, runs, old["estimated_seconds"]), old["trimmed"], len(runs))
         else:
             logger.info("all %d runs are complete", len(runs))
         return runs, old
+
+    def _foretold(self, seconds: Mapping[str, float], cut: Sequence[str]) -> dict[str, Any]:
+        """What ``study.json`` keeps of the timing."""
+        rounded = {name: round(s, 1) for name, s in seconds.items()}
+        return {"estimated_seconds": rounded, "trimmed": list(cut), "memory_bytes": self.memory}
 
     def _write(self, runs: Sequence[Run], about: Mapping[str, Any], split: Mapping[str, Any]) -> None:
         write_plan(self.options.folder, runs, about)
@@ -158,7 +165,8 @@ class _Desk:
         facts = look_at_data(options.for_run(), self.cases, everything)
         estimator = Estimator(options, self.cases, facts, self.device)
         seconds, cut = estimator.seconds(runs), []
-        refuse_too_little(estimator.memory(), self.jobs)
+        self.memory = estimator.memory()
+        refuse_too_little(self.memory, self.jobs)
         smaller = trimmed(options, split)
         while self.budget_minutes is not None and sum(seconds.values()) / self.jobs > 60 * self.budget_minutes:
             step = next(smaller, None)
