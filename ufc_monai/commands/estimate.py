@@ -165,21 +165,18 @@ def _estimate(
     setting = {
         key: parser.get_parsed_content(key) for key in ("batch_size", "epochs", "image_size", "channels", "threads")
     }
-    threads = set_threads(setting["threads"])
+    threads, device = set_threads(setting["threads"]), parser.get_parsed_content("device")
     measured = measure_step(parser)
     n, batch = amount.slices(images), setting["batch_size"]
     batches = max(1, n // batch)
     epochs = max(setting["epochs"], math.ceil(parser.get("min_steps", 0) / batches))
-    looks = epochs // parser["val_interval"] * amount.slices(validation) if validation else 0
-    seconds = (
-        epochs * batches * measured.step + amount.reading(images) / (os.cpu_count() or 1) + amount.reading(validation)
-    )
-    seconds += (looks + (n if bundle == VAE else 0)) / batch * measured.forward
+    looked_at = epochs // parser["val_interval"] * amount.slices(validation) if validation else 0
+    seconds = epochs * batches * measured.step + looked_at / batch * measured.forward
+    seconds += amount.reading(images) / (os.cpu_count() or 1) + amount.reading(validation)
     memory = measured.memory
     if bundle == VAE:
-        seconds += WARD_SECONDS * min(n, ClusteringMethod().largest_tree) ** 2
+        seconds += n / batch * measured.forward + WARD_SECONDS * min(n, ClusteringMethod().largest_tree) ** 2
         memory = max(memory, PROCESS_BYTES + FEATURE_BYTES * parser["latent_size"] * n)
-    device = parser.get_parsed_content("device")
     return StageEstimate(
         bundle,
         steps=epochs * batches,

@@ -101,13 +101,12 @@ def save_cluster_map(
     sizes.set_ylabel("cluster")
     sizes.spines[["top", "right"]].set_visible(False)
     sizes.yaxis.get_major_locator().set_params(integer=True)
-    _heat_map(by_patient, labels, patient, k, len(names), "share of the patient's slices")
+    _heat_maps((by_patient, by_position), (_shares(labels, patient, k, len(names)), _shares(labels, bins, k, BINS)))
     by_patient.set_xlabel(f"{len(names)} patients")
     if len(names) <= NAMED_PATIENTS:
         by_patient.set_xticks(np.arange(len(names)), [shortened(name, 14) for name in names], rotation=90, fontsize=7)
     else:
         by_patient.set_xticks([])
-    _heat_map(by_position, labels, bins, k, BINS, "share of the slices at this level")
     by_position.set_xticks([-0.5, BINS / 2 - 0.5, BINS - 0.5], ["feet", "middle", "head"])
     by_position.set_xlabel("position in the volume")
     sizes.set_ylim(k - 0.5, -0.5)
@@ -159,9 +158,17 @@ def _draw_clusters(axes: Axes, points: NDArray[Any], clusters: NDArray[Any]) -> 
         number.set_path_effects([withStroke(linewidth=2.5, foreground="white")])
 
 
-def _heat_map(axes: Axes, rows: NDArray[Any], columns: NDArray[Any], n_rows: int, n_columns: int, what: str) -> None:
+def _shares(rows: NDArray[Any], columns: NDArray[Any], n_rows: int, n_columns: int) -> NDArray[np.float64]:
+    """Of what is in a column, the share in each row."""
     counts = np.zeros((n_rows, n_columns))
     np.add.at(counts, (rows, columns), 1)
-    shares = counts / np.maximum(counts.sum(axis=0), 1)
-    drawn = axes.imshow(shares, cmap="magma", vmin=0, aspect="auto", interpolation="nearest")
-    axes.figure.colorbar(drawn, ax=axes, shrink=0.8).set_label(what, fontsize=8)
+    shares: NDArray[np.float64] = counts / np.maximum(counts.sum(axis=0), 1)
+    return shares
+
+
+def _heat_maps(panels: Sequence[Axes], shares: Sequence[NDArray[np.float64]]) -> None:
+    """One scale for all panels, so that a colour means the same share in each."""
+    most = max(share.max() for share in shares)
+    for axes, share in zip(panels, shares, strict=True):
+        drawn = axes.imshow(share, cmap="magma", vmin=0, vmax=most, aspect="auto", interpolation="nearest")
+    panels[-1].figure.colorbar(drawn, ax=list(panels), shrink=0.8).set_label("share of the column's slices", fontsize=8)
