@@ -148,6 +148,8 @@ def main() -> None:
     parser.add_argument("--profile", action="store_true")
     parser.add_argument("--compile", action="store_true", help="beside the bundle with its key compile, and no other")
     options = parser.parse_args()
+    if options.steps <= WARM_UP:
+        parser.error(f"--steps must be more than {WARM_UP}, for the first {WARM_UP} of a round do not count")
     warnings.simplefilter("ignore")
     logging.disable(logging.INFO)
     with tempfile.TemporaryDirectory() as place:
