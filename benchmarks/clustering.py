@@ -1,12 +1,13 @@
 """Ward's tree by the package, scikit-learn, SciPy and fastcluster: time, memory, and whether the cuts are the same.
 
-    python benchmarks/clustering.py [--n 5000 20000 45141] [--d 256] [--repeats 3] [--device cpu]
+    python benchmarks/clustering.py [--n 5000 20000 45141] [--d 256] [--repeats 3] [--peers sklearn ...] [--device cpu]
 
 Features are seeded, float32: overlapping groups of several sizes with a falling spectrum, as an encoder's are. 45,141
 is the paper's ISIC pool. Each method runs in a process of its own, in turn, and the median of its repetitions counts;
 imports and the making of the features do not. Memory is the largest resident memory without mapped pages (``RssAnon``),
-sampled twenty times a second, imports included. Peers that are not installed or run out of memory are named and left
-out. Ratios are the package's share of a peer's; the ARI compares the cuts into 20 clusters. Needs Linux.
+sampled twenty times a second; imports and the features count, their making does not. ``--peers`` chooses some; those
+that are not installed or run out of memory are named and left out. Ratios are the package's share of a peer's; the ARI
+compares the cuts into 20 clusters. Needs Linux.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 N_CLUSTERS = 20
+PEERS = ("sklearn", "scipy", "fastcluster")
 
 
 def make_features(n: int, d: int) -> NDArray[np.float32]:
@@ -62,6 +64,7 @@ def child(name: str, n: int, d: int, device: str, out: Path) -> None:
     """Run one method once and write what came out."""
     method, features = method_of(name, device), make_features(n, d)
     method(features[:50])
+    print("ready", flush=True)  # from here on the parent looks at the memory
     start = time.perf_counter()
     found = method(features)
     seconds = time.perf_counter() - start
@@ -73,8 +76,11 @@ def measure(name: str, n: int, d: int, device: str) -> tuple[float, float, NDArr
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder, "out.npz")
         words = [sys.executable, __file__, "--child", name, "--n", str(n), "--d", str(d), "--device", device]
-        process = subprocess.Popen([*words, "--out", str(out)], stderr=subprocess.PIPE, text=True)
+        pipe = subprocess.PIPE
+        process = subprocess.Popen([*words, "--out", str(out)], stdout=pipe, stderr=pipe, text=True)
         peak = 0
+        while process.stdout and process.stdout.readline().strip() not in ("ready", ""):
+            pass
         while process.poll() is None:
             try:
                 status = Path(f"/proc/{process.pid}/status").read_text()
@@ -126,14 +132,15 @@ def main() -> None:
     parser.add_argument("--d", type=int, default=256)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--peers", nargs="*", default=PEERS, choices=PEERS)
     parser.add_argument("--child", help=argparse.SUPPRESS)
     parser.add_argument("--out", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.child:
         child(options.child, options.n[0], options.d, options.device, options.out)
         return
-    names = ["package", "sklearn", "scipy", "fastcluster"]
-    for name in names[1:]:
+    names = ["package", *options.peers]
+    for name in options.peers:
         if importlib.util.find_spec(name) is None:
             print(f"{name} is not installed and left out")
             names.remove(name)
