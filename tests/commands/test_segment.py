@@ -48,6 +48,30 @@ def test_a_broken_scan_costs_no_other_its_mask(
     assert [p.name for p in (tmp_path / "out").iterdir()] == ["b_seg.nii.gz"]
 
 
+def test_a_name_that_looks_like_code_is_a_name(
+    chain: Path, phantom: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """MONAI runs text of a configuration that begins with ``$``, and looks up what begins with ``@``."""
+    monkeypatch.chdir(tmp_path)
+    scan = next(phantom.glob("*_image.nii.gz"))
+    Path("@scans").mkdir()
+    shutil.copy(scan, '@scans/$open("proof","w").nii.gz')
+    assert main(["segment", "--weights", str(chain), "@scans", "$out"]) == 0
+    assert [p.name for p in Path("$out").iterdir()] == ['$open("proof","w")_seg.nii.gz']
+    assert not Path("proof").exists()
+
+
+def test_a_folder_whose_name_monai_would_change_is_refused(
+    chain: Path, phantom: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    scan = next(phantom.glob("*_image.nii.gz"))
+    (tmp_path / "day #1").mkdir()
+    shutil.copy(scan, tmp_path / "day #1" / "a.nii.gz")
+    assert main(["segment", "--weights", str(chain), str(tmp_path / "day #1"), str(tmp_path / "out")]) == 1
+    assert capsys.readouterr().err.startswith("error: IN: MONAI's configurations cannot hold the path")
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize(
     ("weights", "source", "target", "words"),
     [

@@ -15,6 +15,7 @@ from monai.bundle import ConfigWorkflow
 from tqdm import tqdm
 
 from ufc_monai.bundles import UNET
+from ufc_monai.commands.stages import config_path
 from ufc_monai.data import image_items
 from ufc_monai.errors import InputError, find_input_error
 from ufc_monai.formats import suffix_of
@@ -54,10 +55,11 @@ def segment(
     to_file = bool(suffix_of(target)) and not target.is_dir()
     if to_file:
         _check_file(target, scans)
+    root = config_path(source.parent if len(scans) == 1 and source.is_file() else source, "IN")
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=".segment-") as temporary:
         place = Path(temporary)
-        settings = {"dataset_dir": str(source), "output_dir": str(place), **(overrides or {})}
+        settings = {"dataset_dir": root, "output_dir": config_path(place, "OUT"), **(overrides or {})}
         failed = _infer(bundle, scans, settings)
         masks = sorted(path for path in place.rglob("*_seg.*"))
         written = [_move(mask, target if to_file else target / mask.relative_to(place)) for mask in masks]
@@ -110,8 +112,9 @@ def _infer(bundle: Path, scans: list[dict[str, str]], overrides: Mapping[str, An
             meta_file=str(bundle / "configs" / "metadata.json"),
             logging_file=False,
             workflow_type="infer",
-            bundle_root=str(bundle),
-            **{"dataset::data": scans[:1], "handlers": [], **overrides},
+            bundle_root=config_path(bundle, "--weights"),
+            # the scans come later: in a configuration a name that begins with $ would be run
+            **{"dataset::data": [{}], "handlers": [], **overrides},
         )
         try:
             workflow.initialize()

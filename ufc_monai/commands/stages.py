@@ -17,7 +17,7 @@ from typing import IO, Any
 from ufc_monai.errors import InputError
 from ufc_monai.files import read_json, sha256_of, write_json
 
-__all__ = ["RESUME", "Ledger", "Stage", "bundle_command", "is_training", "run_stage", "shown"]
+__all__ = ["RESUME", "Ledger", "Stage", "bundle_command", "config_path", "is_training", "run_stage", "shown"]
 
 logger = logging.getLogger(__name__)
 
@@ -140,6 +140,25 @@ def bundle_command(
     for key, value in overrides.items():
         words += [f"--{key}", str(value)]
     return tuple(words)
+
+
+def config_path(path: str | os.PathLike[str], key: str) -> str:
+    """A path as a value of a configuration: absolute, for MONAI runs a text that begins with ``$``.
+
+    Args:
+        path: the path.
+        key: the option that named it, for the error.
+
+    Raises:
+        InputError: if MONAI would read another path: it takes ``#``, ``@::`` and ``%::`` for its own signs.
+    """
+    text = os.path.abspath(path)
+    if any(sign in text for sign in ("#", "@::", "%::")):
+        raise InputError(
+            f"{key}: MONAI's configurations cannot hold the path {text}: '#', '@::' and '%::' mean something to them. "
+            "Rename the folder that has them in its name."
+        )
+    return text
 
 
 def config_files(command: Sequence[str]) -> list[str]:
