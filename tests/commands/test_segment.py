@@ -72,6 +72,20 @@ def test_a_folder_whose_name_monai_would_change_is_refused(
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize("to_file", [True, False])
+def test_no_mask_takes_the_place_of_a_scan(
+    to_file: bool, chain: Path, phantom: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    scan, images = next(phantom.glob("*_image.nii.gz")), tmp_path / "images"
+    images.mkdir()
+    for name in ("a.nii.gz", "a_seg.nii.gz"):
+        shutil.copy(scan, images / name)
+    places = [images / "a.nii.gz"] * 2 if to_file else [tmp_path, tmp_path]
+    assert main(["segment", "--weights", str(chain), *map(str, places)]) == 1
+    assert "would be written over by a mask" in capsys.readouterr().err
+    assert all(path.read_bytes() == scan.read_bytes() for path in images.iterdir())
+
+
 @pytest.mark.parametrize(
     ("weights", "source", "target", "words"),
     [

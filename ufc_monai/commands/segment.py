@@ -56,6 +56,7 @@ def segment(
     if to_file:
         _check_file(target, scans)
     root = config_path(source.parent if len(scans) == 1 and source.is_file() else source, "IN")
+    _refuse_scans(scans, target if to_file else None, SaveMask(target, root))
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=".segment-") as temporary:
         place = Path(temporary)
@@ -99,6 +100,15 @@ def _check_file(target: Path, scans: Sequence[Mapping[str, str]]) -> None:
         raise InputError(
             f"OUT: the mask of this scan is written as *{suffix}, got {target.name}. Name a *{suffix} file."
         )
+
+
+def _refuse_scans(scans: Sequence[Mapping[str, str]], file: Path | None, saver: SaveMask) -> None:
+    """Refuse to write a mask to the place of a scan."""
+    there = {os.path.realpath(scan["image"]) for scan in scans}
+    for scan in scans:
+        goal = file or saver.path(scan["image"])
+        if os.path.realpath(goal) in there:
+            raise InputError(f"OUT: the scan {goal} would be written over by a mask. Name another file or folder.")
 
 
 def _infer(bundle: Path, scans: list[dict[str, str]], overrides: Mapping[str, Any]) -> list[str]:
