@@ -8,13 +8,14 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parents[1] / "ufc_monai"
-BASE = {"bundles", "cluster_space", "devices", "errors", "files", "formats", "lazy", "lineage", "ranks"}
+BASE = {"bundles", "cluster_space", "devices", "errors", "files", "formats", "lazy", "lineage", "lock", "ranks"}
 ALLOWED = {
     "bundles": set(),
     "cluster_space": {"files"},
     "devices": set(),
     "errors": set(),
     "formats": set(),
+    "lock": set(),
     "ranks": set(),
     "lazy": set(),
     "files": {"errors", "formats"},

@@ -22,7 +22,7 @@ from ufc_monai.commands.arguments import (
     value_of,
     words,
 )
-from ufc_monai.errors import find_input_error
+from ufc_monai.errors import InputError, find_input_error
 from ufc_monai.files import FULL
 
 
@@ -228,6 +228,8 @@ def _add_report(parser: argparse.ArgumentParser) -> None:
         from ufc_monai.report import write_report
 
         path = chosen.output or chosen.folder / "report.html"
+        if path.is_dir():
+            raise InputError(f"--output: {path} is a folder. Name the HTML file.")
         write_report(chosen.folder, path)
         logging.getLogger(__package__).info("report: %s", path)
 
@@ -273,6 +275,11 @@ def _add_phantom(parser: argparse.ArgumentParser) -> None:
     def action(chosen: argparse.Namespace) -> None:
         from ufc_monai.data import make_phantom, make_skin_phantom
 
+        if chosen.patients < 1 or not 0 <= (chosen.labelled or 0) <= chosen.patients:
+            asked = f"{chosen.patients} and {chosen.labelled}"
+            raise InputError(f"--patients must be 1 or more, and --labelled at most as many; got {asked}.")
+        if chosen.OUT.exists() and not chosen.OUT.is_dir():
+            raise InputError(f"OUT: {chosen.OUT} is a file. Name a folder.")
         if chosen.kind == "skin":
             images = make_skin_phantom(chosen.OUT, pictures=chosen.patients, labelled=chosen.labelled)
         else:

@@ -123,6 +123,8 @@ def checkpoint(folder: Path) -> None:
 REFUSED: dict[str, tuple[Callable[[Path], object], str]] = {
     # the folder
     "no folder": (lambda d: find_cases(d / "gone"), "dataset_dir: there is no folder"),
+    "folder that MONAI took for a number": (lambda _: find_cases(2024), "Name the folder as ./2024"),  # type: ignore[arg-type]
+    "folder whose name MONAI has changed": (lambda d: find_cases(d / "day ::1"), "MONAI reads '#' in a path as '::'"),
     "a file as folder": (lambda d: find_cases(volume(d / "a.nii.gz")), "dataset_dir: there is no folder"),
     "empty folder": (find_cases, "holds no volumes"),
     "labels alone": (lambda d: find_cases(volume(d / "labels" / "a.nii.gz").parents[1]), "holds no volumes"),

@@ -30,3 +30,30 @@ def test_errors_are_one_line(
     assert words in message
     assert message.startswith("error: ")
     assert len(message.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["check", "DIR", "--output", "DIR"], "--output: the preview is a PNG file"),
+        (["report", "--output", "DIR"], "--output: DIR is a folder"),
+        (["phantom", "DIR", "--patients", "0"], "--patients must be 1 or more"),
+        (["phantom", "DIR", "--patients", "2", "--labelled", "3"], "--labelled at most as many; got 2 and 3"),
+        (["phantom", "FILE", "--patients", "1"], "OUT: FILE is a file. Name a folder."),
+    ],
+)
+def test_what_cannot_be_written_is_refused_at_once(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: list[str],
+    words: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("DIR").mkdir()
+    Path("FILE").write_text("mine")
+    assert main([*arguments, "--bundles", str(ROOT / "bundles")] if arguments[0] == "check" else arguments) == 1
+    message = capsys.readouterr().err
+    assert words in message
+    assert len(message.splitlines()) == 1
+    assert sorted(path.name for path in Path().rglob("*")) == ["DIR", "FILE"]

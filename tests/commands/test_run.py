@@ -115,7 +115,7 @@ def pretended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunOptions:
             (data / f"{part}{i}.nii.gz").write_text(f"{part}{i}")
     write_list(data)
 
-    def run_stage(stage: Stage, folder: Path, goes_on: bool) -> None:
+    def run_stage(stage: Stage, folder: Path, goes_on: bool, _: object) -> None:
         for name in (stage.record, *stage.outputs):
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             if name.endswith("split.json"):
@@ -179,7 +179,7 @@ def test_a_training_that_was_stopped_goes_on_unless_it_would_be_another(
 ) -> None:
     seen: list[bool] = []
 
-    def stop(stage: Stage, folder: Path, goes_on: bool) -> None:
+    def stop(stage: Stage, folder: Path, goes_on: bool, _: object) -> None:
         seen.append(goes_on)
         raise KeyboardInterrupt
 

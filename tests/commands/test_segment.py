@@ -48,6 +48,44 @@ def test_a_broken_scan_costs_no_other_its_mask(
     assert [p.name for p in (tmp_path / "out").iterdir()] == ["b_seg.nii.gz"]
 
 
+def test_a_name_that_looks_like_code_is_a_name(
+    chain: Path, phantom: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """MONAI runs text of a configuration that begins with ``$``, and looks up what begins with ``@``."""
+    monkeypatch.chdir(tmp_path)
+    scan = next(phantom.glob("*_image.nii.gz"))
+    Path("@scans").mkdir()
+    shutil.copy(scan, '@scans/$open("proof","w").nii.gz')
+    assert main(["segment", "--weights", str(chain), "@scans", "$out"]) == 0
+    assert [p.name for p in Path("$out").iterdir()] == ['$open("proof","w")_seg.nii.gz']
+    assert not Path("proof").exists()
+
+
+def test_a_folder_whose_name_monai_would_change_is_refused(
+    chain: Path, phantom: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    scan = next(phantom.glob("*_image.nii.gz"))
+    (tmp_path / "day #1").mkdir()
+    shutil.copy(scan, tmp_path / "day #1" / "a.nii.gz")
+    assert main(["segment", "--weights", str(chain), str(tmp_path / "day #1"), str(tmp_path / "out")]) == 1
+    assert capsys.readouterr().err.startswith("error: IN: MONAI's configurations cannot hold the path")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("to_file", [True, False])
+def test_no_mask_takes_the_place_of_a_scan(
+    to_file: bool, chain: Path, phantom: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    scan, images = next(phantom.glob("*_image.nii.gz")), tmp_path / "images"
+    images.mkdir()
+    for name in ("a.nii.gz", "a_seg.nii.gz"):
+        shutil.copy(scan, images / name)
+    places = [images / "a.nii.gz"] * 2 if to_file else [tmp_path, tmp_path]
+    assert main(["segment", "--weights", str(chain), *map(str, places)]) == 1
+    assert "would be written over by a mask" in capsys.readouterr().err
+    assert all(path.read_bytes() == scan.read_bytes() for path in images.iterdir())
+
+
 @pytest.mark.parametrize(
     ("weights", "source", "target", "words"),
     [

@@ -9,8 +9,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from monai.bundle import ConfigParser
 
-from ufc_monai.commands.stages import Ledger, Stage, bundle_command, config_files, digest, shown
+from ufc_monai.commands.stages import Ledger, Stage, bundle_command, config_files, config_path, digest, shown
 from ufc_monai.errors import InputError
 
 
@@ -123,3 +124,16 @@ def test_a_stage_that_left_nothing_is_not_complete(folder: Path) -> None:
 def test_digest_is_of_names_and_contents() -> None:
     assert digest({"a": "1", "b": "2"}) == digest({"b": "2", "a": "1"})
     assert digest({"a": "1", "b": "2"}) != digest({"a": "2", "b": "1"})
+
+
+@pytest.mark.parametrize("name", ["day #1", "a@::b", "%::a"])
+def test_a_path_that_monai_would_change_is_refused(name: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"^--dataset_dir: MONAI's configurations cannot hold the path"):
+        config_path(tmp_path / name, "--dataset_dir")
+
+
+@pytest.mark.parametrize("name", ["$a", "@a", "%a", "a::b", "für Änne"])
+def test_other_paths_are_text_alone(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    parser = ConfigParser({"path": config_path(name, "IN")})
+    assert parser.get_parsed_content("path") == str(tmp_path / name)

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 
+from ufc_monai.lock import _is_running
 from ufc_monai.study import execute as module
 from ufc_monai.study.execute import execute
-from ufc_monai.study.lock import _is_running
 from ufc_monai.study.runs import Run
 from ufc_monai.study.state import failure_of, lock_of, read_plan, state_of, write_plan
 

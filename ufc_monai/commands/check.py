@@ -28,6 +28,7 @@ from ufc_monai.commands.plan import plan_stages
 from ufc_monai.commands.stages import shown
 from ufc_monai.data import Case, find_cases, make_split, open_split, without_bad
 from ufc_monai.data.inspect import VolumeFacts, inspect_cases
+from ufc_monai.errors import InputError
 from ufc_monai.report import Overlay, save_preview
 
 __all__ = ["run_check"]
@@ -74,6 +75,8 @@ def run_check(options: RunOptions, *, output: Path = Path("check_preview.png"), 
     Raises:
         InputError: if there is no volume, or an option does not fit the data set.
     """
+    if output.suffix.lower() != ".png":
+        raise InputError(f"--output: the preview is a PNG file, got {output}. Name a *.png file.")
     found = _find_out(options)
     split = make_split(found.cases, seed=0)
     granted = split["folds"][options.fold]["label_orders"][options.label_draw][: options.labelled]

@@ -33,6 +33,8 @@ def cut(folder: str | os.PathLike[str], n_clusters: int, *, allow_stale: bool = 
     Raises:
         InputError: if there is no tree, ``n_clusters`` is out of range, or the features are not those of the record.
     """
+    if n_clusters < 2:
+        raise InputError(f"--k must be 2 or more, for one cluster leaves no negatives; got {n_clusters}.")
     places = [Path(folder, place) for place in PLACES]
     found = next((place for place in places if (place / "pseudo_labels.json").is_file()), None)
     if found is None:

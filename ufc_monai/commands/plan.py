@@ -8,7 +8,7 @@ from typing import Any
 
 from ufc_monai.bundles import BUNDLES, CONTRASTIVE, UNET, VAE
 from ufc_monai.commands.options import RunOptions, check_options, is_setting, training_configs
-from ufc_monai.commands.stages import Stage, bundle_command
+from ufc_monai.commands.stages import Stage, bundle_command, config_path
 from ufc_monai.commands.tracking import tracking_words
 from ufc_monai.data import Case, make_split
 from ufc_monai.errors import InputError
@@ -31,7 +31,7 @@ def plan_stages(options: RunOptions, cases: Sequence[Case]) -> list[Stage]:
     check_options(options)
     split = make_split(cases, seed=0)
     _check_fold(split, options)
-    plan = _Planner(options, str(options.dataset_dir.resolve()))
+    plan = _Planner(options, config_path(options.dataset_dir.resolve(), "--dataset_dir"))
     stages = plan.pretraining()
     if not any(case.label for case in cases):
         logger.warning("no volume has a label: stages 1 and 2 run, and there is nothing to fine-tune on")
@@ -55,7 +55,7 @@ def plan_clusters(options: RunOptions, cases: Sequence[Case]) -> list[Stage]:
     """Those of :func:`plan_stages` that end with the clusters; its errors are the same."""
     check_options(options)
     _check_fold(make_split(cases, seed=0), options)
-    return _Planner(options, str(options.dataset_dir.resolve())).pretraining()[:2]
+    return _Planner(options, config_path(options.dataset_dir.resolve(), "--dataset_dir")).pretraining()[:2]
 
 
 class _Planner:

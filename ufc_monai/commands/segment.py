@@ -15,6 +15,7 @@ from monai.bundle import ConfigWorkflow
 from tqdm import tqdm
 
 from ufc_monai.bundles import UNET
+from ufc_monai.commands.stages import config_path
 from ufc_monai.data import image_items
 from ufc_monai.errors import InputError, find_input_error
 from ufc_monai.formats import suffix_of
@@ -54,10 +55,12 @@ def segment(
     to_file = bool(suffix_of(target)) and not target.is_dir()
     if to_file:
         _check_file(target, scans)
+    root = config_path(source.parent if len(scans) == 1 and source.is_file() else source, "IN")
+    _refuse_scans(scans, target if to_file else None, SaveMask(target, root))
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=".segment-") as temporary:
         place = Path(temporary)
-        settings = {"dataset_dir": str(source), "output_dir": str(place), **(overrides or {})}
+        settings = {"dataset_dir": root, "output_dir": config_path(place, "OUT"), **(overrides or {})}
         failed = _infer(bundle, scans, settings)
         masks = sorted(path for path in place.rglob("*_seg.*"))
         written = [_move(mask, target if to_file else target / mask.relative_to(place)) for mask in masks]
@@ -99,6 +102,15 @@ def _check_file(target: Path, scans: Sequence[Mapping[str, str]]) -> None:
         )
 
 
+def _refuse_scans(scans: Sequence[Mapping[str, str]], file: Path | None, saver: SaveMask) -> None:
+    """Refuse to write a mask to the place of a scan."""
+    there = {os.path.realpath(scan["image"]) for scan in scans}
+    for scan in scans:
+        goal = file or saver.path(scan["image"])
+        if os.path.realpath(goal) in there:
+            raise InputError(f"OUT: the scan {goal} would be written over by a mask. Name another file or folder.")
+
+
 def _infer(bundle: Path, scans: list[dict[str, str]], overrides: Mapping[str, Any]) -> list[str]:
     """Run the bundle on one scan after the other; what is wrong with those that fail comes back."""
     for name, level in (("monai.bundle.workflows", logging.ERROR), ("ignite", logging.CRITICAL + 1)):
@@ -110,8 +122,9 @@ def _infer(bundle: Path, scans: list[dict[str, str]], overrides: Mapping[str, An
             meta_file=str(bundle / "configs" / "metadata.json"),
             logging_file=False,
             workflow_type="infer",
-            bundle_root=str(bundle),
-            **{"dataset::data": scans[:1], "handlers": [], **overrides},
+            bundle_root=config_path(bundle, "--weights"),
+            # the scans come later: in a configuration a name that begins with $ would be run
+            **{"dataset::data": [{}], "handlers": [], **overrides},
         )
         try:
             workflow.initialize()

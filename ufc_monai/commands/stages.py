@@ -9,7 +9,7 @@ import shlex
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
@@ -17,7 +17,7 @@ from typing import IO, Any
 from ufc_monai.errors import InputError
 from ufc_monai.files import read_json, sha256_of, write_json
 
-__all__ = ["RESUME", "Ledger", "Stage", "bundle_command", "is_training", "run_stage", "shown"]
+__all__ = ["RESUME", "Ledger", "Stage", "bundle_command", "config_path", "is_training", "run_stage", "shown"]
 
 logger = logging.getLogger(__name__)
 
@@ -142,6 +142,25 @@ def bundle_command(
     return tuple(words)
 
 
+def config_path(path: str | os.PathLike[str], key: str) -> str:
+    """A path as a value of a configuration: absolute, for MONAI runs a text that begins with ``$``.
+
+    Args:
+        path: the path.
+        key: the option that named it, for the error.
+
+    Raises:
+        InputError: if MONAI would read another path: it takes ``#``, ``@::`` and ``%::`` for its own signs.
+    """
+    text = os.path.abspath(path)
+    if any(sign in text for sign in ("#", "@::", "%::")):
+        raise InputError(
+            f"{key}: MONAI's configurations cannot hold the path {text}: '#', '@::' and '%::' mean something to them. "
+            "Rename the folder that has them in its name."
+        )
+    return text
+
+
 def config_files(command: Sequence[str]) -> list[str]:
     """The configurations that a command names."""
     value = command[command.index("--config_file") + 1]
@@ -159,7 +178,9 @@ def shown(command: Sequence[str]) -> str:
     return " ".join(f'"{w}"' if "'" in w and not set(w) & set('"$`\\!') else shlex.quote(w) for w in command)
 
 
-def run_stage(stage: Stage, folder: Path, goes_on: bool = False) -> None:
+def run_stage(
+    stage: Stage, folder: Path, goes_on: bool = False, started: Callable[[int], object] = lambda _: None
+) -> None:
     """Start a stage and wait for it. What it says to its standard output goes to ``log.txt``.
 
     Args:
@@ -167,6 +188,7 @@ def run_stage(stage: Stage, folder: Path, goes_on: bool = False) -> None:
         folder: of the run.
         goes_on: resume its training; else its record and checkpoints of an earlier run are removed, for the caller has
             found them out of date.
+        started: is told the number of its process.
 
     Raises:
         InputError: if it fails.
@@ -184,7 +206,7 @@ def run_stage(stage: Stage, folder: Path, goes_on: bool = False) -> None:
     with open(folder / "log.txt", "a", encoding="utf-8") as log:
         log.write(f"\n# {stage.title}\n{shown(stage.words)}\n")
         log.flush()
-        code = _wait(words, folder, environment, log, folder / stage.record)
+        code = _wait(words, folder, environment, log, folder / stage.record, started)
     if code:
         raise InputError(
             f"'{stage.title}' ended with exit code {code}; its message stands above. Mend it and run the same command "
@@ -192,7 +214,14 @@ def run_stage(stage: Stage, folder: Path, goes_on: bool = False) -> None:
         )
 
 
-def _wait(words: Sequence[str], folder: Path, environment: Mapping[str, str], log: IO[str], record: Path) -> int:
+def _wait(
+    words: Sequence[str],
+    folder: Path,
+    environment: Mapping[str, str],
+    log: IO[str],
+    record: Path,
+    started: Callable[[int], object] = lambda _: None,
+) -> int:
     """Run a program in a process group of its own, so that what stops us (Ctrl-C, say) reaches it through us, once."""
     # nohup has a hangup ignored, and so do we then
     ends = [s for s in (signal.SIGHUP, signal.SIGTERM) if signal.getsignal(s) is signal.SIG_DFL]
@@ -200,6 +229,7 @@ def _wait(words: Sequence[str], folder: Path, environment: Mapping[str, str], lo
         try:
             for end in ends:
                 signal.signal(end, signal.default_int_handler)
+            started(program.pid)
             return program.wait()
         except KeyboardInterrupt:
             # before its record is there a stage has nothing to tidy up, and would show where its imports stood; what a

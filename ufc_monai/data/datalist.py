@@ -36,11 +36,16 @@ def require_dataset_dir(dataset_dir: str | os.PathLike[str]) -> Path:
     Raises:
         InputError: naming the key ``dataset_dir``.
     """
+    if not isinstance(dataset_dir, str | os.PathLike):  # MONAI's command line takes 2024 for a number
+        raise InputError(f"dataset_dir: got {dataset_dir!r}, which is no text. Name the folder as ./{dataset_dir}.")
     if not os.fspath(dataset_dir):
         raise InputError("dataset_dir is not set: name the folder of your volumes with --dataset_dir DIR.")
     root = Path(dataset_dir)
     if not root.is_dir():
-        raise InputError(f"dataset_dir: there is no folder {root}. Name the folder of your volumes: --dataset_dir DIR.")
+        changed = " (MONAI reads '#' in a path as '::': rename a folder that has it.)" if "::" in str(root) else ""
+        raise InputError(
+            f"dataset_dir: there is no folder {root}. Name the folder of your volumes: --dataset_dir DIR.{changed}"
+        )
     return root
 
 

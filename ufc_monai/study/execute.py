@@ -20,7 +20,7 @@ from typing import IO
 from ufc_monai.commands.stages import RESUME, is_training, shown
 from ufc_monai.engines.log import duration
 from ufc_monai.files import read_json, write_json
-from ufc_monai.study.lock import REFRESH, Lock
+from ufc_monai.lock import REFRESH, Lock
 from ufc_monai.study.runs import SELECTION, SHUFFLE, Run
 from ufc_monai.study.selection import write_selection
 from ufc_monai.study.shuffle import shuffle_pseudo_labels

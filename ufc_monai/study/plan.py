@@ -8,7 +8,7 @@ from typing import Any
 
 from ufc_monai.bundles import CONTRASTIVE, UNET, VAE
 from ufc_monai.commands.options import is_setting, training_configs
-from ufc_monai.commands.stages import bundle_command
+from ufc_monai.commands.stages import bundle_command, config_path
 from ufc_monai.files import read_json
 from ufc_monai.study.arms import Arm, Clusters, find_arms
 from ufc_monai.study.options import StudyOptions, check_study, volumes_of
@@ -54,7 +54,7 @@ class _Planner:
 
     def __init__(self, options: StudyOptions) -> None:
         self.options = options
-        self.dataset_dir = str(options.dataset_dir.resolve())
+        self.dataset_dir = config_path(options.dataset_dir.resolve(), "--dataset_dir")
         self.runs: dict[str, Run] = {}
 
     def add_fine_tuning(

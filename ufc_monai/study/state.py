@@ -9,7 +9,7 @@ from typing import Any
 
 from ufc_monai.errors import InputError
 from ufc_monai.files import read_json, write_json
-from ufc_monai.study.lock import Lock
+from ufc_monai.lock import Lock
 from ufc_monai.study.runs import Run
 
 __all__ = [

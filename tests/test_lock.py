@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from ufc_monai.study import lock
-from ufc_monai.study.lock import LOST, Lock
+from ufc_monai import lock
+from ufc_monai.lock import LOST, Lock
 
 
 @pytest.fixture
@@ -71,6 +71,34 @@ def test_a_sign_of_life(path: Path) -> None:
     mine.note_program(17)
     assert json.loads(path.read_text())["program"] == 17
     assert not Lock(path).acquire()
+
+
+def test_signs_of_life_while_a_block_runs(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lock, "REFRESH", 0.01)
+    mine = Lock(path)
+    assert mine.acquire()
+    with pytest.raises(InterruptedError), mine.kept():
+        os.utime(path, (0, time.time() - LOST - 1))
+        began = time.monotonic()
+        while not mine.is_held() and time.monotonic() - began < 10:
+            time.sleep(0.01)
+        assert mine.is_held()
+        raise InterruptedError
+    assert not path.exists()
+
+
+@pytest.mark.parametrize("inside", [True, False])
+def test_a_program_left_behind_in_a_folder_of_its_own(path: Path, tmp_path: Path, inside: bool) -> None:
+    """Where all of a folder is one run's, every bundle that was started there belongs to it."""
+    words = [sys.executable, "-S", "-c", "import time; time.sleep(60)", "monai.bundle"]
+    (tmp_path / "other").mkdir()
+    with subprocess.Popen(words, cwd=tmp_path if inside else tmp_path / "other", process_group=0) as program:
+        while not Path(f"/proc/{program.pid}/cmdline").read_bytes().count(b"monai"):
+            time.sleep(0.01)
+        hold(path, dead_process(), program=program.pid)
+        assert Lock(path, tmp_path).acquire()
+        assert (program.poll() is not None) == inside
+        program.kill()
 
 
 @pytest.mark.parametrize(("place", "ends"), [("ufc_dbscan_0.5", True), ("ufc_dbscan_0.6", False)])

@@ -7,8 +7,10 @@ import json
 import os
 import signal
 import socket
+import threading
 import time
 import uuid
+from collections.abc import Iterator
 from pathlib import Path
 
 __all__ = ["REFRESH", "Lock"]
@@ -27,11 +29,13 @@ class Lock:
     behind is ended first, so that no two write to one place.
 
     Args:
-        path: the file, named like the folder that the program writes to, with ``.lock`` behind it.
+        path: the file.
+        place: the folder that the program writes to; by default the one named like the file, without ``.lock``.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, place: Path | None = None) -> None:
         self.path = path
+        self.place = place or path.with_suffix("")
         self._token = uuid.uuid4().hex
 
     def acquire(self) -> bool:
@@ -61,6 +65,24 @@ class Lock:
         """Give a sign of life."""
         if self._is_mine():
             os.utime(self.path)
+
+    @contextlib.contextmanager
+    def kept(self) -> Iterator[None]:
+        """Give signs of life while the block runs, and the claim back behind it."""
+        over = threading.Event()
+
+        def live() -> None:
+            while not over.wait(REFRESH):
+                self.refresh()
+
+        thread = threading.Thread(target=live, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            over.set()
+            thread.join()
+            self.release()
 
     def note_program(self, process: int) -> None:
         """Note the program that does the work, the leader of a process group."""
@@ -97,7 +119,7 @@ class Lock:
             with contextlib.suppress(FileExistsError):
                 os.link(aside, self.path)
         elif holder["machine"] == _machine() and holder["program"]:
-            _end(holder["program"], self.path.with_suffix(""))
+            _end(holder["program"], self.place)
         aside.unlink(missing_ok=True)
 
 
@@ -127,7 +149,7 @@ def _end(program: int, folder: Path) -> None:
         place = folder.resolve().relative_to(os.readlink(f"/proc/{program}/cwd")).as_posix()
     except (OSError, ValueError):
         return
-    if "monai.bundle" in words and f"{place}/" in words:
+    if "monai.bundle" in words and (place == "." or f"{place}/" in words):
         os.killpg(program, signal.SIGKILL)
         while _is_running(program):
             time.sleep(0.1)
