@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import json
 import os
 import socket
@@ -12,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from ufc_monai import lock
-from ufc_monai.lock import LOST, Lock
+from ufc_monai.lock import LOST, REFRESH, Lock
 
 
 @pytest.fixture
@@ -112,3 +113,15 @@ def test_a_program_left_behind_is_ended(path: Path, tmp_path: Path, place: str, 
         assert Lock(path).acquire()
         assert (program.poll() is not None) == ends
         program.kill()
+
+
+def test_a_disk_without_hard_links_will_do(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", refuse)
+    test_one_of_many_gets_it(path)
+    path.write_text("")  # the moment before the claim is written
+    assert Lock(path).is_held()
+    os.utime(path, (0, time.time() - REFRESH - 1))
+    assert Lock(path).acquire()

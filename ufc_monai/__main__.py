@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ufc_monai.commands.arguments import (
+    EXISTING,
     KEYS,
     STUDY_KEYS,
     add_keys,
@@ -182,13 +183,16 @@ def _add_segment(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--weights", type=Path, required=True, help="folder of a run, or of the segmentation bundle")
     for key in ("device", "threads"):
         parser.add_argument(f"--{key}", type=value_of, help=KEYS[key])
+    parser.add_argument(
+        "--existing", choices=EXISTING, default=EXISTING[0], help="masks that are there already (default: %(default)s)"
+    )
     parser.add_argument("IN", type=Path, help="a scan, a folder of scans, or a folder with one DICOM series")
     parser.add_argument("OUT", type=Path, help="folder of the masks; for one scan also a file")
 
     def action(chosen: argparse.Namespace) -> None:
         from ufc_monai.commands.segment import segment
 
-        segment(chosen.weights, chosen.IN, chosen.OUT, given(chosen, ["device", "threads"]))
+        segment(chosen.weights, chosen.IN, chosen.OUT, given(chosen, ["device", "threads"]), chosen.existing)
 
     parser.set_defaults(action=action, parser=parser)
 

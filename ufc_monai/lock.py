@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import signal
@@ -19,6 +20,9 @@ REFRESH = 20.0
 """Seconds between two signs of life."""
 LOST = 600.0
 """Seconds without one after which a claim counts as given up; clocks of several machines may differ by minutes."""
+
+NO_LINKS = (errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP)
+"""How a file system without hard links, such as exFAT, answers."""
 
 
 class Lock:
@@ -45,7 +49,7 @@ class Lock:
             self._clear()
         own = self._written(None)
         try:
-            os.link(own, self.path)  # in one step on network folders, too
+            _take(own, self.path)
         except FileExistsError:
             return False
         finally:
@@ -57,8 +61,10 @@ class Lock:
         try:
             age = time.time() - self.path.stat().st_mtime
             holder = json.loads(self.path.read_text(encoding="utf-8"))
-        except (FileNotFoundError, ValueError):
+        except FileNotFoundError:
             return False
+        except ValueError:  # damaged, or just being written where there are no hard links
+            return age < REFRESH
         return age < LOST and (holder["machine"] != _machine() or _is_running(holder["process"]))
 
     def refresh(self) -> None:
@@ -117,10 +123,25 @@ class Lock:
             return
         if Lock(aside).is_held():  # somebody else was quicker, and this is the new claim: give it back
             with contextlib.suppress(FileExistsError):
-                os.link(aside, self.path)
+                _take(aside, self.path)
         elif holder["machine"] == _machine() and holder["program"]:
             _end(holder["program"], self.place)
         aside.unlink(missing_ok=True)
+
+
+def _take(own: Path, path: Path) -> None:
+    """Give a file a second name, if nobody has that: in one step, on network folders too.
+
+    Raises:
+        FileExistsError: if somebody has it.
+    """
+    try:
+        os.link(own, path)
+    except OSError as error:
+        if error.errno not in NO_LINKS:
+            raise
+        with open(path, "x", encoding="utf-8") as file:
+            file.write(own.read_text(encoding="utf-8"))
 
 
 def _machine() -> str:

@@ -48,6 +48,29 @@ def test_a_broken_scan_costs_no_other_its_mask(
     assert [p.name for p in (tmp_path / "out").iterdir()] == ["b_seg.nii.gz"]
 
 
+def test_masks_that_are_there_are_safe(
+    chain: Path, phantom: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "out").mkdir()
+    for scan, name in zip(sorted(phantom.glob("*_image.nii.gz")), "abc", strict=False):
+        shutil.copy(scan, tmp_path / "in" / f"{name}.nii.gz")
+    a, b, c = (tmp_path / "out" / f"{name}_seg.nii.gz" for name in "abc")
+    for mask in (a, c):
+        mask.write_text("corrected by hand")
+    words = ["segment", "--weights", str(chain), str(tmp_path / "in"), str(tmp_path / "out")]
+    assert main(words) == 1
+    assert capsys.readouterr().err.startswith(f"error: OUT: {a} and 1 more are there already")
+    assert not b.exists()
+    assert main([*words, "--existing", "keep"]) == 0
+    assert a.read_text() == c.read_text() == "corrected by hand"
+    made = b.read_bytes()
+    assert main([*words, "--existing", "overwrite"]) == 0
+    assert b.read_bytes() == made
+    assert nib.load(a).shape
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {a.name, b.name, c.name}
+
+
 def test_a_name_that_looks_like_code_is_a_name(
     chain: Path, phantom: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

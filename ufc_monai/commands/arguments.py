@@ -44,6 +44,8 @@ KEYS = {
     "device": "where to compute, e.g. cpu or cuda:0",
 }
 """Keys of the bundles that ``run`` hands to every stage that has them."""
+EXISTING = ("refuse", "keep", "overwrite")
+"""What ``segment`` can do about masks that are there already; the first is the default."""
 STUDY_KEYS = ("window", "labels", "ignore_labels", "n_clusters", "skip_bad", "threads")
 """Those that a study takes; it sets the others itself."""
 

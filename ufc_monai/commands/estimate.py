@@ -16,6 +16,7 @@ from ufc_monai.clustering import ClusteringMethod
 from ufc_monai.commands.measure import measure_step
 from ufc_monai.commands.memory import PROCESS_BYTES
 from ufc_monai.commands.options import RunOptions, training_configs
+from ufc_monai.commands.stages import config_path
 from ufc_monai.data import Case, find_labels, make_split
 from ufc_monai.data.inspect import VolumeFacts
 from ufc_monai.engines import set_threads
@@ -126,8 +127,9 @@ def open_config(options: RunOptions, bundle: str) -> ConfigParser:
     folder = options.bundles / bundle / "configs"
     parser = ConfigParser()
     parser.read_config([str(folder / f"{config}.json") for config in training_configs(options, bundle)])
+    data = config_path(options.dataset_dir, "--dataset_dir")
     keys = {key: value for key, value in options.keys.items() if key in parser}
-    for key, value in {**keys, **options.overrides.get(bundle, {}), "dataset_dir": str(options.dataset_dir)}.items():
+    for key, value in {**keys, **options.overrides.get(bundle, {}), "dataset_dir": data}.items():
         parser[key] = value
     return parser
 

@@ -7,7 +7,7 @@ import os
 import shutil
 import tempfile
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from monai.bundle import ConfigWorkflow
 from tqdm import tqdm
 
 from ufc_monai.bundles import UNET
+from ufc_monai.commands.arguments import EXISTING
 from ufc_monai.commands.stages import config_path
 from ufc_monai.data import image_items
 from ufc_monai.errors import InputError, find_input_error
@@ -32,14 +33,16 @@ def segment(
     source: str | os.PathLike[str],
     target: str | os.PathLike[str],
     overrides: Mapping[str, Any] | None = None,
+    existing: str = EXISTING[0],
 ) -> list[Path]:
-    """Segment one scan or a folder of scans.
+    """Segment one scan or a folder of scans. Each mask is in its place as soon as it is complete.
 
     Args:
         weights: the folder of a run, or of a segmentation bundle with its weights.
         source: a file, a folder with one DICOM series, or a folder of scans.
         target: for one scan the file to write, or a folder; for several a folder.
         overrides: further keys of the bundle's inference.json.
+        existing: what to do about masks that are there already, one of ``EXISTING``.
 
     Returns:
         The masks written, on the grids of their scans, with the class indices that network.json names.
@@ -56,14 +59,19 @@ def segment(
     if to_file:
         _check_file(target, scans)
     root = config_path(source.parent if len(scans) == 1 and source.is_file() else source, "IN")
-    _refuse_scans(scans, target if to_file else None, SaveMask(target, root))
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=target.parent, prefix=".segment-") as temporary:
-        place = Path(temporary)
-        settings = {"dataset_dir": root, "output_dir": config_path(place, "OUT"), **(overrides or {})}
-        failed = _infer(bundle, scans, settings)
-        masks = sorted(path for path in place.rglob("*_seg.*"))
-        written = [_move(mask, target if to_file else target / mask.relative_to(place)) for mask in masks]
+    saver = SaveMask(target, root)
+    goals = {scan["image"]: target if to_file else Path(saver.path(scan["image"])) for scan in scans}
+    _refuse_scans(goals)
+    scans = _still_to_do(scans, goals, existing)
+    beside = target if target.is_dir() else target.parent
+    beside.mkdir(parents=True, exist_ok=True)
+    failed, written = [], []
+    with tempfile.TemporaryDirectory(dir=beside, prefix=".segment-") as temporary:
+        settings = {"dataset_dir": root, "output_dir": config_path(temporary, "OUT"), **(overrides or {})}
+        for scan, error in _infer(bundle, scans, settings):
+            failed += [error] if error else []
+            for mask in Path(temporary).rglob("*_seg.*"):
+                written.append(_move(mask, goals[scan]))
     if written:
         labels = read_record(bundle / "models" / "network.json", "--weights")["labels"]
         named = ", ".join(f"{index} {name}" for index, name in enumerate(labels, start=1))
@@ -102,17 +110,34 @@ def _check_file(target: Path, scans: Sequence[Mapping[str, str]]) -> None:
         )
 
 
-def _refuse_scans(scans: Sequence[Mapping[str, str]], file: Path | None, saver: SaveMask) -> None:
+def _refuse_scans(goals: Mapping[str, Path]) -> None:
     """Refuse to write a mask to the place of a scan."""
-    there = {os.path.realpath(scan["image"]) for scan in scans}
-    for scan in scans:
-        goal = file or saver.path(scan["image"])
+    there = {os.path.realpath(image) for image in goals}
+    for goal in goals.values():
         if os.path.realpath(goal) in there:
             raise InputError(f"OUT: the scan {goal} would be written over by a mask. Name another file or folder.")
 
 
-def _infer(bundle: Path, scans: list[dict[str, str]], overrides: Mapping[str, Any]) -> list[str]:
-    """Run the bundle on one scan after the other; what is wrong with those that fail comes back."""
+def _still_to_do(scans: Sequence[dict[str, str]], goals: Mapping[str, Path], existing: str) -> list[dict[str, str]]:
+    """The scans to segment, given that some have a mask."""
+    there = [goals[scan["image"]] for scan in scans if goals[scan["image"]].exists()]
+    if there and existing == "refuse":
+        more = f" and {len(there) - 1} more are" if len(there) > 1 else " is"
+        raise InputError(
+            f"OUT: {there[0]}{more} there already, maybe corrected by hand. Pass --existing overwrite to make them "
+            "anew, --existing keep to make the others alone, or name another place."
+        )
+    if existing != "keep":
+        return list(scans)
+    if there:
+        logger.info("kept: %d masks that were there already", len(there))
+    return [scan for scan in scans if not goals[scan["image"]].exists()]
+
+
+def _infer(
+    bundle: Path, scans: Sequence[Mapping[str, str]], overrides: Mapping[str, Any]
+) -> Iterator[tuple[str, str | None]]:
+    """Run the bundle on one scan after the other: the image of each, and what is wrong with it if it failed."""
     for name, level in (("monai.bundle.workflows", logging.ERROR), ("ignite", logging.CRITICAL + 1)):
         logging.getLogger(name).setLevel(level)
     with warnings.catch_warnings():
@@ -135,14 +160,14 @@ def _infer(bundle: Path, scans: list[dict[str, str]], overrides: Mapping[str, An
         except RuntimeError as error:
             raise find_input_error(error) or error from error
         evaluator.interrupt_resume_enabled = False  # else a failed run could only be gone on with
-        failed = []
         for scan in tqdm(scans, "segment", unit="scan", disable=None):
             dataset.data = [scan]
+            failed = None
             try:
                 evaluator.run()
             except Exception as error:
-                failed.append(str(find_input_error(error) or f"{scan['image']}: {error}"))
-    return failed
+                failed = str(find_input_error(error) or f"{scan['image']}: {error}")
+            yield scan["image"], failed
 
 
 def _move(mask: Path, goal: Path) -> Path:
