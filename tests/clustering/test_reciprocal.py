@@ -193,10 +193,10 @@ def test_reduced_precision_leaves_the_tree_as_it_is() -> None:
 def in_bf16(monkeypatch: pytest.MonkeyPatch) -> None:
     """Float32 products as a device computes them that rounds what it multiplies to bf16 and adds in float32."""
 
-    def product(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
+    def product(left: torch.Tensor, right: torch.Tensor, out: torch.Tensor) -> torch.Tensor:
         if left.dtype == torch.float32:
             left, right = left.bfloat16().float(), right.bfloat16().float()
-        return left @ right.T
+        return torch.mm(left, right.T, out=out)
 
     monkeypatch.setattr(reciprocal, "_product", product)
     monkeypatch.setattr(reciprocal, "_input_rounding", lambda: 2.0**-8)

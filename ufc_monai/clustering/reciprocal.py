@@ -162,6 +162,15 @@ class _Forest:
         self.nearest, self.near = self.now.clone(), self.now[:, None].repeat(1, LIST)
         self.distance, self.bound = torch.zeros_like(size), torch.zeros_like(size)
         self.born, self.round = torch.zeros_like(self.now), 0
+        self.desk = torch.empty(self.block_bytes, dtype=torch.uint8, device=device)
+
+    def _room(self, place: int, dtype: torch.dtype, *shape: int) -> Tensor:
+        """Half of the desk (``place`` 0 or 1): what is allocated anew for each block leaves holes in the memory."""
+        half = self.block_bytes // 16 * 8
+        wanted = math.prod(shape) * dtype.itemsize
+        if wanted > half:
+            return torch.empty(shape, dtype=dtype, device=self.desk.device)
+        return self.desk[place * half : place * half + wanted].view(dtype).view(shape)
 
     def pairs(self) -> tuple[Tensor, Tensor]:
         """All reciprocal nearest neighbours, the smaller index first."""
@@ -244,9 +253,10 @@ class _Forest:
         blocks = torch.split(torch.searchsorted(active, rows), step)
         for block in tqdm(blocks, "neighbours", unit="block", leave=False, delay=5, disable=self.quiet):
             left = torch.column_stack([-2 * right[block, :-2], right[block, -1], right[block, -2]])
-            lower = _product(left, right)
+            lower = _product(left, right, self._room(0, dtype, len(block), len(right)))
             if not single:
-                lower /= half[block, None] + half
+                weight = self._room(1, dtype, len(block), len(right))
+                lower /= torch.add(half[block, None], half, out=weight)
             value, place = _smallest(lower, count + 1)
             found.append((active[place[:, :count]], value[:, count].double()))
         return torch.cat([f[0] for f in found]), torch.cat([f[1] for f in found])
@@ -260,7 +270,9 @@ class _Forest:
     def _decide(self, rows: Tensor, candidates: Tensor, bound: Tensor) -> None:
         """A chunk of ``_consider``; the candidates of a row are sorted, some more than once."""
         own = rows[:, None]
-        difference = self.centroid[candidates]
+        shape = (*candidates.shape, self.centroid.shape[1])
+        difference = self._room(0, torch.float64, candidates.numel(), shape[2])
+        difference = torch.index_select(self.centroid, 0, candidates.flatten(), out=difference).view(shape)
         difference -= self.centroid[own]
         distance = 2 * difference.square_().sum(dim=2) / (1 / self.size[candidates] + 1 / self.size[own])
         distance[candidates == own] = math.inf
@@ -291,8 +303,8 @@ def _smallest(values: Tensor, count: int) -> tuple[Tensor, Tensor]:
     return value, place.gather(1, index)
 
 
-def _product(left: Tensor, right: Tensor) -> Tensor:
-    return left @ right.T
+def _product(left: Tensor, right: Tensor, out: Tensor) -> Tensor:
+    return torch.mm(left, right.T, out=out)
 
 
 def _input_rounding() -> float:
