@@ -84,6 +84,11 @@ def test_a_method_is_laid_over_stage_2_alone() -> None:
         ({"keys": {"device": "cuda:99"}}, "device: cuda:99 cannot be used here"),
         ({"overrides": {"ufc_vae": {"epochs": 1}}}, "there is no bundle ufc_vae"),
         ({"overrides": {VAE: {"epohcs": 1}}}, "Did you mean epochs"),
+        (
+            {"overrides": {VAE: {"epochs": "ten"}}},
+            f"--set: {VAE}: epochs must be a whole number of 0 or more, got 'ten'",
+        ),
+        ({"overrides": {VAE: {"ckpt_dir": "x"}}}, "ckpt_dir of ufc_feature_vae is set by the run itself"),
         ({"overrides": {VAE: {"split_seed": 1}}}, "split_seed is the same in all stages"),
     ],
 )

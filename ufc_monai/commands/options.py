@@ -14,7 +14,7 @@ import torch
 
 from ufc_monai.bundles import BUNDLES, CONTRASTIVE, VAE, methods
 from ufc_monai.data import Case, find_cases, without_bad
-from ufc_monai.engines import check_device, checked_bool
+from ufc_monai.engines import check_device, check_settings, checked_bool
 from ufc_monai.errors import InputError
 from ufc_monai.files import read_json
 
@@ -32,6 +32,8 @@ NUMBERS = {"fold": 0, "label_draw": 0, "seed": 0, "threads": 1, "n_clusters": 2}
 """Keys that are whole numbers, and the least that they may be."""
 SHARED = ("fold", "split_path", "split_seed")
 """Keys that no bundle may have to itself: the stages would work with different patients."""
+PLACES = ("bundle_root", "dataset_dir", "output_dir", "ckpt_dir", "resume")
+"""Keys that the run sets."""
 
 
 @dataclass(frozen=True)
@@ -153,6 +155,8 @@ def _check_overrides(options: RunOptions) -> None:
             raise InputError(f"--set: there is no bundle {bundle}; expected one of {', '.join(BUNDLES)}.")
         known = read_json(options.bundles / bundle / "configs" / "train.json", "--bundles")
         for key in settings:
+            if key in PLACES:
+                raise InputError(f"--set: {key} of {bundle} is set by the run itself; leave it out.")
             if key in SHARED:
                 raise InputError(
                     f"--set: {key} is the same in all stages; --fold and --label_draw choose the patients."
@@ -161,6 +165,11 @@ def _check_overrides(options: RunOptions) -> None:
                 near = difflib.get_close_matches(key, known, n=1)
                 meant = f"Did you mean {near[0]}?" if near else "Its docs/README.md lists them."
                 raise InputError(f"--set: {key} is no key of {bundle}. {meant}")
+        literal = {key: value for key, value in settings.items() if str(value)[:1] not in ("$", "@", "%")}
+        try:
+            check_settings(literal)
+        except InputError as e:
+            raise InputError(f"--set: {bundle}: {e}") from e
 
 
 def _check_method(options: RunOptions) -> None:
