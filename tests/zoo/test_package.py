@@ -116,6 +116,16 @@ def test_a_run_that_is_not_packed_is_told_how(chain: Path, tmp_path: Path, monke
         monai.bundle.load(UNET, bundle_dir=str(chain), device="cpu")
 
 
+def test_a_version_and_a_folder_are_what_they_should_be(tmp_path: Path) -> None:
+    for version in ("../0.2.0", "0.2", "new"):
+        with pytest.raises(InputError, match=r"--version must be three numbers like 0\.2\.0, got "):
+            package(ROOT / "bundles", tmp_path / "dist", version=version)
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match=r"--output: .*file is a file"):
+        package(ROOT / "bundles", tmp_path / "file")
+    assert not (tmp_path / "dist").exists()
+
+
 def test_the_same_bundle_gives_the_same_bytes(dist: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(command, "SOURCE", ("nothing",))
     shutil.copytree(dist.parent / "bundles", tmp_path / "bundles")

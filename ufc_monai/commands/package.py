@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -38,8 +39,12 @@ def package(bundles: Path, output: Path, *, version: str | None = None, change: 
         The files written, ``SHA256SUMS`` last.
 
     Raises:
-        InputError: if a bundle lacks something.
+        InputError: if a bundle lacks something, or the version is none.
     """
+    if version is not None and not re.fullmatch(r"\d+(\.\d+){2}", version):
+        raise InputError(f"--version must be three numbers like 0.2.0, got {version!r}.")
+    if output.exists() and not output.is_dir():
+        raise InputError(f"--output: {output} is a file. Name a folder.")
     contents = {name: bundle_files(bundles / name, version=version, change=change) for name in BUNDLES}
     _warn_of_placeholders(contents.values(), bundles)
     output.mkdir(parents=True, exist_ok=True)
