@@ -34,9 +34,9 @@ __all__ = [
 
 READING_BYTES = 12
 """Bytes a voxel while a volume is read: float32, as stored, turned and cropped."""
-WARD_SECONDS = 8e-8
+WARD_SECONDS = 2e-8
 """Ward's tree of n slices takes this times n^2."""
-FEATURE_BYTES = 6 * 8
+FEATURE_BYTES = 4 * 8
 """Ward's tree takes this for each slice and dimension."""
 
 
@@ -51,7 +51,7 @@ class StageEstimate:
             programs and the final test are not in it.
         disk_bytes: of the slice store.
         memory_bytes: of the process at its largest while training or clustering. Rule: 0.8 GB for the programs, 16
-            bytes a weight, what the backward pass of one batch needs; or, if that is more, six copies of the features
+            bytes a weight, what the backward pass of one batch needs; or, if that is more, four copies of the features
             in float64 for Ward's tree. With a GPU, the training's part is needed there.
         device: where training was measured, e.g. ``"cpu, threads: 2"``.
     """
