@@ -45,19 +45,8 @@ def test_keys_exist(page: Path) -> None:
     configs = [json.loads(p.read_text()) for p in ROOT.glob("bundles/*/configs/*.json")]
     known = {key for config in configs for key in config} | {"config_file", "meta_file", "filepath", "net_id"}
     known |= {*KEYS, "folder", "bundles", "patients", "labelled", "preset", "method", "compare", "set", "weights"}
-    known |= {
-        "k",
-        "write",
-        "existing",
-        "kind",
-        "output",
-        "methods",
-        "clusterings",
-        "budget",
-        "budgets",
-        "folds",
-        "seeds",
-    }
+    known |= {"k", "write", "kind", "output", "methods", "clusterings", "budget", "budgets", "folds", "seeds"}
+    known |= {"existing", "peers", "repeats"}
     known |= {"selection", "draws", "init_seeds", "jobs", "devices", "budget_minutes", "dry_run", "array", "gres"}
     known |= {"version", "change", "tracking", "tracking_uri", "experiment_name", "run_name", "ckpt_file"}
     known |= {"args_file", "converter_kwargs", "name", "url", "bundle_dir", "network", "directory", "backend", "b"}
