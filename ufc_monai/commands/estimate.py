@@ -177,6 +177,7 @@ def _estimate(
     seconds += amount.reading(images) / (os.cpu_count() or 1) + amount.reading(validation)
     memory = measured.memory
     if bundle == VAE:
+        _refuse_clusters(options.keys.get("n_clusters"), n)
         seconds += n / batch * measured.forward + WARD_SECONDS * min(n, ClusteringMethod().largest_tree) ** 2
         memory = max(memory, PROCESS_BYTES + FEATURE_BYTES * parser["latent_size"] * n)
     return StageEstimate(
@@ -188,3 +189,8 @@ def _estimate(
         memory_bytes=memory,
         device=f"cpu, threads: {threads}" if torch.device(device).type == "cpu" else str(device),
     )
+
+
+def _refuse_clusters(n_clusters: int | None, n: int) -> None:
+    if n_clusters is not None and n_clusters > n:
+        raise InputError(f"--n_clusters must be 2 to {n} for about {n} slices to cluster, got {n_clusters}.")
