@@ -125,3 +125,4 @@ def test_a_disk_without_hard_links_will_do(path: Path, monkeypatch: pytest.Monke
     assert Lock(path).is_held()
     os.utime(path, (0, time.time() - REFRESH - 1))
     assert Lock(path).acquire()
+    assert list(path.parent.iterdir()) == [path]

@@ -120,6 +120,7 @@ class Lock:
             os.rename(self.path, aside)
             holder = json.loads(aside.read_text(encoding="utf-8"))
         except (FileNotFoundError, ValueError):
+            aside.unlink(missing_ok=True)
             return
         if Lock(aside).is_held():  # somebody else was quicker, and this is the new claim: give it back
             with contextlib.suppress(FileExistsError):

@@ -162,11 +162,12 @@ class _Forest:
         self.nearest, self.near = self.now.clone(), self.now[:, None].repeat(1, LIST)
         self.distance, self.bound = torch.zeros_like(size), torch.zeros_like(size)
         self.born, self.round = torch.zeros_like(self.now), 0
-        self.desk = torch.empty(self.block_bytes, dtype=torch.uint8, device=device)
+        # a GPU's memory is pooled by PyTorch, so that nothing has to be kept there
+        self.desk = torch.empty(self.block_bytes if device.type == "cpu" else 0, dtype=torch.uint8, device=device)
 
     def _room(self, place: int, dtype: torch.dtype, *shape: int) -> Tensor:
         """Half of the desk (``place`` 0 or 1): what is allocated anew for each block leaves holes in the memory."""
-        half = self.block_bytes // 16 * 8
+        half = len(self.desk) // 16 * 8
         wanted = math.prod(shape) * dtype.itemsize
         if wanted > half:
             return torch.empty(shape, dtype=dtype, device=self.desk.device)

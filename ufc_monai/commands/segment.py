@@ -73,9 +73,7 @@ def segment(
             for mask in Path(temporary).rglob("*_seg.*"):
                 written.append(_move(mask, goals[scan]))
     if written:
-        labels = read_record(bundle / "models" / "network.json", "--weights")["labels"]
-        named = ", ".join(f"{index} {name}" for index, name in enumerate(labels, start=1))
-        logger.info("%d mask%s: %s (0 background, %s)", len(written), "s" * (len(written) > 1), target, named)
+        _tell(bundle, target, len(written))
     if failed:
         raise InputError("\n".join(failed))
     return written
@@ -132,6 +130,12 @@ def _still_to_do(scans: Sequence[dict[str, str]], goals: Mapping[str, Path], exi
     if there:
         logger.info("kept: %d masks that were there already", len(there))
     return [scan for scan in scans if not goals[scan["image"]].exists()]
+
+
+def _tell(bundle: Path, target: Path, n: int) -> None:
+    labels = read_record(bundle / "models" / "network.json", "--weights")["labels"]
+    named = ", ".join(f"{index} {name}" for index, name in enumerate(labels, start=1))
+    logger.info("%d mask%s: %s (0 background, %s)", n, "s" * (n > 1), target, named)
 
 
 def _infer(
