@@ -55,6 +55,51 @@ def test_a_dead_process_holds_nothing(path: Path) -> None:
         assert sum(pool.map(Lock.acquire, locks)) == 1
 
 
+def test_many_races_for_what_a_dead_process_held(path: Path) -> None:
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(8) as pool:
+            for _ in range(200):
+                hold(path, dead := 2**22 + 1)  # above any process number that Linux gives
+                assert not lock._is_running(dead)
+                assert sum(pool.map(Lock.acquire, [Lock(path) for _ in range(8)])) == 1
+    finally:
+        sys.setswitchinterval(before)
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_who_looked_early_and_acts_late_takes_nothing_away(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hold(path, dead_process())
+    quick, slow = Lock(path), Lock(path)
+    seen: list[bool] = []
+
+    def look(self: Lock) -> bool:
+        held = is_held(self)
+        if self is slow and not seen:
+            seen.append(held)
+            assert quick.acquire()
+        return held
+
+    is_held = Lock.is_held
+    monkeypatch.setattr(Lock, "is_held", look)
+    assert not slow.acquire()
+    assert seen == [False]
+    assert quick._is_mine()
+    assert list(path.parent.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("damaged", [True, False])
+def test_an_heir_that_died_too_is_succeeded(path: Path, damaged: bool) -> None:
+    hold(path, dead_process())
+    if damaged:
+        path.write_text("{")
+        os.utime(path, (0, time.time() - REFRESH - 1))
+    hold(path.with_name(f".{path.name}.{'damaged' if damaged else 'x'}"), dead_process())
+    assert Lock(path).acquire()
+    assert list(path.parent.iterdir()) == [path]
+
+
 def test_of_another_machine_only_silence_tells(path: Path) -> None:
     hold(path, dead_process(), machine=f"not {socket.gethostname()}")
     assert not Lock(path).acquire()
@@ -126,3 +171,20 @@ def test_a_disk_without_hard_links_will_do(path: Path, monkeypatch: pytest.Monke
     os.utime(path, (0, time.time() - REFRESH - 1))
     assert Lock(path).acquire()
     assert list(path.parent.iterdir()) == [path]
+
+
+def test_a_program_left_behind_may_end_by_itself(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    words = [sys.executable, "-c", "import time; time.sleep(60)", "monai.bundle", f"{path.with_suffix('')}/models"]
+    with subprocess.Popen(words, cwd=tmp_path, process_group=0) as program:
+        while not Path(f"/proc/{program.pid}/cmdline").read_bytes().count(b"monai"):
+            time.sleep(0.01)
+
+        def too_late(*_: int) -> None:
+            program.kill()
+            program.wait()
+            raise ProcessLookupError
+
+        monkeypatch.setattr(os, "killpg", too_late)
+        hold(path, dead_process(), program=program.pid)
+        assert Lock(path).acquire()
+        assert program.poll() is not None

@@ -13,6 +13,7 @@ import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 __all__ = ["REFRESH", "Lock"]
 
@@ -45,25 +46,23 @@ class Lock:
     def acquire(self) -> bool:
         """Take the claim, if nobody holds it."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        if self.path.exists() and not self.is_held():
-            self._clear()
         own = self._written(None)
         try:
             _take(own, self.path)
         except FileExistsError:
-            return False
+            return not self.is_held() and self._succeed(own)
         finally:
-            own.unlink()
+            own.unlink(missing_ok=True)
         return True
 
     def is_held(self) -> bool:
         """Whether some process, this one or another, holds the claim."""
         try:
             age = time.time() - self.path.stat().st_mtime
-            holder = json.loads(self.path.read_text(encoding="utf-8"))
         except FileNotFoundError:
             return False
-        except ValueError:  # damaged, or just being written where there are no hard links
+        holder = _parsed(self._text())
+        if not holder:  # damaged, or just being written where there are no hard links
             return age < REFRESH
         return age < LOST and (holder["machine"] != _machine() or _is_running(holder["process"]))
 
@@ -101,10 +100,14 @@ class Lock:
             self.path.unlink(missing_ok=True)
 
     def _is_mine(self) -> bool:
+        return _parsed(self._text()).get("token") == self._token
+
+    def _text(self) -> str | None:
+        """What the claim says, or nothing if there is none."""
         try:
-            return bool(json.loads(self.path.read_text(encoding="utf-8"))["token"] == self._token)
-        except (FileNotFoundError, ValueError):
-            return False
+            return self.path.read_text(encoding="utf-8")
+        except FileNotFoundError:
+            return None
 
     def _written(self, program: int | None) -> Path:
         """The claim under a name of its own."""
@@ -113,21 +116,34 @@ class Lock:
         path.write_text(json.dumps(holder), encoding="utf-8")
         return path
 
-    def _clear(self) -> None:
-        """Take a claim away that was given up. Of several that try, only the one whose renaming succeeds does it."""
-        aside = self.path.with_name(f".{self.path.name}.{uuid.uuid4().hex}")
+    def _succeed(self, own: Path) -> bool:
+        """Put one's own claim in the place of one that was given up.
+
+        Only who holds the claim on the succession to just that claim may do so, and only while it is still there: else
+        one who looked early and acts late would sweep away the claim of somebody quicker.
+        """
+        given_up = self._text()
+        holder = _parsed(given_up)
+        succession = Lock(self.path.with_name(f".{self.path.name}.{holder.get('token', 'damaged')}"), self.place)
+        if given_up is None or not succession.acquire():
+            return False
         try:
-            os.rename(self.path, aside)
-            holder = json.loads(aside.read_text(encoding="utf-8"))
-        except (FileNotFoundError, ValueError):
-            aside.unlink(missing_ok=True)
-            return
-        if Lock(aside).is_held():  # somebody else was quicker, and this is the new claim: give it back
-            with contextlib.suppress(FileExistsError):
-                _take(aside, self.path)
-        elif holder["machine"] == _machine() and holder["program"]:
-            _end(holder["program"], self.place)
-        aside.unlink(missing_ok=True)
+            if self._text() != given_up or self.is_held():
+                return False
+            if holder.get("machine") == _machine() and holder["program"]:
+                _end(holder["program"], self.place)
+            os.replace(own, self.path)
+            return True
+        finally:
+            succession.release()
+
+
+def _parsed(claim: str | None) -> dict[str, Any]:
+    """Who holds a claim; nothing if there is none, or if it is damaged."""
+    try:
+        return dict(json.loads(claim or "{}"))
+    except ValueError:
+        return {}
 
 
 def _take(own: Path, path: Path) -> None:
@@ -172,6 +188,7 @@ def _end(program: int, folder: Path) -> None:
     except (OSError, ValueError):
         return
     if "monai.bundle" in words and (place == "." or f"{place}/" in words):
-        os.killpg(program, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):  # it has just ended by itself
+            os.killpg(program, signal.SIGKILL)
         while _is_running(program):
             time.sleep(0.1)
