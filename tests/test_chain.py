@@ -78,6 +78,7 @@ def test_evaluate_on_test_patients(chain: Path, phantom: Path) -> None:
     assert list(rows[0])[2:] == list(read(chain / UNET / "models" / "network.json")["labels"])
     record = read(chain / UNET / "eval" / "evaluate" / "run.json")
     assert record["results"]["mean_dice"] == pytest.approx(np.mean([float(row["mean"]) for row in rows]), abs=1e-3)
+    assert "val_mean_dice" not in record["results"]
 
 
 @pytest.mark.parametrize("name", ["kmeans", "dbscan", "complete", "average+pca", "uncentred"])

@@ -174,7 +174,7 @@ def test_a_full_disk_is_one_line_and_costs_nothing(
 
 def test_a_training_without_validation_says_so(phantom: Path, chain: Path, tmp_path: Path, caplog: Any) -> None:
     with caplog.at_level("WARNING"):
-        train(chain, tmp_path, UNET, phantom, "train", val_interval=100)
+        train(chain, tmp_path, UNET, phantom, "train", **{"train::handlers::3::_disabled_": True})
     said = "none; the last weights are kept, whether or not they are the best"
     assert f"validation: {said}" in caplog.text
     assert read(tmp_path)["results"]["validation"] == said

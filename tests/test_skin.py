@@ -72,6 +72,12 @@ def test_a_lesion_is_one_dark_spot_on_the_skin(n: int) -> None:
     assert red > blue
 
 
+def test_pictures_of_one_patient_each_agree_with_no_patient(chain: Path) -> None:
+    place = chain / VAE / "eval" / "inference"
+    assert read(place / "pseudo_labels.json")["provenance"]["agreement"] == {}
+    assert "nmi_patient" not in read(place / "run.json")["results"]
+
+
 def test_colours_and_standardising_travel_with_the_weights(chain: Path) -> None:
     for name in NAMES:
         network = read(chain / name / "models" / "network.json")

@@ -166,7 +166,7 @@ def overlays_of(folder: Path, dice: list[float], drawn: dict[str, Any]) -> Any:
     outputs = [[evaluated(folder, f"{i}.nii.gz")] for i in range(len(dice))]
     engine = Engine(lambda _engine, batch: outputs[batch])
     OverlaysPicture(folder, ["aorta"], window=(-200, 600)).attach(engine)
-    engine.state.metric_details = {"val_mean_dice": torch.tensor(dice)[:, None]}
+    engine.state.metric_details = {"mean_dice": torch.tensor(dice)[:, None]}
     engine.run(range(len(dice)), max_epochs=1)
     return drawn.get("save_overlays")
 

@@ -172,7 +172,7 @@ def _estimate(
     n, batch = amount.slices(images), setting["batch_size"]
     batches = max(1, n // batch)
     epochs = max(setting["epochs"], math.ceil(parser.get("min_steps", 0) / batches))
-    looked_at = epochs // parser["val_interval"] * amount.slices(validation) if validation else 0
+    looked_at = math.ceil(epochs / parser["val_interval"]) * amount.slices(validation) if validation else 0
     seconds = epochs * batches * measured.step + looked_at / batch * measured.forward
     seconds += amount.reading(images) / (os.cpu_count() or 1) + amount.reading(validation)
     memory = measured.memory

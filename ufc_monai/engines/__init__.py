@@ -29,6 +29,7 @@ from ufc_monai.engines.schedule import MomentumSchedule
 from ufc_monai.engines.settings import check_settings
 from ufc_monai.engines.structures import StructureTable
 from ufc_monai.engines.tracking import track
+from ufc_monai.engines.validation import FinalValidationHandler
 from ufc_monai.engines.verdict import PretrainingVerdict, pretraining_verdict
 from ufc_monai.lazy import import_when_used
 
@@ -62,6 +63,7 @@ __all__ = [
     "DiceTable",
     "EmbeddingPicture",
     "FeatureSaver",
+    "FinalValidationHandler",
     "LatentMonitor",
     "LinearProbe",
     "LossGuard",

@@ -31,7 +31,7 @@ class DiceTable:
         metric: name of the evaluator's ``MeanDice``, without background.
     """
 
-    def __init__(self, output_dir: str | os.PathLike[str], names: Sequence[str], metric: str = "val_mean_dice") -> None:
+    def __init__(self, output_dir: str | os.PathLike[str], names: Sequence[str], metric: str = "mean_dice") -> None:
         self.path = Path(output_dir) / "dice.csv"
         self.names = list(names)
         self.metric = metric

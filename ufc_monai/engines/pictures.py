@@ -150,7 +150,7 @@ class OverlaysPicture:
         output_dir: str | os.PathLike[str],
         names: Sequence[str],
         window: Sequence[float],
-        metric: str = "val_mean_dice",
+        metric: str = "mean_dice",
         channels: int = 1,
     ) -> None:
         self.path = Path(output_dir) / "overlays.png"
