@@ -24,6 +24,7 @@ __all__ = [
     "FULL",
     "append_line",
     "atomic_path",
+    "found_json",
     "inside",
     "read_arrays",
     "read_json",
@@ -40,6 +41,7 @@ FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR)
 """What the system says of a place that cannot be written to."""
 FULL = (errno.ENOSPC, errno.EDQUOT)
 """What the system calls a full disk, or a share of it that is used up."""
+NO_FILE = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
 SHOWN = 50
 """Characters of a file's name that its temporary one begins with; both have to fit the file system."""
 LONGEST = 255
@@ -178,9 +180,21 @@ def read_json(path: str | os.PathLike[str], key: str) -> dict[str, Any]:
     Raises:
         InputError: if the file is missing or is not a JSON object.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise InputError(f"{key}: there is no file {path}.")
+    try:
+        return _json_object(Path(path), key)
+    except NO_FILE as e:
+        raise InputError(f"{key}: there is no file {path}.") from e
+
+
+def found_json(path: str | os.PathLike[str], key: str) -> dict[str, Any]:
+    """As :func:`read_json`, but empty if the file is not there; another process may take it away at any moment."""
+    try:
+        return _json_object(Path(path), key)
+    except NO_FILE:
+        return {}
+
+
+def _json_object(path: Path, key: str) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as e:

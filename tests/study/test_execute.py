@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 
+from ufc_monai.files import write_json
 from ufc_monai.lock import _is_running
 from ufc_monai.study import execute as module
 from ufc_monai.study.execute import execute
@@ -75,6 +77,26 @@ def test_what_is_complete_is_not_done_again_and_what_is_not_begins_anew(folder: 
     assert execute(folder, runs) == {"a": "complete", "b": "complete"}
     assert order(folder) == ["a", "b", "b"]
     assert not (folder / "runs" / "b" / "half.txt").exists()
+
+
+def test_a_record_may_go_while_it_is_looked_at(folder: Path) -> None:
+    """A worker looks at all runs while another one, which begins a run anew, takes its old record away."""
+    run = a_run("a")
+    record, over = folder / run.records[0], threading.Event()
+    record.parent.mkdir(parents=True)
+
+    def come_and_go() -> None:
+        while not over.is_set():
+            write_json(record, {"status": "started"})
+            record.unlink()
+
+    with ThreadPoolExecutor(1) as pool:
+        other = pool.submit(come_and_go)
+        try:
+            assert {state_of(folder, run) for _ in range(5000)} == {"waiting"}
+        finally:
+            over.set()
+        other.result()
 
 
 def test_a_failed_run_is_marked_and_the_rest_goes_on(folder: Path) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from ufc_monai.errors import InputError
-from ufc_monai.files import read_json, sha256_of, write_json
+from ufc_monai.files import found_json, sha256_of, write_json
 
 __all__ = ["RESUME", "Ledger", "Stage", "bundle_command", "config_path", "is_training", "run_stage", "shown"]
 
@@ -74,8 +74,7 @@ class Ledger:
     @classmethod
     def open(cls, folder: Path, images_sha256: str, labels_sha256: str) -> Ledger:
         """Read the ledger of a run's folder; an empty one if there is none."""
-        path = folder / "stages.json"
-        entries = read_json(path, "--folder") if path.is_file() else {}
+        entries = found_json(folder / "stages.json", "--folder")
         return cls(folder, images_sha256, labels_sha256, entries)
 
     def is_complete(self, stage: Stage) -> bool:

@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from ufc_monai.bundles import CONTRASTIVE, VAE
-from ufc_monai.files import sha256_of
+from ufc_monai.files import found_json, sha256_of
 from ufc_monai.report.page import card, paragraph, picture, section, table
 from ufc_monai.report.pairs import PAIRS_HEAD, PAIRS_MEAN, pair_rows
-from ufc_monai.report.records import found_json
 
 __all__ = ["clusters_section"]
 
@@ -23,6 +22,16 @@ FIGURES = {
 }
 """What clusterings are compared by: where it stands in their provenance, and how it is written."""
 
+ALIKE = (
+    "A good cluster shows one level of the body, from many patients; a bad one shows one patient.",
+    ("Clusters across patients and positions", "Sizes of the clusters; which patients and levels they are made of."),
+)
+ALIKE_PICTURES = (
+    "In a good cluster what is to be found looks alike; in a bad one only the camera, a ruler or the border does.",
+    ("Sizes of the clusters", "Patients have one picture each, so that clusters cannot follow patients or levels."),
+)
+"""Captions for volumes, and where patients have one slice each, which agrees with nothing."""
+
 
 def clusters_section(folder: Path) -> str:
     """The section; empty where nothing was clustered.
@@ -31,10 +40,11 @@ def clusters_section(folder: Path) -> str:
         folder: of the run.
     """
     place = folder / VAE / "eval" / "inference"
-    labels = found_json(place / "pseudo_labels.json")
+    labels = found_json(place / "pseudo_labels.json", "--folder")
     if not labels:
         return ""
-    origin, probe = labels["provenance"], found_json(folder / CONTRASTIVE / "eval" / "probe" / "probe.json")
+    origin, probe = labels["provenance"], found_json(folder / CONTRASTIVE / "eval" / "probe" / "probe.json", "--folder")
+    examples, lie = ALIKE if origin.get("agreement") else ALIKE_PICTURES
     return section(
         "Clusters",
         [
@@ -43,13 +53,12 @@ def clusters_section(folder: Path) -> str:
             picture(
                 place / "clusters.png",
                 "Examples of each cluster",
-                "A good cluster shows one level of the body, from many patients; a bad one shows one patient.",
+                examples,
             ),
             _agreement(origin),
             picture(
                 place / "cluster_map.png",
-                "Clusters across patients and positions",
-                "Sizes of the clusters; which patients and levels they are made of.",
+                *lie,
             ),
             _pairs(probe),
             _comparison(folder / VAE / "eval", probe),
@@ -77,7 +86,10 @@ def _first_words(labels: Mapping[str, Any]) -> str:
             f" The largest holds {100 * quality['largest_share']:.0f} % of the slices; clusters of a single slice: "
             f"{quality['single_slices']}{silhouette}."
         )
-    return "".join([*words, " ", origin.get("elbow", {}).get("reason", "")])
+    if elbow := origin.get("elbow"):
+        words.append(" So many were asked for." if elbow["chosen"] != labels["n_clusters"] else "")
+        words.append(f" {elbow['reason']}")
+    return "".join(words)
 
 
 def _agreement(origin: Mapping[str, Any]) -> str:
@@ -104,7 +116,9 @@ def _pairs(probe: Mapping[str, Any]) -> str:
 
 def _comparison(folder: Path, probe: Mapping[str, Any]) -> str:
     """All clusterings of the features that are clustered above, if there are others than that one."""
-    found = {path: found_json(path) for path in sorted(folder.glob("*/pseudo_labels*.json"), key=_shown_first)}
+    found = {
+        path: found_json(path, "--folder") for path in sorted(folder.glob("*/pseudo_labels*.json"), key=_shown_first)
+    }
     models = [labels["provenance"].get("model_sha256") for labels in found.values()]
     rows = []
     for (path, labels), model in zip(found.items(), models, strict=True):

@@ -14,12 +14,12 @@ from typing import Any
 
 from ufc_monai.bundles import CONTRASTIVE, UNET, VAE
 from ufc_monai.errors import InputError
-from ufc_monai.files import atomic_path
+from ufc_monai.files import atomic_path, found_json
 from ufc_monai.report.clusters_section import clusters_section
 from ufc_monai.report.curves import curves_svg, read_metrics
 from ufc_monai.report.glossary import glossary
 from ufc_monai.report.page import card, details, figure, page, paragraph, picture, section, table
-from ufc_monai.report.records import STAGES, found_json, read_record, standing_record
+from ufc_monai.report.records import STAGES, read_record, standing_record
 from ufc_monai.report.summary import ARMS, column_means, dice_files, judgement
 
 __all__ = ["write_report"]
@@ -61,7 +61,7 @@ def write_report(run_folder: str | os.PathLike[str], path: str | os.PathLike[str
 def _summary(folder: Path, records: dict[str, Any]) -> str:
     began = next(iter(records.values())).get("started", "")[:16].replace("T", " ")
     lines = [paragraph(f"Data set {_data_set(records)} · begun {began} UTC", "soft")]
-    split = found_json(folder / VAE / "eval" / "split.json")
+    split = found_json(folder / VAE / "eval" / "split.json", "--folder")
     if split.get("folds"):
         labelled = sum(len(split["folds"][0][role]) for role in ("training", "validation", "test"))
         lines.append(
@@ -179,7 +179,7 @@ def _verdict(records: dict[str, Any], title: str) -> str:
 
 
 def _probe(folder: Path) -> str:
-    probe = found_json(folder / CONTRASTIVE / "eval" / "probe" / "probe.json")
+    probe = found_json(folder / CONTRASTIVE / "eval" / "probe" / "probe.json", "--folder")
     if not probe:
         return ""
     scores = {**probe["structures"], "mean": probe["mean"]}

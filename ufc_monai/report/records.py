@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from ufc_monai.bundles import BUNDLES, CONTRASTIVE, UNET, VAE
-from ufc_monai.files import read_json, sha256_of
+from ufc_monai.files import found_json, sha256_of
 
-__all__ = ["STAGES", "found_json", "read_record", "standing_record"]
+__all__ = ["STAGES", "read_record", "standing_record"]
 
 STAGES = {
     "stage 1, training": f"{VAE}/eval/train",
@@ -34,11 +34,6 @@ BEFORE = {
 """The stage that each stage goes on from."""
 
 
-def found_json(path: Path) -> dict[str, Any]:
-    """A JSON file of a run; empty if it is not there."""
-    return read_json(path, "--folder") if path.is_file() else {}
-
-
 def read_record(folder: Path, place: str) -> dict[str, Any]:
     """The record of a stage; empty if it has not run.
 
@@ -46,7 +41,7 @@ def read_record(folder: Path, place: str) -> dict[str, Any]:
         folder: of the run.
         place: of the stage in it, one of the values of ``STAGES``.
     """
-    return found_json(folder / place / "run.json")
+    return found_json(folder / place / "run.json", "--folder")
 
 
 def standing_record(folder: Path, place: str) -> dict[str, Any]:

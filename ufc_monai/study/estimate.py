@@ -12,7 +12,7 @@ from ufc_monai.commands.estimate import StageEstimate, estimate_training, least_
 from ufc_monai.data import Case
 from ufc_monai.data.inspect import VolumeFacts
 from ufc_monai.engines.log import duration
-from ufc_monai.files import read_json
+from ufc_monai.files import found_json
 from ufc_monai.study.arms import Arm, find_arms
 from ufc_monai.study.options import StudyOptions
 from ufc_monai.study.runs import CLUSTERS, FEATURES, FINE_TUNING, PRETRAINING, PROBE, Run
@@ -85,9 +85,8 @@ def measured_seconds(folder: Path, runs: Sequence[Run], estimated: Mapping[str, 
     """The estimate, put right by what complete runs of the same kind, method and budget have taken."""
     taken: dict[tuple[str, str | None, str | None], list[float]] = {}
     for run in runs:
-        records = [folder / record for record in run.records]
-        contents = [read_json(record, "--folder") for record in records if record.is_file()]
-        if contents and len(contents) == len(records) and all("seconds" in content for content in contents):
+        contents = [found_json(folder / record, "--folder") for record in run.records]
+        if all("seconds" in content for content in contents):
             seconds = sum(content["seconds"] + START for content in contents)
             taken.setdefault((run.kind, run.method, run.budget), []).append(seconds)
     means = {key: sum(values) / len(values) for key, values in taken.items()}

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ufc_monai.errors import InputError
-from ufc_monai.files import read_json, write_json
+from ufc_monai.files import found_json, read_json, write_json
 from ufc_monai.lock import Lock
 from ufc_monai.study.runs import Run
 
@@ -97,9 +97,10 @@ def failure_of(folder: Path, run: Run) -> Path:
 
 
 def _is_complete(record: Path) -> bool:
-    return record.is_file() and read_json(record, "--folder").get("status") == "complete"
+    # a run that begins anew takes the old record away, perhaps at this very moment
+    return found_json(record, "--folder").get("status") == "complete"
 
 
 def _error(folder: Path, run: Run) -> dict[str, Any]:
-    path = failure_of(folder, run)
-    return {"error": read_json(path, "--folder")["error"]} if path.is_file() else {}
+    failure = found_json(failure_of(folder, run), "--folder")
+    return {"error": failure["error"]} if failure else {}
