@@ -64,7 +64,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_segment(commands.add_parser("segment", help="write masks of new scans"))
     _add_label(commands.add_parser("label", help="put a run's bundles into MONAI Label's monaibundle app"))
     _add_cut(commands.add_parser("cut", help="cut the saved clusters' tree at another number of clusters"))
-    _add_report(commands.add_parser("report", help="write the HTML report of a run's folder anew"))
+    _add_report(commands.add_parser("report", help="write the report of a run's or study's folder anew"))
     _add_package(commands.add_parser("package", help="pack the bundles for others, with weights and model card"))
     _add_demo(commands.add_parser("demo", help="run everything on synthetic patients"))
     _add_phantom(commands.add_parser("phantom", help="make synthetic patients or pictures to try things on"))
@@ -142,8 +142,8 @@ def _add_study(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--preset", default="auto", help="as that of run; several: isic+cpu")
     parser.add_argument("--jobs", type=int, default=1, help="runs at once (default: 1)")
     parser.add_argument("--devices", type=words, default=(), help="which the jobs are spread over: cuda:0,cuda:1")
-    parser.add_argument("--budget_minutes", type=float, help="trim the plan: seeds first, then folds, then budgets")
-    parser.add_argument("--dry_run", action="store_true", help="show the plan and how long it will take")
+    parser.add_argument("--budget_minutes", type=float, help="trim the plan: seeds first, then draws, folds, budgets")
+    parser.add_argument("--dry_run", action="store_true", help="show what is to be done and how long it will take")
     add_keys(parser, STUDY_KEYS)
 
     def action(chosen: argparse.Namespace) -> None:
@@ -225,12 +225,17 @@ def _add_cut(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_report(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--folder", type=Path, default=Path("run"), help="of the run (default: run)")
+    parser.add_argument("--folder", type=Path, default=Path("run"), help="of the run or study (default: run)")
     parser.add_argument("--output", type=Path, help="the HTML file (default: report.html in the run's folder)")
 
     def action(chosen: argparse.Namespace) -> None:
         from ufc_monai.report import write_report
+        from ufc_monai.study import report_study
 
+        if (chosen.folder / "study.json").is_file():
+            if chosen.output:
+                raise InputError("--output: a study's report is several files, which stay in its folder. Leave it out.")
+            return report_study(chosen.folder)
         path = chosen.output or chosen.folder / "report.html"
         if path.is_dir():
             raise InputError(f"--output: {path} is a folder. Name the HTML file.")

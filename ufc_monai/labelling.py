@@ -229,9 +229,11 @@ class _Cut(NamedTuple):
 def _write(folder: Path, suffix: str, slices: Slices, cut: _Cut, provenance: Mapping[str, Any]) -> dict[str, float]:
     """Write what depends on the number of clusters; the pseudo-labels last, for they say that all is there."""
     k = int(cut.labels.max()) + 1
-    figures = agreement(cut.labels, slices.patients, slices.positions)
+    figures, raw = {}, {}  # a patient of one slice has no levels, and agrees with any cluster
+    if not _single_pictures(slices):
+        figures = agreement(cut.labels, slices.patients, slices.positions)
+        raw = _raw_pixel_agreement(folder, slices, k)
     sizes = quality(cut.features, cut.labels, seed=provenance["seed"])
-    raw = _raw_pixel_agreement(folder, slices, k)
     _save_arrays(
         folder / f"centroids{suffix}.npz",
         centroids=centroids(cut.features, cut.labels),
@@ -241,7 +243,7 @@ def _write(folder: Path, suffix: str, slices: Slices, cut: _Cut, provenance: Map
         **vars(cut.scaling),
     )
     _draw(folder, suffix, slices, cut.labels, figures, raw)
-    warnings = [None if _single_pictures(slices) else warning(figures), size_warning(sizes, k, len(slices.ids))]
+    warnings = [warning(figures) if figures else None, size_warning(sizes, k, len(slices.ids))]
     origin = {
         **provenance,
         "agreement": _rounded(figures),
@@ -260,10 +262,11 @@ def _write(folder: Path, suffix: str, slices: Slices, cut: _Cut, provenance: Map
 def _tell(
     figures: Mapping[str, float], raw: Mapping[str, float], sizes: Mapping[str, float], warnings: Sequence[str]
 ) -> None:
-    logger.info(
-        "clusters agree (NMI) %.2f with the patient, %.2f with the position; those of raw pixels %.2f, %.2f",
-        *(part[name] for part in (figures, raw) for name in ("nmi_patient", "nmi_position")),
-    )
+    if figures:
+        logger.info(
+            "clusters agree (NMI) %.2f with the patient, %.2f with the position; those of raw pixels %.2f, %.2f",
+            *(part[name] for part in (figures, raw) for name in ("nmi_patient", "nmi_position")),
+        )
     silhouette = f"; silhouette {sizes['silhouette']:.2f}" if "silhouette" in sizes else ""
     share, single = sizes["largest_share"], sizes["single_slices"]
     logger.info("largest cluster %.0f %% of the slices, %d of one slice%s", 100 * share, single, silhouette)
@@ -295,7 +298,7 @@ def _draw(
         n_patients = len({slices.patients[i] for i in members.tolist()})
         titles.append(f"cluster {cluster} · {len(members)} slices · {n_patients} patient{'s' * (n_patients > 1)}")
     save_cluster_montage(folder / f"clusters{suffix}.png", images, titles)
-    compared = (("VAE features", figures), ("raw pixels", raw))
+    compared = (("VAE features", figures), ("raw pixels", raw)) if figures else ()
     rows = [(name, values["nmi_patient"], values["nmi_position"]) for name, values in compared]
     save_cluster_map(folder / f"cluster_map{suffix}.png", labels, slices.patients, slices.positions, rows)
 

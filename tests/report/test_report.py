@@ -47,7 +47,8 @@ def a_run(tmp_path: Path) -> Path:
     for bundle in (VAE, CONTRASTIVE, UNET):
         write(tmp_path / bundle / "eval" / "train" / "metrics.jsonl", "\n".join(map(json.dumps, lines)))
     agreement = {"nmi_patient": 0.1, "nmi_position": 0.6}
-    origin = {"elbow": {"reason": "k = 2 is the elbow."}, "agreement": agreement, "agreement_of_raw_pixels": agreement}
+    elbow = {"chosen": 2, "reason": "k = 2 is the elbow."}
+    origin = {"elbow": elbow, "agreement": agreement, "agreement_of_raw_pixels": agreement}
     labels = {"format": 1, "n_clusters": 2, "provenance": origin, "clusters": {"a": [0, 1]}}
     write(tmp_path / VAE / "eval" / "inference" / "pseudo_labels.json", labels)
     write(tmp_path / UNET / "eval" / "evaluate" / "dice.csv", f"volume,mean,{NASTY}\n{NASTY},0.5,0.5\n")
@@ -67,6 +68,18 @@ def test_report_holds_what_ran(a_run: Path) -> None:
         assert words in text
     assert text.count("data:image/png;base64,") == 1
     assert text.count("<section>") == text.count("</section>") == 7
+
+
+def test_a_number_of_clusters_that_was_asked_for_is_not_the_elbows(a_run: Path) -> None:
+    write_report(a_run, a_run / "report.html")
+    assert "2 clusters of 2 slices. k = 2 is the elbow." in (a_run / "report.html").read_text(encoding="utf-8")
+    path = a_run / VAE / "eval" / "inference" / "pseudo_labels.json"
+    labels = json.loads(path.read_text())
+    labels["provenance"]["elbow"] = {"chosen": 5, "reason": "k = 5 is the elbow."}
+    write(path, labels)
+    write_report(a_run, a_run / "report.html")
+    said = "2 clusters of 2 slices. So many were asked for. k = 5 is the elbow."
+    assert said in (a_run / "report.html").read_text(encoding="utf-8")
 
 
 def test_what_was_left_out_or_out_of_date_is_said(a_run: Path) -> None:
@@ -227,12 +240,24 @@ def test_cluster_map_of_few_and_many(patients: int, clusters: int, tmp_path: Pat
     assert imread(tmp_path / "map.png").shape[1] == 12 * 110
 
 
+def test_cluster_map_of_pictures_has_no_patients_and_levels(tmp_path: Path) -> None:
+    save_cluster_map(tmp_path / "map.png", np.arange(9) % 3, list("abcdefghi"), np.full(9, 0.5), [])
+    assert imread(tmp_path / "map.png").shape[1] == 6 * 110
+
+
 @pytest.mark.parametrize("clusters", [np.full(30, -1), np.zeros(30, dtype=int), np.arange(30) % 7, np.arange(60)])
 def test_embedding_map_with_and_without_clusters(clusters: Any, tmp_path: Path) -> None:
     points = np.random.default_rng(0).normal(size=(len(clusters), 2))
     save_embedding_map(tmp_path / "map.png", points, clusters, np.linspace(0, 1, len(clusters)))
     panels = 1 if (clusters < 0).all() else 2
     assert imread(tmp_path / "map.png").shape[1] == pytest.approx(5.2 * 110 * panels, abs=1)
+
+
+@pytest.mark.parametrize("cluster", [-1, 0])
+def test_embedding_map_of_pictures_is_not_coloured_by_position(cluster: int, tmp_path: Path) -> None:
+    points = np.random.default_rng(0).normal(size=(30, 2))
+    save_embedding_map(tmp_path / "map.png", points, np.full(30, cluster), np.full(30, 0.5))
+    assert imread(tmp_path / "map.png").shape[1] == pytest.approx(5.2 * 110, abs=1)
 
 
 def test_views_stand_below_their_slices(tmp_path: Path) -> None:

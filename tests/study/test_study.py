@@ -40,6 +40,17 @@ def states(folder: Path) -> list[str]:
     return [run["state"] for run in json.loads(path.read_text())["runs"]] if path.is_file() else []
 
 
+@pytest.fixture
+def planned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The command of a study that has been planned, and of which nothing runs."""
+    monkeypatch.setattr(command, "execute", lambda *_, **__: {})
+    monkeypatch.setattr(command, "write_study_report", lambda *_: None)
+    make_phantom(tmp_path / "data", patients=8, matrix=40)
+    words = arguments(tmp_path / "data", tmp_path / "study", *PROTOCOL)
+    assert main(words) == 0
+    return words
+
+
 def test_nothing_is_written_by_a_dry_run(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     make_phantom(tmp_path / "data", patients=8, matrix=40)
     folder = tmp_path / "study"
@@ -49,6 +60,27 @@ def test_nothing_is_written_by_a_dry_run(tmp_path: Path, caplog: pytest.LogCaptu
     assert not folder.exists()
 
 
+def test_a_dry_run_shows_what_is_left(
+    planned: list[str], tmp_path: Path, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    done = tmp_path / "study" / "runs" / "fold0" / "random" / "n1_draw0_init0"
+    for stage in ("train", "test"):
+        (done / stage).mkdir(parents=True)
+        (done / stage / "run.json").write_text(json.dumps({"status": "complete"}))
+    files = {path: path.stat().st_mtime_ns for path in (tmp_path / "study").rglob("*")}
+    caplog.clear()
+    with caplog.at_level("INFO"):
+        assert main([*planned, "--dry_run"]) == 0
+        assert "11 of 12 runs are left" in caplog.text
+        assert "fold0/random/n2_draw0_init0: " in caplog.text
+        assert "fold0/random/n1_draw0_init0: " not in caplog.text
+        assert main([*planned, "--methods", "random,simclr,moco", "--dry_run"]) == 0
+    assert "19 of 20 runs are left" in caplog.text
+    assert main([*planned, "--window", "[0,400]", "--dry_run"]) == 1
+    assert "holds a study with other options (keys" in capsys.readouterr().err
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "study").rglob("*")} == files
+
+
 def test_errors_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     make_phantom(tmp_path / "data", patients=3, matrix=40)
     assert main(arguments(tmp_path / "data", tmp_path / "study", *PROTOCOL, "--dry_run")) == 1
@@ -56,19 +88,30 @@ def test_errors_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str])
 
 
 def test_a_study_that_goes_on_needs_its_memory_again(
+    planned: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    needed = json.loads((tmp_path / "study" / "study.json").read_text())["memory_bytes"]
+    assert needed > 5e8
+    monkeypatch.setattr(memory, "memory_limits", lambda: [memory.Limit(2 * needed, "this machine")])
+    assert main([*planned, "--jobs", "2"]) == 0
+    assert main([*planned, "--jobs", "3"]) == 1
+    assert capsys.readouterr().err.startswith("error: memory: 3 jobs need")
+
+
+def test_failed_runs_are_no_success(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(command, "execute", lambda *_, **__: {})
-    monkeypatch.setattr(command, "write_study_report", lambda *_: None)
+    monkeypatch.setattr(command, "execute", lambda _, runs, **__: {run.name: "failed" for run in runs[:2]})
     make_phantom(tmp_path / "data", patients=8, matrix=40)
-    words = arguments(tmp_path / "data", tmp_path / "study", *PROTOCOL)
-    assert main(words) == 0
-    planned = json.loads((tmp_path / "study" / "study.json").read_text())["memory_bytes"]
-    assert planned > 5e8
-    monkeypatch.setattr(memory, "memory_limits", lambda: [memory.Limit(2 * planned, "this machine")])
-    assert main([*words, "--jobs", "2"]) == 0
-    assert main([*words, "--jobs", "3"]) == 1
-    assert capsys.readouterr().err.startswith("error: memory: 3 jobs need")
+    assert main(arguments(tmp_path / "data", tmp_path / "study", *PROTOCOL)) == 1
+    assert "error: 2 of 12 runs failed, see above." in capsys.readouterr().err
+
+
+def test_a_preset_that_is_none_is_refused_at_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    make_phantom(tmp_path / "data", patients=4, matrix=40)
+    assert main(arguments(tmp_path / "data", tmp_path / "study", *PROTOCOL, "--preset", "tiny")) == 1
+    assert capsys.readouterr().err.startswith("error: --preset: there is no tiny.json")
+    assert not (tmp_path / "study").exists()
 
 
 @pytest.mark.slow

@@ -13,15 +13,19 @@ import numpy as np
 import pytest
 from conftest import ROOT
 
+from ufc_monai.__main__ import main
 from ufc_monai.data import Case, make_split
-from ufc_monai.study import statistics
+from ufc_monai.errors import InputError
+from ufc_monai.study import report, statistics
 from ufc_monai.study.options import StudyOptions
 from ufc_monai.study.plan import plan_runs
+from ufc_monai.study.recorded import read_recorded
 from ufc_monai.study.report import write_study_report
 from ufc_monai.study.results import read_results
 from ufc_monai.study.runs import FINE_TUNING, Run
+from ufc_monai.study.state import write_plan
 from ufc_monai.study.tables import Table, study_tables
-from ufc_monai.study.verdict import verdict
+from ufc_monai.study.verdict import comparisons, verdict
 
 NASTY = '<script src="http://x">|"'
 ABOUT: dict[str, Any] = {"data_set": NASTY, "options": {"clusterings": []}, "trimmed": []}
@@ -51,7 +55,8 @@ class Study:
             for record in run.records:
                 path = self.folder / record
                 path.parent.mkdir(parents=True, exist_ok=True)
-                content = {"status": "complete", "seconds": 2.0, "results": {"not_converged": stuck(run)}}
+                results = {"not_converged": stuck(run), "loss": 0.5 + (run.seed or 0), "effective_rank": 9.0}
+                content = {"status": "complete", "seconds": 2.0, "results": results}
                 path.write_text(json.dumps(content))
             if run.kind == "linear probe":
                 means = {"pretrained": 0.9, "untrained": 0.8}
@@ -59,8 +64,17 @@ class Study:
             if run.kind == "clusters":
                 (self.folder / run.folder / "pseudo_labels.json").write_text(json.dumps({"n_clusters": 20}))
             if run.kind == FINE_TUNING:
+                self._validate(run)
                 self._test(run, dice)
         return self
+
+    def _validate(self, run: Run) -> None:
+        """100 steps; the best of three validations is the second."""
+        lines = [{"epoch": e, "iteration": 10 * e, "loss": 1.0} for e in range(1, 11)]
+        for epoch, value in ((3, 0.4), (6, 0.6 + 0.02 * (run.init_seed or 0)), (9, 0.5)):
+            lines[epoch - 1]["val_mean_dice"] = value
+        path = (self.folder / run.records[0]).with_name("metrics.jsonl")
+        path.write_text("".join(f"{json.dumps(line)}\n" for line in lines))
 
     def _test(self, run: Run, dice: Callable[[Run, str], float]) -> None:
         path = (self.folder / run.records[1]).with_name("structures.csv")
@@ -91,6 +105,37 @@ def test_means_and_spreads(tmp_path: Path) -> None:
     # the missed structure halves it: folds 26 and 31 on average, seeds 1 apart
     assert table.rows[0] == ["random", "28.5 (1.0; 3.5)", "28.5 (1.0; 3.5)", "0.800"]
     assert table.rows[2][3] == "0.900"
+
+
+def test_what_the_validation_says_of_the_steps(tmp_path: Path) -> None:
+    study = Study(tmp_path, folds=1).finish(lambda *_: 0.5)
+    table = next(t for t in study_tables(read_results(tmp_path, study.runs), []) if t.title == "Validation")
+    assert table.rows[:2] == [["random", budget, "100", "3", "62.0 (2.0; -)", "60 %"] for budget in ("1", "4")]
+
+
+def test_a_training_too_short_to_be_validated_is_told(tmp_path: Path) -> None:
+    study = Study(tmp_path, folds=1).finish(lambda *_: 0.5)
+    for path in tmp_path.rglob("metrics.jsonl"):
+        path.write_text(json.dumps({"epoch": 1, "iteration": 12, "loss": 1.0}) + "\n")
+    write_study_report(tmp_path, study.runs, ABOUT)
+    assert "| random | 1 | 12 | 0 | - | - |" in (tmp_path / "study.md").read_text(encoding="utf-8")
+    again, _ = read_recorded(tmp_path / "study.csv")
+    assert study_tables(again, []) == study_tables(read_results(tmp_path, study.runs), [])
+
+
+def test_what_pretraining_came_to(tmp_path: Path) -> None:
+    study = Study(tmp_path, folds=1, seeds=2).finish(lambda *_: 0.5)
+    table = next(t for t in study_tables(read_results(tmp_path, study.runs), []) if t.title == "Pretraining")
+    assert table.head == ["method", "runs", "steps", "loss", "effective rank"]
+    assert table.rows == [[method, "2", "-", "1", "9"] for method in ("simclr", "ufc")]
+
+
+def test_metrics_that_are_gone_are_named(tmp_path: Path) -> None:
+    study = Study(tmp_path, folds=1).finish(lambda *_: 0.5)
+    path = next(tmp_path.rglob("metrics.jsonl"))
+    path.unlink()
+    with pytest.raises(InputError, match=re.escape(str(path))):
+        read_results(tmp_path, study.runs)
 
 
 def test_paired_differences_and_their_words(tmp_path: Path) -> None:
@@ -142,7 +187,7 @@ def test_runs_that_have_not_converged_are_flagged_and_counted(tmp_path: Path) ->
     assert cells(tables[1])["ufc - random", "1"][-1] == "0 / 3"
     assert len(tables[-1].rows) == 3
     said = verdict(results)
-    assert "3 runs have not converged" in said[0]
+    assert "(3 of these runs have not converged" in said[0]
     assert any(line.startswith("NOT CONVERGED: 3 of 36 runs have not learned aorta") for line in said)
 
 
@@ -164,6 +209,21 @@ def test_missing_runs_are_said(tmp_path: Path) -> None:
     assert verdict(results)[-1] == "Incomplete: 1 of 36 runs are missing."
 
 
+def test_pictures_mark_what_has_other_repeats(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: dict[str, list[str]] = {}
+    monkeypatch.setattr(report, "save_label_curves", lambda _, curves: drawn.update(curves=list(curves)))
+    monkeypatch.setattr(
+        report, "save_structure_bars", lambda _, __, panels: drawn.update(bars=list(panels["labels: 4"]))
+    )
+    study = Study(tmp_path, folds=1).finish(pattern)
+    report._draw(tmp_path, read_results(tmp_path, study.runs))
+    assert drawn == {"curves": list(METHODS), "bars": list(METHODS)}
+    gone = next(run for run in study.runs if run.method == "simclr" and run.kind == FINE_TUNING)
+    (tmp_path / gone.records[1]).unlink()
+    report._draw(tmp_path, read_results(tmp_path, study.runs))
+    assert drawn["curves"] == drawn["bars"] == ["random", "simclr ‡", "ufc"]
+
+
 def test_clusterings_by_k(tmp_path: Path) -> None:
     asked = ("agglomerative:20", "agglomerative:3")
     study = Study(tmp_path, methods=("ufc",), clusterings=asked, budgets=("1",)).finish(
@@ -172,6 +232,38 @@ def test_clusterings_by_k(tmp_path: Path) -> None:
     table = next(t for t in study_tables(read_results(tmp_path, study.runs), asked) if "Clusterings" in t.title)
     assert table.head == ["clusters", "3", "20"]
     assert [cell.split()[0] for cell in table.rows[0]] == ["agglomerative", "30.0", "40.0"]
+
+
+def test_comparisons_are_counted_that_were_made(tmp_path: Path) -> None:
+    study = Study(tmp_path, folds=1)
+    all_runs, study.runs = study.runs, [run for run in study.runs if run.method != "ufc"]
+    study.finish(lambda *_: 0.5)
+    assert "2 comparisons were made" in " ".join(verdict(read_results(tmp_path, all_runs)))
+
+
+def test_ufc_is_compared_with_its_controls(tmp_path: Path) -> None:
+    methods = ("random", "ufc", "ufc_not_centred", "ufc_random_clusters")
+    study = Study(tmp_path, methods=methods, budgets=("1",)).finish(
+        lambda run, patient: 0.002 * int(patient[1:]) + (0.6 if run.method == "ufc" else 0.5)
+    )
+    results = read_results(tmp_path, study.runs)
+    assert comparisons(results)[-2:] == [("ufc", "ufc_not_centred"), ("ufc", "ufc_random_clusters")]
+    assert "UFC and ufc_random_clusters: UFC beats ufc_random_clusters at 1 labelled volume by 5.0" in " ".join(
+        verdict(results)
+    )
+
+
+def test_a_report_on_demand_writes_what_is_complete(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    study = Study(tmp_path).finish(pattern)
+    gone = next(run for run in study.runs if run.method == "ufc" and run.kind == FINE_TUNING)
+    (tmp_path / gone.records[1]).unlink()
+    write_plan(tmp_path, study.runs, ABOUT)
+    words = ["report", "--folder", str(tmp_path)]
+    assert main(words) == 0
+    assert "Incomplete: 1 of 36 runs are missing." in (tmp_path / "study.md").read_text(encoding="utf-8")
+    assert not (tmp_path / "report.html").exists()
+    assert main([*words, "--output", "page.html"]) == 1
+    assert "a study's report is several files" in capsys.readouterr().err
 
 
 def test_report_escapes_and_fetches_nothing(tmp_path: Path) -> None:
@@ -183,8 +275,8 @@ def test_report_escapes_and_fetches_nothing(tmp_path: Path) -> None:
     assert page.count("data:image/png") == 2
     notes = (tmp_path / "study.md").read_text(encoding="utf-8")
     assert "<script" not in notes
-    lengths = {line.count("|") - line.count("\\|") for line in notes.splitlines() if line.startswith("| random | 1 |")}
-    assert len(lengths) <= 2
+    lengths = [line.count("|") - line.count("\\|") for line in notes.splitlines() if line.startswith("| random | 1 |")]
+    assert lengths == [8, 5, 7]  # other measures, structures, validation: the | of a name makes no column
     with open(tmp_path / "study.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 3 * 2 * 2 * 2 * 8

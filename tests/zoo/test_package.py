@@ -290,7 +290,7 @@ def test_a_card_says_how_many_were_tested(chain: Path, phantom: Path, tmp_path: 
     text = model_card(tmp_path / UNET)
     assert "| test, 2 patients, 2 volumes, fold 0 |" in text
     assert "| mean_dice |" in text
-    assert "| val_mean_dice" not in text  # the same images, but on another grid and averaged otherwise
+    assert "| val_mean_dice" not in text
 
 
 def _change_record(bundle: Path, config: str, **results: Any) -> None:

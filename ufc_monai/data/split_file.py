@@ -15,7 +15,7 @@ from ufc_monai.data.case import Case
 from ufc_monai.data.datalist import find_cases, require_dataset_dir
 from ufc_monai.data.draw import FORMAT, N_FOLDS, make_split
 from ufc_monai.data.duplicates import find_copies, perceptual_hashes
-from ufc_monai.data.official import ROLES
+from ufc_monai.data.official import OFFICIAL, ROLES
 from ufc_monai.data.skip import without_bad
 from ufc_monai.data.split import Split
 from ufc_monai.errors import InputError
@@ -122,6 +122,8 @@ def _write_split(path: Path, cases: Sequence[Case], dataset_dir: str, seed: int,
         }
         for c in tqdm(cases, "hashing", unit="volume", disable=None)
     }
+    if any(c.role for c in cases):
+        logger.info("patients train, validate and test as %s says", root / OFFICIAL)
     if all(suffix_of(Path(c.image)) in PICTURES for c in cases):
         _take_out_copies(split, cases, root)
     write_json(path, split)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -89,19 +90,35 @@ def save_cluster_map(
         labels: the cluster of each slice, (n,).
         patients: its patient, (n,).
         positions: its position in the volume, (n,) in [0, 1].
-        figures: rows of name, NMI with the patient and NMI with the position, for the title.
+        figures: rows of name, NMI with the patient and NMI with the position, for the title; none where a patient
+            has one slice: then the sizes alone are drawn.
     """
     k = int(labels.max()) + 1
-    names, patient = np.unique(np.asarray(patients), return_inverse=True)
-    bins = np.minimum((np.asarray(positions) * BINS).astype(int), BINS - 1)
-    figure = Figure(figsize=(12, min(max(3.2, 0.22 * k + 1.6), 14)), layout="constrained")
-    sizes, by_patient, by_position = figure.subplots(1, 3, sharey=True, gridspec_kw={"width_ratios": [1, 1.6, 1]})
+    figure = Figure(figsize=(12 if figures else 6, min(max(3.2, 0.22 * k + 1.6), 14)), layout="constrained")
+    if figures:
+        sizes, *maps = figure.subplots(1, 3, sharey=True, gridspec_kw={"width_ratios": [1, 1.6, 1]})
+        _map_clusters(maps, labels, patients, positions)
+        compared = [f"{name}: {patient:.2f} patient, {position:.2f} position" for name, patient, position in figures]
+        figure.suptitle("agreement of the clusters (NMI)   " + "   ·   ".join(compared), fontsize=10)
+    else:
+        sizes = figure.subplots()
     sizes.barh(np.arange(k), np.bincount(labels, minlength=k), color="tab:blue")
     sizes.set_xlabel("slices")
     sizes.set_ylabel("cluster")
     sizes.spines[["top", "right"]].set_visible(False)
     sizes.yaxis.get_major_locator().set_params(integer=True)
-    _heat_maps((by_patient, by_position), (_shares(labels, patient, k, len(names)), _shares(labels, bins, k, BINS)))
+    sizes.set_ylim(k - 0.5, -0.5)
+    save(figure, path)
+
+
+def _map_clusters(
+    panels: Sequence[Axes], labels: NDArray[Any], patients: Sequence[str], positions: NDArray[Any]
+) -> None:
+    """Draw how clusters lie across patients and along the body."""
+    k, (by_patient, by_position) = int(labels.max()) + 1, panels
+    names, patient = np.unique(np.asarray(patients), return_inverse=True)
+    bins = np.minimum((np.asarray(positions) * BINS).astype(int), BINS - 1)
+    _heat_maps(panels, (_shares(labels, patient, k, len(names)), _shares(labels, bins, k, BINS)))
     by_patient.set_xlabel(f"{len(names)} patients")
     if len(names) <= NAMED_PATIENTS:
         by_patient.set_xticks(np.arange(len(names)), [shortened(name, 14) for name in names], rotation=90, fontsize=7)
@@ -109,13 +126,6 @@ def save_cluster_map(
         by_patient.set_xticks([])
     by_position.set_xticks([-0.5, BINS / 2 - 0.5, BINS - 0.5], ["feet", "middle", "head"])
     by_position.set_xlabel("position in the volume")
-    sizes.set_ylim(k - 0.5, -0.5)
-    compared = [
-        f"{name}: {with_patient:.2f} patient, {with_position:.2f} position"
-        for name, with_patient, with_position in figures
-    ]
-    figure.suptitle("agreement of the clusters (NMI)   " + "   ·   ".join(compared), fontsize=10)
-    save(figure, path)
 
 
 def save_embedding_map(
@@ -127,30 +137,40 @@ def save_embedding_map(
         path: PNG file to write.
         points: (n, 2).
         clusters: the cluster of each slice, (n,); all -1 without clusters.
-        positions: its position in the volume, (n,) in [0, 1].
+        positions: its position in the volume, (n,) in [0, 1]; where all are the same, as of pictures, it is no colour.
     """
-    clustered = bool((np.asarray(clusters) >= 0).all())
-    figure = Figure(figsize=(10.4 if clustered else 5.2, 4.4), layout="constrained")
-    panels = figure.subplots(1, 2 if clustered else 1, squeeze=False)[0]
-    for axes in panels:
+    clusters, positions = np.asarray(clusters), np.asarray(positions)
+    drawings: list[Callable[[Axes, NDArray[Any]], None]] = []
+    if np.unique(positions).size > 1:
+        drawings.append(partial(_draw_positions, positions=positions))
+    if (clusters >= 0).all():
+        drawings.append(partial(_draw_clusters, clusters=clusters))
+    drawings = drawings or [_draw_points]
+    figure = Figure(figsize=(5.2 * len(drawings), 4.4), layout="constrained")
+    panels = figure.subplots(1, len(drawings), squeeze=False)[0]
+    for axes, draw in zip(panels, drawings, strict=True):
         axes.set_xlabel("first principal component")
         axes.set_xticks([])
         axes.set_yticks([])
         axes.spines[["top", "right"]].set_visible(False)
+        draw(axes, points)
     panels[0].set_ylabel("second principal component")
-    panels[0].set_title("coloured by position in the volume", fontsize=10)
-    drawn = panels[0].scatter(
-        points[:, 0], points[:, 1], c=positions, cmap="viridis", vmin=0, vmax=1, s=6, linewidths=0
-    )
-    figure.colorbar(drawn, ax=panels[0], shrink=0.8).set_ticks([0, 1], labels=["feet", "head"])
-    if clustered:
-        panels[1].set_title("coloured by cluster", fontsize=10)
-        _draw_clusters(panels[1], points, np.asarray(clusters))
     save(figure, path)
+
+
+def _draw_points(axes: Axes, points: NDArray[Any]) -> None:
+    axes.scatter(points[:, 0], points[:, 1], s=6, linewidths=0)
+
+
+def _draw_positions(axes: Axes, points: NDArray[Any], positions: NDArray[Any]) -> None:
+    drawn = axes.scatter(points[:, 0], points[:, 1], c=positions, cmap="viridis", vmin=0, vmax=1, s=6, linewidths=0)
+    axes.set_title("coloured by position in the volume", fontsize=10)
+    axes.figure.colorbar(drawn, ax=axes, shrink=0.8).set_ticks([0, 1], labels=["feet", "head"])
 
 
 def _draw_clusters(axes: Axes, points: NDArray[Any], clusters: NDArray[Any]) -> None:
     """Twenty colours come again in large numbers of clusters, and not everybody sees them: the numbers tell."""
+    axes.set_title("coloured by cluster", fontsize=10)
     axes.scatter(points[:, 0], points[:, 1], c=clusters % 20, cmap="tab20", vmin=-0.5, vmax=19.5, s=6, linewidths=0)
     for cluster in np.unique(clusters):
         x, y = np.median(points[clusters == cluster], axis=0)

@@ -29,10 +29,11 @@ def save_label_curves(
     budgets = sorted({point[0] for points in curves.values() for point in points})
     for i, (method, points) in enumerate(curves.items()):
         volumes, mean, low, high = np.array(points, dtype=float).reshape(-1, 4).T
-        beside = volumes * 1.03 ** (i - len(curves) / 2)  # so that the intervals do not hide each other
+        beside = volumes * 1.03 ** (i - (len(curves) - 1) / 2)  # so that the intervals do not hide each other
         bars = np.array([mean - low, high - mean]).clip(min=0)
         axes.errorbar(beside, mean, bars, fmt="o-", capsize=3, color=COLOURS[i % len(COLOURS)], label=method, ms=4)
     axes.set_xscale("log")
+    axes.set_xlim(budgets[0] / 1.5, budgets[-1] * 1.5)  # or a single number of labels would fill the axis
     axes.set_xticks(budgets, [f"{n:g}" for n in budgets])
     axes.minorticks_off()
     axes.set_xlabel("labelled volumes")

@@ -4,5 +4,6 @@ from __future__ import annotations
 
 from ufc_monai.study.command import run_study
 from ufc_monai.study.options import StudyOptions
+from ufc_monai.study.report import report_study
 
-__all__ = ["StudyOptions", "run_study"]
+__all__ = ["StudyOptions", "report_study", "run_study"]

@@ -13,7 +13,7 @@ from ufc_monai.bundles import methods as stage_2_methods
 from ufc_monai.errors import InputError
 from ufc_monai.files import read_json
 
-__all__ = ["COVERING", "RANDOM", "SHUFFLED", "Arm", "Clusters", "find_arms"]
+__all__ = ["COVERING", "NOT_CENTRED", "RANDOM", "SHUFFLED", "Arm", "Clusters", "find_arms"]
 
 RANDOM = "random"
 """Fine-tuning from random weights."""

@@ -26,7 +26,7 @@ from ufc_monai.errors import InputError
 from ufc_monai.files import atomic_path, sha256_of
 from ufc_monai.study.estimate import Estimator, measured_seconds, plan_table
 from ufc_monai.study.execute import execute
-from ufc_monai.study.options import StudyOptions, trimmed
+from ufc_monai.study.options import StudyOptions, check_preset, trimmed
 from ufc_monai.study.plan import plan_runs
 from ufc_monai.study.report import write_study_report
 from ufc_monai.study.runs import Run
@@ -55,10 +55,11 @@ def run_study(
         jobs: runs at once.
         devices: which they are spread over.
         budget_minutes: trim a new plan to what takes as long.
-        dry_run: show the plan and write nothing.
+        dry_run: show the plan, or what is left of the one in the folder, and start nothing.
 
     Raises:
-        InputError: if an option or the data set does not fit, or is not that of the study in the folder.
+        InputError: if an option or the data set does not fit, or is not that of the study in the folder; at the end,
+            if runs have failed.
     """
     if jobs < 1:
         raise InputError(f"--jobs must be 1 or more, got {jobs}.")
@@ -66,8 +67,9 @@ def run_study(
         check_device(device)
     if options.preset == "auto":  # said once, so that every process on the folder means the same
         options = replace(options, preset="paper" if torch.cuda.is_available() else "cpu")
+    check_preset(options)
     cases = usable_cases(options.for_run())
-    desk = _Desk(options, cases, jobs, devices[0] if devices else None, budget_minutes)
+    desk = _Desk(options, cases, jobs, devices[0] if devices else None, budget_minutes, dry_run)
     if dry_run:
         return desk.show()
     options.folder.mkdir(parents=True, exist_ok=True)
@@ -82,6 +84,8 @@ def run_study(
     note_states(options.folder)
     _say_what_is_left(options.folder, states)
     write_study_report(options.folder, runs, about)
+    if failed := sum(state == FAILED for state in states.values()):
+        raise InputError(f"{failed} of {len(runs)} runs failed, see above. The same command tries them again.")
 
 
 class _Desk:
@@ -94,20 +98,22 @@ class _Desk:
         jobs: int,
         device: str | None,
         budget_minutes: float | None,
+        dry_run: bool,
     ) -> None:
         self.options = options
         self.cases = cases
         self.jobs = jobs
         self.device = device
         self.budget_minutes = budget_minutes
+        self.dry_run = dry_run
         self.memory = 0
 
     def show(self) -> None:
-        """Print the plan."""
-        runs, seconds, cut = self._plan(make_split(self.cases, seed=0), everything=False)
-        for run in runs:
-            logger.info("%s: %s", run.name, run.kind)
-        self._announce(runs, seconds, cut)
+        """Print the plan, or what is left of the one in the folder."""
+        if (self.options.folder / "study.json").is_file():
+            self.open()
+        else:
+            self._announce(*self._plan(make_split(self.cases, seed=0), everything=False))
 
     def open(self) -> tuple[list[Run], dict[str, Any]]:
         """The plan in the study's folder, which is made or grown where necessary, and what else its file holds.
@@ -155,6 +161,8 @@ class _Desk:
         return {"estimated_seconds": rounded, "trimmed": list(cut), "memory_bytes": self.memory}
 
     def _write(self, runs: Sequence[Run], about: Mapping[str, Any], split: Mapping[str, Any]) -> None:
+        if self.dry_run:
+            return
         write_plan(self.options.folder, runs, about)
         _publish_labels(self.options.folder / "labels.csv", split)
 
@@ -182,6 +190,8 @@ class _Desk:
         self, runs: Sequence[Run], seconds: Mapping[str, float], cut: Sequence[str], all_runs: int | None = None
     ) -> None:
         total = sum(seconds[run.name] for run in runs) / self.jobs
+        if self.dry_run:
+            logger.info("\n".join(f"{run.name}: {run.kind}" for run in runs))
         if self.budget_minutes is not None:
             logger.info("to fit %g minutes: %s", self.budget_minutes, "; ".join(cut) or "nothing had to be trimmed")
         logger.info("\n".join(plan_table(runs, seconds)))

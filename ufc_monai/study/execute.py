@@ -101,6 +101,7 @@ class _Crew:
                 lock = lock_of(self.folder, run)
                 if lock.acquire():
                     return (run, lock), True
+                may_come = True  # somebody is about to do it, or has just given it back
             else:
                 may_come = True
         return None, may_come

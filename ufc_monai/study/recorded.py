@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from ufc_monai.files import atomic_path, read_json, write_json
-from ufc_monai.study.results import Results, Tested, Volume
+from ufc_monai.study.results import Results, Tested, Validated, Volume
 from ufc_monai.study.runs import FINE_TUNING, Run
 
 __all__ = ["read_recorded", "write_recorded"]
 
 MEASURES = ("dice", "hd95_mm", "both", "predicted", "reference")
-KEPT = ("methods", "budgets", "structures", "probes", "clusters", "failed")
+KEPT = ("methods", "budgets", "structures", "pretrained", "probes", "clusters", "failed")
 """What of the results ``study_figures.json`` holds as it is."""
 BETWEEN = "; "
 """Between the names of structures that have not converged."""
@@ -29,7 +29,8 @@ def write_recorded(folder: Path, results: Results, clusterings: Sequence[str]) -
         clusterings: as the study was asked for them.
     """
     head = ["run", "method", "labels", "labelled_volumes", "fold", "label_draw", "pretraining_seed"]
-    head += ["fine_tuning_seed", "counted", "not_converged", "volume", "patient", "dice"]
+    head += ["fine_tuning_seed", "counted", "not_converged"]
+    head += ["steps", "validations", "validation_dice", "best_step", "volume", "patient", "dice"]
     head += [f"{measure}_{name}" for name in results.structures for measure in MEASURES]
     with (
         atomic_path(folder / "study.csv") as temporary,
@@ -66,7 +67,9 @@ def read_recorded(path: Path) -> tuple[Results, list[str]]:
 def _row(t: Tested, volume: Volume, structures: Sequence[str]) -> list[Any]:
     run = t.run
     row: list[Any] = [run.name, run.method, run.budget, run.volumes, run.fold, run.draw, run.seed, run.init_seed]
-    row += [run.counts, BETWEEN.join(t.not_converged), volume.image, volume.patient, _rounded(volume.mean_dice)]
+    row += [run.counts, BETWEEN.join(t.not_converged)]
+    row += [t.validated.steps, t.validated.times, _rounded(t.validated.dice), t.validated.step]
+    row += [volume.image, volume.patient, _rounded(volume.mean_dice)]
     for name in structures:
         row += [_rounded(volume.dice.get(name)), _rounded(volume.hd95.get(name)), *volume.voxels[name]]
     return row
@@ -90,7 +93,10 @@ def _tested(name: str, row: dict[str, str], volumes: Sequence[Volume]) -> Tested
         name, FINE_TUNING, (), (), (), int(row["fold"]), row["method"], row["labels"], labelled, draw, seed, init_seed,
         row["counted"] == "True",
     )  # fmt: skip
-    return Tested(run, tuple(volumes), tuple(filter(None, row["not_converged"].split(BETWEEN))))
+    validated = Validated(
+        int(row["steps"]), int(row["validations"]), float(row["validation_dice"]), int(row["best_step"])
+    )
+    return Tested(run, tuple(volumes), tuple(filter(None, row["not_converged"].split(BETWEEN))), validated)
 
 
 def _rounded(value: float | None) -> str:

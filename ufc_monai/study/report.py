@@ -14,11 +14,11 @@ from ufc_monai.report.study import save_label_curves, save_structure_bars
 from ufc_monai.study.recorded import write_recorded
 from ufc_monai.study.results import Results, read_results
 from ufc_monai.study.runs import Run
-from ufc_monai.study.state import failure_of, states_of
+from ufc_monai.study.state import failure_of, read_plan, states_of
 from ufc_monai.study.tables import Table, study_tables
 from ufc_monai.study.verdict import verdict
 
-__all__ = ["write_study_report"]
+__all__ = ["report_study", "write_study_report"]
 
 logger = logging.getLogger(__name__)
 
@@ -27,10 +27,23 @@ CAPTIONS = {
     CURVES: (
         "Dice by labelled volumes",
         "Mean over test patients and repeats with 95 % intervals. They hold the differences between patients, which "
-        "fall out of a paired difference: two arms may differ though their intervals overlap.",
+        "fall out of a paired difference: two arms may differ though their intervals overlap. ‡: not all of the arm's "
+        "runs are there, so that it cannot be compared by eye.",
     ),
     BARS: ("Dice by structure", "Mean over the volumes that hold the structure; one panel a number of labels."),
 }
+
+
+def report_study(folder: Path) -> None:
+    """Write tables, pictures and report of what is complete of a study, while it runs or after it was stopped.
+
+    Args:
+        folder: of the study.
+
+    Raises:
+        InputError: if its ``study.json`` is damaged or of another version.
+    """
+    write_study_report(folder, *read_plan(folder))
 
 
 def write_study_report(folder: Path, runs: Sequence[Run], about: Mapping[str, Any]) -> None:
@@ -64,15 +77,22 @@ def _draw(folder: Path, results: Results) -> None:
     curves: dict[str, list[tuple[float, float, float, float]]] = {}
     panels: dict[str, dict[str, list[float]]] = {}
     for method in results.methods:
+        arm = method + _mark(results, method)
         for budget in results.budgets:
             tested, found = results.counted(method, budget), results.interval(method, budget)
             if found is None:
                 continue
-            curves.setdefault(method, []).append((float(tested[0].run.volumes or 0), *found))
+            curves.setdefault(arm, []).append((float(tested[0].run.volumes or 0), *found))
             dice = [_mean_of(results, method, budget, name) for name in results.structures]
-            panels.setdefault(f"labels: {budget}", {})[method] = dice
+            panels.setdefault(f"labels: {budget}", {})[arm] = dice
     save_label_curves(folder / CURVES, curves)
     save_structure_bars(folder / BARS, results.structures, panels)
+
+
+def _mark(results: Results, method: str) -> str:
+    """The mark of an arm whose runs are not all there: its means are of other repeats than those of the rest."""
+    planned = sum(n for (name, _), n in results.planned.items() if name == method)
+    return " ‡" if sum(len(results.counted(method, b)) for b in results.budgets) < planned else ""
 
 
 def _mean_of(results: Results, method: str, budget: str, structure: str) -> float:

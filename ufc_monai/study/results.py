@@ -12,13 +12,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ufc_monai.errors import InputError
 from ufc_monai.files import read_json
+from ufc_monai.report.curves import read_metrics
 from ufc_monai.study.arms import RANDOM
-from ufc_monai.study.runs import CLUSTERS, FINE_TUNING, PROBE, Run
+from ufc_monai.study.runs import CLUSTERS, FINE_TUNING, PRETRAINING, PROBE, Run
 from ufc_monai.study.state import COMPLETE, FAILED, states_of
 from ufc_monai.study.statistics import Noise, Paired, Spread, interval, noise_within, paired_difference, spread
 
-__all__ = ["Results", "Tested", "Volume", "read_results"]
+__all__ = ["PRETRAINED", "Results", "Tested", "Validated", "Volume", "read_results"]
+
+PRETRAINED = ("loss", "chance", "effective_rank", "alignment", "uniformity", "explained")
+"""What a study keeps of a pretraining at its end, as its ``run.json`` names it."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +51,23 @@ class Volume:
 
 
 @dataclass(frozen=True)
+class Validated:
+    """What a fine-tuning shows of itself without the test patients.
+
+    Attributes:
+        steps: of the training.
+        times: how often it was validated.
+        dice: of the validation volumes in per cent, at its best; those weights were kept. NaN without validation.
+        step: at which it was best; 0 without validation.
+    """
+
+    steps: int
+    times: int
+    dice: float
+    step: int
+
+
+@dataclass(frozen=True)
 class Tested:
     """A complete fine-tuning with its test.
 
@@ -53,11 +75,13 @@ class Tested:
         run: which it is.
         volumes: those tested.
         not_converged: structures that stayed near 0 on the training volumes themselves.
+        validated: how it did on validation volumes.
     """
 
     run: Run
     volumes: tuple[Volume, ...]
     not_converged: tuple[str, ...]
+    validated: Validated
 
     @property
     def score(self) -> float:
@@ -93,6 +117,7 @@ class Results:
         budgets: in order.
         structures: in order.
         tested: the complete fine-tunings.
+        pretrained: of every pretraining by arm its steps and what :data:`PRETRAINED` names, where there is such.
         probes: AUC of the linear probe by arm; of ``random``, that of the untrained encoder.
         clusters: number of clusters of each clustering, by the run's name.
         planned: how many fine-tunings the tables count.
@@ -103,6 +128,7 @@ class Results:
     budgets: list[str]
     structures: list[str]
     tested: list[Tested]
+    pretrained: dict[str, list[dict[str, float]]]
     probes: dict[str, list[float]]
     clusters: dict[str, list[int]]
     planned: dict[tuple[str, str], int]
@@ -149,6 +175,9 @@ def read_results(folder: Path, runs: Sequence[Run]) -> Results:
     Args:
         folder: of the study.
         runs: its plan.
+
+    Raises:
+        InputError: if the metrics of a complete fine-tuning are gone.
     """
     patients = {image: entry["patient"] for image, entry in _json(folder / "split.json")["images"].items()}
     states = states_of(folder, runs)
@@ -165,6 +194,7 @@ def read_results(folder: Path, runs: Sequence[Run]) -> Results:
         budgets=list(dict.fromkeys(str(run.budget) for run in fine_tunings)),
         structures=list(structures),
         tested=tested,
+        pretrained=_pretrained(folder, complete),
         probes=_probes(folder, complete),
         clusters=_clusters(folder, complete),
         planned=planned,
@@ -179,7 +209,18 @@ def _tested(folder: Path, run: Run, patients: dict[str, str]) -> Tested:
         for row in csv.DictReader(file):
             rows.setdefault(row["volume"], []).append(row)
     volumes = tuple(_volume(image, patients.get(image, image), part) for image, part in rows.items())
-    return Tested(run, volumes, tuple(training["results"].get("not_converged", ())))
+    validated = _validated((folder / run.records[0]).with_name("metrics.jsonl"))
+    return Tested(run, volumes, tuple(training["results"].get("not_converged", ())), validated)
+
+
+def _validated(path: Path) -> Validated:
+    if not path.is_file():
+        raise InputError(f"--folder: {path} is gone. Delete {path.parent.parent} to repeat this run.")
+    epochs = read_metrics(path)
+    validated = [epoch for epoch in epochs if "val_mean_dice" in epoch]
+    nothing: dict[str, Any] = {"val_mean_dice": float("nan"), "iteration": 0}
+    best = max(validated, key=lambda epoch: epoch["val_mean_dice"], default=nothing)
+    return Validated(epochs[-1]["iteration"], len(validated), 100 * best["val_mean_dice"], best["iteration"])
 
 
 def _volume(image: str, patient: str, rows: Sequence[dict[str, str]]) -> Volume:
@@ -191,6 +232,18 @@ def _volume(image: str, patient: str, rows: Sequence[dict[str, str]]) -> Volume:
         {row["structure"]: float(row["hd95_mm"]) for row in rows if row["hd95_mm"]},
         {row["structure"]: (int(row[counts[0]]), int(row[counts[1]]), int(row[counts[2]])) for row in rows},
     )
+
+
+def _pretrained(folder: Path, complete: Sequence[Run]) -> dict[str, list[dict[str, float]]]:
+    found: dict[str, list[dict[str, float]]] = {}
+    for run in complete:
+        if run.kind == PRETRAINING:
+            results = _json(folder / run.records[0])["results"]
+            epochs = read_metrics((folder / run.records[0]).with_name("metrics.jsonl"))
+            figures = {"steps": epochs[-1]["iteration"]} if epochs else {}
+            figures |= {name: results[name] for name in PRETRAINED if name in results}
+            found.setdefault(str(run.method), []).append(figures)
+    return found
 
 
 def _probes(folder: Path, complete: Sequence[Run]) -> dict[str, list[float]]:

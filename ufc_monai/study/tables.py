@@ -7,7 +7,7 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ufc_monai.study.results import Results
+from ufc_monai.study.results import PRETRAINED, Results
 from ufc_monai.study.statistics import Noise, Spread
 from ufc_monai.study.verdict import comparisons
 
@@ -39,7 +39,14 @@ def study_tables(results: Results, clusterings: Sequence[str]) -> list[Table]:
         clusterings: ``NAME:VALUE``, as the study was asked for them.
     """
     tables = [_methods_by_budgets(results), _differences(results), *_clusterings_by_k(results, clusterings)]
-    return [*tables, _other_measures(results), _structures(results), _unconverged(results)]
+    return [
+        *tables,
+        _other_measures(results),
+        _structures(results),
+        _pretraining(results),
+        _validation(results),
+        _unconverged(results),
+    ]
 
 
 def _methods_by_budgets(results: Results) -> Table:
@@ -131,11 +138,12 @@ def _other_measures(results: Results) -> Table:
             rows.append([method, budget, dice, str(present), _spread(hd95), f"{near} of {present}", _spread(pooled)])
     return Table(
         "Dice, HD95, pooled Dice",
-        ["method", "labels", "Dice, %", "defined", "HD95, mm", "defined", "pooled Dice, %"],
+        ["method", "labels", "Dice, %", "defined", "HD95", "defined", "pooled Dice, %"],
         rows,
         "Mean (standard deviation over seeds; over folds). Defined: structures of volumes, over all runs. Dice needs "
         "the structure in the reference, HD95 in the prediction as well: an arm that misses a structure altogether has "
-        "no distance there, so read HD95 with its count. Pooled: voxels of all test volumes together.",
+        "no distance there, so read HD95 with its count; in mm, of pictures in pixels. Pooled: voxels of all test "
+        "volumes together.",
     )
 
 
@@ -154,6 +162,44 @@ def _structures(results: Results) -> Table:
         ["Dice, %", "labels", *results.structures],
         rows,
         "Mean over the volumes that hold the structure, then over repeats and folds.",
+    )
+
+
+def _pretraining(results: Results) -> Table:
+    names = [n for n in PRETRAINED if any(n in run for runs in results.pretrained.values() for run in runs)]
+    rows = []
+    for method, runs in results.pretrained.items():
+        steps = [run["steps"] for run in runs if "steps" in run]
+        values = [[run[name] for run in runs if name in run] for name in names]
+        means = [f"{statistics.fmean(found):.3g}" if found else "-" for found in values]
+        rows.append([method, str(len(runs)), _range(steps) if steps else "-", *means])
+    return Table(
+        "Pretraining",
+        ["method", "runs", "steps", *(name.replace("_", " ") for name in names)],
+        rows,
+        "At the end, means over runs. Chance: the loss if all embeddings were the same; losses of different methods "
+        "cannot be compared. Effective rank: directions that embeddings use; near 1 they have collapsed. Alignment: "
+        "distance of two views; uniformity: spread over the sphere; lower is better in both.",
+    )
+
+
+def _validation(results: Results) -> Table:
+    rows = []
+    for method in results.methods:
+        for budget in results.budgets:
+            validated = [t.validated for t in results.counted(method, budget)]
+            if validated:
+                dice = _spread(results.spread(method, budget, lambda t: t.validated.dice))
+                steps, times = _range([v.steps for v in validated]), _range([v.times for v in validated])
+                best = [100 * v.step / v.steps for v in validated if v.times]
+                rows.append([method, budget, steps, times, dice, f"{_range(best)} %" if best else "-"])
+    return Table(
+        "Validation",
+        ["method", "labels", "steps", "validations", "Dice, %", "best after"],
+        rows,
+        "Dice of the validation volumes on the network's grid, at its best of so many validations: those weights were "
+        "tested. Best after: the share of the steps; near 100 %, or with few validations, more steps may help. Choose "
+        "the steps by this table, with random alone.",
     )
 
 
@@ -177,6 +223,11 @@ def _spread(found: Spread) -> str:
 
 def _noise(found: Noise) -> str:
     return "-" if math.isnan(found.sd) else f"{found.sd:.1f} ({found.runs})"
+
+
+def _range(values: Sequence[float]) -> str:
+    low, high = round(min(values)), round(max(values))
+    return str(low) if low == high else f"{low} to {high}"
 
 
 def _number(value: float) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from ufc_monai.study.arms import COVERING, RANDOM
+from ufc_monai.study.arms import COVERING, NOT_CENTRED, RANDOM, SHUFFLED
 from ufc_monai.study.results import Results
 from ufc_monai.study.statistics import Noise, Paired
 
@@ -12,6 +12,8 @@ __all__ = ["REFERENCES", "comparisons", "verdict"]
 
 REFERENCES = (RANDOM, "simclr")
 """What every other arm is compared with."""
+CONTROLS = (NOT_CENTRED, SHUFFLED)
+"""What UFC itself is compared with: does that which they lack do anything?"""
 SIGNIFICANT = 0.05
 LEAST_PATIENTS = 6
 """With five, no permutation test can fall below 0.05."""
@@ -19,25 +21,25 @@ NAMES = {RANDOM: "random initialisation", "simclr": "SimCLR", "ufc": "UFC", "moc
 
 
 def comparisons(results: Results) -> list[tuple[str, str]]:
-    """Pairs of arms: each with random initialisation and with SimCLR, and labels that cover with those drawn."""
-    return [
+    """Pairs of arms: each with random weights and with SimCLR, UFC with its controls, labels that cover with drawn."""
+    pairs = [
         (method, reference)
         for i, reference in enumerate(REFERENCES)
-        if reference in results.methods
         for method in results.methods
         if method not in REFERENCES[: i + 1] and not method.endswith(COVERING)
-    ] + [
-        (method, method.removesuffix(COVERING))
-        for method in results.methods
-        if method.endswith(COVERING) and method.removesuffix(COVERING) in results.methods
     ]
+    pairs += [("ufc", control) for control in CONTROLS]
+    pairs += [(method, method.removesuffix(COVERING)) for method in results.methods if method.endswith(COVERING)]
+    return [(one, other) for one, other in pairs if {one, other} <= set(results.methods)]
 
 
 def verdict(results: Results) -> list[str]:
     """A sentence for each comparison, then what has to be known with them."""
     lines = [_sentence(results, one, other) for one, other in comparisons(results)]
     if not lines:
-        lines = ["Nothing is compared: a study needs random or simclr, and another method."]
+        lines = [
+            "Nothing is compared yet: that takes random or simclr, and another method. For the steps see Validation."
+        ]
     return lines + _reservations(results)
 
 
@@ -48,7 +50,7 @@ def _sentence(results: Results, one: str, other: str) -> str:
         words = _judged(found, one, other, _at(budget))
         stuck = len(results.not_converged(one, budget)) + len(results.not_converged(other, budget))
         if stuck and found is not None:
-            words += f", of which {stuck} runs have not converged, so that this may be the length of training"
+            words += f" ({stuck} of these runs have not converged, so that this may be the length of training)"
         parts.append(words)
     return f"{_name(one)} and {_name(other)}: " + "; ".join(parts) + "."
 
@@ -81,7 +83,8 @@ def _reservations(results: Results) -> list[str]:
         )
     else:
         lines.append("The noise of initialisation was not measured: take --init_seeds 3, or --draws with --seeds 2.")
-    made = len(comparisons(results)) * len(results.budgets)
+    pairs = [(one, other, b) for one, other in comparisons(results) for b in results.budgets]
+    made = sum(bool(results.counted(one, b) and results.counted(other, b)) for one, other, b in pairs)
     if made > 1:
         lines.append(f"{made} comparisons were made; about one in twenty looks like a difference by chance alone.")
     stuck = [t for m in results.methods for b in results.budgets for t in results.not_converged(m, b)]

@@ -13,8 +13,7 @@ from ufc_monai.report.markdown import markdown_cell, markdown_table
 __all__ = ["model_card"]
 
 VALIDATION = "val_mean_dice"
-"""Of the last validation in the record of a training, of the test on the scans' own grid in that of a test: the card
-tells that of the weights kept, and of the test ``mean_dice``."""
+"""Of the last validation in the record of a training; the card tells that of the weights kept."""
 
 
 def model_card(bundle: Path) -> str:
