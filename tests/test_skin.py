@@ -159,17 +159,18 @@ def test_facts_and_preview_in_colours(skin: Path) -> None:
     assert not any(f.problems for f in facts)
 
 
+@pytest.mark.parametrize("preset", ["isic", "isic+cpu"])
 def test_check_foretells_a_run_on_pictures(
-    skin: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    preset: str, skin: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shown = []
     monkeypatch.setattr(check, "save_preview", lambda _path, overlays, names: shown.append((overlays, names)))
     small = [word for n in NAMES for key in SMALL[n] if key != "threads" for word in _override(n, key)]
     with caplog.at_level("INFO"):
         output = ["--output", str(tmp_path / "p.png")]
-        assert main(["check", str(skin), "--preset", "isic", "--threads", "1", *output, *small]) == 0
-    assert "estimate for preset isic" in caplog.text
-    assert "--preset isic" in caplog.text
+        assert main(["check", str(skin), "--preset", preset, "--threads", "1", *output, *small]) == 0
+    assert f"estimate for preset {preset} on" in caplog.text
+    assert f"--preset {preset} " in caplog.text
     ((overlays, names),) = shown
     assert names == ["lesion"]
     assert overlays[0].image.shape[2] == 3
@@ -179,12 +180,14 @@ def _override(bundle: str, key: str) -> list[str]:
     return ["--set", f"{bundle}.{key}={SMALL[bundle][key]!r}"]
 
 
-def test_a_run_lays_isic_over_each_training_and_does_not_probe(skin: Path) -> None:
-    options = RunOptions(skin, Path("run"), ROOT / "bundles", preset="isic", method="simclr")
+@pytest.mark.parametrize("preset", ["isic", "isic+cpu"])
+def test_a_run_lays_isic_over_each_training_and_does_not_probe(skin: Path, preset: str) -> None:
+    options = RunOptions(skin, Path("run"), ROOT / "bundles", preset=preset, method="simclr")
     stages = plan_stages(options, find_cases(skin))
     trainings = [stage for stage in stages if any("isic.json" in word for word in stage.command)]
     assert len(trainings) == 3
-    assert "isic.json','ufc_cluster_contrastive/configs/simclr.json" in " ".join(trainings[1].command)
+    last = f"{preset.rpartition('+')[2]}.json','ufc_cluster_contrastive/configs/simclr.json"
+    assert last in " ".join(trainings[1].command)
     assert not [stage.title for stage in stages if "probe" in stage.title]
 
 

@@ -139,7 +139,7 @@ def _add_study(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dataset_dir", type=Path, required=True, metavar="DIR", help="folder of the volumes")
     parser.add_argument("--folder", type=Path, default=Path("study"), help="where everything goes (default: study)")
     _add_arms(parser)
-    parser.add_argument("--preset", default="auto", help="as that of run; several: isic+cpu")
+    add_preset(parser)
     parser.add_argument("--jobs", type=int, default=1, help="runs at once (default: 1)")
     parser.add_argument("--devices", type=words, default=(), help="which the jobs are spread over: cuda:0,cuda:1")
     parser.add_argument("--budget_minutes", type=float, help="trim the plan: seeds first, then draws, folds, budgets")

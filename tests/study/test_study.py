@@ -109,8 +109,9 @@ def test_failed_runs_are_no_success(
 
 def test_a_preset_that_is_none_is_refused_at_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     make_phantom(tmp_path / "data", patients=4, matrix=40)
-    assert main(arguments(tmp_path / "data", tmp_path / "study", *PROTOCOL, "--preset", "tiny")) == 1
-    assert capsys.readouterr().err.startswith("error: --preset: there is no tiny.json")
+    with pytest.raises(SystemExit):
+        main(arguments(tmp_path / "data", tmp_path / "study", *PROTOCOL, "--preset", "tiny"))
+    assert "--preset: invalid choice: 'tiny' (choose from" in capsys.readouterr().err
     assert not (tmp_path / "study").exists()
 
 

@@ -65,10 +65,10 @@ def add_preset(parser: argparse.ArgumentParser) -> None:
     """How large and how long everything is."""
     parser.add_argument(
         "--preset",
-        choices=("auto", "cpu", "paper", "isic"),
+        choices=("auto", "cpu", "paper", "isic", "isic+cpu"),
         default="auto",
         help="cpu: small and quick; paper: the paper's recipe for CT, isic: for dermoscopy, both want a GPU; "
-        "auto: cpu without a GPU (default)",
+        "isic+cpu: dermoscopy, small; auto: cpu without a GPU (default)",
     )
 
 

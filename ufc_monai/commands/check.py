@@ -133,7 +133,7 @@ def _written(found: _Findings, write: Path | None) -> str:
 def _estimate(found: _Findings) -> list[str]:
     estimates = estimate_stages(found.options, found.cases, found.facts)
     at_once, reading = reading_memory(found.cases, found.facts)
-    preset = [*training_configs(found.options, UNET), "paper"][1]
+    preset = "+".join(training_configs(found.options, UNET)[1:]) or "paper"
     return [
         f"estimate for preset {preset} on {estimates[0].device}; starting programs and the final test come on top",
         *estimate_table(estimates),

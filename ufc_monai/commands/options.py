@@ -45,8 +45,8 @@ class RunOptions:
         folder: of the run; it becomes self-contained: bundles, weights, results, report.
         bundles: where the three bundles are copied from.
         labelled: the label budget in volumes; ``None`` is all that training may use.
-        preset: ``"cpu"`` lays cpu.json over each train.json and ``"isic"`` isic.json, ``"paper"`` nothing, ``"auto"``
-            takes cpu without a GPU.
+        preset: ``"cpu"`` lays cpu.json over each train.json, ``"isic"`` isic.json, ``"isic+cpu"`` first this and then
+            that, ``"paper"`` nothing; ``"auto"`` takes cpu without a GPU.
         method: a configuration of stage 2 that is laid over its training, such as ``"moco"``; ``None`` is the paper's.
         compare: also fine-tune from random weights, with the same labels, steps and seed.
         keys: keys that are handed to every configuration that has them.

@@ -38,9 +38,7 @@ def plan_stages(options: RunOptions, cases: Sequence[Case]) -> list[Stage]:
         return stages
     _check_budget(split, options)
     held_out = bool(split["folds"][0]["test"])
-    if held_out and "isic" not in options.preset.split(
-        "+"
-    ):  # every picture shows a lesion: a probe has nothing to tell
+    if held_out and "isic" not in options.preset:  # every picture shows a lesion: a probe has nothing to tell
         stages.append(plan.probe())
     stages += plan.segmentation("pretrained encoder", "", {}, held_out)
     if options.compare:

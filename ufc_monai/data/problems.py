@@ -23,7 +23,8 @@ ADVICE = {
     "empty label": "If nobody has drawn it yet, take the label file away: the volume then counts as unlabelled.",
     "same content": "Remove one of them: one scan under two patients' names leaks from training into the test.",
     "same content, same patient": "Remove one of them: it counts twice.",
-    "8-bit": "Pictures are such; choose the --window to match. For CT, find the original volumes.",
+    "8-bit": "Pictures are such: choose the --window to match, or --preset isic for those in colour. For CT, find the "
+    "original volumes.",
     "clipped": "A window that reaches beyond that range wastes contrast: choose the --window within it.",
     "not HU": "For CT, apply the rescale slope and intercept; for anything else choose the --window to match.",
     "impossible HU": "Check its rescale slope and intercept; padding is best written as -1024.",

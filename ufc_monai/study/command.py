@@ -26,7 +26,7 @@ from ufc_monai.errors import InputError
 from ufc_monai.files import atomic_path, sha256_of
 from ufc_monai.study.estimate import Estimator, measured_seconds, plan_table
 from ufc_monai.study.execute import execute
-from ufc_monai.study.options import StudyOptions, check_preset, trimmed
+from ufc_monai.study.options import StudyOptions, trimmed
 from ufc_monai.study.plan import plan_runs
 from ufc_monai.study.report import write_study_report
 from ufc_monai.study.runs import Run
@@ -67,7 +67,6 @@ def run_study(
         check_device(device)
     if options.preset == "auto":  # said once, so that every process on the folder means the same
         options = replace(options, preset="paper" if torch.cuda.is_available() else "cpu")
-    check_preset(options)
     cases = usable_cases(options.for_run())
     desk = _Desk(options, cases, jobs, devices[0] if devices else None, budget_minutes, dry_run)
     if dry_run:

@@ -8,12 +8,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from ufc_monai.bundles import BUNDLES, UNET
 from ufc_monai.commands.options import RunOptions, check_options
 from ufc_monai.data.draw import N_DRAWS
 from ufc_monai.errors import InputError
 
-__all__ = ["StudyOptions", "check_preset", "check_study", "trimmed", "volumes_of"]
+__all__ = ["StudyOptions", "check_study", "trimmed", "volumes_of"]
 
 
 @dataclass(frozen=True)
@@ -33,7 +32,7 @@ class StudyOptions:
         clusterings: further arms, see :func:`find_arms`.
         selection: how labels are granted: ``"random"`` takes the split's draws, ``"coverage"`` the volumes that cover
             the clusters best; with both every arm is there twice.
-        preset: as that of ``run``; several stand with ``+`` between them.
+        preset: as that of ``run``.
         keys: keys that are handed to every configuration that has them.
         overrides: keys of one bundle's training, by the bundle's name.
     """
@@ -103,17 +102,6 @@ def trimmed(options: StudyOptions, split: Mapping[str, Any]) -> Iterator[tuple[s
         yield f"budgets {','.join(options.budgets)}", options
 
 
-def check_preset(options: StudyOptions) -> None:
-    """Refuse a preset that no bundle has a file for.
-
-    Raises:
-        InputError: naming it.
-    """
-    for name in [] if options.preset in ("paper", "auto") else options.preset.split("+"):
-        if not any((options.bundles / bundle / "configs" / f"{name}.json").is_file() for bundle in BUNDLES):
-            raise InputError(f"--preset: there is no {name}.json in {options.bundles / UNET / 'configs'}.")
-
-
 def check_study(options: StudyOptions, split: Mapping[str, Any]) -> None:
     """Refuse options that do not fit the data set or the bundles.
 
@@ -121,7 +109,6 @@ def check_study(options: StudyOptions, split: Mapping[str, Any]) -> None:
         InputError: naming the option.
     """
     check_options(options.for_run())
-    check_preset(options)
     folds = split["folds"]
     if not folds[0]["test"]:
         n = len(folds[0]["training"])
