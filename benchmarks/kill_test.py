@@ -12,6 +12,7 @@ import os
 import random
 import shutil
 import signal
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -78,10 +79,14 @@ def try_stage(folder: Path, bundle: str, method: Sequence[str], kills: int, epoc
     began = time.monotonic()
     run(folder, command("whole"))
     seconds = time.monotonic() - began
-    log = folder / place("killed")["output_dir"] / "metrics.jsonl"
+    whole, log = (folder / place(kind)["output_dir"] / "metrics.jsonl" for kind in ("whole", "killed"))
+    epoch_seconds = statistics.fmean(json.loads(line)["seconds"] for line in whole.read_text().splitlines())
     moments = sorted(drawn.uniform(-1, epochs) for _ in range(kills))  # in epochs; below 0: while it starts
     for moment in moments:
-        kill_at(folder, (*command("killed"), *RESUME), log, moment, seconds, epochs, drawn)
+        delay = drawn.uniform(0, seconds / 2 if moment < 0 else epoch_seconds)
+        while not kill_at(folder, (*command("killed"), *RESUME), log, int(moment), delay):
+            for path in place("killed").values():  # it was complete already: once more from the beginning
+                shutil.rmtree(folder / path)
     run(folder, (*command("killed"), *RESUME))
     one, other = (left(folder, **place(kind)) for kind in ("whole", "killed"))
     differ = [key for key in one if not alike(one[key], other.get(key))]
@@ -90,18 +95,14 @@ def try_stage(folder: Path, bundle: str, method: Sequence[str], kills: int, epoc
     return not differ
 
 
-def kill_at(
-    folder: Path, words: Sequence[str], log: Path, moment: float, seconds: float, epochs: int, drawn: random.Random
-) -> None:
-    """Start a training and kill it about ``moment`` epochs from its beginning, or while it starts."""
+def kill_at(folder: Path, words: Sequence[str], log: Path, epochs: int, delay: float) -> bool:
+    """Start a training and kill it some seconds after its first epochs; whether it still ran."""
     with start(folder, words) as program:
-        if moment < 0:
-            time.sleep(drawn.uniform(0, seconds / 2))
-        else:
-            while program.poll() is None and lines(log) < int(moment):
-                time.sleep(0.005)
-            time.sleep(drawn.uniform(0, seconds / epochs))
+        while program.poll() is None and lines(log) < epochs:
+            time.sleep(0.005)
+        time.sleep(delay)
         program.send_signal(signal.SIGKILL)
+    return program.returncode == -signal.SIGKILL
 
 
 def lines(log: Path) -> int:

@@ -28,9 +28,9 @@ def dead_process() -> int:
     return program.pid
 
 
-def hold(path: Path, process: int, machine: str | None = None, program: int | None = None) -> None:
+def hold(path: Path, process: int, machine: str | None = None, since: str | None = "17") -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    holder = {"machine": machine or lock._machine(), "process": process, "program": program, "token": "x"}
+    holder = {"machine": machine or lock._machine(), "process": process, "since": since, "token": "x"}
     path.write_text(json.dumps(holder))
 
 
@@ -61,8 +61,7 @@ def test_many_races_for_what_a_dead_process_held(path: Path) -> None:
     try:
         with ThreadPoolExecutor(8) as pool:
             for _ in range(200):
-                hold(path, dead := 2**22 + 1)  # above any process number that Linux gives
-                assert not lock._is_running(dead)
+                hold(path, 2**22 + 1)  # above any process number that Linux gives
                 assert sum(pool.map(Lock.acquire, [Lock(path) for _ in range(8)])) == 1
     finally:
         sys.setswitchinterval(before)
@@ -107,16 +106,40 @@ def test_of_another_machine_only_silence_tells(path: Path) -> None:
     assert Lock(path).acquire()
 
 
-def test_a_sign_of_life(path: Path) -> None:
+def test_a_sign_of_life(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     mine = Lock(path)
     assert mine.acquire()
+    monkeypatch.setattr(lock, "_machine", lambda: "another one")
     os.utime(path, (0, time.time() - LOST - 1))
     assert not mine.is_held()
-    mine.refresh()
+    assert mine.refresh()
     assert mine.is_held()
-    mine.note_program(17)
-    assert json.loads(path.read_text())["program"] == 17
+    os.utime(path, (0, time.time() - LOST - 1))
+    assert Lock(path).acquire()
+    assert not mine.refresh()
+
+
+def test_who_slept_on_this_machine_has_lost_nothing(path: Path) -> None:
+    assert Lock(path).acquire()
+    os.utime(path, (0, time.time() - LOST - 1))
     assert not Lock(path).acquire()
+
+
+def test_a_number_that_the_system_has_given_away_again(path: Path) -> None:
+    hold(path, os.getpid(), since="17")
+    assert not Lock(path).is_held()
+    hold(path, os.getpid(), since=lock._since(os.getpid()))
+    assert Lock(path).is_held()
+    hold(path, os.getpid(), since=None)  # written by a system without /proc
+    assert Lock(path).is_held()
+    hold(path, dead_process(), since=None)
+    assert not Lock(path).is_held()
+
+
+def test_a_dead_process_that_nobody_has_asked_for_is_dead() -> None:
+    with subprocess.Popen([sys.executable, "-S", "-c", ""]) as program:
+        os.waitid(os.P_PID, program.pid, os.WEXITED | os.WNOWAIT)
+        assert lock._since(program.pid) is None
 
 
 def test_signs_of_life_while_a_block_runs(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -133,31 +156,55 @@ def test_signs_of_life_while_a_block_runs(path: Path, monkeypatch: pytest.Monkey
     assert not path.exists()
 
 
-@pytest.mark.parametrize("inside", [True, False])
-def test_a_program_left_behind_in_a_folder_of_its_own(path: Path, tmp_path: Path, inside: bool) -> None:
-    """Where all of a folder is one run's, every bundle that was started there belongs to it."""
-    words = [sys.executable, "-S", "-c", "import time; time.sleep(60)", "monai.bundle"]
-    (tmp_path / "other").mkdir()
-    with subprocess.Popen(words, cwd=tmp_path if inside else tmp_path / "other", process_group=0) as program:
-        while not Path(f"/proc/{program.pid}/cmdline").read_bytes().count(b"monai"):
-            time.sleep(0.01)
-        hold(path, dead_process(), program=program.pid)
-        assert Lock(path, tmp_path).acquire()
-        assert (program.poll() is not None) == inside
-        program.kill()
-
-
-@pytest.mark.parametrize(("place", "ends"), [("ufc_dbscan_0.5", True), ("ufc_dbscan_0.6", False)])
-def test_a_program_left_behind_is_ended(path: Path, tmp_path: Path, place: str, ends: bool) -> None:
-    """But no other program, should the system have given the number away again."""
-    words = [sys.executable, "-S", "-c", "import time; time.sleep(60)", "monai.bundle", f"runs/fold0/{place}/train"]
-    with subprocess.Popen(words, cwd=tmp_path, process_group=0) as program:
-        while not Path(f"/proc/{program.pid}/cmdline").read_bytes().count(b"monai"):
-            time.sleep(0.01)
-        hold(path, dead_process(), program=program.pid)
+@pytest.mark.parametrize("token", ["x", "y"])
+def test_what_the_dead_has_left_behind_is_ended(path: Path, token: str) -> None:
+    """With what that has started, too; but no other program."""
+    child = "import subprocess, sys, time; subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)'], "
+    child += "start_new_session=True); print(flush=True); time.sleep(60)"
+    words, environment = [sys.executable, "-c", child], {**os.environ, lock.MARK: token}
+    hold(path, dead_process())
+    with subprocess.Popen(words, env=environment, stdout=subprocess.PIPE) as program:
+        assert program.stdout is not None
+        program.stdout.readline()
+        assert len(lock._marked(token)) == 2
         assert Lock(path).acquire()
-        assert (program.poll() is not None) == ends
-        program.kill()
+        assert len(lock._marked(token)) == (0 if token == "x" else 2)
+        assert (program.poll() is not None) == (token == "x")
+        lock._end(token)
+
+
+def test_what_cannot_be_ended_keeps_the_claim(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lock, "PATIENCE", 0.0)
+    monkeypatch.setattr(os, "kill", lambda *_: None)
+    hold(path, dead_process())
+    with subprocess.Popen([sys.executable, "-c", "input()"], env={lock.MARK: "x"}, stdin=subprocess.PIPE):
+        assert not Lock(path).acquire()
+    assert Lock(path).acquire()
+
+
+def test_a_program_left_behind_may_end_by_itself(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hold(path, dead_process())
+    with subprocess.Popen([sys.executable, "-c", "input()"], env={lock.MARK: "x"}, stdin=subprocess.PIPE) as program:
+
+        def too_late(*_: int) -> None:
+            program.communicate()
+            raise ProcessLookupError
+
+        monkeypatch.setattr(os, "kill", too_late)
+        assert Lock(path).acquire()
+
+
+def test_a_request_that_came_twice(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As network folders may answer."""
+
+    def twice(*names: Path) -> None:
+        link(*names)
+        link(*names)
+
+    link = os.link
+    monkeypatch.setattr(os, "link", twice)
+    assert Lock(path).acquire()
+    assert not Lock(path).acquire()
 
 
 def test_a_disk_without_hard_links_will_do(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -171,20 +218,3 @@ def test_a_disk_without_hard_links_will_do(path: Path, monkeypatch: pytest.Monke
     os.utime(path, (0, time.time() - REFRESH - 1))
     assert Lock(path).acquire()
     assert list(path.parent.iterdir()) == [path]
-
-
-def test_a_program_left_behind_may_end_by_itself(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    words = [sys.executable, "-c", "import time; time.sleep(60)", "monai.bundle", f"{path.with_suffix('')}/models"]
-    with subprocess.Popen(words, cwd=tmp_path, process_group=0) as program:
-        while not Path(f"/proc/{program.pid}/cmdline").read_bytes().count(b"monai"):
-            time.sleep(0.01)
-
-        def too_late(*_: int) -> None:
-            program.kill()
-            program.wait()
-            raise ProcessLookupError
-
-        monkeypatch.setattr(os, "killpg", too_late)
-        hold(path, dead_process(), program=program.pid)
-        assert Lock(path).acquire()
-        assert program.poll() is not None

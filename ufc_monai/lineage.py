@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ufc_monai.errors import InputError
-from ufc_monai.files import read_json, sha256_of
+from ufc_monai.files import found_json, read_json, sha256_of
 
 __all__ = ["refuse_stale"]
 
@@ -127,9 +127,7 @@ def _maker(path: Path) -> _Record | None:
     """The record that lists a file among its outputs, or else lies beside it: of pseudo-labels, that of a later cut."""
     places = [path.with_name("run.json"), *sorted(path.parent.parent.glob("eval/*/run.json"))]
     for place in [*places, *sorted(path.parent.parent.glob("*/run.json"))]:
-        if not place.is_file():
-            continue
-        content = read_json(place, "run.json")
+        content = found_json(place, "run.json")
         outputs = [Path(file["path"]) for file in content.get("outputs", {}).values() if file]
         listed = next((o for o in outputs if o.parts[-2:] == path.parts[-2:]), None)
         if listed or (outputs and place.parent == path.parent):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import json
 import os
 import signal
@@ -20,37 +21,44 @@ __all__ = ["REFRESH", "Lock"]
 REFRESH = 20.0
 """Seconds between two signs of life."""
 LOST = 600.0
-"""Seconds without one after which a claim counts as given up; clocks of several machines may differ by minutes."""
+"""Seconds without one after which another machine's claim counts as given up; clocks may differ by minutes."""
 
 NO_LINKS = (errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP)
 """How a file system without hard links, such as exFAT, answers."""
+MARK = "UFC_MONAI_CLAIM"
+"""Environment variable by which programs are known that the holder of a claim has started."""
+PATIENCE = 60.0
+"""Seconds that a program left behind has to end after SIGKILL; one that hangs in the system's kernel may never."""
 
 
 class Lock:
     """A claim, held by a file that is created in one step.
 
-    It says which machine and process holds it, and which program that process has started. A claim whose process is
-    gone from this machine, or that has given no sign of life for ten minutes, is taken over; a program that it has left
-    behind is ended first, so that no two write to one place.
+    It says which machine and process holds it. A claim whose process is gone from this machine, or whose holder on
+    another one has given no sign of life for ten minutes, is taken over; programs that the holder has left behind on
+    this machine are ended first, so that no two write to one place.
 
     Args:
         path: the file.
-        place: the folder that the program writes to; by default the one named like the file, without ``.lock``.
+
+    Attributes:
+        mark: goes into the environment of programs that do the work, by which a successor finds them.
     """
 
-    def __init__(self, path: Path, place: Path | None = None) -> None:
+    def __init__(self, path: Path) -> None:
         self.path = path
-        self.place = place or path.with_suffix("")
         self._token = uuid.uuid4().hex
+        self.mark = {MARK: self._token}
 
     def acquire(self) -> bool:
         """Take the claim, if nobody holds it."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        own = self._written(None)
+        own = self._written()
         try:
             _take(own, self.path)
         except FileExistsError:
-            return not self.is_held() and self._succeed(own)
+            # a network folder may say so of a request that it has carried out and that came twice
+            return self._is_mine() or (not self.is_held() and self._succeed(own))
         finally:
             own.unlink(missing_ok=True)
         return True
@@ -64,12 +72,21 @@ class Lock:
         holder = _parsed(self._text())
         if not holder:  # damaged, or just being written where there are no hard links
             return age < REFRESH
+        if holder["machine"] == _machine() and holder["since"]:  # it may be stopped, or the machine have slept
+            return bool(_since(holder["process"]) == holder["since"])
         return age < LOST and (holder["machine"] != _machine() or _is_running(holder["process"]))
 
-    def refresh(self) -> None:
-        """Give a sign of life."""
-        if self._is_mine():
-            os.utime(self.path)
+    def refresh(self) -> bool:
+        """Give a sign of life.
+
+        Returns:
+            Whether the claim is one's own; who was silent for too long has lost it.
+        """
+        mine = self._is_mine()
+        if mine:
+            with contextlib.suppress(FileNotFoundError):
+                os.utime(self.path)
+        return mine
 
     @contextlib.contextmanager
     def kept(self) -> Iterator[None]:
@@ -89,11 +106,6 @@ class Lock:
             thread.join()
             self.release()
 
-    def note_program(self, process: int) -> None:
-        """Note the program that does the work, the leader of a process group."""
-        if self._is_mine():
-            os.replace(self._written(process), self.path)
-
     def release(self) -> None:
         """Give the claim back."""
         if self._is_mine():
@@ -109,10 +121,11 @@ class Lock:
         except FileNotFoundError:
             return None
 
-    def _written(self, program: int | None) -> Path:
+    def _written(self) -> Path:
         """The claim under a name of its own."""
         path = self.path.with_name(f".{self.path.name}.{uuid.uuid4().hex}")
-        holder = {"machine": _machine(), "process": os.getpid(), "program": program, "token": self._token}
+        process = os.getpid()
+        holder = {"machine": _machine(), "process": process, "since": _since(process), "token": self._token}
         path.write_text(json.dumps(holder), encoding="utf-8")
         return path
 
@@ -124,14 +137,14 @@ class Lock:
         """
         given_up = self._text()
         holder = _parsed(given_up)
-        succession = Lock(self.path.with_name(f".{self.path.name}.{holder.get('token', 'damaged')}"), self.place)
+        succession = Lock(self.path.with_name(f".{self.path.name}.{holder.get('token', 'damaged')}"))
         if given_up is None or not succession.acquire():
             return False
         try:
             if self._text() != given_up or self.is_held():
                 return False
-            if holder.get("machine") == _machine() and holder["program"]:
-                _end(holder["program"], self.place)
+            if holder.get("machine") == _machine() and not _end(holder["token"]):
+                return False
             os.replace(own, self.path)
             return True
         finally:
@@ -163,32 +176,54 @@ def _take(own: Path, path: Path) -> None:
 
 def _machine() -> str:
     """Where process ids mean the same: the host and, in containers, their own numbering."""
-    try:
-        return f"{socket.gethostname()} {os.readlink('/proc/self/ns/pid')}"
-    except OSError:
-        return socket.gethostname()
+    places = []
+    with contextlib.suppress(OSError):
+        places.append(Path("/etc/machine-id").read_text(encoding="utf-8"))
+    with contextlib.suppress(OSError):
+        places.append(os.readlink("/proc/self/ns/pid"))
+    return f"{socket.gethostname()} {hashlib.sha256(' '.join(places).encode()).hexdigest()[:16]}"
 
 
 def _is_running(process: int) -> bool:
     try:
         os.kill(process, 0)
-        # a dead process whose parent does not ask for it keeps its number
-        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except ProcessLookupError:
         return False
-    except OSError:  # somebody else's process, or a system without /proc
-        return True
+    except PermissionError:  # somebody else's
+        pass
+    return True
 
 
-def _end(program: int, folder: Path) -> None:
-    """End a program that a dead process has left behind, if its number still means a program that writes there."""
+def _since(process: int) -> str | None:
+    """When a running process began, in ticks of this machine: its number may be another's one day.
+
+    Nothing if it has ended, even if its parent has not asked for it yet, and on systems without /proc.
+    """
     try:
-        words = Path(f"/proc/{program}/cmdline").read_text(errors="replace")
-        place = folder.resolve().relative_to(os.readlink(f"/proc/{program}/cwd")).as_posix()
-    except (OSError, ValueError):
-        return
-    if "monai.bundle" in words and (place == "." or f"{place}/" in words):
-        with contextlib.suppress(ProcessLookupError):  # it has just ended by itself
-            os.killpg(program, signal.SIGKILL)
-        while _is_running(program):
-            time.sleep(0.1)
+        fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return None
+    return None if fields[0] == "Z" else fields[19]
+
+
+def _end(token: str) -> bool:
+    """End the programs that a dead holder of a claim has left behind on this machine; whether none is left."""
+    began = time.monotonic()
+    while programs := _marked(token):
+        for program in programs:
+            with contextlib.suppress(ProcessLookupError):  # it has just ended by itself
+                os.kill(program, signal.SIGKILL)
+        if time.monotonic() - began > PATIENCE:
+            return False
+        time.sleep(0.1)
+    return True
+
+
+def _marked(token: str) -> list[int]:
+    """The running programs in whose environment a claim's token stands."""
+    mark, found = f"{MARK}={token}".encode(), []
+    for environment in Path("/proc").glob("[0-9]*/environ"):
+        with contextlib.suppress(OSError):  # somebody else's, or ended meanwhile
+            if mark in environment.read_bytes().split(b"\0"):
+                found.append(int(environment.parent.name))
+    return [program for program in found if program != os.getpid()]

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -168,11 +167,3 @@ def test_expected_positives_against_a_count() -> None:
         views = np.tile(rng.choice(labels, size=12), 2)
         counts.append((views == views[0]).sum() - 1)
     assert np.mean(counts) == pytest.approx(expected_positives(same_cluster_chance(labels), 12), rel=0.03)
-
-
-def test_sixty_cuts_are_quick() -> None:
-    features = np.random.default_rng(6).normal(size=(2000, 32))
-    tree = merge_tree(features)
-    start = time.perf_counter()
-    choose_n_clusters(partial(tree_curve, features, tree), 2000, min_positives=0)
-    assert time.perf_counter() - start < 3  # tenths of a second on an idle core

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from monai.bundle import ConfigParser
 
+from ufc_monai.commands import stages
 from ufc_monai.commands.stages import Ledger, Stage, bundle_command, config_files, config_path, digest, shown
 from ufc_monai.errors import InputError
 
@@ -68,6 +69,26 @@ def test_labels_count_where_they_are_read(folder: Path) -> None:
 def test_a_stage_that_was_begun_anew_is_not_complete(folder: Path) -> None:
     Ledger.open(folder, "images", "labels").begin(a_stage(seed=1))
     assert not Ledger.open(folder, "images", "labels").is_complete(a_stage())
+
+
+def test_what_an_earlier_run_left_goes_before_the_new_one_is_entered(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a kill between the two would leave another run's checkpoint to a training that seems to have begun."""
+    checkpoint = folder / "models" / "checkpoint.pt"
+    checkpoint.touch()
+    ledger = Ledger.open(folder, "images", "labels")
+    ledger.begin(a_stage(), goes_on=True)
+    assert checkpoint.exists()
+
+    def killed(*_: object) -> None:
+        assert not checkpoint.exists()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(stages, "write_json", killed)
+    with pytest.raises(KeyboardInterrupt):
+        ledger.begin(a_stage(seed=1))
+    assert not Ledger.open(folder, "images", "labels").is_begun(a_stage(seed=1))
 
 
 WAITING = """

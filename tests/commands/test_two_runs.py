@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from ufc_monai.commands.options import RunOptions
 from ufc_monai.commands.stages import Stage
 from ufc_monai.data import Case
 from ufc_monai.errors import InputError
-from ufc_monai.lock import Lock
+from ufc_monai.lock import MARK, Lock
 
 
 @pytest.fixture
@@ -46,22 +47,20 @@ def test_a_run_that_fails_holds_nothing(options: RunOptions, monkeypatch: pytest
     assert Lock(options.folder / "run.lock").acquire()
 
 
-def test_the_claim_names_the_program_at_work(options: RunOptions, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_program_at_work_bears_the_mark_of_the_claim(options: RunOptions, monkeypatch: pytest.MonkeyPatch) -> None:
     """So that the next run can end what a killed one has left behind."""
-    seen: list[int] = []
+    seen: list[bool] = []
 
-    def wait(*words: object) -> int:
-        started = words[-1]
-        assert callable(started)
-        started(1234567)
-        seen.append(json.loads((options.folder / "run.lock").read_text())["program"])
+    def wait(_words: object, _folder: object, environment: Mapping[str, str], *_: object) -> int:
+        token = json.loads((options.folder / "run.lock").read_text())["token"]
+        seen.append(environment[MARK] == token)
         return 1
 
     monkeypatch.setattr(stages, "_wait", wait)
     command = ("python", "-m", "monai.bundle", "run", "--config_file", "a.json")
     with pytest.raises(InputError, match="exit code 1"):
         begin(options, Stage("a stage", command, "run.json", (), ()))
-    assert seen == [1234567]
+    assert seen == [True]
 
 
 def test_a_file_is_no_folder_of_a_run(options: RunOptions) -> None:

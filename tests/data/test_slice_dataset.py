@@ -261,6 +261,15 @@ def test_what_a_killed_build_leaves_is_no_entry(small: list[Item], tmp_path: Pat
     assert not killed.exists()
 
 
+def test_what_another_process_has_just_built_is_not_swept(
+    small: list[Item], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = SliceStore(tmp_path / "cache", cut().transforms)
+    store.folder.mkdir(parents=True)
+    monkeypatch.setattr(Path, "glob", lambda folder, _: iter([folder / ".building-gone"]))
+    assert len(store.open(small)) == len(small)
+
+
 def test_random_transform_before_the_cut_is_refused(small: list[Item], tmp_path: Path) -> None:
     with pytest.raises(InputError, match="RandGaussianNoised is random and stands before AxialSlicesd"):
         SliceDataset(small, cut(RandGaussianNoised("image")), tmp_path / "cache")

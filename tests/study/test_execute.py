@@ -14,7 +14,7 @@ import pytest
 from conftest import ROOT
 
 from ufc_monai.files import write_json
-from ufc_monai.lock import _is_running
+from ufc_monai.lock import _marked
 from ufc_monai.study import execute as module
 from ufc_monai.study.execute import execute
 from ufc_monai.study.runs import Run
@@ -30,7 +30,8 @@ if "fail" in words and not pathlib.Path("mended").exists():
     sys.exit("error: out of luck")
 (place / "models").mkdir(parents=True, exist_ok=True)
 (place / "models" / "checkpoint.pt").write_text("large")
-(place / "run.json").write_text(json.dumps({"status": "complete", "seconds": 1.0}))
+(place / "run.json.new").write_text(json.dumps({"status": "complete", "seconds": 1.0}))
+(place / "run.json.new").rename(place / "run.json")
 """
 
 
@@ -127,16 +128,16 @@ def test_jobs_are_spread_over_devices(folder: Path) -> None:
     assert {line[2:] for line in order(folder)} == {"--device cuda:0", "--device cuda:1"}
 
 
-SLEEPER = (
-    WRITER
-    + """
-import time
-if "slow" in words and not pathlib.Path("quick").exists():
-    (place / "run.json").unlink()
+SLEEPER = """
+import pathlib, sys, time
+place = pathlib.Path(sys.argv[1])
+if "slow" in sys.argv and not pathlib.Path("quick").exists():
+    (place / "models").mkdir(parents=True)
+    (place / "models" / "checkpoint.pt").touch()
+    pathlib.Path("asleep").touch()
     time.sleep(100)
     (place / "left_behind.txt").touch()
 """
-)
 DRIVER = """
 import pathlib
 from ufc_monai.study.execute import execute
@@ -147,22 +148,39 @@ execute(pathlib.Path("."), read_plan(pathlib.Path("."))[0])
 
 def test_goes_on_after_sigkill(folder: Path) -> None:
     """The training that the dead process has left behind is ended and gone on with; what was complete stays."""
-    (folder / "write.py").write_text(SLEEPER)
+    (folder / "write.py").write_text(SLEEPER + WRITER)
     training = ("slow", "monai.bundle", "--config_file", "runs/b/train.json")
     runs = begin(folder, a_run("a"), a_run("b", "a", words=training), a_run("c", "b"))
     words = [sys.executable, "-W", "ignore", "-c", DRIVER]
     with subprocess.Popen(words, cwd=folder, env={**os.environ, "PYTHONPATH": str(ROOT)}) as study:
-        while not (folder / "order.txt").is_file() or len(order(folder)) < 2:
+        while not (folder / "asleep").exists():
             time.sleep(0.05)
             assert study.poll() is None
         study.send_signal(signal.SIGKILL)
     assert state_of(folder, runs[1]) == "waiting"
-    left = json.loads((folder / "runs" / "b.lock").read_text())["program"]
+    token = json.loads((folder / "runs" / "b.lock").read_text())["token"]
+    assert len(_marked(token)) == 1
     (folder / "quick").touch()
     assert set(execute(folder, runs).values()) == {"complete"}
-    assert [line.split()[0] for line in order(folder)] == ["a", "b", "b", "c"]
-    assert [line.endswith("--resume True") for line in order(folder)] == [False, False, True, False]
-    assert not _is_running(left)
+    assert [line.split()[0] for line in order(folder)] == ["a", "b", "c"]
+    assert [line.endswith("--resume True") for line in order(folder)] == [False, True, False]
+    assert not _marked(token)
+    assert not (folder / "runs" / "b" / "left_behind.txt").exists()
+
+
+def test_who_was_silent_for_too_long_leaves_the_run_to_his_heir(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder / "write.py").write_text(SLEEPER)
+    monkeypatch.setattr(module, "REFRESH", 0.05)
+    (run,) = runs = begin(folder, a_run("a", words=("slow",)))
+    with ThreadPoolExecutor(1) as pool:
+        study = pool.submit(execute, folder, runs)
+        while not (folder / "asleep").exists():
+            time.sleep(0.01)
+        heir = lock_of(folder, run)
+        os.replace(heir._written(), heir.path)
+        assert study.result() == {"a": "running"}
+    assert not failure_of(folder, run).exists()
+    assert heir.is_held()
 
 
 def test_the_plan_on_disk_is_the_plan(folder: Path) -> None:

@@ -182,7 +182,6 @@ def test_seeds_are_trimmed_first_then_folds_then_budgets() -> None:
         ({"seeds": 0}, "--seeds must be 1"),
         ({"clusterings": ("kmean:20",)}, "--clusterings: there is no kmean"),
         ({"clusterings": ("agglomerative",)}, "expected NAME:NUMBER"),
-        ({"preset": "cpuu"}, "--preset: there is no cpuu.json"),
         ({"overrides": {VAE: {"epohcs": 1}}}, "Did you mean epochs"),
         ({"overrides": {VAE: {"fold": 1}}}, "same in all stages"),
     ],

@@ -77,7 +77,7 @@ def _claim(folder: Path) -> Lock:
     path = folder / "run.lock"
     if folder.exists() and not folder.is_dir():
         raise InputError(f"--folder: {folder} is a file. Name the folder of the run.")
-    lock = Lock(path, folder)
+    lock = Lock(path)
     with readable_disk_errors(path):
         if not lock.acquire():
             raise InputError(
@@ -102,8 +102,8 @@ def _run_stages(options: RunOptions, cases: Sequence[Case], stages: Sequence[Sta
         note = " (complete, skipped)" if done else " (goes on)" if goes_on else ""
         logger.info("\n# %d of %d, %s%s\n%s", number, len(stages), stage.title, note, shown(stage.words))
         if not done:
-            ledger.begin(stage)
-            run_stage(stage, options.folder, goes_on, lock.note_program)
+            ledger.begin(stage, goes_on)
+            run_stage(stage, options.folder, goes_on, lock.mark)
             ledger.complete(stage)
 
 

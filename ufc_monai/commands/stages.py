@@ -9,7 +9,7 @@ import shlex
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
@@ -86,8 +86,19 @@ class Ledger:
         """Whether the stage was begun with this command, configurations, data and inputs, and has not ended."""
         return self._entries.get(stage.title) == {**self._reads(stage), "begun": True}
 
-    def begin(self, stage: Stage) -> None:
-        """Note that a stage is about to run: until it has ended, what it leaves is no result."""
+    def begin(self, stage: Stage, goes_on: bool = False) -> None:
+        """Note that a stage is about to run: until it has ended, what it leaves is no result.
+
+        Args:
+            stage: the stage.
+            goes_on: its training is resumed; else its record and checkpoints of an earlier run are removed first, since
+                the caller has found them out of date.
+        """
+        if not goes_on:
+            (self.folder / stage.record).unlink(missing_ok=True)
+            for output in stage.outputs:
+                for checkpoint in (self.folder / output).parent.glob("checkpoint*.pt"):
+                    checkpoint.unlink()
         self._entries[stage.title] = {**self._reads(stage), "begun": True}
         write_json(self.folder / "stages.json", self._entries)
 
@@ -177,35 +188,25 @@ def shown(command: Sequence[str]) -> str:
     return " ".join(f'"{w}"' if "'" in w and not set(w) & set('"$`\\!') else shlex.quote(w) for w in command)
 
 
-def run_stage(
-    stage: Stage, folder: Path, goes_on: bool = False, started: Callable[[int], object] = lambda _: None
-) -> None:
+def run_stage(stage: Stage, folder: Path, goes_on: bool, mark: Mapping[str, str]) -> None:
     """Start a stage and wait for it. What it says to its standard output goes to ``log.txt``.
 
     Args:
         stage: the stage.
         folder: of the run.
-        goes_on: resume its training; else its record and checkpoints of an earlier run are removed, for the caller has
-            found them out of date.
-        started: is told the number of its process.
+        goes_on: resume its training.
+        mark: goes into its environment.
 
     Raises:
         InputError: if it fails.
     """
-    words = [sys.executable, "-W", "ignore::UserWarning", *stage.words[1:]]
-    if goes_on:
-        words += RESUME
-    else:
-        (folder / stage.record).unlink(missing_ok=True)
-        for output in stage.outputs:
-            for checkpoint in (folder / output).parent.glob("checkpoint*.pt"):
-                checkpoint.unlink()
+    words = [sys.executable, "-W", "ignore::UserWarning", *stage.words[1:], *(RESUME if goes_on else ())]
     # waiting threads that spin make two busy processes slow each other many times over
-    environment = {"OMP_WAIT_POLICY": "PASSIVE", **os.environ}
+    environment = {"OMP_WAIT_POLICY": "PASSIVE", **os.environ, **mark}
     with open(folder / "log.txt", "a", encoding="utf-8") as log:
         log.write(f"\n# {stage.title}\n{shown(stage.words)}\n")
         log.flush()
-        code = _wait(words, folder, environment, log, folder / stage.record, started)
+        code = _wait(words, folder, environment, log, folder / stage.record)
     if code:
         raise InputError(
             f"'{stage.title}' ended with exit code {code}; its message stands above. Mend it and run the same command "
@@ -213,33 +214,26 @@ def run_stage(
         )
 
 
-def _wait(
-    words: Sequence[str],
-    folder: Path,
-    environment: Mapping[str, str],
-    log: IO[str],
-    record: Path,
-    started: Callable[[int], object] = lambda _: None,
-) -> int:
+def _wait(words: Sequence[str], folder: Path, environment: Mapping[str, str], log: IO[str], record: Path) -> int:
     """Run a program in a process group of its own, so that what stops us (Ctrl-C, say) reaches it through us, once."""
     # nohup has a hangup ignored, and so do we then
     ends = [s for s in (signal.SIGHUP, signal.SIGTERM) if signal.getsignal(s) is signal.SIG_DFL]
-    with subprocess.Popen(words, cwd=folder, env=environment, stdout=log, process_group=0) as program:
-        try:
-            for end in ends:
-                signal.signal(end, signal.default_int_handler)
-            started(program.pid)
-            return program.wait()
-        except KeyboardInterrupt:
-            # before its record is there a stage has nothing to tidy up, and would show where its imports stood; what a
-            # script starts with & is deaf to SIGINT, and so is all that it starts
-            tidies_up = record.is_file() and signal.getsignal(signal.SIGINT) is not signal.SIG_IGN
-            program.send_signal(signal.SIGINT if tidies_up else signal.SIGTERM)
-            _see_it_end(program)
-            raise
-        finally:
-            for end in ends:
-                signal.signal(end, signal.SIG_DFL)
+    for end in ends:
+        signal.signal(end, signal.default_int_handler)
+    try:
+        with subprocess.Popen(words, cwd=folder, env=environment, stdout=log, process_group=0) as program:
+            try:
+                return program.wait()
+            except KeyboardInterrupt:
+                # before its record is there a stage has nothing to tidy up, and would show where its imports stood;
+                # what a script starts with & is deaf to SIGINT, and so is all that it starts
+                tidies_up = record.is_file() and signal.getsignal(signal.SIGINT) is not signal.SIG_IGN
+                program.send_signal(signal.SIGINT if tidies_up else signal.SIGTERM)
+                _see_it_end(program)
+                raise
+    finally:
+        for end in ends:
+            signal.signal(end, signal.SIG_DFL)
 
 
 def _see_it_end(program: subprocess.Popen[bytes]) -> None:

@@ -123,8 +123,9 @@ class SliceStore:
     def _sweep(self) -> None:
         """Remove what builds that were killed have left; one that still runs is younger."""
         for folder in self.folder.glob(".building-*"):
-            if time.time() - folder.stat().st_mtime > ABANDONED:
-                shutil.rmtree(folder, ignore_errors=True)
+            with contextlib.suppress(FileNotFoundError):  # just built by another process
+                if time.time() - folder.stat().st_mtime > ABANDONED:
+                    shutil.rmtree(folder, ignore_errors=True)
 
     def _build(self, item: Mapping[str, Any], folder: Path) -> None:
         slices = self._slices(item)

@@ -75,7 +75,7 @@ class TrainingCheckpoint:
     def _begin(self, engine: Engine) -> None:
         engine.state_dict_user_keys[:] = [key for key in KEPT if hasattr(engine.state, key)]
         for half in self.path.parent.glob(f".{self.path.name}.*"):  # what a kill during a save has left
-            half.unlink()
+            half.unlink(missing_ok=True)  # every rank looks
         self._saved = monotonic()
         if self.resume and self.path.is_file():
             self._load(engine)

@@ -75,14 +75,12 @@ def run_study(
     lock = plan_lock(options.folder)
     while not lock.acquire():  # another process is planning
         time.sleep(1)
-    try:
-        runs, about = desk.open()
-    finally:
-        lock.release()
+    with lock.kept():
+        runs, _ = desk.open()
     states = execute(options.folder, runs, jobs=jobs, devices=devices)
     note_states(options.folder)
     _say_what_is_left(options.folder, states)
-    write_study_report(options.folder, runs, about)
+    write_study_report(options.folder, *read_plan(options.folder))  # another process may have made it grow
     if failed := sum(state == FAILED for state in states.values()):
         raise InputError(f"{failed} of {len(runs)} runs failed, see above. The same command tries them again.")
 

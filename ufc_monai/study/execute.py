@@ -127,12 +127,12 @@ class _Crew:
         else:
             WITHOUT_COMMANDS[run.kind](self.folder, run)
             write_json(self.folder / run.records[0], {"stage": run.kind, "status": "complete"})
-        if self.stop.is_set():
+        if self.stop.is_set() or not lock.refresh():
             return
         seconds = time.monotonic() - began
         if error is None:
             for checkpoint in _checkpoints(place):  # nobody goes on from it
-                checkpoint.unlink()
+                checkpoint.unlink(missing_ok=True)
             logger.info("%s: complete in %s", run.name, duration(seconds))
         else:
             write_json(failure_of(self.folder, run), {"error": error})
@@ -159,19 +159,17 @@ class _Crew:
     def _wait(self, command: Sequence[str], lock: Lock, log: IO[bytes]) -> int:
         words = [sys.executable, "-W", "ignore::UserWarning", *command[1:]]
         # waiting threads that spin make two busy processes slow each other many times over
-        environment = {"OMP_WAIT_POLICY": "PASSIVE", **os.environ}
+        environment = {"OMP_WAIT_POLICY": "PASSIVE", **os.environ, **lock.mark}
         with subprocess.Popen(
             words, cwd=self.folder, env=environment, stdout=log, stderr=log, process_group=0
         ) as program:
             self.programs.add(program)
-            lock.note_program(program.pid)
             try:
                 while True:
-                    if self.stop.is_set():
+                    if self.stop.is_set() or not lock.refresh():
                         program.terminate()
                     with contextlib.suppress(subprocess.TimeoutExpired):
                         return program.wait(REFRESH)
-                    lock.refresh()
             finally:
                 self.programs.discard(program)
 

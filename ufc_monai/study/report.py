@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ufc_monai.files import atomic_path, read_json
+from ufc_monai.files import atomic_path, found_json
 from ufc_monai.report.markdown import markdown_cell, markdown_table
 from ufc_monai.report.page import card, details, page, paragraph, picture, section, table
 from ufc_monai.report.study import save_label_curves, save_structure_bars
@@ -126,7 +126,7 @@ def _html(
 
 
 def _error(folder: Path, run: Run) -> str:
-    return str(read_json(failure_of(folder, run), "--folder")["error"])
+    return str(found_json(failure_of(folder, run), "--folder").get("error", "is tried again"))
 
 
 def _write(path: Path, text: str) -> None:
