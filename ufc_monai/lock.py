@@ -72,7 +72,7 @@ class Lock:
         holder = _parsed(self._text())
         if not holder:  # damaged, or just being written where there are no hard links
             return age < REFRESH
-        if holder["machine"] == _machine() and holder["since"]:  # it may be stopped, or the machine have slept
+        if holder["machine"] == _machine() and holder.get("since"):  # it may be stopped, or the machine have slept
             return bool(_since(holder["process"]) == holder["since"])
         return age < LOST and (holder["machine"] != _machine() or _is_running(holder["process"]))
 
