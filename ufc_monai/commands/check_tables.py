@@ -9,7 +9,7 @@ from typing import Any
 
 from ufc_monai.bundles import CONTRASTIVE, UNET, VAE
 from ufc_monai.commands.estimate import StageEstimate
-from ufc_monai.commands.memory import own_memory, size
+from ufc_monai.commands.memory import VARIES, own_memory, size
 from ufc_monai.data.inspect import VolumeFacts
 from ufc_monai.data.problems import ADVICE, LEAVE_OUT, Problem
 from ufc_monai.engines.log import duration
@@ -69,7 +69,7 @@ def estimate_table(estimates: Sequence[StageEstimate]) -> list[str]:
         for e in estimates
     ]
     time, disk = sum(e.seconds for e in estimates), sum(e.disk_bytes for e in estimates)
-    memory = max(own_memory(), *(e.memory_bytes for e in estimates))
+    memory = max(VARIES * own_memory(), *(e.memory_bytes for e in estimates))
     return _aligned([head, *rows, ("all", "", duration(time), size(disk), size(memory))], left=1)
 
 

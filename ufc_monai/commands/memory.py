@@ -8,12 +8,14 @@ from typing import NamedTuple
 
 from ufc_monai.errors import InputError
 
-__all__ = ["PROCESS_BYTES", "Limit", "memory_limits", "own_memory", "refuse_too_little", "size"]
+__all__ = ["PROCESS_BYTES", "VARIES", "Limit", "memory_limits", "own_memory", "refuse_too_little", "size"]
 
 PROCESS_BYTES = 800_000_000
 """What PyTorch and MONAI take before anything is trained, and pictures behind it."""
 REPORT_BYTES = 300_000_000
 """A report with its figures, and what is set aside for threads and not used, take less on top."""
+VARIES = 1.1
+"""The same work takes up to a tenth more from one time to the next: pages of libraries, memory set aside."""
 
 CGROUP = Path("/sys/fs/cgroup")
 MEMINFO = Path("/proc/meminfo")
