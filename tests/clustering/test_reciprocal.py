@@ -269,7 +269,7 @@ def test_features_that_are_not_finite(value: float) -> None:
 def _rank(rank: int, folder: str, points: Array) -> None:
     torch.set_num_threads(1)
     dist.init_process_group(
-        "gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2, timeout=timedelta(seconds=60)
+        "gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2, timeout=timedelta(minutes=10)
     )
     try:
         np.save(f"{folder}/{rank}.npy", ward_linkage(points, group=dist.group.WORLD))

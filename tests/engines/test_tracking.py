@@ -92,7 +92,7 @@ def test_a_run_that_is_terminated_does_not_stay_running(phantom: Path, tmp_path:
             assert training.poll() is None
             time.sleep(0.1)
         training.terminate()
-        assert training.wait(60) != 0
+        assert training.wait(600) != 0
     client = mlflow.MlflowClient(f"sqlite:///{store}")
     (experiment,) = client.search_experiments(filter_string="name = 'monai_experiment'")
     (run,) = client.search_runs(experiment.experiment_id)
