@@ -1,12 +1,13 @@
 """Do two commits compute the same? Weights, pseudo-labels, masks and Dice of all three bundles, bit by bit.
 
-``python benchmarks/golden.py A B`` checks both commits out, runs the same tiny trainings in each with this interpreter, on this
-machine and side by side, and prints what differs; it exits with 1 if anything does. It runs every method of stage 2, both starts
-of stage 3 with test and masks, and a study of four runs, on synthetic patients; with ``--data DIR`` also the chain on the first two
-labelled volumes of a data set. Results of two machines must never be compared: their last bits differ.
+``python benchmarks/golden.py A B`` checks both commits out, runs the same tiny trainings in each with this interpreter,
+on this machine and side by side, and prints what differs; it exits with 1 if anything does. It runs every method of
+stage 2, both starts of stage 3 with test and masks, and a study of four runs, on synthetic patients; with
+``--data DIR`` also the chain on the first two labelled volumes of a data set. Never compare results of two machines:
+their last bits differ.
 
-Masks are compared as class indices, whichever values a commit writes; of pseudo-labels the clusters of each slice, not where they
-come from.
+Masks are compared as class indices, whichever values a commit writes; of pseudo-labels the cluster of each slice, not
+their provenance.
 """
 
 from __future__ import annotations
@@ -202,7 +203,7 @@ def _classes(mask: Path, work: Path) -> np.ndarray[Any, Any]:
 def _compare(a: Mapping[str, str], b: Mapping[str, str]) -> int:
     different = [name for name in sorted({*a, *b}) if a.get(name) != b.get(name)]
     for name in different:
-        print(f"{name}: {a.get(name, 'not in A')[:16]} / {b.get(name, 'not in B')[:16]}")
+        print(f"{name[:160]}: {a.get(name, 'not in A')[:16]} / {b.get(name, 'not in B')[:16]}")
     same = len({*a, *b}) - len(different)
     print(f"RESULT same={same} different={len(different)}")
     return int(bool(different))
