@@ -9,6 +9,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from ufc_monai.bundles import RENAMED
 from ufc_monai.commands.arguments import (
     EXISTING,
     KEYS,
@@ -35,6 +36,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     chosen, strange = _parser().parse_known_args(arguments)
     if strange:
+        if new := RENAMED.get(strange[0].removeprefix("--").partition("=")[0]):
+            chosen.parser.error(f"--{new} is what {strange[0]} is called now")
         near = difflib.get_close_matches(strange[0], [f"--{name}" for name in vars(chosen)], n=1)
         chosen.parser.error(f"{strange[0]} is not understood" + (f"; did you mean {near[0]}?" if near else ""))
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stdout)

@@ -14,7 +14,7 @@ from ufc_monai.__main__ import main
         (["--fold", "1"], "--fold must be 0 to 0 for this data set"),
         (["--fold", "abc"], "--fold must be a whole number of 0 or more, got 'abc'"),
         (["--threads", "two"], "--threads must be a whole number"),
-        (["--ignore_labels", "3"], "--ignore_labels must be a list"),
+        (["--background_labels", "3"], "--background_labels must be a list"),
         (["--window", "['a','b']"], "--window must be two rising numbers"),
         ([], "label 'whole' has [1, 2] in the place of one id"),
     ],

@@ -25,7 +25,8 @@ def put_into_app(folder: str | os.PathLike[str], app: str | os.PathLike[str]) ->
     """Copy the bundles of a run, or the bundles as they come, into an app; each serves what it has weights for.
 
     Copies, because a server trains ``models/model.pt`` on. A copy's ``metadata.json`` describes its weights, and
-    names their classes: those of segmentation, or the clusters of the VAE's slices.
+    names their classes: those of segmentation by the data set's ids, which masks then hold, or the clusters of the
+    VAE's slices.
 
     Args:
         folder: of the run.
@@ -60,7 +61,7 @@ def _copy(source: Path, target: Path) -> Path:
             (target / "models").mkdir(exist_ok=True)
             shutil.copyfile(file, target / "models" / file.name)
     if (target / "models" / "model.pt").is_file():
-        write_metadata(target, _clusters(target / "models" / "centroids.npz"))
+        write_metadata(target, _clusters(target / "models" / "centroids.npz"), served=True)
     return target
 
 
