@@ -72,7 +72,12 @@ def main() -> None:
         "window": options.window,
         "epochs": 1,
     }
-    labels = {"labels": options.labels, "background_labels": options.background_labels, "min_steps": 1, "val_interval": 1}
+    labels = {
+        "labels": options.labels,
+        "background_labels": options.background_labels,
+        "min_steps": 1,
+        "val_interval": 1,
+    }
     labels["labelled_volumes"] = options.labelled_volumes
     stages = {
         "ufc_feature_vae": common,

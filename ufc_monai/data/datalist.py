@@ -170,7 +170,8 @@ def _checked_labels(labels: Any) -> dict[str, int]:
     named = isinstance(labels, Mapping) and all(isinstance(name, str) for name in labels)
     if not named or not all(isinstance(i, int) and 0 < i <= MOST_ID and i is not True for i in labels.values()):
         raise InputError(
-            f"labels must map names to ids above 0, {MOST_ID} at most, like {{'liver': 1, 'spleen': 2}}; got {labels!r}."
+            f"labels must map names to ids above 0 and up to {MOST_ID}, like {{'liver': 1, 'spleen': 2}}; got "
+            f"{labels!r}."
         )
     return dict(labels)
 

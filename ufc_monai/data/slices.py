@@ -95,7 +95,9 @@ class SliceDataset(Dataset[dict[str, Any]]):
             key: the label, integers 0 to ``n_classes - 1``, and 255 where it is ignored.
         """
         counts = [
-            np.stack([np.bincount(s.ravel(), minlength=n_classes)[:n_classes] for s in entry.array(key)])
+            np.stack(
+                [np.bincount(s.ravel().astype(np.int64), minlength=n_classes)[:n_classes] for s in entry.array(key)]
+            )
             for entry in tqdm(self.entries, "labels", unit="volume", leave=False, disable=None)
         ]
         return torch.from_numpy(np.concatenate(counts))
