@@ -14,6 +14,7 @@ from ufc_monai.commands.arguments import (
     EXISTING,
     KEYS,
     STUDY_KEYS,
+    VALUES,
     add_keys,
     add_options,
     add_preset,
@@ -203,11 +204,17 @@ def _add_segment(parser: argparse.ArgumentParser) -> None:
 def _add_label(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--folder", type=Path, default=Path("run"), help="of the run (default: run)")
     parser.add_argument("APP", type=Path, help="folder of the app, e.g. apps/monaibundle")
+    parser.add_argument(
+        "--values",
+        choices=VALUES,
+        default=VALUES[0],
+        help="what masks hold: the data set's ids (default), or 1 to n in the order of the classes",
+    )
 
     def action(chosen: argparse.Namespace) -> None:
         from ufc_monai.commands.label import put_into_app
 
-        put_into_app(chosen.folder, chosen.APP)
+        put_into_app(chosen.folder, chosen.APP, chosen.values)
 
     parser.set_defaults(action=action, parser=parser)
 

@@ -62,7 +62,7 @@ def test_a_mask_is_a_label_of_the_next_data_set(name: str, ids: list[int], seed:
         (case,) = find_cases(root)
         assert case.label is not None
         read = LoadVolume()(root / case.label)
-        assert torch.equal(RemapLabels(labels)(read).as_tensor(), classes)
+        assert torch.equal(torch.as_tensor(RemapLabels(labels)(read)), classes)
         assert resolve_labels(None, root) == labels
         stored = sitk.ReadImage(root / case.label).GetPixelID()
         assert stored == (sitk.sitkUInt8 if max(ids) < 256 else sitk.sitkUInt16)

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 __all__ = [
     "KEYS",
     "STUDY_KEYS",
+    "VALUES",
     "add_keys",
     "add_options",
     "add_preset",
@@ -46,6 +47,8 @@ KEYS = {
 """Keys of the bundles that ``run`` hands to every stage that has them."""
 EXISTING = ("refuse", "keep", "overwrite")
 """What ``segment`` can do about masks that are there already; the first is the default."""
+VALUES = ("ids", "channels")
+"""What the masks of a label server can hold; the first is the default."""
 STUDY_KEYS = ("window", "labels", "background_labels", "n_clusters", "skip_bad", "threads")
 """Those that a study takes; it sets the others itself."""
 

@@ -46,7 +46,7 @@ def label_table(
     for f in facts:
         voxels.update(f.label_voxels)
     titles: dict[float, str] = {i: name for name, i in (names or {}).items()}
-    known = dict.fromkeys(background, "(background)") | {ignore_id: "(ignored)"}
+    known: dict[float | None, str] = {**dict.fromkeys(background, "(background)"), ignore_id: "(ignored)"}
     rest = {value: known.get(value, "(no name)") for value in sorted(volumes)[:MOST_ROWS]}
     rows = [(name, f"{i:g}", str(volumes[i]), f"{voxels[i]:,}") for i, name in {**rest, **titles}.items()]
     return _aligned([("structure", "id", "volumes", "voxels"), *sorted(rows, key=lambda row: float(row[1]))], left=1)

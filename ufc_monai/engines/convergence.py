@@ -61,8 +61,8 @@ def training_dice(
             image = batch["image"].to(device)
             logits = inferer(normalise(image) if normalise else image, network)
             label = batch["label"][:, 0]
-            for classes, parts in ((logits.argmax(dim=1).to("cpu", torch.uint8), predicted), (label, reference)):
-                parts.append(classes.masked_fill(label == IGNORE, 0))
+            predicted.append(logits.argmax(dim=1).to("cpu", torch.uint8).masked_fill(label == IGNORE, 0))
+            reference.append(label.masked_fill(label == IGNORE, 0))
         rows.append(dice(torch.cat(predicted)[None, None], torch.cat(reference)[None, None])[0])
     return _judged(torch.stack(rows), names)
 

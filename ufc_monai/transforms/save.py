@@ -124,11 +124,11 @@ def has_mark(path: str | os.PathLike[str]) -> bool:
         return MARK in str(nib.load(path).header["descrip"])
     if suffix_of(path) in PICTURES:
         with Image.open(path) as picture:
-            return picture.info.get(MARK_KEY) == MARK
+            return str(picture.info.get(MARK_KEY)) == MARK
     reader = simple_itk(path).ImageFileReader()
     reader.SetFileName(os.fspath(path))
     reader.ReadImageInformation()
-    return reader.HasMetaDataKey(MARK_KEY) and reader.GetMetaData(MARK_KEY) == MARK
+    return bool(reader.HasMetaDataKey(MARK_KEY)) and str(reader.GetMetaData(MARK_KEY)) == MARK
 
 
 def _itk_image(array: NDArray[Any], affine: NDArray[np.float64]) -> Any:
