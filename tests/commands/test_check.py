@@ -22,7 +22,7 @@ from ufc_monai.commands.check_tables import volume_table
 from ufc_monai.commands.estimate import StageEstimate, estimate_stages, open_config
 from ufc_monai.commands.memory import PROCESS_BYTES
 from ufc_monai.commands.options import RunOptions
-from ufc_monai.data import find_cases, make_phantom, make_split, open_split
+from ufc_monai.data import MMWHS_LABELS, find_cases, make_phantom, make_split, open_split
 from ufc_monai.data.inspect import VolumeFacts, inspect_cases
 from ufc_monai.data.problems import Grid, Problem
 from ufc_monai.errors import InputError
@@ -62,13 +62,19 @@ def no_measuring(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(estimate, "measure_step", lambda _: measure.Measured(2.0, 1.0, 10**9))
 
 
+def test_ignored_ids_need_no_class(folder: Path, tmp_path: Path, no_measuring: None, said: Any) -> None:
+    labels = {"ignore" if name == "aorta" else name: i for name, i in MMWHS_LABELS.items()}
+    assert run_check(options(folder, labelled=2, keys={"labels": labels}), output=tmp_path / "preview.png") == 0
+    assert re.search(r"\(ignored\) +820", said())
+
+
 def test_a_sound_folder_is_ready(folder: Path, tmp_path: Path, said: Any) -> None:
     picture = tmp_path / "preview.png"
     assert run_check(options(folder, labelled=2), output=picture) == 0
     text = said()
     assert "6 patients, 6 volumes (5 labelled, 1 unlabelled)" in text
     assert re.search(r"aorta +820 +5 +[\d,]+\n", text)
-    assert re.search(r"\(ignored\) +421", text)
+    assert re.search(r"\(background\) +421", text)
     fold = make_split(find_cases(folder), 0)["folds"][0]
     assert re.search(rf"test +{len(fold['test'])} patients  {fold['test'][0]}", text)
     assert f"labels of     2 volumes   {', '.join(fold['label_orders'][0][:2])}" in text
