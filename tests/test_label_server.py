@@ -286,6 +286,9 @@ def test_the_values_of_a_server_are_ids_or_channels_and_nothing_else(
         with refused() as message:
             mask_ids(tmp_path, labels)
         assert "the weights have 10 liver, 2 aorta" in message[0]
+    describe(liver=3)
+    with refused():
+        mask_ids(tmp_path, {"Liver": 1, "liver": 3})  # a server tells no capitals
 
 
 ALLOWED = {

@@ -96,7 +96,7 @@ def mask_ids(bundle_root: str | os.PathLike[str], labels: Mapping[str, int]) -> 
     named = {name.lower(): i for name, i in named_classes(bundle_root).items()}
     ids = {name.lower(): i for name, i in labels.items()}
     channels = {name: n for n, name in enumerate(ids, start=1)}
-    if named not in (ids, channels):
+    if named not in (ids, channels) or len(ids) < len(labels):
         raise InputError(
             f"{_metadata(bundle_root)} names the classes {_listed(named)}; the weights have {_listed(ids)}. Copy the "
             "bundle with 'python -m ufc_monai label', which mends it."
