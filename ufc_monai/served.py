@@ -17,7 +17,7 @@ from ufc_monai.errors import InputError
 from ufc_monai.files import read_json
 from ufc_monai.transfer import only_demonstrates, read_network, read_record
 
-__all__ = ["mask_ids", "named_classes", "starting_point"]
+__all__ = ["check_mask_values", "mask_ids", "named_classes", "starting_point"]
 
 logger = logging.getLogger(__name__)
 
@@ -110,6 +110,20 @@ def mask_ids(bundle_root: str | os.PathLike[str], labels: Mapping[str, int]) -> 
             _listed(ids),
         )
     return {name: named[name.lower()] for name in labels}
+
+
+def check_mask_values(bundle_root: str | os.PathLike[str]) -> None:
+    """Refuse the configuration of an earlier version, whose masks hold 1 to n whatever the ids are.
+
+    Raises:
+        InputError: if ``inference.json`` does not map classes to ids.
+    """
+    path = Path(bundle_root) / "configs" / "inference.json"
+    if "ClassesToIds" not in path.read_text(encoding="utf-8"):
+        raise InputError(
+            f"{path} is of an earlier version, whose masks hold 1 to n and not the data set's ids. Copy the folder "
+            f"configs of today's {UNET} over that one; the weights stay."
+        )
 
 
 def _listed(classes: Mapping[str, int]) -> str:

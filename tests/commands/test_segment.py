@@ -126,6 +126,26 @@ def test_a_mask_is_kept_if_its_values_can_be_ids_alone(tmp_path: Path, suffix: s
             _check_kept(save_mask(path, *values), [1, 10, 11, 2])
 
 
+@pytest.mark.parametrize("command", ["segment", "label"])
+def test_the_configuration_of_an_earlier_version_is_refused(
+    command: str, chain: Path, phantom: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A run's folder holds the configurations that it was made with; their masks would be marked as ids."""
+    old = tmp_path / NAMES[2]
+    shutil.copytree(chain / NAMES[2], old, ignore=shutil.ignore_patterns("cache", "eval"))
+    path = old / "configs" / "inference.json"
+    path.write_text(path.read_text().replace("ufc_monai.transforms.ClassesToIdsd", "Identityd"))
+    (tmp_path / "app").mkdir()
+    (tmp_path / "app" / "main.py").touch()
+    ends = [str(phantom), str(tmp_path / "out")] if command == "segment" else [str(tmp_path / "app")]
+    assert main([command, "--weights" if command == "segment" else "--folder", str(tmp_path), *ends]) == 1
+    message = capsys.readouterr().err
+    assert message.startswith(f"error: {path} is of an earlier version")
+    assert len(message.splitlines()) == 1
+    assert not (tmp_path / "out").exists()
+    assert not (tmp_path / "app" / "model").exists()
+
+
 def test_a_name_that_looks_like_code_is_a_name(
     chain: Path, phantom: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

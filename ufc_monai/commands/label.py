@@ -12,7 +12,7 @@ import numpy as np
 from ufc_monai.bundles import BUNDLES, UNET
 from ufc_monai.commands.arguments import VALUES
 from ufc_monai.errors import InputError
-from ufc_monai.served import named_classes
+from ufc_monai.served import check_mask_values, named_classes
 from ufc_monai.zoo import write_metadata
 
 __all__ = ["put_into_app"]
@@ -38,7 +38,8 @@ def put_into_app(folder: str | os.PathLike[str], app: str | os.PathLike[str], va
         The bundles in the app.
 
     Raises:
-        InputError: if there is no app, the run has no segmentation bundle, or the app has one of the bundles already.
+        InputError: if there is no app, the run has no segmentation bundle or one of an earlier version, or the app has one
+            of the bundles already.
     """
     folder, models = Path(folder), Path(app) / "model"
     if not (Path(app) / "main.py").is_file():
@@ -47,6 +48,7 @@ def put_into_app(folder: str | os.PathLike[str], app: str | os.PathLike[str], va
         )
     if not (folder / UNET / "configs" / "train.json").is_file():
         raise InputError(f"--folder: there is no {folder / UNET} with its configs. Is it a run's folder?")
+    check_mask_values(folder / UNET)
     present = [name for name in BUNDLES if (folder / name / "configs").is_dir()]
     for name in present:
         if (models / name).exists():

@@ -21,6 +21,7 @@ from ufc_monai.commands.stages import config_path
 from ufc_monai.data import image_items
 from ufc_monai.errors import InputError, find_input_error
 from ufc_monai.formats import suffix_of
+from ufc_monai.served import check_mask_values
 from ufc_monai.transfer import load_weights, read_record
 from ufc_monai.transforms import LoadVolume, SaveMask, has_mark
 
@@ -49,11 +50,12 @@ def segment(
         The masks written, on the grids of their scans, with the ids that network.json names.
 
     Raises:
-        InputError: if there are no weights or no scans, a mask to keep holds other numbers than these
-            ids, and, once the masks of all others are written, naming the
-            scans that cannot be read.
+        InputError: if there are no weights or no scans, the configuration is of an earlier version, or a mask to keep
+            holds other numbers than these ids; and, once the masks of all others are written, naming the scans that
+            cannot be read.
     """
     bundle, source, target = find_segmentation_bundle(weights), Path(source), Path(target)
+    check_mask_values(bundle)
     if not source.exists():
         raise InputError(f"IN: there is no file or folder {source}.")
     scans = image_items(source)
