@@ -38,8 +38,8 @@ def put_into_app(folder: str | os.PathLike[str], app: str | os.PathLike[str], va
         The bundles in the app.
 
     Raises:
-        InputError: if there is no app, the run has no segmentation bundle or one of an earlier version, or the app has one
-            of the bundles already.
+        InputError: if there is no app, the run has no segmentation bundle or one of an earlier version, or the app has
+            one of the bundles already.
     """
     folder, models = Path(folder), Path(app) / "model"
     if not (Path(app) / "main.py").is_file():
