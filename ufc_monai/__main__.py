@@ -9,10 +9,12 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from ufc_monai.bundles import RENAMED
 from ufc_monai.commands.arguments import (
     EXISTING,
     KEYS,
     STUDY_KEYS,
+    VALUES,
     add_keys,
     add_options,
     add_preset,
@@ -35,6 +37,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     chosen, strange = _parser().parse_known_args(arguments)
     if strange:
+        if new := RENAMED.get(strange[0].removeprefix("--").partition("=")[0]):
+            chosen.parser.error(f"--{new} is what {strange[0]} is called now")
         near = difflib.get_close_matches(strange[0], [f"--{name}" for name in vars(chosen)], n=1)
         chosen.parser.error(f"{strange[0]} is not understood" + (f"; did you mean {near[0]}?" if near else ""))
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stdout)
@@ -200,11 +204,17 @@ def _add_segment(parser: argparse.ArgumentParser) -> None:
 def _add_label(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--folder", type=Path, default=Path("run"), help="of the run (default: run)")
     parser.add_argument("APP", type=Path, help="folder of the app, e.g. apps/monaibundle")
+    parser.add_argument(
+        "--values",
+        choices=VALUES,
+        default=VALUES[0],
+        help="what masks hold: the data set's ids (default), or 1 to n in the order of the classes",
+    )
 
     def action(chosen: argparse.Namespace) -> None:
         from ufc_monai.commands.label import put_into_app
 
-        put_into_app(chosen.folder, chosen.APP)
+        put_into_app(chosen.folder, chosen.APP, chosen.values)
 
     parser.set_defaults(action=action, parser=parser)
 

@@ -119,9 +119,9 @@ REFUSED: dict[str, tuple[Callable[[Path], object], str]] = {
     "label true": (lambda d: find_labels({"liver": True}, data_set(d)), "labels must map names"),
     "background as a label": (lambda d: find_labels({"air": 0}, data_set(d)), "labels must map names to ids above 0"),
     "two labels of one id": (lambda _: RemapLabels({"a": 1, "b": 1}), "each id once"),
-    "a label that is ignored": (lambda _: RemapLabels(LABELS, [1]), "each id once and none of 0 or ignore_labels"),
-    "ignored ids are a number": (lambda _: RemapLabels(LABELS, 3), "ignore_labels must be a list"),  # type: ignore[arg-type]
-    "ignored ids of letters": (lambda _: RemapLabels(LABELS, ["x"]), "ignore_labels must be a list"),  # type: ignore[list-item]
+    "a label that is ignored": (lambda _: RemapLabels(LABELS, [1]), "each id once and none of 0, background_labels"),
+    "ignored ids are a number": (lambda _: RemapLabels(LABELS, 3), "background_labels must be a list"),  # type: ignore[arg-type]
+    "ignored ids of letters": (lambda _: RemapLabels(LABELS, ["x"]), "background_labels must be a list"),  # type: ignore[list-item]
     "one cluster": (lambda _: ClusteringMethod(n_clusters=1), "n_clusters"),
     "no such clustering": (lambda _: ClusteringMethod(clustering="ward"), "clustering"),
     # run and check

@@ -14,7 +14,7 @@ from ufc_monai.__main__ import main
         (["--fold", "1"], "--fold must be 0 to 0 for this data set"),
         (["--fold", "abc"], "--fold must be a whole number of 0 or more, got 'abc'"),
         (["--threads", "two"], "--threads must be a whole number"),
-        (["--ignore_labels", "3"], "--ignore_labels must be a list"),
+        (["--background_labels", "3"], "--background_labels must be a list"),
         (["--window", "['a','b']"], "--window must be two rising numbers"),
         ([], "label 'whole' has [1, 2] in the place of one id"),
     ],
@@ -30,6 +30,19 @@ def test_errors_are_one_line(
     assert words in message
     assert message.startswith("error: ")
     assert len(message.splitlines()) == 1
+
+
+def test_a_key_of_an_earlier_version_is_an_error_that_names_todays(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for command in (["check", str(tmp_path)], ["run", "--dataset_dir", "DIR"], ["study", "--dataset_dir", "DIR"]):
+        with pytest.raises(SystemExit):
+            main([*command, "--ignore_labels", "[3]"])
+        assert "--background_labels is what --ignore_labels is called now" in capsys.readouterr().err
+    (tmp_path / "a.nii.gz").touch()
+    change = ["--bundles", str(ROOT / "bundles"), "--set", "ufc_unet_segmentation.ignore_labels=[3]"]
+    assert main(["check", str(tmp_path), *change]) == 1
+    assert "ignore_labels is called background_labels now" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

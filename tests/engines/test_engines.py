@@ -75,6 +75,16 @@ def test_misspelt_keys_are_refused(tmp_path: Path) -> None:
         check_overrides(["run", "--config_file", str(config), "--epohcs", "3"])
 
 
+def test_a_renamed_key_is_refused_with_its_name_of_today(tmp_path: Path) -> None:
+    config, own = tmp_path / "train.json", tmp_path / "own.json"
+    config.write_text('{"background_labels": [], "run": ["$print(@background_labels)"]}')
+    own.write_text('{"ignore_labels": [3]}')
+    with pytest.raises(InputError, match="--ignore_labels is called --background_labels now"):
+        check_overrides(["run", "--config_file", str(config), "--ignore_labels", "[3]"])
+    with pytest.raises(InputError, match=r"own\.json: the key ignore_labels is called background_labels now"):
+        check_overrides(["run", "--config_file", str([str(config), str(own)])])
+
+
 def test_keys_of_an_args_file_count_as_well(tmp_path: Path) -> None:
     config, other = tmp_path / "train.json", tmp_path / "args.json"
     config.write_text('{"epochs": 1}')

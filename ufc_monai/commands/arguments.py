@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 __all__ = [
     "KEYS",
     "STUDY_KEYS",
+    "VALUES",
     "add_keys",
     "add_options",
     "add_preset",
@@ -30,7 +31,7 @@ __all__ = [
 KEYS = {
     "window": 'the Hounsfield units that become 0 and 1, e.g. "[-125,275]"',
     "labels": "names and ids of the structures, e.g. \"{'liver': 1, 'spleen': 2}\"",
-    "ignore_labels": 'ids that become background, e.g. "[3,4]"',
+    "background_labels": 'ids that become background, e.g. "[3,4]"',
     "n_clusters": "number of clusters instead of the elbow's",
     "clustering": "agglomerative, kmeans or dbscan (default: agglomerative)",
     "linkage": "of agglomerative clustering: ward, average or complete (default: ward)",
@@ -46,7 +47,9 @@ KEYS = {
 """Keys of the bundles that ``run`` hands to every stage that has them."""
 EXISTING = ("refuse", "keep", "overwrite")
 """What ``segment`` can do about masks that are there already; the first is the default."""
-STUDY_KEYS = ("window", "labels", "ignore_labels", "n_clusters", "skip_bad", "threads")
+VALUES = ("ids", "channels")
+"""What the masks of a label server can hold; the first is the default."""
+STUDY_KEYS = ("window", "labels", "background_labels", "n_clusters", "skip_bad", "threads")
 """Those that a study takes; it sets the others itself."""
 
 

@@ -22,7 +22,7 @@ from ufc_monai.commands.check_tables import (
     split_table,
     volume_table,
 )
-from ufc_monai.commands.estimate import estimate_stages, known_labels, open_config, reading_memory
+from ufc_monai.commands.estimate import estimate_stages, known_ignore_id, known_labels, open_config, reading_memory
 from ufc_monai.commands.options import RunOptions, default_bundles, training_configs
 from ufc_monai.commands.plan import plan_stages
 from ufc_monai.commands.stages import shown
@@ -49,7 +49,8 @@ class _Findings:
         cases: the volumes.
         facts: of each.
         labels: names and ids of the structures; ``None`` if nobody has named them.
-        ignored: ids that become background.
+        background: ids that become background.
+        ignore_id: the id of voxels that do not count.
         window: that the run would use.
     """
 
@@ -57,7 +58,8 @@ class _Findings:
     cases: Sequence[Case]
     facts: Sequence[VolumeFacts]
     labels: Mapping[str, int] | None
-    ignored: Sequence[int]
+    background: Sequence[int]
+    ignore_id: int | None
     window: tuple[float, float]
 
 
@@ -82,7 +84,7 @@ def run_check(options: RunOptions, *, output: Path = Path("check_preview.png"), 
     granted = split["folds"][options.fold]["label_orders"][options.label_draw][: options.labelled]
     _say(_totals(found), *volume_table(found.facts))
     if any(f.label_voxels for f in found.facts):
-        _say(*label_table(found.facts, found.labels, found.ignored))
+        _say(*label_table(found.facts, found.labels, found.background, found.ignore_id))
     _say(*split_table(split, options.fold, granted), _written(found, write))
     if any(f.slices for f in found.facts):
         _say(*_estimate(found))
@@ -101,17 +103,23 @@ def run_check(options: RunOptions, *, output: Path = Path("check_preview.png"), 
 def _find_out(options: RunOptions) -> _Findings:
     cases = find_cases(options.dataset_dir)
     plan_stages(options, cases)  # refuses options that do not fit, as the run would
-    labels, config = known_labels(options), open_config(options, UNET)
-    window, ignored, channels = config["window"], config["ignore_labels"], config["channels"]
+    labels, ignore_id, config = known_labels(options), known_ignore_id(options), open_config(options, UNET)
+    window, background, channels = config["window"], config["background_labels"], config["channels"]
     facts = inspect_cases(
-        options.dataset_dir, cases, labels=labels, ignore_labels=ignored, previews=PREVIEWS, channels=channels
+        options.dataset_dir,
+        cases,
+        labels=labels,
+        background_labels=background,
+        ignore_id=ignore_id,
+        previews=PREVIEWS,
+        channels=channels,
     )
     if options.skip_bad:
         bad = {f.image: p.text for f in facts for p in f.problems if p.bad_file}
         cases, skipped = without_bad(cases, options.dataset_dir, bad)
         facts = [f for f in facts if f.image not in skipped]
         plan_stages(options, cases)
-    return _Findings(options, cases, facts, labels, ignored, (window[0], window[1]))
+    return _Findings(options, cases, facts, labels, background, ignore_id, (window[0], window[1]))
 
 
 def _totals(found: _Findings) -> str:
@@ -203,7 +211,7 @@ def _suggested_window(found: _Findings) -> tuple[int, int] | None:
 def _unnamed(found: _Findings) -> dict[str, int]:
     """The ids that were found, named by themselves."""
     ids = {int(value) for f in found.facts for value in f.label_voxels if value > 0 and value == int(value)}
-    return {str(i): i for i in sorted(ids - set(found.ignored))[:MOST_NAMES]}
+    return {str(i): i for i in sorted(ids - set(found.background))[:MOST_NAMES]}
 
 
 def _example_of_labels(ids: Mapping[str, int]) -> str:

@@ -37,14 +37,17 @@ def volume_table(facts: Sequence[VolumeFacts]) -> list[str]:
     return lines
 
 
-def label_table(facts: Sequence[VolumeFacts], names: Mapping[str, int] | None, ignored: Sequence[int]) -> list[str]:
+def label_table(
+    facts: Sequence[VolumeFacts], names: Mapping[str, int] | None, background: Sequence[int], ignore_id: int | None
+) -> list[str]:
     """Volumes and voxels of every structure, and of ids without a name."""
     volumes: Counter[float] = Counter(value for f in facts for value in f.label_voxels if value != 0)
     voxels: Counter[float] = Counter()
     for f in facts:
         voxels.update(f.label_voxels)
     titles: dict[float, str] = {i: name for name, i in (names or {}).items()}
-    rest = {value: "(ignored)" if value in ignored else "(no name)" for value in sorted(volumes)[:MOST_ROWS]}
+    known: dict[float | None, str] = {**dict.fromkeys(background, "(background)"), ignore_id: "(ignored)"}
+    rest = {value: known.get(value, "(no name)") for value in sorted(volumes)[:MOST_ROWS]}
     rows = [(name, f"{i:g}", str(volumes[i]), f"{voxels[i]:,}") for i, name in {**rest, **titles}.items()]
     return _aligned([("structure", "id", "volumes", "voxels"), *sorted(rows, key=lambda row: float(row[1]))], left=1)
 

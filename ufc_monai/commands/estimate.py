@@ -17,7 +17,7 @@ from ufc_monai.commands.measure import measure_step
 from ufc_monai.commands.memory import PROCESS_BYTES
 from ufc_monai.commands.options import RunOptions, training_configs
 from ufc_monai.commands.stages import config_path
-from ufc_monai.data import Case, find_labels, make_split
+from ufc_monai.data import Case, find_ignore_id, find_labels, make_split
 from ufc_monai.data.inspect import VolumeFacts
 from ufc_monai.engines import set_threads
 from ufc_monai.errors import InputError
@@ -26,6 +26,7 @@ __all__ = [
     "StageEstimate",
     "estimate_stages",
     "estimate_training",
+    "known_ignore_id",
     "known_labels",
     "least_memory",
     "open_config",
@@ -122,6 +123,11 @@ def known_labels(options: RunOptions) -> dict[str, int] | None:
     return find_labels(open_config(options, UNET)["labels"], options.dataset_dir)
 
 
+def known_ignore_id(options: RunOptions) -> int | None:
+    """The id of voxels that do not count, if there is one; errors are those of :func:`known_labels`."""
+    return find_ignore_id(open_config(options, UNET)["labels"], options.dataset_dir)
+
+
 def open_config(options: RunOptions, bundle: str) -> ConfigParser:
     """The configuration that a run trains a bundle with."""
     folder = options.bundles / bundle / "configs"
@@ -162,7 +168,7 @@ def _estimate(
 ) -> StageEstimate:
     parser = open_config(options, bundle)
     if bundle == UNET:
-        found = sorted({int(i) for f in facts for i in f.label_voxels if i > 0} - {*parser["ignore_labels"]})
+        found = sorted({int(i) for f in facts for i in f.label_voxels if i > 0} - {*parser["background_labels"]})
         parser["class_ids"] = known_labels(options) or {str(i): i for i in found or [1]}
     setting = {
         key: parser.get_parsed_content(key) for key in ("batch_size", "epochs", "image_size", "channels", "threads")

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from ufc_monai.bundles import BUNDLES, CONTRASTIVE, VAE, methods
+from ufc_monai.bundles import BUNDLES, CONTRASTIVE, RENAMED, VAE, methods
 from ufc_monai.data import Case, find_cases, without_bad
 from ufc_monai.engines import check_device, check_settings, checked_bool
 from ufc_monai.errors import InputError
@@ -161,6 +161,8 @@ def _check_overrides(options: RunOptions) -> None:
                 raise InputError(
                     f"--set: {key} is the same in all stages; --fold and --label_draw choose the patients."
                 )
+            if new := RENAMED.get(key):
+                raise InputError(f"--set: {key} is called {new} now.")
             if re.split("::|#", key)[0] not in known:
                 near = difflib.get_close_matches(key, known, n=1)
                 meant = f"Did you mean {near[0]}?" if near else "Its docs/README.md lists them."
@@ -187,11 +189,11 @@ def _check_keys(keys: Mapping[str, Any]) -> None:
         value = keys.get(key, least)
         if not isinstance(value, int) or value < least:
             raise InputError(f"--{key} must be a whole number of {least} or more, got {value!r}.")
-    window, ignored = keys.get("window", [0, 1]), keys.get("ignore_labels", [])
+    window, background = keys.get("window", [0, 1]), keys.get("background_labels", [])
     if not (_are_numbers(window) and len(window) == 2 and window[0] < window[1]):
         raise InputError(f'--window must be two rising numbers like "[-125,275]"; got {window!r}.')
-    if not _are_numbers(ignored):
-        raise InputError(f'--ignore_labels must be a list of ids like "[3,4]"; got {ignored!r}.')
+    if not _are_numbers(background):
+        raise InputError(f'--background_labels must be a list of ids like "[3,4]"; got {background!r}.')
     checked_bool(keys.get("skip_bad", False), "--skip_bad")
     if "device" in keys:
         check_device(keys["device"])

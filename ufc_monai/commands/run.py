@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from ufc_monai.bundles import BUNDLES, UNET, VAE
 from ufc_monai.commands.check_tables import estimate_table, problem_list
-from ufc_monai.commands.estimate import estimate_stages, known_labels, least_memory, open_config
+from ufc_monai.commands.estimate import estimate_stages, known_ignore_id, known_labels, least_memory, open_config
 from ufc_monai.commands.memory import refuse_too_little
 from ufc_monai.commands.options import RunOptions, usable_cases
 from ufc_monai.commands.plan import plan_stages
@@ -133,6 +133,8 @@ def data_digests(options: RunOptions, cases: Sequence[Case]) -> tuple[str, str]:
     labels |= {
         f"class {n}": f"{name} {i}" for n, (name, i) in enumerate((known_labels(options) or {}).items(), start=1)
     }
+    if (ignored := known_ignore_id(options)) is not None:
+        labels["ignore"] = str(ignored)
     return digest(images), digest(labels)
 
 
@@ -162,7 +164,8 @@ def look_at_data(options: RunOptions, cases: Sequence[Case], everything: bool) -
         options.dataset_dir,
         cases if everything else [cases[i] for i in some],
         labels=known_labels(options),
-        ignore_labels=config["ignore_labels"],
+        background_labels=config["background_labels"],
+        ignore_id=known_ignore_id(options),
         channels=config["channels"],
     )
     blocking = [replace(f, problems=tuple(p for p in f.problems if p.blocking)) for f in facts]

@@ -19,7 +19,7 @@ ADVICE = {
     "flipped label": "Write the label anew with the image's header: training would learn a mirrored label.",
     "label elsewhere": "Image and label are matched voxel by voxel; look at the preview whether they fit.",
     "no label": "Export the label anew, by the nearest voxel where it is resampled.",
-    "unnamed ids": "Name them in --labels, or make them background with --ignore_labels.",
+    "unnamed ids": "Name them in --labels, or make them background with --background_labels.",
     "empty label": "If nobody has drawn it yet, take the label file away: the volume then counts as unlabelled.",
     "same content": "Remove one of them: one scan under two patients' names leaks from training into the test.",
     "same content, same patient": "Remove one of them: it counts twice.",

@@ -49,7 +49,7 @@ def _summary(network: Mapping[str, Any]) -> str:
     if images := network.get("pretrained_on"):
         parts.append(f"{len(images)} images without labels")
     if labels := network.get("labels"):
-        parts.append(f"structures: {', '.join(map(markdown_cell, labels))}")
+        parts.append("values of masks: " + ", ".join(f"{i} {markdown_cell(name)}" for name, i in labels.items()))
     text = f"Weights `{network['model_sha256'][:12]}`: {'; '.join(parts)}."
     if "demonstration" in network:
         text = f"**These weights are a demonstration**: {markdown_cell(network['demonstration'])}.\n\n{text}"

@@ -27,7 +27,7 @@ PLACEHOLDERS = {
 """What only those can say who trained the weights, as it stands until they do."""
 
 
-def bundle_metadata(bundle: Path, clusters: int | None = None) -> dict[str, Any]:
+def bundle_metadata(bundle: Path, clusters: int | None = None, *, served: bool = False) -> dict[str, Any]:
     """The metadata of a bundle, brought in line with its weights, which are checked to fit their network.
 
     The key ``network`` describes that for ``published_network``, where the weights are out of its sight.
@@ -35,6 +35,7 @@ def bundle_metadata(bundle: Path, clusters: int | None = None) -> dict[str, Any]
     Args:
         bundle: its folder.
         clusters: as in :func:`metadata_of`.
+        served: as in :func:`metadata_of`.
 
     Raises:
         InputError: if a file is missing, or the weights do not fit their network.
@@ -49,13 +50,13 @@ def bundle_metadata(bundle: Path, clusters: int | None = None) -> dict[str, Any]
         **({"demonstration": record["demonstration"]} if "demonstration" in record else {}),
     }
     metadata = read_json(bundle / "configs" / "metadata.json", "--bundles") | {"network": described}
-    return metadata_of(metadata, record, clusters)
+    return metadata_of(metadata, record, clusters, served=served)
 
 
-def write_metadata(bundle: Path, clusters: int | None = None) -> None:
+def write_metadata(bundle: Path, clusters: int | None = None, *, served: bool = False) -> None:
     """Put :func:`bundle_metadata` in the place of a bundle's ``metadata.json``."""
     path = bundle / "configs" / "metadata.json"
-    content = json.dumps(bundle_metadata(bundle, clusters), indent=4, ensure_ascii=False) + "\n"
+    content = json.dumps(bundle_metadata(bundle, clusters, served=served), indent=4, ensure_ascii=False) + "\n"
     with atomic_path(path) as temporary:
         temporary.write_text(content, encoding="utf-8")
 
@@ -67,7 +68,9 @@ def placeholders(metadata: Mapping[str, Any]) -> list[str]:
     return [key for key, text in PLACEHOLDERS.items() if metadata.get(key) == text]
 
 
-def metadata_of(metadata: Mapping[str, Any], network: Mapping[str, Any], clusters: int | None = None) -> dict[str, Any]:
+def metadata_of(
+    metadata: Mapping[str, Any], network: Mapping[str, Any], clusters: int | None = None, *, served: bool = False
+) -> dict[str, Any]:
     """The metadata of a bundle, brought in line with its ``network.json``.
 
     Sizes and numbers of channels of input and output are replaced; of the segmentation bundle, the structures as well.
@@ -77,6 +80,8 @@ def metadata_of(metadata: Mapping[str, Any], network: Mapping[str, Any], cluster
         metadata: content of ``metadata.json``.
         network: content of ``network.json``.
         clusters: how many ``centroids.npz`` holds, which a label server paints; ``None`` where there is none.
+        served: number the classes by the data set's ids, which the masks of a label server then hold, instead of by
+            the channels of the network.
     """
     changed = _honest(copy.deepcopy(dict(metadata)), "demonstration" in network)
     formats, architecture = changed["network_data_format"], network["architecture"]
@@ -86,7 +91,8 @@ def metadata_of(metadata: Mapping[str, Any], network: Mapping[str, Any], cluster
     if network["stage"] == UNET:
         names = ["background", *network["labels"]]
         pred |= {"num_channels": len(names), "spatial_shape": size}
-        pred["channel_def"] = {str(index): name.lower() for index, name in enumerate(names)}
+        numbers = [0, *network["labels"].values()] if served else range(len(names))
+        pred["channel_def"] = {str(n): name.lower() for n, name in zip(numbers, names, strict=True)}
         changed["pred_classes"] = f"{len(names)} classes: {', '.join(names)}"
     else:
         pred["num_channels"] = architecture["latent_size" if network["stage"] == VAE else "features"]
