@@ -5,12 +5,14 @@ from __future__ import annotations
 import logging
 import os
 import shutil
+import tempfile
 from pathlib import Path
 
 import numpy as np
 
 from ufc_monai.bundles import BUNDLES, UNET
 from ufc_monai.errors import InputError
+from ufc_monai.files import files_below
 from ufc_monai.zoo import write_metadata
 
 __all__ = ["put_into_app"]
@@ -35,7 +37,8 @@ def put_into_app(folder: str | os.PathLike[str], app: str | os.PathLike[str]) ->
         The bundles in the app.
 
     Raises:
-        InputError: if there is no app, the run has no segmentation bundle, or the app has one of the bundles already.
+        InputError: if there is no app, the run has no segmentation bundle, the app has one of the bundles already, a
+            link leads out of a bundle, or MONAI would run the name of a class. Nothing is copied then.
     """
     folder, models = Path(folder), Path(app) / "model"
     if not (Path(app) / "main.py").is_file():
@@ -48,20 +51,22 @@ def put_into_app(folder: str | os.PathLike[str], app: str | os.PathLike[str]) ->
     for name in present:
         if (models / name).exists():
             raise InputError(f"APP: {models / name} is there already, perhaps with weights of the server: remove it.")
-    copied = [_copy(folder / name, models / name) for name in present]
+    models.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=models, prefix=".label-") as temporary:
+        for name in present:
+            _copy(folder / name, Path(temporary, name))
+        copied = [Path(temporary, name).rename(models / name) for name in present]
     logger.info("bundles %s in %s; start the server with --conf models %s", ", ".join(present), models, UNET)
     return copied
 
 
-def _copy(source: Path, target: Path) -> Path:
-    shutil.copytree(source / "configs", target / "configs")
-    for file in (source / "models" / name for name in SERVED):
-        if file.is_file():
-            (target / "models").mkdir(exist_ok=True)
-            shutil.copyfile(file, target / "models" / file.name)
+def _copy(source: Path, target: Path) -> None:
+    for file in files_below(source, "configs/*", *(f"models/{name}" for name in SERVED), key="--folder"):
+        copy = target / file.relative_to(source)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(file, copy)
     if (target / "models" / "model.pt").is_file():
         write_metadata(target, _clusters(target / "models" / "centroids.npz"))
-    return target
 
 
 def _clusters(path: Path) -> int | None:

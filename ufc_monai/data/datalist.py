@@ -16,6 +16,7 @@ from ufc_monai.data.case import MMWHS_LABELS, Case
 from ufc_monai.data.dataset_json import listed_cases, plain_stem, read_dataset_json
 from ufc_monai.data.official import with_roles
 from ufc_monai.errors import InputError
+from ufc_monai.files import inert
 from ufc_monai.formats import FORMATS, PICTURES, is_dicom_series, stem_of, suffix_of
 
 __all__ = ["Case", "find_cases", "find_labels", "image_items", "require_dataset_dir", "resolve_labels"]
@@ -143,6 +144,8 @@ def _checked_labels(labels: Any) -> dict[str, int]:
     named = isinstance(labels, Mapping) and all(isinstance(name, str) for name in labels)
     if not named or not all(isinstance(i, int) and i > 0 and i is not True for i in labels.values()):
         raise InputError(f"labels must map names to ids above 0, like {{'liver': 1, 'spleen': 2}}; got {labels!r}.")
+    for name in labels:
+        inert(name, "labels")
     return dict(labels)
 
 

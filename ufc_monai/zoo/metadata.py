@@ -10,10 +10,10 @@ from typing import Any
 
 from ufc_monai.bundles import UNET, VAE
 from ufc_monai.engines import build_network, weights_digest
-from ufc_monai.files import atomic_path, read_json
+from ufc_monai.files import atomic_path, inert, read_json
 from ufc_monai.transfer import load_weights, read_network
 
-__all__ = ["bundle_metadata", "metadata_of", "placeholders", "write_metadata"]
+__all__ = ["bundle_metadata", "metadata_of", "metadata_text", "placeholders", "write_metadata"]
 
 DEMONSTRATION = "The weights are a demonstration on synthetic patients and know nothing of real ones."
 """What ``description`` and ``intended_use`` end with while it is true."""
@@ -54,10 +54,18 @@ def bundle_metadata(bundle: Path, clusters: int | None = None) -> dict[str, Any]
 
 def write_metadata(bundle: Path, clusters: int | None = None) -> None:
     """Put :func:`bundle_metadata` in the place of a bundle's ``metadata.json``."""
-    path = bundle / "configs" / "metadata.json"
-    content = json.dumps(bundle_metadata(bundle, clusters), indent=4, ensure_ascii=False) + "\n"
-    with atomic_path(path) as temporary:
+    content = metadata_text(bundle_metadata(bundle, clusters))
+    with atomic_path(bundle / "configs" / "metadata.json") as temporary:
         temporary.write_text(content, encoding="utf-8")
+
+
+def metadata_text(metadata: Mapping[str, Any]) -> str:
+    """The text of a ``metadata.json``.
+
+    Raises:
+        InputError: if MONAI, which parses it as a configuration, would run or change something in it.
+    """
+    return json.dumps(inert(metadata, "metadata.json"), indent=4, ensure_ascii=False) + "\n"
 
 
 def placeholders(metadata: Mapping[str, Any]) -> list[str]:
