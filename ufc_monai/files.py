@@ -24,6 +24,7 @@ __all__ = [
     "FULL",
     "append_line",
     "atomic_path",
+    "copy_below",
     "files_below",
     "found_json",
     "inert",
@@ -77,8 +78,8 @@ def inside(folder: str | os.PathLike[str], name: str | os.PathLike[str], key: st
     leaves = not text.strip() or PurePosixPath(text).is_absolute() or PureWindowsPath(text).anchor or ".." in parts
     if leaves or any(_cannot_be_stored(part) for part in parts):
         raise InputError(
-            f"{key}: the name {_shortened(text)} leads out of {os.fspath(folder) or 'its folder'} or cannot be stored on every "
-            "system. Rename it: no '..', no leading slash, no device of Windows, 255 bytes a part at most."
+            f"{key}: the name {_shortened(text)} leads out of {os.fspath(folder) or 'its folder'} or cannot be stored "
+            "on every system. Rename it: no '..', no leading slash, no device of Windows, 255 bytes a part at most."
         )
     return Path(folder) / text
 
@@ -92,9 +93,9 @@ def _cannot_be_stored(part: str) -> bool:
 
 
 def inert(content: Any, key: str) -> Any:
-    """Content that MONAI reads as it stands. All that comes from files and lands in its configurations goes through here.
+    """Content that MONAI reads as it stands. What comes from files and lands in its configurations goes through here.
 
-    MONAI parses ``metadata.json`` as a configuration, too: text that begins with ``$`` is run.
+    ``metadata.json`` is one of them: MONAI runs text in it that begins with ``$``.
 
     Args:
         content: a text, number, list or mapping, as JSON has them.
@@ -142,6 +143,14 @@ def files_below(folder: Path, *patterns: str, key: str) -> list[Path]:
         if not path.resolve().is_relative_to(folder.resolve()):
             raise InputError(f"{key}: {path} is a link that leads out of {folder}. Put the file itself in its place.")
     return found
+
+
+def copy_below(source: Path, target: Path, *patterns: str, key: str) -> None:
+    """Copy what :func:`files_below` finds to the same places below another folder."""
+    for file in files_below(source, *patterns, key=key):
+        copy = target / file.relative_to(source)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(file, copy)
 
 
 @contextlib.contextmanager

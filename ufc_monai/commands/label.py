@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import shutil
 import tempfile
 from pathlib import Path
 
@@ -12,7 +11,7 @@ import numpy as np
 
 from ufc_monai.bundles import BUNDLES, UNET
 from ufc_monai.errors import InputError
-from ufc_monai.files import files_below
+from ufc_monai.files import copy_below
 from ufc_monai.zoo import write_metadata
 
 __all__ = ["put_into_app"]
@@ -61,10 +60,7 @@ def put_into_app(folder: str | os.PathLike[str], app: str | os.PathLike[str]) ->
 
 
 def _copy(source: Path, target: Path) -> None:
-    for file in files_below(source, "configs/*", *(f"models/{name}" for name in SERVED), key="--folder"):
-        copy = target / file.relative_to(source)
-        copy.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(file, copy)
+    copy_below(source, target, "configs/*", *(f"models/{name}" for name in SERVED), key="--folder")
     if (target / "models" / "model.pt").is_file():
         write_metadata(target, _clusters(target / "models" / "centroids.npz"))
 

@@ -18,7 +18,7 @@ from ufc_monai.files import atomic_path, files_below, inside, write_arrays
 from ufc_monai.zoo.card import model_card
 from ufc_monai.zoo.metadata import bundle_metadata, metadata_text
 
-__all__ = ["bundle_files", "without_patients", "write_zip"]
+__all__ = ["PARTS", "bundle_files", "without_patients", "write_zip"]
 
 PARTS = (
     *("LICENSE", "configs/*", "docs/**/*"),
