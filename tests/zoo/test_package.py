@@ -202,14 +202,10 @@ def test_a_downloaded_encoder_has_a_name_and_a_version(
 
 
 @pytest.mark.slow
-def test_the_wheel_is_the_package(dist: Path, tmp_path: Path) -> None:
+def test_a_wheel_lies_beside_the_zips(dist: Path, tmp_path: Path) -> None:
+    """What it holds: tests/test_wheel.py."""
     *_, wheel, sums = package(dist.parent / "bundles", tmp_path)
     assert wheel.name == f"ufc_monai-{ufc_monai.__version__}-py3-none-any.whl"
-    with zipfile.ZipFile(wheel) as archive:
-        names = archive.namelist()
-    modules = (p for p in (ROOT / "ufc_monai").rglob("*.py"))
-    assert {p.relative_to(ROOT).as_posix() for p in modules} <= set(names)
-    assert "ufc_monai/py.typed" in names
     assert wheel.name in sums.read_text()
     again = package(dist.parent / "bundles", tmp_path / "again")
     assert again[-1].read_text() == sums.read_text()
