@@ -7,8 +7,6 @@ import os
 import tempfile
 from pathlib import Path
 
-import numpy as np
-
 from ufc_monai.bundles import BUNDLES, UNET
 from ufc_monai.errors import InputError
 from ufc_monai.files import copy_below
@@ -62,11 +60,4 @@ def put_into_app(folder: str | os.PathLike[str], app: str | os.PathLike[str]) ->
 def _copy(source: Path, target: Path) -> None:
     copy_below(source, target, "configs/*", *(f"models/{name}" for name in SERVED), key="--folder")
     if (target / "models" / "model.pt").is_file():
-        write_metadata(target, _clusters(target / "models" / "centroids.npz"))
-
-
-def _clusters(path: Path) -> int | None:
-    if not path.is_file():
-        return None
-    with np.load(path) as file:
-        return len(file["centroids"])
+        write_metadata(target)

@@ -51,10 +51,9 @@ def bundle_files(bundle: Path, *, version: str | None = None, change: str | None
     for name in ("LICENSE", "configs/metadata.json", "docs/README.md"):
         if name not in files:
             raise InputError(f"--bundles: there is no {bundle / name}; the zoo asks for it.")
-    clusters = None
+    metadata = _versioned(bundle_metadata(bundle), version, change)
     if (centroids := "models/centroids.npz") in files:
-        files[centroids], clusters = without_patients(files[centroids])
-    metadata = _versioned(bundle_metadata(bundle, clusters), version, change)
+        files[centroids] = without_patients(files[centroids])
     files["configs/metadata.json"] = metadata_text(metadata).encode()
     page = files["docs/README.md"].decode()
     if "demonstration" not in metadata["network"]:
@@ -84,18 +83,14 @@ def write_zip(files: Mapping[str, bytes], name: str, folder: Path) -> Path:
     return path
 
 
-def without_patients(content: bytes) -> tuple[bytes, int]:
-    """``centroids.npz`` without the names and the mean features of the patients that were clustered.
-
-    Returns:
-        The file, and the number of clusters.
-    """
+def without_patients(content: bytes) -> bytes:
+    """``centroids.npz`` without the names and the mean features of the patients that were clustered."""
     with np.load(io.BytesIO(content)) as file:
         arrays = {name: file[name] for name in file.files if name != "patient_means"}
     arrays["patients"] = np.arange(len(arrays["patients"])).astype(str)
     written = io.BytesIO()
     write_arrays(written, arrays)
-    return written.getvalue(), len(arrays["centroids"])
+    return written.getvalue()
 
 
 def _versioned(metadata: Mapping[str, Any], version: str | None, change: str | None) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import Any
 
 from ufc_monai.bundles import UNET, VAE
 from ufc_monai.engines import build_network, weights_digest
-from ufc_monai.files import atomic_path, inert, read_json
+from ufc_monai.files import atomic_path, inert, read_arrays, read_json
 from ufc_monai.transfer import load_weights, read_network
 
 __all__ = ["bundle_metadata", "metadata_of", "metadata_text", "placeholders", "write_metadata"]
@@ -27,14 +27,13 @@ PLACEHOLDERS = {
 """What only those can say who trained the weights, as it stands until they do."""
 
 
-def bundle_metadata(bundle: Path, clusters: int | None = None) -> dict[str, Any]:
+def bundle_metadata(bundle: Path) -> dict[str, Any]:
     """The metadata of a bundle, brought in line with its weights, which are checked to fit their network.
 
     The key ``network`` describes that for ``published_network``, where the weights are out of its sight.
 
     Args:
         bundle: its folder.
-        clusters: as in :func:`metadata_of`.
 
     Raises:
         InputError: if a file is missing, or the weights do not fit their network.
@@ -49,12 +48,14 @@ def bundle_metadata(bundle: Path, clusters: int | None = None) -> dict[str, Any]
         **({"demonstration": record["demonstration"]} if "demonstration" in record else {}),
     }
     metadata = read_json(bundle / "configs" / "metadata.json", "--bundles") | {"network": described}
+    centroids = models / "centroids.npz"
+    clusters = len(read_arrays(centroids, "centroids")["centroids"]) if centroids.is_file() else None
     return metadata_of(metadata, record, clusters)
 
 
-def write_metadata(bundle: Path, clusters: int | None = None) -> None:
+def write_metadata(bundle: Path) -> None:
     """Put :func:`bundle_metadata` in the place of a bundle's ``metadata.json``."""
-    content = metadata_text(bundle_metadata(bundle, clusters))
+    content = metadata_text(bundle_metadata(bundle))
     with atomic_path(bundle / "configs" / "metadata.json") as temporary:
         temporary.write_text(content, encoding="utf-8")
 
@@ -97,9 +98,7 @@ def metadata_of(metadata: Mapping[str, Any], network: Mapping[str, Any], cluster
         pred["channel_def"] = {str(index): name.lower() for index, name in enumerate(names)}
         changed["pred_classes"] = f"{len(names)} classes: {', '.join(names)}"
     else:
-        pred["num_channels"] = architecture["latent_size" if network["stage"] == VAE else "features"]
-        if network["stage"] != VAE:
-            pred["num_channels"] = pred["num_channels"][4]
+        pred["num_channels"] = architecture["latent_size"] if network["stage"] == VAE else architecture["features"][4]
         _, _, what = changed["pred_classes"].partition(" ")
         changed["pred_classes"] = f"{pred['num_channels']} {what}"
     if clusters is not None:
