@@ -13,6 +13,7 @@ import pytest
 from conftest import NAMES, ROOT, SMALL
 
 from ufc_monai.commands.package import SOURCE
+from ufc_monai.data import MMWHS_LABELS
 from ufc_monai.files import copy_below
 from ufc_monai.zoo import PARTS
 
@@ -45,7 +46,7 @@ def test_a_wheel_holds_the_package_and_the_bundles_and_nothing_of_a_run(wheel: P
 
 
 @pytest.mark.slow
-def test_a_wheel_is_enough_for_the_demo(wheel: Path, tmp_path: Path) -> None:
+def test_a_wheel_is_enough_for_the_demo_which_goes_on_from_its_folder(wheel: Path, tmp_path: Path) -> None:
     """In an environment that has our requirements and no clone, from an empty folder and home."""
     environment, home, folder = (tmp_path / name for name in ("venv", "home", "folder"))
     for path in (home, folder):
@@ -68,6 +69,14 @@ def test_a_wheel_is_enough_for_the_demo(wheel: Path, tmp_path: Path) -> None:
     assert Path(where[0]) == packages / "ufc_monai" / "__init__.py"
     assert str(ROOT) not in where
     small = [f"--set={name}.{key}={value}" for name, keys in SMALL.items() for key, value in keys.items()]
-    said = run("-m", "ufc_monai", "demo", "--patients", "8", *small)
-    assert "random initialisation  pretrained encoder" in said
+    first, again = (run("-m", "ufc_monai", "demo", "--patients", "8", *small) for _ in range(2))
     assert (folder / "demo" / "report.html").is_file()
+    assert [said.count("python -m monai.bundle run") for said in (first, again)] == [9, 9]
+    assert [said.count("complete, skipped") for said in (first, again)] == [0, 9]
+    assert [row.split()[0] for row in table(first)[1:]] == [*MMWHS_LABELS, "mean"]
+    assert table(first) == table(again)
+    assert "machinery" in first
+
+
+def table(said: str) -> list[str]:
+    return said[said.index("random initialisation  pretrained encoder") :].splitlines()[: 2 + len(MMWHS_LABELS)]
