@@ -9,6 +9,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from ufc_monai import __version__
 from ufc_monai.bundles import RENAMED
 from ufc_monai.commands.arguments import (
     EXISTING,
@@ -60,6 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m ufc_monai", description="Tools around the ufc_monai bundles.")
+    parser.add_argument("--version", action="version", version=f"ufc_monai {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     _add_check(commands.add_parser("check", help="look at a data set before any training"))
     _add_run(commands.add_parser("run", help="run all stages on a data set and write a report"))
@@ -256,7 +258,7 @@ def _add_report(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_package(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--bundles", type=Path, help="folder of the three bundles, e.g. of a run (default: bundles)")
+    parser.add_argument("--bundles", type=Path, help="folder of the three bundles, e.g. of a run (default: as for run)")
     parser.add_argument("--output", type=Path, default=Path("dist"), help="folder to write to (default: dist)")
     parser.add_argument("--version", help="of the bundles (default: that of their metadata.json)")
     parser.add_argument("--change", help="what is new in this version, for the changelog")
@@ -272,13 +274,13 @@ def _add_package(parser: argparse.ArgumentParser) -> None:
 
 def _add_demo(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--folder", type=Path, default=Path("demo"), help="where everything goes (default: demo)")
-    parser.add_argument("--bundles", type=Path, help="folder of the three bundles (default: bundles)")
+    add_keys(parser, ())
     parser.add_argument("--patients", type=int, default=12, help="synthetic patients (default: 12)")
 
     def action(chosen: argparse.Namespace) -> None:
         from ufc_monai.commands.demo import run_demo
 
-        run_demo(chosen.folder, chosen.bundles, chosen.patients)
+        run_demo(chosen.folder, chosen.bundles, chosen.patients, overrides_of(chosen))
 
     parser.set_defaults(action=action, parser=parser)
 

@@ -3,9 +3,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from conftest import ROOT
+from conftest import ROOT, copy_bundles
 
+import ufc_monai
 from ufc_monai.__main__ import main
+from ufc_monai.commands import options
+from ufc_monai.commands.options import find_bundles
+from ufc_monai.errors import InputError
 
 
 @pytest.mark.parametrize(
@@ -70,3 +74,26 @@ def test_what_cannot_be_written_is_refused_at_once(
     assert words in message
     assert len(message.splitlines()) == 1
     assert sorted(path.name for path in Path().rglob("*")) == ["DIR", "FILE"]
+
+
+def test_bundles_are_those_named_or_here_or_of_the_clone_or_of_the_wheel(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = tmp_path / "ufc_monai"
+    monkeypatch.setattr(options, "__file__", str(package / "commands" / "options.py"))
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    with pytest.raises(InputError, match="--bundles: there is no bundle"):
+        find_bundles()
+    for place in (package / "bundled", tmp_path / "bundles"):
+        copy_bundles(place)
+        assert find_bundles() == place
+    copy_bundles(Path("bundles"))
+    assert find_bundles() == Path("bundles")
+    assert find_bundles(package / "bundled") == package / "bundled"
+
+
+def test_the_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="0"):
+        main(["--version"])
+    assert capsys.readouterr().out == f"ufc_monai {ufc_monai.__version__}\n"

@@ -166,7 +166,7 @@ def test_a_folder_whose_name_monai_would_change_is_refused(
     (tmp_path / "day #1").mkdir()
     shutil.copy(scan, tmp_path / "day #1" / "a.nii.gz")
     assert main(["segment", "--weights", str(chain), str(tmp_path / "day #1"), str(tmp_path / "out")]) == 1
-    assert capsys.readouterr().err.startswith("error: IN: MONAI's configurations cannot hold the path")
+    assert capsys.readouterr().err.startswith("error: IN: MONAI's configurations cannot hold the text")
     assert not (tmp_path / "out").exists()
 
 

@@ -149,7 +149,7 @@ def test_digest_is_of_names_and_contents() -> None:
 
 @pytest.mark.parametrize("name", ["day #1", "a@::b", "%::a"])
 def test_a_path_that_monai_would_change_is_refused(name: str, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"^--dataset_dir: MONAI's configurations cannot hold the path"):
+    with pytest.raises(InputError, match=r"^--dataset_dir: MONAI's configurations cannot hold the text"):
         config_path(tmp_path / name, "--dataset_dir")
 
 

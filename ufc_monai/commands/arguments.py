@@ -87,7 +87,11 @@ def add_keys(parser: argparse.ArgumentParser, keys: Iterable[str]) -> None:
         metavar="BUNDLE.KEY=VALUE",
         help="a key of one bundle's training, e.g. ufc_cluster_contrastive.epochs=50; may be repeated",
     )
-    parser.add_argument("--bundles", type=Path, help="folder of the three bundles (default: bundles)")
+    parser.add_argument(
+        "--bundles",
+        type=Path,
+        help="folder of the three bundles (default: bundles here, or those that came with the package)",
+    )
 
 
 def run_options(chosen: argparse.Namespace) -> RunOptions:

@@ -169,7 +169,8 @@ def _estimate(
     parser = open_config(options, bundle)
     if bundle == UNET:
         found = sorted({int(i) for f in facts for i in f.label_voxels if i > 0} - {*parser["background_labels"]})
-        parser["class_ids"] = known_labels(options) or {str(i): i for i in found or [1]}
+        # how many there are is all that counts; MONAI would read names as configuration
+        parser["class_ids"] = {str(i): i for i in (known_labels(options) or {}).values() or found or [1]}
     setting = {
         key: parser.get_parsed_content(key) for key in ("batch_size", "epochs", "image_size", "channels", "threads")
     }

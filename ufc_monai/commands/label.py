@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import logging
 import os
-import shutil
+import tempfile
 from pathlib import Path
-
-import numpy as np
 
 from ufc_monai.bundles import BUNDLES, UNET
 from ufc_monai.commands.arguments import VALUES
 from ufc_monai.errors import InputError
+from ufc_monai.files import copy_below
 from ufc_monai.served import check_mask_values, named_classes
 from ufc_monai.zoo import write_metadata
 
@@ -38,8 +37,9 @@ def put_into_app(folder: str | os.PathLike[str], app: str | os.PathLike[str], va
         The bundles in the app.
 
     Raises:
-        InputError: if there is no app, the run has no segmentation bundle or one of an earlier version, or the app has
-            one of the bundles already.
+        InputError: if there is no app, the run has no segmentation bundle or one of an earlier version, the app has
+            one of the bundles already, a link leads out of a bundle, or MONAI would run the name of a class. Nothing
+            is copied then.
     """
     folder, models = Path(folder), Path(app) / "model"
     if not (Path(app) / "main.py").is_file():
@@ -53,7 +53,11 @@ def put_into_app(folder: str | os.PathLike[str], app: str | os.PathLike[str], va
     for name in present:
         if (models / name).exists():
             raise InputError(f"APP: {models / name} is there already, perhaps with weights of the server: remove it.")
-    copied = [_copy(folder / name, models / name, served=values == VALUES[0]) for name in present]
+    models.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=models, prefix=".label-") as temporary:
+        for name in present:
+            _copy(folder / name, Path(temporary, name), served=values == VALUES[0])
+        copied = [Path(temporary, name).rename(models / name) for name in present]
     ids = sorted(named_classes(models / UNET).values())
     if ids != list(range(1, len(ids) + 1)):
         logger.warning(
@@ -65,19 +69,7 @@ def put_into_app(folder: str | os.PathLike[str], app: str | os.PathLike[str], va
     return copied
 
 
-def _copy(source: Path, target: Path, served: bool) -> Path:
-    shutil.copytree(source / "configs", target / "configs")
-    for file in (source / "models" / name for name in SERVED):
-        if file.is_file():
-            (target / "models").mkdir(exist_ok=True)
-            shutil.copyfile(file, target / "models" / file.name)
+def _copy(source: Path, target: Path, served: bool) -> None:
+    copy_below(source, target, "configs/*", *(f"models/{name}" for name in SERVED), key="--folder")
     if (target / "models" / "model.pt").is_file():
-        write_metadata(target, _clusters(target / "models" / "centroids.npz"), served=served)
-    return target
-
-
-def _clusters(path: Path) -> int | None:
-    if not path.is_file():
-        return None
-    with np.load(path) as file:
-        return len(file["centroids"])
+        write_metadata(target, served=served)

@@ -84,7 +84,7 @@ class RunOptions:
 
 
 def find_bundles(named: Path | None = None) -> Path:
-    """The folder of the three bundles: the one named, ``bundles`` here, or the one beside the package's source.
+    """The folder of the three bundles: the one named, ``bundles`` here, or those that came with the package.
 
     Raises:
         InputError: if a bundle is missing there.
@@ -100,7 +100,8 @@ def find_bundles(named: Path | None = None) -> Path:
 
 def default_bundles() -> Path | None:
     """The folder of the three bundles that is taken where none is named, if there is one."""
-    places = Path("bundles"), Path(__file__).parents[2] / "bundles"
+    package = Path(__file__).parents[1]  # of a clone, or installed
+    places = Path("bundles"), package.parent / "bundles", package / "bundled"
     return next((place for place in places if _holds_bundles(place)), None)
 
 

@@ -24,7 +24,7 @@ from ufc_monai.commands.tracking import track_report
 from ufc_monai.data import Case, open_split
 from ufc_monai.data.inspect import VolumeFacts, inspect_cases
 from ufc_monai.errors import InputError
-from ufc_monai.files import atomic_path, readable_disk_errors, sha256_of
+from ufc_monai.files import atomic_path, files_below, readable_disk_errors, sha256_of
 from ufc_monai.lock import Lock
 from ufc_monai.report import run_summary, write_report
 
@@ -110,8 +110,7 @@ def _run_stages(options: RunOptions, cases: Sequence[Case], stages: Sequence[Sta
 def copy_bundles(bundles: Path, folder: Path) -> None:
     """Copy the bundles' files where they are missing; what the user has changed in the copy stays."""
     for name in BUNDLES:
-        found = (f for part in ("configs", "docs") for f in (bundles / name / part).rglob("*") if f.is_file())
-        for source in sorted([*(bundles / name).glob("LICENSE"), *found]):
+        for source in files_below(bundles / name, "LICENSE", "configs/**/*", "docs/**/*", key="--bundles"):
             copy = folder / name / source.relative_to(bundles / name)
             if not copy.is_file():
                 with atomic_path(copy) as temporary:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from ufc_monai.errors import InputError
-from ufc_monai.files import found_json, sha256_of, write_json
+from ufc_monai.files import found_json, inert, sha256_of, write_json
 
 __all__ = ["RESUME", "Ledger", "Stage", "bundle_command", "config_path", "is_training", "run_stage", "shown"]
 
@@ -160,15 +160,9 @@ def config_path(path: str | os.PathLike[str], key: str) -> str:
         key: the option that named it, for the error.
 
     Raises:
-        InputError: if MONAI would read another path: it takes ``#``, ``@::`` and ``%::`` for its own signs.
+        InputError: if MONAI would read another path.
     """
-    text = os.path.abspath(path)
-    if any(sign in text for sign in ("#", "@::", "%::")):
-        raise InputError(
-            f"{key}: MONAI's configurations cannot hold the path {text}: '#', '@::' and '%::' mean something to them. "
-            "Rename the folder that has them in its name."
-        )
-    return text
+    return str(inert(os.path.abspath(path), key))
 
 
 def config_files(command: Sequence[str]) -> list[str]:

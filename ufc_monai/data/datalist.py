@@ -16,6 +16,7 @@ from ufc_monai.data.case import MMWHS_LABELS, Case
 from ufc_monai.data.dataset_json import listed_cases, plain_stem, read_dataset_json
 from ufc_monai.data.official import with_roles
 from ufc_monai.errors import InputError
+from ufc_monai.files import inert
 from ufc_monai.formats import FORMATS, PICTURES, is_dicom_series, stem_of, suffix_of
 
 __all__ = [
@@ -149,14 +150,14 @@ def resolve_labels(labels: Mapping[str, int] | None, dataset_dir: str | os.PathL
 
 def _named_ids(labels: Mapping[str, int] | None, dataset_dir: str | os.PathLike[str]) -> dict[str, int] | None:
     if labels is not None:
-        return _checked_labels(labels)
+        return _checked_labels(labels, "labels")
     root = require_dataset_dir(dataset_dir)
     listed = read_dataset_json(root).get("labels", {})
     if not isinstance(listed, dict):
         raise InputError(f"{root / 'dataset.json'}: 'labels' should map names to ids, got {listed!r}.")
     if listed:
         pairs = [_label_pair(key, value, root) for key, value in listed.items()]
-        return _checked_labels({name: i for name, i in pairs if i != 0})
+        return _checked_labels({name: i for name, i in pairs if i != 0}, f"{root / 'dataset.json'}, labels")
     return dict(MMWHS_LABELS) if _from_mmwhs_names(root) else None
 
 
@@ -166,13 +167,15 @@ def _one_image(path: Path) -> dict[str, str]:
     return {"image": os.fspath(path), "patient": plain_stem(path)}
 
 
-def _checked_labels(labels: Any) -> dict[str, int]:
+def _checked_labels(labels: Any, key: str) -> dict[str, int]:
     named = isinstance(labels, Mapping) and all(isinstance(name, str) for name in labels)
     if not named or not all(isinstance(i, int) and 0 < i <= MOST_ID and i is not True for i in labels.values()):
         raise InputError(
             f"labels must map names to ids above 0 and up to {MOST_ID}, like {{'liver': 1, 'spleen': 2}}; got "
             f"{labels!r}."
         )
+    for name in labels:
+        inert(name, key)  # it ends up in metadata.json
     return dict(labels)
 
 

@@ -10,10 +10,10 @@ from typing import Any
 
 from ufc_monai.bundles import UNET, VAE
 from ufc_monai.engines import build_network, weights_digest
-from ufc_monai.files import atomic_path, read_json
+from ufc_monai.files import atomic_path, inert, read_arrays, read_json
 from ufc_monai.transfer import load_weights, read_network
 
-__all__ = ["bundle_metadata", "metadata_of", "placeholders", "write_metadata"]
+__all__ = ["bundle_metadata", "metadata_of", "metadata_text", "placeholders", "write_metadata"]
 
 DEMONSTRATION = "The weights are a demonstration on synthetic patients and know nothing of real ones."
 """What ``description`` and ``intended_use`` end with while it is true."""
@@ -27,14 +27,13 @@ PLACEHOLDERS = {
 """What only those can say who trained the weights, as it stands until they do."""
 
 
-def bundle_metadata(bundle: Path, clusters: int | None = None, *, served: bool = False) -> dict[str, Any]:
+def bundle_metadata(bundle: Path, *, served: bool = False) -> dict[str, Any]:
     """The metadata of a bundle, brought in line with its weights, which are checked to fit their network.
 
     The key ``network`` describes that for ``published_network``, where the weights are out of its sight.
 
     Args:
         bundle: its folder.
-        clusters: as in :func:`metadata_of`.
         served: as in :func:`metadata_of`.
 
     Raises:
@@ -50,15 +49,25 @@ def bundle_metadata(bundle: Path, clusters: int | None = None, *, served: bool =
         **({"demonstration": record["demonstration"]} if "demonstration" in record else {}),
     }
     metadata = read_json(bundle / "configs" / "metadata.json", "--bundles") | {"network": described}
+    centroids = models / "centroids.npz"
+    clusters = len(read_arrays(centroids, "centroids")["centroids"]) if centroids.is_file() else None
     return metadata_of(metadata, record, clusters, served=served)
 
 
-def write_metadata(bundle: Path, clusters: int | None = None, *, served: bool = False) -> None:
+def write_metadata(bundle: Path, *, served: bool = False) -> None:
     """Put :func:`bundle_metadata` in the place of a bundle's ``metadata.json``."""
-    path = bundle / "configs" / "metadata.json"
-    content = json.dumps(bundle_metadata(bundle, clusters, served=served), indent=4, ensure_ascii=False) + "\n"
-    with atomic_path(path) as temporary:
+    content = metadata_text(bundle_metadata(bundle, served=served))
+    with atomic_path(bundle / "configs" / "metadata.json") as temporary:
         temporary.write_text(content, encoding="utf-8")
+
+
+def metadata_text(metadata: Mapping[str, Any]) -> str:
+    """The text of a ``metadata.json``.
+
+    Raises:
+        InputError: if MONAI, which parses it as a configuration, would run or change something in it.
+    """
+    return json.dumps(inert(metadata, "metadata.json"), indent=4, ensure_ascii=False) + "\n"
 
 
 def placeholders(metadata: Mapping[str, Any]) -> list[str]:
@@ -95,9 +104,7 @@ def metadata_of(
         pred["channel_def"] = {str(n): name.lower() for n, name in zip(numbers, names, strict=True)}
         changed["pred_classes"] = f"{len(names)} classes: {', '.join(names)}"
     else:
-        pred["num_channels"] = architecture["latent_size" if network["stage"] == VAE else "features"]
-        if network["stage"] != VAE:
-            pred["num_channels"] = pred["num_channels"][4]
+        pred["num_channels"] = architecture["latent_size"] if network["stage"] == VAE else architecture["features"][4]
         _, _, what = changed["pred_classes"].partition(" ")
         changed["pred_classes"] = f"{pred['num_channels']} {what}"
     if clusters is not None:
