@@ -13,13 +13,14 @@ from ignite.engine import Engine, Events
 from torch import Tensor
 
 from ufc_monai.files import append_line, atomic_path
+from ufc_monai.ranks import Reporter
 
 __all__ = ["MetricsLog", "duration"]
 
 logger = logging.getLogger(__name__)
 
 
-class MetricsLog:
+class MetricsLog(Reporter):
     """Write the mean loss and ``engine.state.metrics`` of every epoch, to the console and to ``metrics.jsonl``.
 
     The console shows numbers alone; lists and texts are for the file. The loss joins the metrics. List it behind the

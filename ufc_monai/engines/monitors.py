@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ufc_monai.losses import ContrastiveLoss, kl_per_dimension, reconstruction_error
+from ufc_monai.ranks import Reporter
 
 __all__ = ["ContrastiveMonitor", "LatentMonitor", "alignment", "effective_rank", "uniformity"]
 
@@ -29,7 +30,7 @@ LITTLE_EXPLAINED = 0.2
 sound trainings explain half of it, a nearly collapsed one a third, a collapsed one nothing."""
 
 
-class LatentMonitor:
+class LatentMonitor(Reporter):
     """Reconstruction error, KL (in all and per dimension) and the number of used dimensions, over an epoch.
 
     ``explained`` is the share of the slices' variance about their mean slice that reconstructions explain. Ends with a
@@ -98,7 +99,7 @@ class LatentMonitor:
         logger.log(level, verdict)
 
 
-class ContrastiveMonitor:
+class ContrastiveMonitor(Reporter):
     """The chance level beside the loss, an anchor's negatives, effective rank, alignment, uniformity, dropped anchors.
 
     Chance, negatives and dropped anchors are those of the whole epoch, like the loss, and left out for a loss without

@@ -9,12 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch.distributed as dist
 from ignite.engine import Engine, Events
 from torch import nn
 
 from ufc_monai.files import atomic_path, write_arrays
-from ufc_monai.ranks import is_first
+from ufc_monai.ranks import Reporter, gathered, is_first
 from ufc_monai.transfer import save_network
 
 __all__ = ["FeatureSaver", "WeightsSaver"]
@@ -25,7 +24,7 @@ NEVER = -1
 """MONAI's ``best_metric_epoch`` before the first validation."""
 
 
-class WeightsSaver:
+class WeightsSaver(Reporter):
     """Save ``model.pt`` and ``network.json``: at the best validation if there is one, else at the end.
 
     Args:
@@ -105,11 +104,8 @@ class FeatureSaver:
         self._ids += engine.state.batch["id"]
 
     def _write(self, engine: Engine) -> None:
-        features, ids = np.concatenate(self._features), self._ids
-        if dist.is_initialized():  # each rank has the slices behind those of the rank before
-            parts: list[Any] = [None] * dist.get_world_size()
-            dist.all_gather_object(parts, (features, ids))
-            features, ids = np.concatenate([f for f, _ in parts]), [i for _, some in parts for i in some]
+        parts = gathered((np.concatenate(self._features), self._ids))  # each rank's slices follow the rank's before
         if is_first():
+            features, ids = np.concatenate([f for f, _ in parts]), [i for _, some in parts for i in some]
             with atomic_path(self.path) as temporary:
                 write_arrays(temporary, {"features": features, "ids": ids})
