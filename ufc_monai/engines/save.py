@@ -33,6 +33,9 @@ class WeightsSaver(Reporter):
         record: what travels with the weights: stage, architecture, preprocessing, labels, origin.
         evaluator: its key metric says which weights are best (larger is better); ``None`` keeps the last weights. An
             evaluator that never ran keeps the last weights, too, which a warning and the metric ``validation`` say.
+
+    At the end the trainer's metrics hold the key metric of the weights that are kept, ``kept_epoch`` and ``kept_step``;
+    those of the last validation are called ``last_<metric>``.
     """
 
     def __init__(
@@ -64,10 +67,18 @@ class WeightsSaver(Reporter):
             self._save({"epoch": state.epoch, state.key_metric_name: float(state.best_metric)})
 
     def _save_last(self, engine: Engine) -> None:
-        if self.evaluator is None:
-            self._save({"epoch": engine.state.epoch})
-        elif self.evaluator.state.best_metric_epoch == NEVER:
-            self._save({"epoch": engine.state.epoch})
+        validated = None if self.evaluator is None else self.evaluator.state
+        if validated is not None and validated.best_metric_epoch != NEVER:
+            kept, name = validated.best_metric_epoch, validated.key_metric_name
+            engine.state.metrics |= {
+                **{f"last_{name}": value for name, value in validated.metrics.items()},
+                name: float(validated.best_metric),
+                "kept_epoch": kept,
+                "kept_step": kept * engine.state.epoch_length,
+            }
+            return
+        self._save({"epoch": engine.state.epoch})
+        if validated is not None:
             engine.state.metrics["validation"] = "none; the last weights are kept, whether or not they are the best"
             logger.warning("validation: %s", engine.state.metrics["validation"])
 
