@@ -16,6 +16,7 @@ import torch.distributed as dist
 from conftest import NAMES, ROOT, SMALL, copy_bundles, refused, run_bundle
 from ignite.engine import Events
 from monai.bundle import ConfigParser
+from monai.data import Dataset
 from monai.engines import SupervisedTrainer
 from monai.utils import optional_import
 from torch import nn
@@ -110,7 +111,7 @@ def toy_training(folder: Path, *, cut_at: int | None = None, resume: bool = Fals
     trainer = SupervisedTrainer(
         device="cpu",
         max_epochs=3,
-        train_data_loader=DataLoader(samples, batch_size=4, shuffle=True, generator=generator),
+        train_data_loader=DataLoader(Dataset(samples), batch_size=4, shuffle=True, generator=generator),
         network=DistributedDataParallel(model) if dist.is_initialized() else model,
         loss_function=nn.CrossEntropyLoss(),
         optimizer=optimizer,
@@ -184,7 +185,9 @@ def test_other_ranks_have_the_handlers_that_take_part_in_the_training(monkeypatc
     assert ranks.on_this_rank(handlers) == handlers
 
 
-def torchrun(bundles: Path, name: str, configs: list[str], data: Path, **keys: object) -> subprocess.CompletedProcess[str]:
+def torchrun(
+    bundles: Path, name: str, configs: list[str], data: Path, **keys: object
+) -> subprocess.CompletedProcess[str]:
     files = [str(bundles / name / "configs" / f"{config}.json") for config in configs]
     words = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={WORLD}"]
     words += ["-m", "monai.bundle", "run"]

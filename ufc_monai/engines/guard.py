@@ -8,10 +8,10 @@ from collections.abc import Sequence
 import torch
 from ignite.engine import Engine, Events
 from monai.engines import IterationEvents
-from torch import Tensor, nn
+from torch import Tensor
 
 from ufc_monai.errors import InputError
-from ufc_monai.losses import ContrastiveLoss
+from ufc_monai.losses import DROPPED, figures_of
 
 __all__ = ["LossGuard"]
 
@@ -31,15 +31,13 @@ class LossGuard:
     epoch, before anything is saved, so that no step waits for the one before it to end.
 
     Args:
-        loss: of the training.
         late: look at the loss one step late; ``None``: on a GPU. An optimizer that is not fused is never late.
 
     Raises:
         InputError: during training, naming step and slices.
     """
 
-    def __init__(self, loss: nn.Module, late: bool | None = None) -> None:
-        self.loss = loss if isinstance(loss, ContrastiveLoss) else None
+    def __init__(self, late: bool | None = None) -> None:
         self.late = late
         self._step: _Step | None = None
         self._skipped: Tensor | int = 0
@@ -63,7 +61,7 @@ class LossGuard:
     def _hold_still(self, engine: Engine) -> None:
         """Have the optimizer change nothing at a loss that is not finite or a batch without a valid anchor."""
         loss: Tensor = engine.state.output["loss"].detach()
-        empty = torch.zeros_like(loss) if self.loss is None else (self.loss.figures.dropped == 1).float()
+        empty = (figures_of(engine.loss_function).get(DROPPED, torch.zeros_like(loss)) == 1).float()
         self._skipped = self._skipped + empty.long()
         if _is_fused(engine):
             engine.optimizer.found_inf = torch.maximum(empty, (~loss.isfinite()).float())
