@@ -17,6 +17,7 @@ from ignite.engine import Engine, Events
 from ignite.handlers import Checkpoint
 from torch.utils.data import DataLoader
 
+from ufc_monai.engines.loaders import CombinedLoader, loaders_of
 from ufc_monai.engines.record import RunRecord
 from ufc_monai.errors import InputError
 from ufc_monai.ranks import check_wrapped, gathered, is_first, rank, world_size
@@ -39,7 +40,7 @@ class TrainingCheckpoint:
     Args:
         path: the file, in the folder of the weights; its name begins with ``checkpoint``.
         parts: objects with a ``state_dict``, by name. Added are the trainer's own state, its GradScaler, and the random
-            states of Python, NumPy, PyTorch, and the loader's generators. Parts with a ``generator`` are saved for each
+            states of Python, NumPy, PyTorch, and the loaders' generators. Parts with a ``generator`` are saved for each
             rank, like the random states; all others are those of the first rank, which are everybody's.
         record: of the run; a checkpoint of another one is refused.
         resume: go on from the file if it is there.
@@ -155,8 +156,9 @@ class _Validation:
 class _RandomStates:
     """All random states that a training draws from beside its augmentation's, in types that load safely."""
 
-    def __init__(self, loader: DataLoader[Any]) -> None:
-        found = (getattr(owner, "generator", None) for owner in (loader, loader.sampler))
+    def __init__(self, loader: DataLoader[Any] | CombinedLoader) -> None:
+        owners = (owner for one in loaders_of(loader) for owner in (one, one.sampler))
+        found = (getattr(owner, "generator", None) for owner in owners)
         self.generators = [generator for generator in found if generator is not None]
 
     def state_dict(self) -> dict[str, Any]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from ignite.engine import Engine, Events
@@ -86,7 +87,8 @@ class _Step:
     """A step whose loss is on its way from the device."""
 
     def __init__(self, engine: Engine, loss: Tensor) -> None:
-        self.ids: Sequence[str] = engine.state.batch["id"]
+        self.batch: Mapping[str, Any] = engine.state.batch
+        self.figures = figures_of(engine.loss_function)
         self.iteration: int = engine.state.iteration
         self.epoch: int = engine.state.epoch
         self.loss = loss.to("cpu", non_blocking=True)
@@ -97,10 +99,19 @@ class _Step:
         if self.there is not None:
             self.there.synchronize()
         if not self.loss.isfinite():
-            logger.error("the batch's slices: %s", ", ".join(self.ids))
-            more = f" and {len(self.ids) - NAMED} more (see the log)" if len(self.ids) > NAMED else ""
+            kind, ids = self._slices()
+            logger.error("the batch's %sslices: %s", kind, ", ".join(ids))
+            more = f" and {len(ids) - NAMED} more (see the log)" if len(ids) > NAMED else ""
             raise InputError(
-                f"the loss is {self.loss.item():g} at step {self.iteration} (epoch {self.epoch}), on the "
-                f"slices {', '.join(self.ids[:NAMED])}{more}. Look at them, or lower learning_rate; the checkpoint "
-                "of before stands."
+                f"the loss is {self.loss.item():g} at step {self.iteration} (epoch {self.epoch}), on the {kind}"
+                f"slices {', '.join(ids[:NAMED])}{more}. Look at them, or lower learning_rate; the checkpoint of before "
+                "stands."
             )
+
+    def _slices(self) -> tuple[str, Sequence[str]]:
+        """The batch's slices; of several loaders those whose terms are not finite, and what these are called."""
+        if "id" in self.batch:
+            return "", self.batch["id"]
+        broken = [name for name in self.batch if name in self.figures and not self.figures[name].isfinite()]
+        names = broken or list(self.batch)
+        return f"{' and '.join(names)} ", [of for name in names for of in self.batch[name]["id"]]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ufc_monai.losses.combined import CombinedLoss
 from ufc_monai.losses.contrastive import (
     PRESETS,
     ClusterContrastiveLoss,
@@ -23,6 +24,7 @@ __all__ = [
     "BetaVAELoss",
     "BootstrapLoss",
     "ClusterContrastiveLoss",
+    "CombinedLoss",
     "ContrastiveLoss",
     "GatheredLoss",
     "LocalContrastiveLoss",
