@@ -24,7 +24,8 @@ class Certainty(nn.Module):
     """The mean entropy of a pixel's classes: a network that is certain of unlabelled slices has a small one."""
 
     def forward(self, logits: Tensor, images: Tensor) -> Tensor:
-        return torch.special.entr(logits.softmax(dim=1)).sum(dim=1).mean()
+        entropy: Tensor = torch.special.entr(logits.softmax(dim=1)).sum(dim=1).mean()
+        return entropy
 
 
 def overlay(train: dict[str, Any]) -> dict[str, Any]:
@@ -105,7 +106,7 @@ def test_it_trains_and_resumes_bit_by_bit(
     assert len(lines) == 2
     for line in lines:
         assert line["loss"] == pytest.approx(line["labelled"] + 0.1 * line["unlabelled"], rel=1e-5)
-        assert 0 < line["unlabelled"]
+        assert line["unlabelled"] > 0
     with monkeypatch.context() as context, pytest.raises((PowerCutError, RuntimeError)):
         cut_off_at(context, lines[0]["iteration"] + 2)
         fine_tune(bundles, tmp_path / "cut", phantom)

@@ -162,21 +162,18 @@ class _RandomStates:
         self.generators = [generator for generator in found if generator is not None]
 
     def state_dict(self) -> dict[str, Any]:
-        version, words, gauss = random.getstate()
         kind, keys, *rest = np.random.get_state()  # noqa: NPY002, it is the global one that has to be kept
         return {
-            "python": [version, list(words), gauss],
-            "numpy": [kind, np.asarray(keys).tolist(), *rest],
+            "python": random.getstate(),
+            "numpy": (kind, np.asarray(keys).tolist(), *rest),
             "torch": torch.get_rng_state(),
             "cuda": torch.cuda.get_rng_state_all(),
             "generators": [generator.get_state() for generator in self.generators],
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        version, words, gauss = state["python"]
-        random.setstate((version, tuple(words), gauss))
-        kind, keys, *rest = state["numpy"]
-        np.random.set_state((kind, np.array(keys, dtype=np.uint32), *rest))  # noqa: NPY002
+        random.setstate(state["python"])
+        np.random.set_state(state["numpy"])  # noqa: NPY002
         torch.set_rng_state(state["torch"])
         if len(state["cuda"]) == torch.cuda.device_count():
             torch.cuda.set_rng_state_all(state["cuda"])

@@ -103,9 +103,8 @@ class _Step:
             logger.error("the batch's %sslices: %s", kind, ", ".join(ids))
             more = f" and {len(ids) - NAMED} more (see the log)" if len(ids) > NAMED else ""
             raise InputError(
-                f"the loss is {self.loss.item():g} at step {self.iteration} (epoch {self.epoch}), on the {kind}"
-                f"slices {', '.join(ids[:NAMED])}{more}. Look at them, or lower learning_rate; the checkpoint of before "
-                "stands."
+                f"the loss is {self.loss.item():g} at step {self.iteration} (epoch {self.epoch}), on the {kind}slices "
+                f"{', '.join(ids[:NAMED])}{more}. Look at them, or lower learning_rate; the last checkpoint stands."
             )
 
     def _slices(self) -> tuple[str, Sequence[str]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from ufc_monai.errors import InputError
@@ -46,9 +47,8 @@ class CombinedLoss(nn.Module):
             A scalar.
         """
         sizes = [len(target[0] if isinstance(target, tuple) else target) for target in targets.values()]
-        parts = dict(zip(targets, output.split(sizes), strict=True))
+        parts = dict(zip(targets, torch.split(output, sizes), strict=True))
         values = {name: term(parts[name], targets[name]) for name, term in self.terms.items()}
         own = {f"{name}_{key}": v for name, term in self.terms.items() for key, v in figures_of(term).items()}
         self.figures = {name: value.detach() for name, value in values.items()} | own
-        total: Tensor = sum(self.weights[name] * value for name, value in values.items())  # type: ignore[assignment]
-        return total
+        return torch.stack([self.weights[name] * value for name, value in values.items()]).sum()
