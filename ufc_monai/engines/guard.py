@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import torch
 from ignite.engine import Engine, Events
@@ -87,7 +86,10 @@ class _Step:
     """A step whose loss is on its way from the device."""
 
     def __init__(self, engine: Engine, loss: Tensor) -> None:
-        self.batch: Mapping[str, Any] = engine.state.batch
+        batch = engine.state.batch
+        self.ids: dict[str, Sequence[str]] = (
+            {"": batch["id"]} if "id" in batch else {name: part["id"] for name, part in batch.items()}
+        )
         self.figures = figures_of(engine.loss_function)
         self.iteration: int = engine.state.iteration
         self.epoch: int = engine.state.epoch
@@ -107,10 +109,8 @@ class _Step:
                 f"{', '.join(ids[:NAMED])}{more}. Look at them, or lower learning_rate; the last checkpoint stands."
             )
 
-    def _slices(self) -> tuple[str, Sequence[str]]:
+    def _slices(self) -> tuple[str, list[str]]:
         """The batch's slices; of several loaders those whose terms are not finite, and what these are called."""
-        if "id" in self.batch:
-            return "", self.batch["id"]
-        broken = [name for name in self.batch if name in self.figures and not self.figures[name].isfinite()]
-        names = broken or list(self.batch)
-        return f"{' and '.join(names)} ", [of for name in names for of in self.batch[name]["id"]]
+        broken = [name for name in self.ids if name in self.figures and not self.figures[name].isfinite()]
+        names = broken or list(self.ids)
+        return f"{' and '.join(names)} ".lstrip(), [of for name in names for of in self.ids[name]]

@@ -16,7 +16,8 @@ class CombinedLoader:
     """Several loaders as one, whose batch is a dictionary with a batch of each, by name.
 
     An epoch is that of the first loader. All begin anew with it; the others are cut off when it ends, and begin anew
-    when they run out before. Their samplers draw from generators: nobody tells a ``DistributedSampler`` the epoch here.
+    when they run out before. Give each a sampler with a generator: MONAI tells a ``DistributedSampler`` the epoch only
+    where it is the trainer's own.
 
     Args:
         loaders: by name, such as ``labelled`` and ``unlabelled``.
