@@ -16,7 +16,7 @@ ALLOWED = {
     "errors": set(),
     "formats": set(),
     "lock": set(),
-    "ranks": set(),
+    "ranks": {"errors"},
     "lazy": set(),
     "files": {"errors", "formats"},
     "lineage": {"errors", "files"},
