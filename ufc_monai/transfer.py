@@ -249,6 +249,12 @@ def read_record(path: Path, key: str) -> dict[str, Any]:
         if not isinstance(network.setdefault(name, {}), dict):
             raise InputError(f"{key}: {path} is damaged: {name} should be an object. Copy it anew with its model.pt.")
         network[name] = {**defaults, **network[name]}
+    size = network["preprocessing"].get("image_size", 1)
+    if not isinstance(size, int) or size < 1:
+        raise InputError(
+            f"{key}: {path} is damaged: image_size should be a whole number, got {size!r}. Copy it anew with its "
+            "model.pt."
+        )
     return network
 
 

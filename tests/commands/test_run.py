@@ -86,7 +86,7 @@ def test_a_method_is_laid_over_stage_2_alone() -> None:
         ({"overrides": {VAE: {"epohcs": 1}}}, "Did you mean epochs"),
         (
             {"overrides": {VAE: {"epochs": "ten"}}},
-            f"--set: {VAE}: epochs must be a whole number of 0 or more, got 'ten'",
+            f"{VAE}: epochs must be a whole number of 0 or more, got 'ten'",
         ),
         ({"overrides": {VAE: {"ckpt_dir": "x"}}}, "ckpt_dir of ufc_feature_vae is set by the run itself"),
         ({"overrides": {VAE: {"split_seed": 1}}}, "split_seed is the same in all stages"),
@@ -171,9 +171,9 @@ def test_a_stage_that_was_stopped_in_another_run_is_not_complete(
     run.run_all(pretended)
     with monkeypatch.context() as context, pytest.raises(KeyboardInterrupt):
         context.setattr(run, "run_stage", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
-        run.run_all(replace(pretended, keys={"seed": 1}))
+        run.run_all(replace(pretended, keys={"seed": 1}, replace=True))
     caplog.set_level("INFO")
-    run.run_all(pretended)
+    run.run_all(replace(pretended, replace=True))
     assert "train the beta-VAE\n" in caplog.text, "begun with another seed: nothing to go on from"
     assert "features and clusters (complete, skipped)" in caplog.text
     assert f"cd '{pretended.folder}'" in caplog.messages
@@ -189,7 +189,7 @@ def test_a_training_that_was_stopped_goes_on_unless_it_would_be_another(
         raise KeyboardInterrupt
 
     monkeypatch.setattr(run, "run_stage", stop)
-    for options in (pretended, pretended, replace(pretended, keys={"seed": 1})):
+    for options in (pretended, pretended, replace(pretended, keys={"seed": 1}, replace=True)):
         with pytest.raises(KeyboardInterrupt):
             run.run_all(options)
     assert seen == [False, True, False]

@@ -6,7 +6,7 @@ import logging
 import shutil
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +17,16 @@ from ufc_monai.bundles import UNET
 from ufc_monai.commands.check_tables import (
     estimate_table,
     label_table,
+    labels_example,
     problem_list,
     size,
     split_table,
+    standing_against,
+    unnamed_ids,
     volume_table,
 )
-from ufc_monai.commands.estimate import estimate_stages, known_labels, open_config, reading_memory
-from ufc_monai.commands.options import RunOptions, default_bundles, training_configs
+from ufc_monai.commands.estimate import estimate_stages, known_labels, reading_memory
+from ufc_monai.commands.options import RunOptions, default_bundles, open_config, training_configs
 from ufc_monai.commands.plan import plan_stages
 from ufc_monai.commands.stages import shown
 from ufc_monai.data import Case, find_cases, make_split, open_split, without_bad
@@ -36,8 +39,6 @@ __all__ = ["run_check"]
 logger = logging.getLogger(__name__)
 
 PREVIEWS = 24
-MOST_NAMES = 20
-"""Ids without a name that are shown in the preview and in the example of ``--labels``."""
 
 
 @dataclass(frozen=True)
@@ -87,13 +88,15 @@ def run_check(options: RunOptions, *, output: Path = Path("check_preview.png"), 
     if any(f.slices for f in found.facts):
         _say(*_estimate(found))
         _say(_drawn(found, output))
-    if odd := problem_list(found.facts) + _remarks(found, granted):
+    harmless = [replace(f, problems=tuple(p for p in f.problems if not p.blocking)) for f in found.facts]
+    against = standing_against(found.facts, found.labels, found.ignored)
+    if odd := against + problem_list(harmless) + _remarks(found, granted):
         _say(*odd)
     wrong = sum(problem.blocking for f in found.facts for problem in f.problems)
     if wrong:
         _say(f"{wrong} problem{'s' * (wrong > 1)}: mend what is marked with ! above, then check again")
     else:
-        condition = ", once the structures are named" if found.labels is None and _unnamed(found) else ""
+        condition = ", once the structures are named" if against else ""
         _say(f"ready{condition}: {_next_command(found)}")
     return int(wrong > 0)
 
@@ -144,7 +147,7 @@ def _estimate(found: _Findings) -> list[str]:
 
 def _drawn(found: _Findings, output: Path) -> str:
     low, high = _suggested_window(found) or found.window
-    names = found.labels or _unnamed(found)
+    names = found.labels or unnamed_ids(found.facts, found.ignored)
     overlays = []
     for f in found.facts:
         if f.preview:
@@ -168,8 +171,6 @@ def _classes(label: NDArray[Any] | None, ids: Sequence[int]) -> NDArray[np.uint8
 def _remarks(found: _Findings, granted: Sequence[str]) -> list[str]:
     """What is odd about the data set as a whole."""
     lines = []
-    if found.labels is None and (unnamed := _unnamed(found)):
-        lines += ["- the structures have no names", f"    Name those that you want: {_example_of_labels(unnamed)}"]
     if found.labels is not None and granted:
         seen = {value for f in found.facts if f.image in granted for value in f.label_voxels}
         missing = [name for name, i in found.labels.items() if i not in seen]
@@ -200,16 +201,6 @@ def _suggested_window(found: _Findings) -> tuple[int, int] | None:
     return None if low >= high or (low <= found.window[0] and found.window[1] <= high) else (low, high)
 
 
-def _unnamed(found: _Findings) -> dict[str, int]:
-    """The ids that were found, named by themselves."""
-    ids = {int(value) for f in found.facts for value in f.label_voxels if value > 0 and value == int(value)}
-    return {str(i): i for i in sorted(ids - set(found.ignored))[:MOST_NAMES]}
-
-
-def _example_of_labels(ids: Mapping[str, int]) -> str:
-    return f'--labels "{ {f"name of {i}": i for i in ids.values()} }"'
-
-
 def _next_command(found: _Findings) -> str:
     """The run that was foretold, with what should be added."""
     options, keys = found.options, dict(found.options.keys)
@@ -230,8 +221,8 @@ def _next_command(found: _Findings) -> str:
     if usual is None or options.bundles.resolve() != usual.resolve():
         words += ["--bundles", str(options.bundles)]
     command = shown(words)
-    unnamed = found.labels is None and _unnamed(found)
-    return f"{command} {_example_of_labels(unnamed)}" if unnamed else command
+    unnamed = found.labels is None and unnamed_ids(found.facts, found.ignored)
+    return f"{command} {labels_example(unnamed)}" if unnamed else command
 
 
 def _say(*lines: str) -> None:

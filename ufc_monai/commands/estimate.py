@@ -9,18 +9,17 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
-from monai.bundle import ConfigParser
 
 from ufc_monai.bundles import BUNDLES, UNET, VAE
 from ufc_monai.clustering import ClusteringMethod
 from ufc_monai.commands.measure import measure_step
 from ufc_monai.commands.memory import PROCESS_BYTES
-from ufc_monai.commands.options import RunOptions, training_configs
-from ufc_monai.commands.stages import config_path
+from ufc_monai.commands.options import RunOptions, open_config
 from ufc_monai.data import Case, find_labels, make_split
 from ufc_monai.data.inspect import VolumeFacts
 from ufc_monai.engines import set_threads
 from ufc_monai.errors import InputError
+from ufc_monai.transforms.labels import is_id
 
 __all__ = [
     "StageEstimate",
@@ -28,7 +27,6 @@ __all__ = [
     "estimate_training",
     "known_labels",
     "least_memory",
-    "open_config",
     "reading_memory",
 ]
 
@@ -122,18 +120,6 @@ def known_labels(options: RunOptions) -> dict[str, int] | None:
     return find_labels(open_config(options, UNET)["labels"], options.dataset_dir)
 
 
-def open_config(options: RunOptions, bundle: str) -> ConfigParser:
-    """The configuration that a run trains a bundle with."""
-    folder = options.bundles / bundle / "configs"
-    parser = ConfigParser()
-    parser.read_config([str(folder / f"{config}.json") for config in training_configs(options, bundle)])
-    data = config_path(options.dataset_dir, "--dataset_dir")
-    keys = {key: value for key, value in options.keys.items() if key in parser}
-    for key, value in {**keys, **options.overrides.get(bundle, {}), "dataset_dir": data}.items():
-        parser[key] = value
-    return parser
-
-
 class _Amount:
     """Slices of a list of images, and the seconds that one core takes to read them."""
 
@@ -162,7 +148,7 @@ def _estimate(
 ) -> StageEstimate:
     parser = open_config(options, bundle)
     if bundle == UNET:
-        found = sorted({int(i) for f in facts for i in f.label_voxels if i > 0} - {*parser["ignore_labels"]})
+        found = sorted({int(i) for f in facts for i in f.label_voxels if i and is_id(i)} - {*parser["ignore_labels"]})
         parser["class_ids"] = known_labels(options) or {str(i): i for i in found or [1]}
     setting = {
         key: parser.get_parsed_content(key) for key in ("batch_size", "epochs", "image_size", "channels", "threads")

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ufc_monai.bundles import BUNDLES, CONTRASTIVE, UNET, VAE
-from ufc_monai.commands.options import RunOptions, check_options, is_setting, training_configs
+from ufc_monai.commands.options import RunOptions, check_options, is_setting, stage_2_batch, training_configs
 from ufc_monai.commands.stages import Stage, bundle_command, config_path
 from ufc_monai.commands.tracking import tracking_words
 from ufc_monai.data import Case, make_split
@@ -77,6 +77,7 @@ class _Planner:
                 "inference",
                 (*_weights(VAE), split),
                 (labels, f"{features}/features.npz"),
+                stage_2_batch(self.options),
             ),
             self._stage(
                 "stage 2: contrastive pretraining",

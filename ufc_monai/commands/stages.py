@@ -17,13 +17,25 @@ from typing import IO, Any
 from ufc_monai.errors import InputError
 from ufc_monai.files import found_json, sha256_of, write_json
 
-__all__ = ["RESUME", "Ledger", "Stage", "bundle_command", "config_path", "is_training", "run_stage", "shown"]
+__all__ = [
+    "RESUME",
+    "Ledger",
+    "Stage",
+    "bundle_command",
+    "config_path",
+    "is_training",
+    "refuse_changes",
+    "run_stage",
+    "shown",
+]
 
 logger = logging.getLogger(__name__)
 
 
 PATIENCE = 30.0
 """Seconds that a stage has to end after it was told to."""
+HOW = ("--threads", "--device")
+"""Options of a command by which a stage is not another one."""
 RESUME = ("--resume", "True")
 """What makes a training go on."""
 
@@ -75,6 +87,8 @@ class Ledger:
     def open(cls, folder: Path, images_sha256: str, labels_sha256: str) -> Ledger:
         """Read the ledger of a run's folder; an empty one if there is none."""
         entries = found_json(folder / "stages.json", "--folder")
+        for entry in entries.values():
+            entry["command"] = _without_how(entry["command"])
         return cls(folder, images_sha256, labels_sha256, entries)
 
     def is_complete(self, stage: Stage) -> bool:
@@ -116,7 +130,7 @@ class Ledger:
 
     def _reads(self, stage: Stage) -> dict[str, Any]:
         return {
-            "command": list(stage.command),
+            "command": _without_how(stage.command),
             "configs": self._hashes(config_files(stage.command)),
             "images": self.images_sha256,
             "labels": self.labels_sha256 if stage.reads_labels else None,
@@ -130,6 +144,47 @@ class Ledger:
     def _hashes(self, names: Sequence[str]) -> dict[str, str | None]:
         files = {name: self.folder / name for name in names}
         return {name: sha256_of(file) if file.is_file() else None for name, file in files.items()}
+
+
+def refuse_changes(folder: Path, bundles: Path, stages: Sequence[Stage]) -> None:
+    """Refuse to repeat, in its place, a stage that has run or was begun with other options or configurations.
+
+    Args:
+        folder: of the run.
+        bundles: where configurations are copied from that the folder lacks.
+        stages: of the run as it is asked for now.
+
+    Raises:
+        InputError: naming the options, what they were and what they are.
+    """
+    entries, changed = found_json(folder / "stages.json", "--folder"), dict[str, None]()
+    for stage in (stage for stage in stages if stage.title in entries):
+        entry = entries[stage.title]
+        was, now = (_options(_without_how(command)) for command in (entry["command"], stage.command))
+        changed |= dict.fromkeys(
+            f"{key.removeprefix('--')} {was.get(key, 'default')} / {now.get(key, 'default')}"
+            for key in (was | now)
+            if was.get(key) != now.get(key)
+        )
+        for name, sha256 in entry["configs"].items():
+            file = next((place / name for place in (folder, bundles) if (place / name).is_file()), None)
+            if file and name in config_files(stage.command) and sha256 != sha256_of(file):
+                changed[f"the content of {name}"] = None
+    if changed:
+        raise InputError(
+            f"--folder: {folder} holds a run with other options (then / now): {', '.join(changed)}. Name another "
+            "--folder, or repeat in this one what that changes: --replace True."
+        )
+
+
+def _options(command: Sequence[str]) -> dict[str, str]:
+    return dict(zip(command[4::2], command[5::2], strict=True))
+
+
+def _without_how(command: Sequence[str]) -> list[str]:
+    """A command without the options that say how it is computed, not what."""
+    options = _options(command).items()
+    return [*command[:4], *(word for option in options if option[0] not in HOW for word in option)]
 
 
 def bundle_command(

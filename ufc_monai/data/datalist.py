@@ -17,6 +17,7 @@ from ufc_monai.data.dataset_json import listed_cases, plain_stem, read_dataset_j
 from ufc_monai.data.official import with_roles
 from ufc_monai.errors import InputError
 from ufc_monai.formats import FORMATS, PICTURES, is_dicom_series, stem_of, suffix_of
+from ufc_monai.transforms.labels import LARGEST_ID
 
 __all__ = ["Case", "find_cases", "find_labels", "image_items", "require_dataset_dir", "resolve_labels"]
 
@@ -141,8 +142,10 @@ def _one_image(path: Path) -> dict[str, str]:
 
 def _checked_labels(labels: Any) -> dict[str, int]:
     named = isinstance(labels, Mapping) and all(isinstance(name, str) for name in labels)
-    if not named or not all(isinstance(i, int) and i > 0 and i is not True for i in labels.values()):
-        raise InputError(f"labels must map names to ids above 0, like {{'liver': 1, 'spleen': 2}}; got {labels!r}.")
+    if not named or not all(isinstance(i, int) and 0 < i <= LARGEST_ID and i is not True for i in labels.values()):
+        raise InputError(
+            f"labels must map names to ids of 1 to {LARGEST_ID}, like {{'liver': 1, 'spleen': 2}}; got {labels!r}."
+        )
     return dict(labels)
 
 

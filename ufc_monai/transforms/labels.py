@@ -16,6 +16,13 @@ from ufc_monai.errors import WAY_OUT, InputError
 __all__ = ["RemapLabels", "RemapLabelsd"]
 
 UNCLAIMED = 255
+LARGEST_ID = 2**16 - 1
+"""Of a structure; what labels and masks are stored in goes no further."""
+
+
+def is_id(value: float) -> bool:
+    """Whether a voxel's value may be the id of a structure, or of the background."""
+    return 0 <= value <= LARGEST_ID and value == int(value)
 
 
 class RemapLabels(Transform):
@@ -38,7 +45,9 @@ class RemapLabels(Transform):
     backend = (TransformBackends.TORCH,)
 
     def __init__(self, labels: Mapping[str, int], ignore_labels: Sequence[int] = ()) -> None:
-        if not isinstance(ignore_labels, list | tuple) or not all(isinstance(i, int) for i in ignore_labels):
+        if not isinstance(ignore_labels, list | tuple) or not all(
+            isinstance(i, int) and is_id(i) for i in ignore_labels
+        ):
             raise InputError(f"ignore_labels must be a list of ids like [3,4], got {ignore_labels!r}.")
         ids = [int(i) for i in labels.values()]
         if not ids or len(set(ids) | {int(i) for i in ignore_labels} | {0}) != len(ids) + len(set(ignore_labels)) + 1:
@@ -54,14 +63,14 @@ class RemapLabels(Transform):
         """Return class indices (uint8) in the shape of ``label``; its meta data are kept."""
         plain = label.as_tensor() if isinstance(label, MetaTensor) else label
         ids = plain.long()
-        table = torch.full((max(max(self.class_of), int(ids.max())) + 1,), UNCLAIMED, dtype=torch.uint8)
+        table = torch.full((max(self.class_of) + 2,), UNCLAIMED, dtype=torch.uint8)  # the last: all larger ids
         for i, n in self.class_of.items():
             table[i] = n
-        classes = table[ids.clamp(min=0)]
+        classes = table[ids.clamp(0, len(table) - 1)]
         if (classes == UNCLAIMED).any() or (ids < 0).any() or (ids != plain).any():
             name = label.meta.get("filename_or_obj", "label") if isinstance(label, MetaTensor) else "label"
             strange = [i for i in torch.unique(plain).tolist() if i not in self.class_of]
-            if no_ids := [i for i in strange if i < 0 or i != int(i)]:
+            if no_ids := [i for i in strange if not is_id(i)]:
                 raise InputError(
                     f"{name}: holds values that are no ids: {_short(no_ids)}. Export the label anew, by the nearest "
                     f"voxel where it is resampled. {WAY_OUT}"
