@@ -20,7 +20,7 @@ from ufc_monai.data import make_phantom
 from ufc_monai.errors import InputError, find_input_error, unwrapped
 
 
-class Mute(Exception):
+class MuteError(Exception):
     """An error whose own message cannot be had."""
 
     def __str__(self) -> str:
@@ -29,7 +29,7 @@ class Mute(Exception):
 
 KINDS: list[Any] = [
     *(ValueError, KeyError, RuntimeError, RecursionError, ArithmeticError, AssertionError, StopIteration, EOFError),
-    *(PermissionError, MemoryError, ModuleNotFoundError, Mute, InputError),
+    *(PermissionError, MemoryError, ModuleNotFoundError, MuteError, InputError),
     lambda text: UnicodeDecodeError("utf-8", b"\xff", 0, 1, text),
     lambda text: OSError(28, text),
     lambda text: ExceptionGroup(text, [ValueError(text)]),

@@ -121,7 +121,10 @@ REFUSED: dict[str, tuple[Callable[[Path], object], str]] = {
     "labels are a word": (lambda d: find_labels("liver", data_set(d)), "labels must map names"),  # type: ignore[arg-type]
     "labels without names": (lambda d: find_labels({1: 1}, data_set(d)), "labels must map names"),  # type: ignore[dict-item]
     "label true": (lambda d: find_labels({"liver": True}, data_set(d)), "labels must map names"),
-    "background as a label": (lambda d: find_labels({"air": 0}, data_set(d)), "labels must map names to ids of 1 to 65535"),
+    "background as a label": (
+        lambda d: find_labels({"air": 0}, data_set(d)),
+        "labels must map names to ids of 1 to 65535",
+    ),
     "label beyond any mask": (lambda d: find_labels({"liver": 10**13}, data_set(d)), "ids of 1 to 65535"),
     "two labels of one id": (lambda _: RemapLabels({"a": 1, "b": 1}), "each id once"),
     "a label that is ignored": (lambda _: RemapLabels(LABELS, [1]), "each id once and none of 0 or ignore_labels"),

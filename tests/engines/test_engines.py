@@ -18,8 +18,8 @@ from ufc_monai.engines import (
     readable_errors,
     resolve_precision,
 )
-from ufc_monai.engines.dice import mean_over_present
 from ufc_monai.engines.console import log_beside
+from ufc_monai.engines.dice import mean_over_present
 from ufc_monai.errors import InputError, find_input_error
 from ufc_monai.transforms import BatchAugment, BatchAugmentd, Standardise, TwoViewsd
 

@@ -6,7 +6,7 @@ import logging
 import shutil
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +25,12 @@ from ufc_monai.commands.check_tables import (
     unnamed_ids,
     volume_table,
 )
-from ufc_monai.commands.estimate import estimate_stages, known_labels, reading_memory
+from ufc_monai.commands.estimate import estimate_stages, known_labels, read_volumes, reading_memory
 from ufc_monai.commands.options import RunOptions, default_bundles, open_config, training_configs
 from ufc_monai.commands.plan import plan_stages
 from ufc_monai.commands.stages import shown
 from ufc_monai.data import Case, find_cases, make_split, open_split, without_bad
-from ufc_monai.data.inspect import VolumeFacts, inspect_cases
+from ufc_monai.data.inspect import VolumeFacts
 from ufc_monai.errors import InputError
 from ufc_monai.report import Overlay, save_preview
 
@@ -88,9 +88,8 @@ def run_check(options: RunOptions, *, output: Path = Path("check_preview.png"), 
     if any(f.slices for f in found.facts):
         _say(*_estimate(found))
         _say(_drawn(found, output))
-    harmless = [replace(f, problems=tuple(p for p in f.problems if not p.blocking)) for f in found.facts]
     against = standing_against(found.facts, found.labels, found.ignored)
-    if odd := against + problem_list(harmless) + _remarks(found, granted):
+    if odd := against + problem_list(found.facts, blocking=False) + _remarks(found, granted):
         _say(*odd)
     wrong = sum(problem.blocking for f in found.facts for problem in f.problems)
     if wrong:
@@ -104,17 +103,14 @@ def run_check(options: RunOptions, *, output: Path = Path("check_preview.png"), 
 def _find_out(options: RunOptions) -> _Findings:
     cases = find_cases(options.dataset_dir)
     plan_stages(options, cases)  # refuses options that do not fit, as the run would
-    labels, config = known_labels(options), open_config(options, UNET)
-    window, ignored, channels = config["window"], config["ignore_labels"], config["channels"]
-    facts = inspect_cases(
-        options.dataset_dir, cases, labels=labels, ignore_labels=ignored, previews=PREVIEWS, channels=channels
-    )
+    facts = read_volumes(options, cases, PREVIEWS)
     if options.skip_bad:
         bad = {f.image: p.text for f in facts for p in f.problems if p.bad_file}
         cases, skipped = without_bad(cases, options.dataset_dir, bad)
         facts = [f for f in facts if f.image not in skipped]
         plan_stages(options, cases)
-    return _Findings(options, cases, facts, labels, ignored, (window[0], window[1]))
+    window, ignored = (open_config(options, UNET)[key] for key in ("window", "ignore_labels"))
+    return _Findings(options, cases, facts, known_labels(options), ignored, (window[0], window[1]))
 
 
 def _totals(found: _Findings) -> str:
@@ -162,10 +158,7 @@ def _classes(label: NDArray[Any] | None, ids: Sequence[int]) -> NDArray[np.uint8
     """Classes 1..n in the order of the ids, 0 for all else."""
     if label is None:
         return None
-    classes = np.zeros(label.shape, dtype=np.uint8)
-    for n, i in enumerate(ids, start=1):
-        classes[label == i] = n
-    return classes
+    return np.select([label == i for i in (0, *ids)], range(len(ids) + 1), 0).astype(np.uint8)
 
 
 def _remarks(found: _Findings, granted: Sequence[str]) -> list[str]:
@@ -203,23 +196,20 @@ def _suggested_window(found: _Findings) -> tuple[int, int] | None:
 
 def _next_command(found: _Findings) -> str:
     """The run that was foretold, with what should be added."""
-    options, keys = found.options, dict(found.options.keys)
-    words = ["python", "-m", "ufc_monai", "run", "--dataset_dir", str(options.dataset_dir)]
-    if options.labelled is not None:
-        words += ["--labelled", str(options.labelled)]
-    if options.preset != "auto":
-        words += ["--preset", options.preset]
-    if window := _suggested_window(found):
-        keys["window"] = list(window)
-    for key, value in keys.items():
-        words += [f"--{key}", str(value)]
+    options, window, usual = found.options, _suggested_window(found), default_bundles()
+    given = {
+        "dataset_dir": options.dataset_dir,
+        "labelled": options.labelled,
+        "preset": None if options.preset == "auto" else options.preset,
+        **options.keys,
+        **({"window": list(window)} if window else {}),
+        "method": options.method,
+        "bundles": None if usual and options.bundles.resolve() == usual.resolve() else options.bundles,
+    }
+    words = ["python", "-m", "ufc_monai", "run", *(["--compare"] if options.compare else [])]
+    words += [word for key, value in given.items() if value is not None for word in (f"--{key}", str(value))]
     for bundle, changes in options.overrides.items():
         words += [word for key, value in changes.items() for word in ("--set", f"{bundle}.{key}={value}")]
-    words += ["--method", options.method] if options.method else []
-    words += ["--compare"] if options.compare else []
-    usual = default_bundles()
-    if usual is None or options.bundles.resolve() != usual.resolve():
-        words += ["--bundles", str(options.bundles)]
     command = shown(words)
     unnamed = found.labels is None and unnamed_ids(found.facts, found.ignored)
     return f"{command} {labels_example(unnamed)}" if unnamed else command

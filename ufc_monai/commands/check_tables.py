@@ -5,7 +5,6 @@ from __future__ import annotations
 import textwrap
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 from ufc_monai.bundles import CONTRASTIVE, UNET, VAE
@@ -87,17 +86,21 @@ def estimate_table(estimates: Sequence[StageEstimate]) -> list[str]:
     return _aligned([head, *rows, ("all", "", duration(time), size(disk), size(memory))], left=1)
 
 
-def problem_list(facts: Sequence[VolumeFacts]) -> list[str]:
-    """What is odd, one paragraph a kind, the blocking ones first and marked with an exclamation mark."""
-    found: dict[str, list[tuple[VolumeFacts, Problem]]] = defaultdict(list)
+def problem_list(facts: Sequence[VolumeFacts], blocking: bool) -> list[str]:
+    """What is odd, one paragraph a kind.
+
+    Args:
+        facts: of the volumes.
+        blocking: list what has to be mended, marked with an exclamation mark; else the rest.
+    """
+    found: dict[str, list[tuple[str, Problem]]] = defaultdict(list)
     for f in facts:
-        for problem in f.problems:
-            found[problem.kind].append((f, problem))
+        for problem in (p for p in f.problems if p.blocking == blocking):
+            found[problem.kind].append((f.image, problem))
     lines = []
-    for kind, where in sorted(found.items(), key=lambda item: not item[1][0][1].blocking):
-        mark = "!" if where[0][1].blocking else "-"
+    for kind, where in found.items():
         more = f" ({len(where)} volumes like it)" if len(where) > 3 else ""
-        lines += [f"{mark} {f.image}: {problem.text}" for f, problem in (where[:1] if more else where)]
+        lines += [f"{'!' if blocking else '-'} {i}: {p.text}" for i, p in (where[:1] if more else where)]
         lines[-1] += more
         lines.append(f"    {ADVICE[kind]} {LEAVE_OUT if where[0][1].bad_file else ''}".rstrip())
     return lines
@@ -113,7 +116,7 @@ def standing_against(
         labels: names and ids of the structures; ``None`` if nobody has named them.
         ignored: ids that become background.
     """
-    lines = problem_list([replace(f, problems=tuple(p for p in f.problems if p.blocking)) for f in facts])
+    lines = problem_list(facts, blocking=True)
     if labels is None and (ids := unnamed_ids(facts, ignored)):
         lines += ["! the structures have no names", f"    Name those that you want: {labels_example(ids)}"]
     return lines

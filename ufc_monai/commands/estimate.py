@@ -16,7 +16,7 @@ from ufc_monai.commands.measure import measure_step
 from ufc_monai.commands.memory import PROCESS_BYTES
 from ufc_monai.commands.options import RunOptions, open_config
 from ufc_monai.data import Case, find_labels, make_split
-from ufc_monai.data.inspect import VolumeFacts
+from ufc_monai.data.inspect import VolumeFacts, inspect_cases
 from ufc_monai.engines import set_threads
 from ufc_monai.errors import InputError
 from ufc_monai.transforms.labels import is_id
@@ -27,6 +27,7 @@ __all__ = [
     "estimate_training",
     "known_labels",
     "least_memory",
+    "read_volumes",
     "reading_memory",
 ]
 
@@ -111,6 +112,12 @@ def least_memory(estimates: Iterable[StageEstimate], cases: Sequence[Case], fact
     return max([reading_memory(cases, facts)[1], *trained])
 
 
+def read_volumes(options: RunOptions, cases: Sequence[Case], previews: int = 0) -> list[VolumeFacts]:
+    """What the volumes are like, as a run will read them; ``previews`` of them keep a slice to show."""
+    how = {key: open_config(options, UNET)[key] for key in ("ignore_labels", "channels")}
+    return inspect_cases(options.dataset_dir, cases, labels=known_labels(options), previews=previews, **how)
+
+
 def known_labels(options: RunOptions) -> dict[str, int] | None:
     """Names and ids of the structures, or ``None`` where nobody has named them.
 
@@ -163,7 +170,8 @@ def _estimate(
     seconds += amount.reading(images) / (os.cpu_count() or 1) + amount.reading(validation)
     memory = measured.memory
     if bundle == VAE:
-        _refuse_clusters(options.keys.get("n_clusters"), n)
+        if (k := options.keys.get("n_clusters", 0)) > n:
+            raise InputError(f"--n_clusters must be 2 to {n} for about {n} slices to cluster, got {k}.")
         seconds += n / batch * measured.forward + WARD_SECONDS * min(n, ClusteringMethod().largest_tree) ** 2
         memory = max(memory, PROCESS_BYTES + FEATURE_BYTES * parser["latent_size"] * n)
     return StageEstimate(
@@ -175,8 +183,3 @@ def _estimate(
         memory_bytes=memory,
         device=f"cpu, threads: {threads}" if torch.device(device).type == "cpu" else str(device),
     )
-
-
-def _refuse_clusters(n_clusters: int | None, n: int) -> None:
-    if n_clusters is not None and n_clusters > n:
-        raise InputError(f"--n_clusters must be 2 to {n} for about {n} slices to cluster, got {n_clusters}.")

@@ -215,9 +215,6 @@ def _check_values(options: RunOptions) -> None:
     keys = options.keys
     with _named("--"), unwrapped():
         check_settings(keys)
-        ignored = keys.get("ignore_labels", [])
-        if not isinstance(ignored, list | tuple) or not all(isinstance(n, int) for n in ignored):
-            raise InputError(f'ignore_labels must be a list of ids like "[3,4]"; got {ignored!r}.')
         checked_bool(keys.get("skip_bad", False), "skip_bad")
         if "device" in keys:
             check_device(keys["device"])

@@ -15,14 +15,14 @@ from tqdm import tqdm
 
 from ufc_monai.bundles import BUNDLES, UNET, VAE
 from ufc_monai.commands.check_tables import estimate_table, standing_against
-from ufc_monai.commands.estimate import estimate_stages, known_labels, least_memory
+from ufc_monai.commands.estimate import estimate_stages, known_labels, least_memory, read_volumes
 from ufc_monai.commands.memory import refuse_too_little
 from ufc_monai.commands.options import RunOptions, open_config, usable_cases
 from ufc_monai.commands.plan import plan_stages
 from ufc_monai.commands.stages import Ledger, Stage, digest, is_training, refuse_changes, run_stage, shown
 from ufc_monai.commands.tracking import track_report
 from ufc_monai.data import Case, open_split
-from ufc_monai.data.inspect import VolumeFacts, inspect_cases
+from ufc_monai.data.inspect import VolumeFacts
 from ufc_monai.errors import InputError
 from ufc_monai.files import atomic_path, readable_disk_errors, sha256_of
 from ufc_monai.lock import Lock
@@ -160,14 +160,8 @@ def look_at_data(options: RunOptions, cases: Sequence[Case], everything: bool, n
         InputError: if something has to be mended first.
     """
     some = sorted({round(i * (len(cases) - 1) / (SAMPLED - 1)) for i in range(SAMPLED)})
-    config, labels = open_config(options, UNET), known_labels(options)
-    facts = inspect_cases(
-        options.dataset_dir,
-        cases if everything else [cases[i] for i in some],
-        labels=labels,
-        ignore_labels=config["ignore_labels"],
-        channels=config["channels"],
-    )
-    if lines := standing_against(facts, labels if names else {}, config["ignore_labels"]):
+    facts = read_volumes(options, cases if everything else [cases[i] for i in some])
+    labels = known_labels(options) if names else {}
+    if lines := standing_against(facts, labels, open_config(options, UNET)["ignore_labels"]):
         raise InputError("\n".join(["the data set has to be mended first (check shows all of it):", *lines]))
     return facts

@@ -161,14 +161,11 @@ def refuse_changes(folder: Path, bundles: Path, stages: Sequence[Stage]) -> None
     for stage in (stage for stage in stages if stage.title in entries):
         entry = entries[stage.title]
         was, now = (_options(_without_how(command)) for command in (entry["command"], stage.command))
-        changed |= dict.fromkeys(
-            f"{key.removeprefix('--')} {was.get(key, 'default')} / {now.get(key, 'default')}"
-            for key in (was | now)
-            if was.get(key) != now.get(key)
-        )
-        for name, sha256 in entry["configs"].items():
+        other = {key: [options.get(key, "default") for options in (was, now)] for key in was | now}
+        changed |= {f"{key.removeprefix('--')} {a} / {b}": None for key, (a, b) in other.items() if a != b}
+        for name in entry["configs"].keys() & config_files(stage.command):
             file = next((place / name for place in (folder, bundles) if (place / name).is_file()), None)
-            if file and name in config_files(stage.command) and sha256 != sha256_of(file):
+            if file and entry["configs"][name] != sha256_of(file):
                 changed[f"the content of {name}"] = None
     if changed:
         raise InputError(

@@ -63,6 +63,8 @@ def _wanted(key: str, value: Any) -> str | None:
     if key == "window":
         rising = _is_list(value) and len(value) == 2 and all(map(_is_finite, value)) and value[0] < value[1]
         return None if rising else "two rising numbers like [-125,275]"
+    if key == "ignore_labels":
+        return None if _is_list(value) and all(map(_is_whole, value)) else "a list of ids like [3,4]"
     if key in WIDTHS:
         wide = _is_list(value) and len(value) > 0 and all(_is_whole(n) and n > 0 for n in value)
         six = key != "features" or (wide and len(value) == UNET_WIDTHS)
