@@ -44,15 +44,15 @@ def find_input_error(error: BaseException | None) -> InputError | None:
 
 
 @contextlib.contextmanager
-def unwrapped() -> Iterator[None]:
-    """Raise the InputError that MONAI has wrapped; every other error passes as it is."""
+def unwrapped(where: str = "") -> Iterator[None]:
+    """Raise the InputError that MONAI has wrapped, ``where`` in front of it; every other error passes as it is."""
     try:
         yield
     except Exception as e:
         reason = find_input_error(e)
-        if reason is None or reason is e:
+        if reason is None or (reason is e and not where):
             raise
-        raise InputError(str(reason)) from e
+        raise InputError(f"{where}{reason}") from e
 
 
 def last_words(error: BaseException, folder: Path | None = None) -> str:

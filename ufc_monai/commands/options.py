@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import difflib
 import importlib.util
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -213,7 +212,7 @@ def _check_method(options: RunOptions) -> None:
 def _check_values(options: RunOptions) -> None:
     """Refuse at once what a stage would refuse when it starts."""
     keys = options.keys
-    with _named("--"), unwrapped():
+    with unwrapped("--"):
         check_settings(keys)
         checked_bool(keys.get("skip_bad", False), "skip_bad")
         if "device" in keys:
@@ -221,14 +220,5 @@ def _check_values(options: RunOptions) -> None:
         open_config(options, VAE, ["inference"]).get_parsed_content("method")
     for bundle in BUNDLES:
         settings = open_config(options, bundle).get()
-        with _named(f"{bundle}: "):
+        with unwrapped(f"{bundle}: "):
             check_settings({key: value for key, value in settings.items() if str(value)[:1] not in ("$", "@", "%")})
-
-
-@contextlib.contextmanager
-def _named(where: str) -> Iterator[None]:
-    """Put in front of an InputError where its key is set."""
-    try:
-        yield
-    except InputError as e:
-        raise InputError(f"{where}{e}") from e

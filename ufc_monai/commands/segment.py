@@ -71,7 +71,8 @@ def segment(
         for scan, error in _infer(bundle, scans, settings):
             failed += [error] if error else []
             for mask in Path(temporary).rglob("*_seg.*"):
-                written.append(_move(mask, goals[scan]))
+                goals[scan].parent.mkdir(parents=True, exist_ok=True)
+                written.append(Path(shutil.move(mask, goals[scan])))
     if written:
         _tell(bundle, target, len(written))
     if failed:
@@ -171,9 +172,3 @@ def _infer(
                 words = last_words(error)
                 failed = words if find_input_error(error) else f"{scan['image']}: {words}"
             yield scan["image"], failed
-
-
-def _move(mask: Path, goal: Path) -> Path:
-    goal.parent.mkdir(parents=True, exist_ok=True)
-    shutil.move(mask, goal)
-    return goal

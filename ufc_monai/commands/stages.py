@@ -87,18 +87,15 @@ class Ledger:
     def open(cls, folder: Path, images_sha256: str, labels_sha256: str) -> Ledger:
         """Read the ledger of a run's folder; an empty one if there is none."""
         entries = found_json(folder / "stages.json", "--folder")
-        for entry in entries.values():
-            entry["command"] = _without_how(entry["command"])
         return cls(folder, images_sha256, labels_sha256, entries)
 
     def is_complete(self, stage: Stage) -> bool:
         """Whether the stage has run with this command, configurations, data and inputs, and its outputs stand."""
-        entry = self._entries.get(stage.title)
-        return entry is not None and entry == {**self._reads(stage), "outputs": self._outputs(stage)}
+        return self._is(stage, outputs=self._outputs(stage))
 
     def is_begun(self, stage: Stage) -> bool:
         """Whether the stage was begun with this command, configurations, data and inputs, and has not ended."""
-        return self._entries.get(stage.title) == {**self._reads(stage), "begun": True}
+        return self._is(stage, begun=True)
 
     def begin(self, stage: Stage, goes_on: bool = False) -> None:
         """Note that a stage is about to run: until it has ended, what it leaves is no result.
@@ -128,9 +125,14 @@ class Ledger:
         self._entries[stage.title] = {**self._reads(stage), "outputs": outputs}
         write_json(self.folder / "stages.json", self._entries)
 
+    def _is(self, stage: Stage, **state: Any) -> bool:
+        """Whether the entry of a stage is what it would be now, whatever it was computed on."""
+        there, now = self._entries.get(stage.title, {}), {**self._reads(stage), **state}
+        return {**there, "command": _options(there.get("command", ()))} == {**now, "command": _options(stage.command)}
+
     def _reads(self, stage: Stage) -> dict[str, Any]:
         return {
-            "command": _without_how(stage.command),
+            "command": list(stage.command),
             "configs": self._hashes(config_files(stage.command)),
             "images": self.images_sha256,
             "labels": self.labels_sha256 if stage.reads_labels else None,
@@ -160,7 +162,7 @@ def refuse_changes(folder: Path, bundles: Path, stages: Sequence[Stage]) -> None
     entries, changed = found_json(folder / "stages.json", "--folder"), dict[str, None]()
     for stage in (stage for stage in stages if stage.title in entries):
         entry = entries[stage.title]
-        was, now = (_options(_without_how(command)) for command in (entry["command"], stage.command))
+        was, now = (_options(command) for command in (entry["command"], stage.command))
         other = {key: [options.get(key, "default") for options in (was, now)] for key in was | now}
         changed |= {f"{key.removeprefix('--')} {a} / {b}": None for key, (a, b) in other.items() if a != b}
         for name in entry["configs"].keys() & config_files(stage.command):
@@ -175,13 +177,8 @@ def refuse_changes(folder: Path, bundles: Path, stages: Sequence[Stage]) -> None
 
 
 def _options(command: Sequence[str]) -> dict[str, str]:
-    return dict(zip(command[4::2], command[5::2], strict=True))
-
-
-def _without_how(command: Sequence[str]) -> list[str]:
-    """A command without the options that say how it is computed, not what."""
-    options = _options(command).items()
-    return [*command[:4], *(word for option in options if option[0] not in HOW for word in option)]
+    """The options of a command, but for those that say how it is computed, not what."""
+    return {key: value for key, value in zip(command[4::2], command[5::2], strict=True) if key not in HOW}
 
 
 def bundle_command(
