@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import difflib
 import logging
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,6 +20,7 @@ from ufc_monai.commands.arguments import (
     add_keys,
     add_options,
     add_preset,
+    add_replace,
     given,
     overrides_of,
     require_folder,
@@ -26,12 +28,13 @@ from ufc_monai.commands.arguments import (
     value_of,
     words,
 )
-from ufc_monai.errors import InputError, find_input_error
-from ufc_monai.files import FULL
+from ufc_monai.errors import InputError, last_words
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; an :class:`InputError` is shown as its message.
+    """Run one command; an error is shown as one line, an :class:`InputError` as its message.
+
+    ``UFC_TRACEBACK=1`` in the environment raises it instead.
 
     Returns:
         The exit code.
@@ -47,12 +50,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return int(chosen.action(chosen) or 0)
     except Exception as e:
-        reason: object = find_input_error(e)
-        if isinstance(e, OSError) and e.errno in FULL:  # of a program's log, say; what is written as a whole says more
-            reason = "the disk is full. Make space, then give the same command again: it goes on."
-        if reason is None:
+        if os.environ.get("UFC_TRACEBACK") == "1":
             raise
-        sys.stderr.write(f"error: {reason}\n")
+        sys.stderr.write(f"error: {last_words(e, getattr(chosen, 'folder', None))}\n")
         return 1
     except KeyboardInterrupt:
         sys.stderr.write("\nstopped; the same command goes on from here\n")
@@ -105,6 +105,7 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dataset_dir", type=Path, required=True, metavar="DIR", help="folder of the volumes")
     parser.add_argument("--folder", type=Path, default=Path("run"), help="where everything goes (default: run)")
     parser.add_argument("--tracking", choices=("mlflow",), help="also record every stage in the folder's mlruns.db")
+    add_replace(parser)
     add_options(parser)
 
     def action(chosen: argparse.Namespace) -> None:
@@ -175,6 +176,7 @@ def _add_select(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--budget", type=int, required=True, metavar="N", help="how many volumes to name")
     parser.add_argument("--folder", type=Path, default=Path("run"), help="of the run (default: run)")
     add_preset(parser)
+    add_replace(parser)
     add_keys(parser, KEYS)
 
     def action(chosen: argparse.Namespace) -> None:

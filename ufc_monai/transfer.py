@@ -253,6 +253,12 @@ def read_record(path: Path, key: str) -> dict[str, Any]:
         network[RENAMED[old]] = network.pop(old)
     if "labels" in network:
         network.setdefault("ignore_id", None)
+    size = network["preprocessing"].get("image_size", 1)
+    if not isinstance(size, int) or size < 1:
+        raise InputError(
+            f"{key}: {path} is damaged: image_size should be a whole number, got {size!r}. Copy it anew with its "
+            "model.pt."
+        )
     return network
 
 

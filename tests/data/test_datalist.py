@@ -270,5 +270,5 @@ def test_unknown_classes_are_asked_for(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("labels", [{"liver": 0}, {"liver": -1}, {"liver": "1"}, {"liver": 65536}, ["liver"]])
 def test_classes_are_positive_ids(tmp_path: Path, labels: Any) -> None:
-    with pytest.raises(InputError, match="labels must map names to ids above 0"):
+    with pytest.raises(InputError, match="labels must map names to ids of 1 to 65535"):
         resolve_labels(labels, tmp_path)

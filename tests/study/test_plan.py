@@ -194,3 +194,11 @@ def test_what_there_is_not_is_refused(changes: dict[str, Any], words: str) -> No
 def test_three_labelled_volumes_measure_nothing() -> None:
     with pytest.raises(InputError, match="not measurable with 3 labelled volumes"):
         plan_runs(BASE, split(patients=3))
+
+
+def test_the_elbow_knows_the_batches_of_stage_2() -> None:
+    for overrides in ({}, {CONTRASTIVE: {"batch_size": 12}}):
+        runs = plan(methods=("ufc",), folds=1, overrides=overrides)
+        (command,) = (run.commands[0] for run in runs if run.kind == "clusters")
+        assert ("--batch_size" in command) == bool(overrides)
+        assert not overrides or value(command, "batch_size") == "12"

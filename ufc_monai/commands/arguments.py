@@ -20,6 +20,7 @@ __all__ = [
     "add_keys",
     "add_options",
     "add_preset",
+    "add_replace",
     "given",
     "overrides_of",
     "require_folder",
@@ -94,6 +95,16 @@ def add_keys(parser: argparse.ArgumentParser, keys: Iterable[str]) -> None:
     )
 
 
+def add_replace(parser: argparse.ArgumentParser) -> None:
+    """What lets a run take the place of another."""
+    parser.add_argument(
+        "--replace",
+        type=value_of,
+        choices=(True, False),
+        help="True: repeat in the folder what has run there with other options (default: refuse)",
+    )
+
+
 def run_options(chosen: argparse.Namespace) -> RunOptions:
     """The options of a run, or of what foretells or prepares one.
 
@@ -108,7 +119,7 @@ def run_options(chosen: argparse.Namespace) -> RunOptions:
         folder=chosen.folder,
         bundles=find_bundles(chosen.bundles),
         preset=chosen.preset,
-        **given(chosen, ["labelled", "method", "compare", "tracking"]),
+        **given(chosen, ["labelled", "method", "compare", "tracking", "replace"]),
         keys=given(chosen, KEYS),
         overrides=overrides_of(chosen),
     )
@@ -142,7 +153,7 @@ def value_of(text: str) -> Any:
     """A number, list or mapping as one writes it in Python; anything else stays text."""
     try:
         return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):  # all that literal_eval raises
         return text
 
 

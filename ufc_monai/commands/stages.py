@@ -17,13 +17,25 @@ from typing import IO, Any
 from ufc_monai.errors import InputError
 from ufc_monai.files import found_json, inert, sha256_of, write_json
 
-__all__ = ["RESUME", "Ledger", "Stage", "bundle_command", "config_path", "is_training", "run_stage", "shown"]
+__all__ = [
+    "RESUME",
+    "Ledger",
+    "Stage",
+    "bundle_command",
+    "config_path",
+    "is_training",
+    "refuse_changes",
+    "run_stage",
+    "shown",
+]
 
 logger = logging.getLogger(__name__)
 
 
 PATIENCE = 30.0
 """Seconds that a stage has to end after it was told to."""
+HOW = ("--threads", "--device")
+"""Options of a command by which a stage is not another one."""
 RESUME = ("--resume", "True")
 """What makes a training go on."""
 
@@ -79,12 +91,11 @@ class Ledger:
 
     def is_complete(self, stage: Stage) -> bool:
         """Whether the stage has run with this command, configurations, data and inputs, and its outputs stand."""
-        entry = self._entries.get(stage.title)
-        return entry is not None and entry == {**self._reads(stage), "outputs": self._outputs(stage)}
+        return self._is(stage, outputs=self._outputs(stage))
 
     def is_begun(self, stage: Stage) -> bool:
         """Whether the stage was begun with this command, configurations, data and inputs, and has not ended."""
-        return self._entries.get(stage.title) == {**self._reads(stage), "begun": True}
+        return self._is(stage, begun=True)
 
     def begin(self, stage: Stage, goes_on: bool = False) -> None:
         """Note that a stage is about to run: until it has ended, what it leaves is no result.
@@ -114,6 +125,11 @@ class Ledger:
         self._entries[stage.title] = {**self._reads(stage), "outputs": outputs}
         write_json(self.folder / "stages.json", self._entries)
 
+    def _is(self, stage: Stage, **state: Any) -> bool:
+        """Whether the entry of a stage is what it would be now, whatever it was computed on."""
+        there, now = self._entries.get(stage.title, {}), {**self._reads(stage), **state}
+        return {**there, "command": _options(there.get("command", ()))} == {**now, "command": _options(stage.command)}
+
     def _reads(self, stage: Stage) -> dict[str, Any]:
         return {
             "command": list(stage.command),
@@ -130,6 +146,39 @@ class Ledger:
     def _hashes(self, names: Sequence[str]) -> dict[str, str | None]:
         files = {name: self.folder / name for name in names}
         return {name: sha256_of(file) if file.is_file() else None for name, file in files.items()}
+
+
+def refuse_changes(folder: Path, bundles: Path, stages: Sequence[Stage]) -> None:
+    """Refuse to repeat, in its place, a stage that has run or was begun with other options or configurations.
+
+    Args:
+        folder: of the run.
+        bundles: where configurations are copied from that the folder lacks.
+        stages: of the run as it is asked for now.
+
+    Raises:
+        InputError: naming the options, what they were and what they are.
+    """
+    entries, changed = found_json(folder / "stages.json", "--folder"), dict[str, None]()
+    for stage in (stage for stage in stages if stage.title in entries):
+        entry = entries[stage.title]
+        was, now = (_options(command) for command in (entry["command"], stage.command))
+        other = {key: [options.get(key, "default") for options in (was, now)] for key in was | now}
+        changed |= {f"{key.removeprefix('--')} {a} / {b}": None for key, (a, b) in other.items() if a != b}
+        for name in entry["configs"].keys() & config_files(stage.command):
+            file = next((place / name for place in (folder, bundles) if (place / name).is_file()), None)
+            if file and entry["configs"][name] != sha256_of(file):
+                changed[f"the content of {name}"] = None
+    if changed:
+        raise InputError(
+            f"--folder: {folder} holds a run with other options (then / now): {', '.join(changed)}. Name another "
+            "--folder, or repeat in this one what that changes: --replace True."
+        )
+
+
+def _options(command: Sequence[str]) -> dict[str, str]:
+    """The options of a command, but for those that say how it is computed, not what."""
+    return {key: value for key, value in zip(command[4::2], command[5::2], strict=True) if key not in HOW}
 
 
 def bundle_command(

@@ -18,6 +18,7 @@ from ufc_monai.data.official import with_roles
 from ufc_monai.errors import InputError
 from ufc_monai.files import inert
 from ufc_monai.formats import FORMATS, PICTURES, is_dicom_series, stem_of, suffix_of
+from ufc_monai.transforms.labels import LARGEST_ID
 
 __all__ = [
     "Case",
@@ -37,8 +38,6 @@ MASK_ENDINGS = ("_seg", "_segmentation", "_label", "_mask")
 """What masks are called that lie beside images."""
 IGNORE_NAME = "ignore"
 """What nnU-Net calls the id of voxels that nobody has judged."""
-MOST_ID = 65535
-"""What a mask can hold, as a picture can."""
 CHANNEL = re.compile(r"(?!0000)\d{4}")
 """nnU-Net's number of a further channel, which ends an image's name."""
 
@@ -169,10 +168,9 @@ def _one_image(path: Path) -> dict[str, str]:
 
 def _checked_labels(labels: Any, key: str) -> dict[str, int]:
     named = isinstance(labels, Mapping) and all(isinstance(name, str) for name in labels)
-    if not named or not all(isinstance(i, int) and 0 < i <= MOST_ID and i is not True for i in labels.values()):
+    if not named or not all(isinstance(i, int) and 0 < i <= LARGEST_ID and i is not True for i in labels.values()):
         raise InputError(
-            f"labels must map names to ids above 0 and up to {MOST_ID}, like {{'liver': 1, 'spleen': 2}}; got "
-            f"{labels!r}."
+            f"labels must map names to ids of 1 to {LARGEST_ID}, like {{'liver': 1, 'spleen': 2}}; got {labels!r}."
         )
     for name in labels:
         inert(name, key)  # it ends up in metadata.json
