@@ -142,7 +142,8 @@ def _look_first(options: RunOptions, cases: Sequence[Case], stages: Sequence[Sta
     begun = {Path(stage.record).parts[0] for stage in stages}
     estimates = [e for e in estimate_stages(options, cases, facts) if e.bundle in begun]
     logger.info("on %s, about\n%s", estimates[0].device, "\n".join(estimate_table(estimates)))
-    refuse_too_little(least_memory(estimates, cases, facts))
+    need, less = least_memory(estimates, cases, facts)
+    refuse_too_little(need, less=less)
 
 
 def look_at_data(options: RunOptions, cases: Sequence[Case], everything: bool) -> list[VolumeFacts]:

@@ -21,7 +21,7 @@ __all__ = ["SliceDataset"]
 
 
 class SliceDataset(Dataset[dict[str, Any]]):
-    """The axial slices of volumes, read from a memory-mapped store on disk.
+    """The axial slices of volumes, read from a store on disk.
 
     ``transform`` is what a ``CacheDataset`` would take as well, and gives the same samples there. What stands before
     and including :class:`~ufc_monai.transforms.AxialSlicesd` runs once a volume and its result is kept in the store;
@@ -31,7 +31,7 @@ class SliceDataset(Dataset[dict[str, Any]]):
         data: items of one volume each, with the paths of ``image`` and, if wanted, ``label``.
         transform: a ``Compose`` with one ``AxialSlicesd``.
         cache_dir: folder of the store; entries are found again by what they were made of.
-        workers: threads that build missing entries; ``None`` for one a core.
+        workers: threads that build missing entries; ``None`` for one a core, but no more than memory allows.
 
     Raises:
         InputError: if ``data`` is empty, ``transform`` has no ``AxialSlicesd``, or a volume cannot be used.

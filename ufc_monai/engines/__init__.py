@@ -16,7 +16,7 @@ from ufc_monai.engines.compute import (
 )
 from ufc_monai.engines.console import checked_bool, checked_share, readable_errors
 from ufc_monai.engines.convergence import training_dice
-from ufc_monai.engines.dice import DiceTable
+from ufc_monai.engines.dice import DiceTable, MeanDice
 from ufc_monai.engines.guard import LossGuard
 from ufc_monai.engines.log import MetricsLog
 from ufc_monai.engines.monitors import ContrastiveMonitor, LatentMonitor
@@ -67,6 +67,7 @@ __all__ = [
     "LatentMonitor",
     "LinearProbe",
     "LossGuard",
+    "MeanDice",
     "MetricsLog",
     "MomentumSchedule",
     "OverlaysPicture",

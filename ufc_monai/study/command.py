@@ -170,8 +170,8 @@ class _Desk:
         facts = look_at_data(options.for_run(), self.cases, everything)
         estimator = Estimator(options, self.cases, facts, self.device)
         seconds, cut = estimator.seconds(runs), []
-        self.memory = estimator.memory()
-        refuse_too_little(self.memory, self.jobs)
+        self.memory, less = estimator.memory()
+        refuse_too_little(self.memory, self.jobs, less)
         smaller = trimmed(options, split)
         while self.budget_minutes is not None and sum(seconds.values()) / self.jobs > 60 * self.budget_minutes:
             step = next(smaller, None)
