@@ -8,7 +8,19 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parents[1] / "ufc_monai"
-BASE = {"bundles", "cluster_space", "devices", "errors", "files", "formats", "lazy", "lineage", "lock", "machine", "ranks"}
+BASE = {
+    "bundles",
+    "cluster_space",
+    "devices",
+    "errors",
+    "files",
+    "formats",
+    "lazy",
+    "lineage",
+    "lock",
+    "machine",
+    "ranks",
+}
 ALLOWED = {
     "bundles": set(),
     "cluster_space": {"files"},

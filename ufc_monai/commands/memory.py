@@ -34,8 +34,8 @@ def refuse_too_little(need: int, jobs: int = 1, less: str = LESS_MEMORY) -> None
             who = f"{jobs} jobs need" if jobs > 1 and not limit.each else "a stage needs"
             fewer = ", or fewer --jobs" if jobs > 1 else ""
             raise InputError(
-                f"memory: {who} about {size(wanted)}, and {limit.what} leaves {size(limit.free)}. Take {less}{fewer}, end "
-                "other programs, or raise the limit."
+                f"memory: {who} about {size(wanted)}, and {limit.what} leaves {size(limit.free)}. Take {less}{fewer}, "
+                "end other programs, or raise the limit."
             )
 
 

@@ -38,7 +38,7 @@ ABANDONED = 3600.0
 class _Layout(NamedTuple):
     """Where the slices of an array lie in its file: one after the other, from the byte ``start`` on."""
 
-    path: Path
+    path: str
     dtype: np.dtype[Any]
     shape: tuple[int, ...]
     start: int
@@ -78,19 +78,19 @@ class StoreEntry:
     def _slice(self, key: str, index: int) -> NDArray[Any]:
         if key not in self._layouts:
             array = self.array(key)
-            self._layouts[key] = _Layout(Path(array.filename), array.dtype, array.shape[1:], array.offset)
+            self._layouts[key] = _Layout(str(array.filename), array.dtype, array.shape[1:], array.offset)
         path, dtype, shape, start = self._layouts[key]
         found = np.empty(shape, dtype)
         try:
             with open(path, "rb", buffering=0) as file:
                 file.seek(start + index * found.nbytes)
-                if file.readinto(found) < found.nbytes:
+                if file.readinto(found.data) < found.nbytes:
                     raise EOFError("it ends too early")
         except (OSError, EOFError) as e:
             raise self._unreadable(path, e) from e
         return found
 
-    def _unreadable(self, path: Path, error: Exception) -> InputError:
+    def _unreadable(self, path: str | Path, error: Exception) -> InputError:
         if isinstance(error, OSError) and not isinstance(error, FileNotFoundError):
             limit = " Raise the limit (ulimit -n)." if error.errno == errno.EMFILE else ""
             return InputError(f"cache_dir: {path} cannot be opened ({error.strerror}); it need not be damaged.{limit}")

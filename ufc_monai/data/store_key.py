@@ -67,6 +67,7 @@ def fingerprint(described: Any) -> str:
     return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()[:24]
 
 
+@functools.cache
 def _version(library: str) -> str | None:
     try:
         return version(library)

@@ -161,7 +161,7 @@ class OverlaysPicture:
         self._overlays: list[report.Overlay] = []
 
     def attach(self, engine: Engine) -> None:
-        """Draw for an evaluator whose output holds class maps ``pred`` and ``label``, voxel by voxel the image's file."""
+        """Draw for an evaluator; its output holds class maps ``pred`` and ``label`` on the grid of the image's file."""
         engine.add_event_handler(Events.STARTED, lambda _: self._overlays.clear())
         engine.add_event_handler(Events.ITERATION_COMPLETED, self._keep)
         engine.add_event_handler(Events.COMPLETED, self._draw)
