@@ -17,11 +17,11 @@ from ufc_monai.bundles import BUNDLES, UNET, VAE
 from ufc_monai.commands.check_tables import estimate_table, problem_list
 from ufc_monai.commands.estimate import estimate_stages, known_labels, least_memory, open_config
 from ufc_monai.commands.memory import refuse_too_little
-from ufc_monai.commands.options import RunOptions, usable_cases
+from ufc_monai.commands.options import RunOptions, open_split_of, usable_cases
 from ufc_monai.commands.plan import plan_stages
 from ufc_monai.commands.stages import Ledger, Stage, digest, is_training, run_stage, shown
 from ufc_monai.commands.tracking import track_report
-from ufc_monai.data import Case, open_split
+from ufc_monai.data import Case
 from ufc_monai.data.inspect import VolumeFacts, inspect_cases
 from ufc_monai.errors import InputError
 from ufc_monai.files import atomic_path, readable_disk_errors, sha256_of
@@ -89,7 +89,7 @@ def _claim(folder: Path) -> Lock:
 def _run_stages(options: RunOptions, cases: Sequence[Case], stages: Sequence[Stage], lock: Lock) -> None:
     split = options.folder / VAE / "eval" / "split.json"
     if split.is_file():
-        open_split(split, options.dataset_dir, skip_bad=options.skip_bad)  # refuses other files, as every stage would
+        open_split_of(options, split)  # refuses other files, as every stage would
     copy_bundles(options.bundles, options.folder)
     options = replace(options, bundles=options.folder)
     ledger = Ledger.open(options.folder, *data_digests(options, cases))

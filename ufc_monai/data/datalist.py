@@ -49,8 +49,11 @@ def require_dataset_dir(dataset_dir: str | os.PathLike[str]) -> Path:
     return root
 
 
-def find_cases(dataset_dir: str | os.PathLike[str]) -> list[Case]:
+def find_cases(dataset_dir: str | os.PathLike[str], include_test_images: bool = False) -> list[Case]:
     """Find the labelled and unlabelled volumes of a folder.
+
+    Those of ``imagesTs`` and of dataset.json's list ``test`` may be somebody's test set: they are left out, with or
+    without labels, unless they are asked for or the official split names them.
 
     Understood, in this order: a ``dataset.json`` that lists ``training`` (Medical Segmentation Decathlon; entries
     without ``label``, and the lists ``unlabelled`` and ``test``, are unlabelled; an entry may name its ``patient``);
@@ -61,11 +64,16 @@ def find_cases(dataset_dir: str | os.PathLike[str]) -> list[Case]:
     a file or the folder of a DICOM series, a label is a file, and the two may differ in format. An
     ``official_split.json`` says who trains, validates and tests.
 
+    Args:
+        dataset_dir: the folder.
+        include_test_images: take in the test images.
+
     Returns:
         The cases, sorted by image path.
 
     Raises:
-        InputError: if the folder is missing or holds no volume, a listed file is missing, or two entries are the same.
+        InputError: if the folder is missing or holds no volume but test images, a listed file is missing, or two
+            entries are the same.
     """
     root = require_dataset_dir(dataset_dir)
     cases = listed_cases(root) or _from_folders(root) or _from_mmwhs_names(root) or _from_anywhere(root)
@@ -78,11 +86,20 @@ def find_cases(dataset_dir: str | os.PathLike[str]) -> list[Case]:
     for one, other in pairwise(cases):
         if one.image == other.image:
             raise InputError(f"{root}: {one.image} is listed twice. Keep one entry.")
-    return with_roles(cases, root)
+    cases = with_roles(cases, root)
+    found = [case for case in cases if include_test_images or case.role or not case.of_test_set]
+    if not found:
+        raise InputError(
+            f"dataset_dir: all {len(cases)} volumes of {root} are test images (imagesTs, or dataset.json's 'test'). "
+            "Pass --include_test_images True to train on them."
+        )
+    if len(found) < len(cases):
+        _say_that_test_images_are_left_out(root, len(cases) - len(found))
+    return found
 
 
 def image_items(dataset_dir: str | os.PathLike[str], unlabelled_only: bool = False) -> list[dict[str, str]]:
-    """The images of a folder, for inference: items with ``image`` and ``patient``, never ``label``.
+    """The images of a folder, test images too, for inference: items with ``image`` and ``patient``, never ``label``.
 
     Args:
         dataset_dir: as in :func:`find_cases`; or one image: its file, or the folder of its DICOM series.
@@ -90,7 +107,7 @@ def image_items(dataset_dir: str | os.PathLike[str], unlabelled_only: bool = Fal
     """
     if dataset_dir and (os.path.isfile(dataset_dir) or is_dicom_series(dataset_dir)):
         return [_one_image(Path(os.path.abspath(dataset_dir)))]
-    cases = [c for c in find_cases(dataset_dir) if not (unlabelled_only and c.label)]
+    cases = [c for c in find_cases(dataset_dir, include_test_images=True) if not (unlabelled_only and c.label)]
     if not cases:
         raise InputError(f"dataset_dir: every image of {dataset_dir} has a label. Pass --unlabelled_only False.")
     return [Case(c.image, None, c.patient).item(dataset_dir) for c in cases]
@@ -168,7 +185,13 @@ def _from_folders(root: Path) -> list[Case]:
         label_of = {_without_ending(plain_stem(f)): f for f in labels} | {plain_stem(f): f for f in labels}
         found = [(image, label_of.get(plain_stem(image))) for image in images]
         cases += [
-            Case(_relative(i, root), _relative(label, root) if label else None, plain_stem(i)) for i, label in found
+            Case(
+                _relative(image, root),
+                _relative(label, root) if label else None,
+                plain_stem(image),
+                of_test_set=image_folder == "imagesTs",
+            )
+            for image, label in found
         ]
         alone += [_relative(label, root) for label in labels if label not in {label for _, label in found}]
     if cases and alone:
@@ -229,6 +252,15 @@ def _images(folder: Path) -> list[Path]:
 @functools.cache
 def _say_that_it_leads_nowhere(link: Path) -> None:
     logger.warning("%s is a link that leads nowhere: it is left out", link)
+
+
+@functools.cache
+def _say_that_test_images_are_left_out(root: Path, n: int) -> None:
+    logger.info(
+        "%s: %d test images (imagesTs, or dataset.json's 'test') are left out of training; --include_test_images True "
+        "takes them in",
+        root, n,
+    )  # fmt: skip
 
 
 def _images_below(folder: Path) -> Iterator[Path]:
