@@ -8,6 +8,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -184,15 +185,8 @@ def _from_folders(root: Path) -> list[Case]:
         # a label of the image's very name goes before one with an ending
         label_of = {_without_ending(plain_stem(f)): f for f in labels} | {plain_stem(f): f for f in labels}
         found = [(image, label_of.get(plain_stem(image))) for image in images]
-        cases += [
-            Case(
-                _relative(image, root),
-                _relative(label, root) if label else None,
-                plain_stem(image),
-                of_test_set=image_folder == "imagesTs",
-            )
-            for image, label in found
-        ]
+        new = (_case(root, image, label, plain_stem(image)) for image, label in found)
+        cases += [replace(case, of_test_set=image_folder == "imagesTs") for case in new]
         alone += [_relative(label, root) for label in labels if label not in {label for _, label in found}]
     if cases and alone:
         more = f", ... ({len(alone)} of them)" if len(alone) > 5 else ""
@@ -222,8 +216,7 @@ def _from_mmwhs_names(root: Path) -> list[Case]:
     for name, image in found.items():
         if name.name.endswith("_image"):
             patient = name.name.removesuffix("_image")
-            label = found.get(name.with_name(f"{patient}_label"))
-            cases.append(Case(_relative(image, root), _relative(label, root) if label else None, patient))
+            cases.append(_case(root, image, found.get(name.with_name(f"{patient}_label")), patient))
     return cases
 
 
@@ -270,6 +263,10 @@ def _images_below(folder: Path) -> Iterator[Path]:
     folders = (f for f in folder.iterdir() if f.is_dir() and not (f.is_symlink() or f.name.startswith(".")))
     for below in sorted(set(folders).difference(images)):
         yield from _images_below(below)
+
+
+def _case(root: Path, image: Path, label: Path | None, patient: str) -> Case:
+    return Case(_relative(image, root), None if label is None else _relative(label, root), patient)
 
 
 def _relative(path: Path, root: Path) -> str:
