@@ -83,8 +83,8 @@ def test_a_file_that_ends_too_early_is_damaged(tmp_path: Path) -> None:
     path = tmp_path / "entry" / "label.npy"
     path.write_bytes(path.read_bytes()[:-1])
     assert entry.sample(0)["label"].max() == 10
-    with pytest.raises(InputError, match=r"label\.npy is missing or damaged .*Delete the folder"):
+    with pytest.raises(InputError, match=r"label\.npy is gone or damaged .*Delete the folder"):
         entry.sample(1)
     path.unlink()
-    with pytest.raises(InputError, match=r"label\.npy is missing or damaged .*Delete the folder"):
+    with pytest.raises(InputError, match=r"label\.npy is gone or damaged .*Delete the folder"):
         entry.sample(0)

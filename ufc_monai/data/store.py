@@ -95,7 +95,7 @@ class StoreEntry:
             limit = " Raise the limit (ulimit -n)." if error.errno == errno.EMFILE else ""
             return InputError(f"cache_dir: {path} cannot be opened ({error.strerror}); it need not be damaged.{limit}")
         return InputError(
-            f"cache_dir: {path} is missing or damaged ({error}). Delete the folder {self.folder}, then give the same "
+            f"cache_dir: {path} is gone or damaged ({error}). Delete the folder {self.folder}, then give the same "
             "command again."
         )
 
