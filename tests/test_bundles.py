@@ -211,7 +211,8 @@ def test_evaluation_meets_labels_stored_in_another_orientation(turn: list[list[i
     before, after = (parser.get_parsed_content(f"validate::{part}processing") for part in ("pre", "post"))
     item = before({key: str(tmp_path / f"{key}.nii.gz") for key in ("image", "label")})
     item = after(item | {"pred": torch.cat([1 - item["image"], item["image"]])})
-    pred, reference = item["pred"][1], item["label"][1]
+    pred, reference = item["pred"], item["label"]
+    assert pred.dtype == reference.dtype == torch.uint8  # class maps, of one byte a voxel
     assert 2 * (pred * reference).sum() / (pred.sum() + reference.sum()) > 0.9
 
 

@@ -8,7 +8,19 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parents[1] / "ufc_monai"
-BASE = {"bundles", "cluster_space", "devices", "errors", "files", "formats", "lazy", "lineage", "lock", "ranks"}
+BASE = {
+    "bundles",
+    "cluster_space",
+    "devices",
+    "errors",
+    "files",
+    "formats",
+    "lazy",
+    "lineage",
+    "lock",
+    "machine",
+    "ranks",
+}
 ALLOWED = {
     "bundles": set(),
     "cluster_space": {"files"},
@@ -16,6 +28,7 @@ ALLOWED = {
     "errors": set(),
     "formats": set(),
     "lock": set(),
+    "machine": set(),
     "ranks": {"errors"},
     "lazy": set(),
     "files": {"errors", "formats"},

@@ -16,7 +16,7 @@ from ufc_monai.engines.compute import (
 )
 from ufc_monai.engines.console import checked_bool, checked_share, readable_errors
 from ufc_monai.engines.convergence import training_dice
-from ufc_monai.engines.dice import DiceTable
+from ufc_monai.engines.dice import DiceTable, MeanDice
 from ufc_monai.engines.guard import LossGuard
 from ufc_monai.engines.loaders import CombinedLoader
 from ufc_monai.engines.log import MetricsLog
@@ -69,6 +69,7 @@ __all__ = [
     "LatentMonitor",
     "LinearProbe",
     "LossGuard",
+    "MeanDice",
     "MetricsLog",
     "MomentumSchedule",
     "OverlaysPicture",
