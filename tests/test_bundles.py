@@ -198,8 +198,9 @@ def test_evaluation_meets_labels_stored_in_another_orientation(turn: list[list[i
     nib.save(label, tmp_path / "label.nii.gz")
     parser = ConfigParser()
     parser.read_config([str(BUNDLES / NAMES[2] / "configs" / f"{config}.json") for config in ("train", "evaluate")])
-    parser.update({"class_ids": {"bright": 1}, "ignore_labels": [], "image_size": 16, "window": [-250, 650]})
-    parser.update({"crop_region": None, "channels": 1, "standardise": False})
+    preprocessing = {"image_size": 16, "window": [-250, 650], "region": None, "standardise": False}
+    parser.update({"class_ids": {"bright": 1}, "ignore_labels": [], "preprocessing": preprocessing})
+    parser["architecture"] = {"in_channels": 1}
     before, after = (parser.get_parsed_content(f"validate::{part}processing") for part in ("pre", "post"))
     item = before({key: str(tmp_path / f"{key}.nii.gz") for key in ("image", "label")})
     item = after(item | {"pred": torch.cat([1 - item["image"], item["image"]])})
