@@ -75,7 +75,7 @@ OWN_KEYS = {
     "ufc_feature_vae/multi_gpu_train": ["+imports", "train::dataloader::sampler", "+initialize", "finalize"],
     "ufc_cluster_contrastive/multi_gpu_train": ["+imports", "train::dataloader::sampler", "+initialize", "finalize"],
     "ufc_unet_segmentation/multi_gpu_train": ["+imports", "+initialize", "finalize"],
-    "ufc_cluster_contrastive/isic": ["second_view_blur", "second_view_solarise", "+run_record::settings"],
+    "ufc_cluster_contrastive/isic": ["second_view_blur", "second_view_solarise"],
 }
 """Keys that train.json lacks: the VAE's cpu.json shares unet_encoder.json's, isic.json shares byol.json's."""
 

@@ -128,7 +128,8 @@ def test_readable_errors_print_two_lines_at_most(
 
 def record(folder: Path, **settings: Any) -> RunRecord:
     inputs = {"split": folder / "split.json", "no": None}
-    return RunRecord(folder, "stage/train", {"epochs": 2, **settings}, inputs, ckpt_dir=folder / "models")
+    config = {"run": ["$@epochs"], "epochs": 2, **settings}
+    return RunRecord(folder, "stage/train", config, inputs=inputs, ckpt_dir=folder / "models")
 
 
 def test_run_record_says_what_ran(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ import torch
 from ufc_monai.bundles import BUNDLES, CONTRASTIVE, VAE, methods
 from ufc_monai.data import Case, find_cases, without_bad
 from ufc_monai.engines import check_device, check_settings, checked_bool
+from ufc_monai.engines.configuration import is_plain
 from ufc_monai.errors import InputError
 from ufc_monai.files import read_json
 
@@ -165,9 +166,8 @@ def _check_overrides(options: RunOptions) -> None:
                 near = difflib.get_close_matches(key, known, n=1)
                 meant = f"Did you mean {near[0]}?" if near else "Its docs/README.md lists them."
                 raise InputError(f"--set: {key} is no key of {bundle}. {meant}")
-        literal = {key: value for key, value in settings.items() if str(value)[:1] not in ("$", "@", "%")}
         try:
-            check_settings(literal)
+            check_settings({key: value for key, value in settings.items() if is_plain(value)})
         except InputError as e:
             raise InputError(f"--set: {bundle}: {e}") from e
 

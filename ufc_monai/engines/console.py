@@ -9,7 +9,7 @@ from types import TracebackType
 
 from ufc_monai.errors import InputError, find_input_error
 
-__all__ = ["checked_bool", "checked_share", "from_command_line", "readable_errors"]
+__all__ = ["checked_bool", "from_command_line", "readable_errors"]
 
 
 def from_command_line() -> bool:
@@ -26,17 +26,6 @@ def readable_errors() -> None:
     """
     if from_command_line() and os.environ.get("UFC_TRACEBACK") != "1":
         sys.excepthook = _show
-
-
-def checked_share(value: object, key: str) -> float:
-    """A number between 0 and 1, neither of the two.
-
-    Raises:
-        InputError: naming the key otherwise.
-    """
-    if not isinstance(value, int | float) or not 0 < value < 1:
-        raise InputError(f"{key} must be a number between 0 and 1, got {value!r}.")
-    return float(value)
 
 
 def checked_bool(value: object, key: str) -> bool:
