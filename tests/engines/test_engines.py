@@ -129,7 +129,8 @@ def test_readable_errors_print_two_lines_at_most(
 def record(folder: Path, **settings: Any) -> RunRecord:
     inputs = {"split": folder / "split.json", "no": None}
     config = {"run": ["$@epochs"], "epochs": 2, **settings}
-    return RunRecord(folder, "stage/train", config, inputs=inputs, ckpt_dir=folder / "models")
+    outputs = {"split": folder / "split.json"}
+    return RunRecord(folder, "stage/train", config, inputs=inputs, outputs=outputs, ckpt_dir=folder / "models")
 
 
 def test_run_record_says_what_ran(tmp_path: Path) -> None:
@@ -139,7 +140,7 @@ def test_run_record_says_what_ran(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "run.json").read_text())["status"] == "started"
     results = {"loss": 1.5, "stuck": ["aorta"], "verdict": "fine"}
     left_out = {"tensor": torch.ones(1), "dice_absent": float("nan")}
-    one.finish({**results, **left_out}, {"split": tmp_path / "split.json"})
+    one.finish({**results, **left_out})
     content = json.loads((tmp_path / "run.json").read_text())
     assert content["status"] == "complete"
     assert content["results"] == results

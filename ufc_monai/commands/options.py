@@ -16,6 +16,7 @@ from ufc_monai.bundles import BUNDLES, CONTRASTIVE, VAE, methods
 from ufc_monai.data import Case, find_cases, without_bad
 from ufc_monai.engines import check_device, check_settings, checked_bool
 from ufc_monai.engines.configuration import is_plain
+from ufc_monai.engines.overrides import meant
 from ufc_monai.errors import InputError
 from ufc_monai.files import read_json
 
@@ -163,9 +164,8 @@ def _check_overrides(options: RunOptions) -> None:
                     f"--set: {key} is the same in all stages; --fold and --label_draw choose the patients."
                 )
             if re.split("::|#", key)[0] not in known:
-                near = difflib.get_close_matches(key, known, n=1)
-                meant = f"Did you mean {near[0]}?" if near else "Its docs/README.md lists them."
-                raise InputError(f"--set: {key} is no key of {bundle}. {meant}")
+                hint = meant(key, known) or "Its docs/README.md lists them."
+                raise InputError(f"--set: {key} is no key of {bundle}. {hint}")
         try:
             check_settings({key: value for key, value in settings.items() if is_plain(value)})
         except InputError as e:
@@ -177,8 +177,8 @@ def _check_method(options: RunOptions) -> None:
     for name in () if options.method is None else options.method.split("+"):
         if name not in known:
             near = difflib.get_close_matches(name, known, n=1)
-            meant = f"Did you mean {near[0]}?" if near else f"Expected one of {', '.join(known)}."
-            raise InputError(f"--method: there is no {name}.json in {CONTRASTIVE}/configs. {meant}")
+            hint = f"Did you mean {near[0]}?" if near else f"Expected one of {', '.join(known)}."
+            raise InputError(f"--method: there is no {name}.json in {CONTRASTIVE}/configs. {hint}")
 
 
 def _check_keys(keys: Mapping[str, Any]) -> None:

@@ -24,7 +24,7 @@ from ufc_monai.engines.monitors import ContrastiveMonitor, LatentMonitor
 from ufc_monai.engines.overrides import check_overrides
 from ufc_monai.engines.paint import ClusterPainter, keep_centroids
 from ufc_monai.engines.prepare import prepare
-from ufc_monai.engines.published import build_network, published_network, weights_digest
+from ufc_monai.engines.published import published_network, weights_digest
 from ufc_monai.engines.record import RunRecord
 from ufc_monai.engines.save import FeatureSaver, WeightsSaver
 from ufc_monai.engines.schedule import MomentumSchedule
@@ -83,7 +83,6 @@ __all__ = [
     "TrainingCheckpoint",
     "ViewsPicture",
     "WeightsSaver",
-    "build_network",
     "check_device",
     "check_guidance",
     "check_overrides",

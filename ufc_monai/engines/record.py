@@ -43,6 +43,7 @@ class RunRecord:
         config: the merged configuration (:func:`~ufc_monai.engines.configuration`); what has a say in results counts.
         resolved: values that only show once it is evaluated; JSON values, recorded beside the plain ones.
         inputs: files that an earlier stage wrote, by name; those that do not exist count as none.
+        outputs: files that the run writes, by name.
         environment: what was found out at start, such as device and precision.
         previous: the ``run.json`` of the stage before, named in the record.
         ckpt_dir: of a training, the folder of its weights and of the checkpoints that it goes on from.
@@ -61,6 +62,7 @@ class RunRecord:
         config: Mapping[str, Any],
         resolved: Mapping[str, Any] | None = None,
         inputs: Mapping[str, str | os.PathLike[str] | None] | None = None,
+        outputs: Mapping[str, str | os.PathLike[str]] | None = None,
         environment: Mapping[str, Any] | None = None,
         previous: str | os.PathLike[str] | None = None,
         ckpt_dir: str | os.PathLike[str] | None = None,
@@ -73,6 +75,7 @@ class RunRecord:
         self.ckpt_dir = None if ckpt_dir is None else Path(ckpt_dir)
         self.resume = resume
         self.allow_stale = allow_stale
+        self.outputs = dict(outputs or {})
         self.content: dict[str, Any] = {
             "stage": stage,
             "status": "started",
@@ -127,12 +130,11 @@ class RunRecord:
         }
         write_json(self.path, self.content)
 
-    def finish(self, results: Mapping[str, Any], outputs: Mapping[str, str | os.PathLike[str]] | None = None) -> None:
+    def finish(self, results: Mapping[str, Any]) -> None:
         """Write the record as complete.
 
         Args:
             results: figures of the run; what is not a finite number, text or list of them is left out.
-            outputs: files that the run wrote, by name.
 
         Raises:
             InputError: if a training has no loss or an evaluation no figure: nothing was done.
@@ -151,7 +153,7 @@ class RunRecord:
             "finished": _now(),
             "seconds": round(monotonic() - self._began, 1),
             "results": plain,
-            "outputs": {name: _file(path) for name, path in (outputs or {}).items()},
+            "outputs": {name: _file(path) for name, path in self.outputs.items()},
         }
         write_json(self.path, self.content)
         logger.info("%s complete in %.0f s: %s", self.content["stage"], self.content["seconds"], self.path)
