@@ -49,6 +49,14 @@ def test_configs_are_tidy(path: Path) -> None:
     assert path.stem == "metadata" or max(map(len, text.splitlines())) <= 140  # metadata.json is prose
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_network_json_has_the_format_of_the_zoo(name: str, chain: Path) -> None:
+    """The one that comes with the bundle, and the one that a training writes."""
+    for bundles in (BUNDLES, chain):
+        text = (bundles / name / "models" / "network.json").read_text(encoding="utf-8")
+        assert text == json.dumps(json.loads(text), indent=4) + "\n"
+
+
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda p: f"{p.parts[-3]}/{p.name}")
 def test_every_switch_is_checked(path: Path) -> None:
     """On the command line, false is a text, and a text is true."""
