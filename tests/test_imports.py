@@ -43,7 +43,7 @@ ALLOWED = {
     "data": BASE | {"transforms"},
     "labelling": BASE | {"clustering", "report"},
     "engines": BASE | {"clustering", "data", "labelling", "losses", "networks", "report", "transfer", "transforms"},
-    "zoo": BASE | {"engines", "report", "transfer"},
+    "zoo": BASE | {"engines", "networks", "report", "transfer"},
     "commands": BASE
     | {"clustering", "data", "engines", "labelling", "losses", "report", "served", "transfer", "transforms", "zoo"},
     "study": BASE | {"clustering", "commands", "data", "engines", "report"},

@@ -13,10 +13,12 @@ from typing import Any
 import torch
 from monai.bundle import ConfigParser
 
-from ufc_monai.bundles import BUNDLES, CONTRASTIVE, RENAMED, VAE, methods
+from ufc_monai.bundles import BUNDLES, CONTRASTIVE, VAE, methods
 from ufc_monai.commands.stages import config_path
 from ufc_monai.data import Case, Split, find_cases, open_split, without_bad
 from ufc_monai.engines import check_device, check_settings, checked_bool
+from ufc_monai.engines.configuration import is_plain
+from ufc_monai.engines.overrides import meant
 from ufc_monai.errors import InputError, unwrapped
 from ufc_monai.files import read_json
 
@@ -211,12 +213,9 @@ def _check_overrides(options: RunOptions) -> None:
                 raise InputError(
                     f"--set: {key} is the same in all stages; --fold and --label_draw choose the patients."
                 )
-            if new := RENAMED.get(key):
-                raise InputError(f"--set: {key} is called {new} now.")
             if re.split("::|#", key)[0] not in known:
-                near = difflib.get_close_matches(key, known, n=1)
-                meant = f"Did you mean {near[0]}?" if near else "Its docs/README.md lists them."
-                raise InputError(f"--set: {key} is no key of {bundle}. {meant}")
+                hint = meant(key, known) or "Its docs/README.md lists them."
+                raise InputError(f"--set: {key} is no key of {bundle}. {hint}")
 
 
 def _check_method(options: RunOptions) -> None:
@@ -224,8 +223,8 @@ def _check_method(options: RunOptions) -> None:
     for name in () if options.method is None else options.method.split("+"):
         if name not in known:
             near = difflib.get_close_matches(name, known, n=1)
-            meant = f"Did you mean {near[0]}?" if near else f"Expected one of {', '.join(known)}."
-            raise InputError(f"--method: there is no {name}.json in {CONTRASTIVE}/configs. {meant}")
+            hint = f"Did you mean {near[0]}?" if near else f"Expected one of {', '.join(known)}."
+            raise InputError(f"--method: there is no {name}.json in {CONTRASTIVE}/configs. {hint}")
 
 
 def _check_values(options: RunOptions) -> None:
@@ -241,4 +240,4 @@ def _check_values(options: RunOptions) -> None:
     for bundle in BUNDLES:
         settings = open_config(options, bundle).get()
         with unwrapped(f"{bundle}: "):
-            check_settings({key: value for key, value in settings.items() if str(value)[:1] not in ("$", "@", "%")})
+            check_settings({key: value for key, value in settings.items() if is_plain(value)})
