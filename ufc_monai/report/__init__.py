@@ -9,8 +9,8 @@ from ufc_monai.lazy import import_when_used
 if TYPE_CHECKING:
     from ufc_monai.report.clusters import save_cluster_map, save_cluster_montage, save_elbow, save_embedding_map
     from ufc_monai.report.drawing import radiological
-    from ufc_monai.report.html import write_report
     from ufc_monai.report.pairs import PAIRS_MEAN, pair_text
+    from ufc_monai.report.run import write_report
     from ufc_monai.report.selection import save_coverage
     from ufc_monai.report.slices import Overlay, save_overlays, save_preview, save_reconstructions, save_views
     from ufc_monai.report.summary import run_summary
@@ -23,7 +23,7 @@ else:
             "save_elbow": "clusters",
             "save_embedding_map": "clusters",
             "radiological": "drawing",
-            "write_report": "html",
+            "write_report": "run",
             "PAIRS_MEAN": "pairs",
             "pair_text": "pairs",
             "save_coverage": "selection",
