@@ -12,18 +12,11 @@ from matplotlib.image import imread
 
 from ufc_monai.errors import InputError
 from ufc_monai.files import sha256_of
-from ufc_monai.report import (
-    Overlay,
-    save_cluster_map,
-    save_embedding_map,
-    save_overlays,
-    save_preview,
-    save_reconstructions,
-    save_views,
-    write_report,
-)
+from ufc_monai.report.clusters import save_cluster_map, save_embedding_map
 from ufc_monai.report.curves import curves_svg, read_metrics
 from ufc_monai.report.records import standing_record
+from ufc_monai.report.run import write_report
+from ufc_monai.report.slices import Overlay, save_overlays, save_preview, save_reconstructions, save_views
 
 VAE, CONTRASTIVE, UNET = "ufc_feature_vae", "ufc_cluster_contrastive", "ufc_unet_segmentation"
 NASTY = "<script>alert(1)</script>"
@@ -64,8 +57,9 @@ def a_run(tmp_path: Path) -> Path:
 def test_report_holds_what_ran(a_run: Path) -> None:
     write_report(a_run, a_run / "report.html")
     text = (a_run / "report.html").read_text(encoding="utf-8")
-    for words in ("Test", "Clusters", "beta-VAE", "Too early to say.", "Linear probe", "0.900", "What ran", "<svg"):
+    for words in ("Test", "Clusters", "beta-VAE", "Too early to say.", "Linear probe", "0.900", "What ran"):
         assert words in text
+    assert text.count("data:image/svg+xml;base64,") == 2
     assert text.count("data:image/png;base64,") == 1
     assert text.count("<section>") == text.count("</section>") == 7
 
@@ -78,7 +72,7 @@ def test_a_number_of_clusters_that_was_asked_for_is_not_the_elbows(a_run: Path) 
     labels["provenance"]["elbow"] = {"chosen": 5, "reason": "k = 5 is the elbow."}
     write(path, labels)
     write_report(a_run, a_run / "report.html")
-    said = "2 clusters of 2 slices. So many were asked for. k = 5 is the elbow."
+    said = "2 clusters of 2 slices. This number was requested. k = 5 is the elbow."
     assert said in (a_run / "report.html").read_text(encoding="utf-8")
 
 
@@ -221,14 +215,13 @@ def test_a_run_that_was_cut_off_is_shown_up_to_there(a_run: Path) -> None:
     write_report(a_run, a_run / "report.html")
 
 
-def test_curves_scale_with_the_page_and_leave_out_what_there_is_not() -> None:
-    svg = curves_svg([{"epoch": 1, "loss": 2.0}, {"epoch": 2, "loss": 1.0}], [["loss", "chance"], ["kl"]], "a")
-    head = svg[: svg.index(">")]
-    assert "viewBox" in head
-    assert "width=" not in head
+def test_curves_leave_out_what_there_is_not() -> None:
+    metrics = [{"epoch": 1, "loss": 2.0}, {"epoch": 2, "loss": 1.0}]
+    svg = curves_svg(metrics, [["loss", "chance"], ["kl"]])
     assert "loss" in svg
     assert "chance" not in svg
-    assert curves_svg([], [["loss"]], "a") == ""
+    assert curves_svg(metrics, [["loss", "chance"], ["kl"]]) == svg
+    assert curves_svg([], [["loss"]]) == ""
 
 
 @pytest.mark.parametrize(("patients", "clusters"), [(1, 1), (3, 60), (200, 5)])
@@ -309,4 +302,4 @@ def test_on_a_full_disk_the_earlier_report_stands(a_run: Path) -> None:
     assert path.read_text() == "an earlier report"
     assert not list(a_run.glob(".*"))
     write_report(a_run, path)
-    assert "<svg" in path.read_text(encoding="utf-8")
+    assert "image/svg+xml" in path.read_text(encoding="utf-8")

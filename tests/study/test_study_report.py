@@ -187,7 +187,7 @@ def test_runs_that_have_not_converged_are_flagged_and_counted(tmp_path: Path) ->
     assert cells(tables[1])["ufc - random", "1"][-1] == "0 / 3"
     assert len(tables[-1].rows) == 3
     said = verdict(results)
-    assert "(3 of these runs have not converged" in said[0]
+    assert "(3 of these runs did not converge" in said[0]
     assert any(line.startswith("NOT CONVERGED: 3 of 36 runs have not learned aorta") for line in said)
 
 

@@ -29,7 +29,7 @@ from ufc_monai.commands.stages import shown
 from ufc_monai.data import Case, find_cases, make_split, open_split, without_bad
 from ufc_monai.data.inspect import VolumeFacts, inspect_cases
 from ufc_monai.errors import InputError
-from ufc_monai.report import Overlay, save_preview
+from ufc_monai.report.slices import Overlay, save_preview
 
 __all__ = ["run_check"]
 

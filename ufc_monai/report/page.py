@@ -1,4 +1,4 @@
-"""HTML pages that stand alone, from the templates beside this file: no scripts, no network, everything escaped."""
+"""Pages that stand alone, from the templates beside this file: no scripts, no network, everything escaped."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
 
 from ufc_monai.files import atomic_path
+from ufc_monai.report.markdown import markdown_cell, markdown_table
 
 __all__ = ["data_uri", "png", "write_page"]
 
@@ -19,7 +21,7 @@ def write_page(path: str | os.PathLike[str], template: str, **data: Any) -> None
     """Write a page, whole or not at all.
 
     Args:
-        path: the HTML file.
+        path: the HTML or Markdown file.
         template: name of a file in ``templates``.
         data: what the template shows; text is escaped there.
     """
@@ -44,7 +46,7 @@ def png(path: Path) -> str:
 
 @cache
 def _templates() -> Environment:
-    return Environment(
+    templates = Environment(
         loader=PackageLoader("ufc_monai.report"),
         autoescape=True,
         undefined=StrictUndefined,
@@ -52,3 +54,7 @@ def _templates() -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
+    # both escape HTML, too
+    templates.filters["cell"] = lambda text: Markup(markdown_cell(text))
+    templates.filters["markdown"] = lambda table: Markup(markdown_table(table.head, table.rows))
+    return templates

@@ -23,23 +23,11 @@ from ufc_monai.report.summary import ARMS, column_means, dice_files, judgement
 
 __all__ = ["write_report"]
 
-PICTURES = {
-    "overlays": f"{UNET}/eval/evaluate",
-    "clusters": f"{VAE}/eval/inference",
-    "cluster_map": f"{VAE}/eval/inference",
-    "elbow": f"{VAE}/eval/inference",
-    "reconstructions": f"{VAE}/eval/train",
-    "views": f"{CONTRASTIVE}/eval/train",
-    "embedding": f"{CONTRASTIVE}/eval/train",
-}
-"""Where the stages of a run leave their pictures, by name."""
 DICE = [["loss"], ["val_mean_dice"]]
+SPHERE = [["loss", "chance"], ["effective_rank"], ["alignment", "uniformity"]]
 CURVES = {
     "vae": (f"{VAE}/eval/train", [["explained"], ["kl"], ["active_dimensions"]]),
-    "contrastive": (
-        f"{CONTRASTIVE}/eval/train",
-        [["loss", "chance"], ["effective_rank"], ["alignment", "uniformity"]],
-    ),
+    "contrastive": (f"{CONTRASTIVE}/eval/train", SPHERE),
     "pretrained encoder": (f"{UNET}/eval/train", DICE),
     "random weights": (f"{UNET}/eval/random_train", DICE),
 }
@@ -72,7 +60,7 @@ def write_report(run_folder: str | os.PathLike[str], path: str | os.PathLike[str
         pairs_head=PAIRS_HEAD,
         pairs=pair_rows(probe.get("false_negatives") or {}),
         pairs_mean=PAIRS_MEAN,
-        pictures={name: png(folder / place / f"{name}.png") for name, place in PICTURES.items()},
+        pictures={file.relative_to(folder).as_posix(): png(file) for file in folder.glob("*/eval/*/*.png")},
         curves={
             name: data_uri(curves_svg(read_metrics(folder / place / "metrics.jsonl"), panels).encode(), "svg+xml")
             for name, (place, panels) in CURVES.items()
@@ -128,7 +116,7 @@ def _training_dice(folder: Path, arm: str) -> dict[str, float]:
 
 def _clusterings(folder: Path, probe: Mapping[str, Any]) -> list[dict[str, Any]]:
     """All clusterings of the features that the report shows, the one shown first."""
-    found = []
+    found: list[dict[str, Any]] = []
     for path in sorted(folder.glob("*/pseudo_labels*.json"), key=_shown_first):
         labels = found_json(path, "--folder")
         pairs = probe.get("clusterings", {}).get(path.relative_to(folder).as_posix(), {})

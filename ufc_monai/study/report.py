@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ufc_monai.files import atomic_path, found_json
-from ufc_monai.report.markdown import markdown_cell, markdown_table
+from ufc_monai.files import found_json
+from ufc_monai.report.markdown import markdown_table
 from ufc_monai.report.page import png, write_page
 from ufc_monai.report.study import save_label_curves, save_structure_bars
 from ufc_monai.study.recorded import write_recorded
@@ -56,24 +56,18 @@ def write_study_report(folder: Path, runs: Sequence[Run], about: Mapping[str, An
     asked = [f"{key}: {value}" for key, value in options.items() if value not in (None, [], {})]
     asked += [f"trimmed: {', '.join(about['trimmed'])}"] if about["trimmed"] else []
     failed = [[run.name, _error(folder, run)] for run in runs if states[run.name] == FAILED]
-    tables = [
-        *study_tables(results),
-        Table("Runs that failed", ["run", "error"], failed, "The same command retries them."),
-    ]
-    tables = [table for table in tables if table.rows]
-    with atomic_path(folder / "study.md") as temporary:
-        temporary.write_text(_markdown(f"Study of {about['data_set']}", asked, said, tables), encoding="utf-8")
-    write_page(
-        folder / "study.html",
-        "study.html",
-        data_set=about["data_set"],
-        said=said,
-        tables=tables,
-        curves=png(folder / CURVES),
-        bars=png(folder / BARS),
-        asked=asked,
-        runs=[(run.name, run.kind, states[run.name]) for run in runs],
-    )
+    tables = [*study_tables(results), Table("Runs that failed", ["run", "error"], failed)]
+    data = {
+        "data_set": about["data_set"],
+        "said": said,
+        "tables": [table for table in tables if table.rows],
+        "asked": asked,
+        "curves": png(folder / CURVES),
+        "bars": png(folder / BARS),
+        "runs": [(run.name, run.kind, states[run.name]) for run in runs],
+    }
+    for name in ("study.md", "study.html"):
+        write_page(folder / name, name, **data)
     logger.info("\n%s\n\n%s", markdown_table(tables[0].head, tables[0].rows), "\n".join(said))
     logger.info("tables: %s, study.html, study.csv", folder / "study.md")
 
@@ -99,13 +93,6 @@ def _mark(results: Results, method: str) -> str:
     """The mark of an arm some of whose runs are missing: its means are of other repeats than those of the rest."""
     planned = sum(n for name, _, n in results.planned if name == method)
     return " ‡" if sum(len(results.counted(method, b)) for b in results.budgets) < planned else ""
-
-
-def _markdown(title: str, asked: Sequence[str], said: Sequence[str], tables: Sequence[Table]) -> str:
-    parts = [f"# {markdown_cell(title)}", *(f"- {markdown_cell(line)}" for line in said)]
-    for t in tables:
-        parts += [f"\n## {markdown_cell(t.title)}\n", markdown_table(t.head, t.rows), f"\n{markdown_cell(t.caption)}"]
-    return "\n".join([*parts, "\n## Options\n", *(f"- {markdown_cell(line)}" for line in asked)]) + "\n"
 
 
 def _error(folder: Path, run: Run) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -10,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from ufc_monai.errors import InputError
 from ufc_monai.files import read_json
@@ -121,11 +123,11 @@ class Results:
     def difference(self, one: str, other: str, budget: str) -> Paired | None:
         """The paired difference of mean Dice of two arms at one budget, in points."""
         first, second = (self._by_repeat_and_patient(method, budget) for method in (one, other))
-        return paired_difference((first - second).to_numpy(float))
+        return paired_difference(_table(first - second))
 
     def interval(self, method: str, budget: str) -> tuple[float, float, float] | None:
         """Mean Dice of one arm at one budget over repeats and patients, with its 95 % interval."""
-        table = self._by_repeat_and_patient(method, budget).to_numpy(float)
+        table = _table(self._by_repeat_and_patient(method, budget))
         return (float(np.nanmean(table)), *interval(table)) if table.size else None
 
     def noise(self, method: str, budget: str) -> Noise:
@@ -138,14 +140,19 @@ class Results:
         runs = self.counted(method, budget)
         return runs[runs["not_converged"] != ""]
 
-    def _by_repeat_and_patient(self, method: str, budget: str) -> pd.DataFrame:
+    def _by_repeat_and_patient(self, method: str, budget: str) -> pd.Series:
         """Mean Dice of each patient in each repeat; a patient of two folds' tests counts as two."""
-        volumes = _counted(self.volumes, method, budget)
-        return volumes.groupby([*REPEAT, "fold", "patient"])["dice"].mean().dropna().unstack(["fold", "patient"])
+        return _counted(self.volumes, method, budget).groupby([*REPEAT, "fold", "patient"])["dice"].mean()
 
 
 def _counted(table: pd.DataFrame, method: str, budget: str) -> pd.DataFrame:
     return table[table["counted"] & (table["method"] == method) & (table["labels"] == budget)]
+
+
+def _table(values: pd.Series) -> NDArray[np.float64]:
+    """(repeats, patients), NaN where there is none, both in order: resampling draws them by their place."""
+    table = values.dropna().unstack(["fold", "patient"]).sort_index().sort_index(axis=1)
+    return np.asarray(table, dtype=float)
 
 
 def read_results(folder: Path, runs: Sequence[Run], clusterings: Sequence[str] = ()) -> Results:
@@ -169,9 +176,7 @@ def read_results(folder: Path, runs: Sequence[Run], clusterings: Sequence[str] =
         measured=measured[list(COLUMNS)].astype(COLUMNS),
         methods=list(plan[0].unique()),
         budgets=list(plan[1].unique()),
-        pretrained=_pretrained(folder, complete),
-        probes=_probes(folder, complete),
-        clusters=_clusters(folder, complete),
+        **_beside(folder, complete),
         failed=[name for name, state in states.items() if state == FAILED],
         planned=[(*key, int(n)) for key, n in plan.groupby([0, 1], sort=False)[2].sum().items()],
         clusterings=list(clusterings),
@@ -213,36 +218,22 @@ def _validated(path: Path) -> dict[str, float]:
     return {"steps": epochs[-1]["iteration"], "validations": len(validated), **dice}
 
 
-def _pretrained(folder: Path, complete: Sequence[Run]) -> dict[str, list[dict[str, float]]]:
-    found: dict[str, list[dict[str, float]]] = {}
+def _beside(folder: Path, complete: Sequence[Run]) -> dict[str, dict[str, list[Any]]]:
+    """What pretrainings, probes and clusterings have left, for :class:`Results`."""
+    pretrained, probes, clusters = (defaultdict[str, list[Any]](list) for _ in range(3))
     for run in complete:
+        record = folder / run.records[0]
         if run.kind == PRETRAINING:
-            results = _json(folder / run.records[0])["results"]
-            epochs = read_metrics((folder / run.records[0]).with_name("metrics.jsonl"))
-            figures = {"steps": epochs[-1]["iteration"]} if epochs else {}
-            figures |= {name: results[name] for name in PRETRAINED if name in results}
-            found.setdefault(str(run.method), []).append(figures)
-    return found
-
-
-def _probes(folder: Path, complete: Sequence[Run]) -> dict[str, list[float]]:
-    found: dict[str, list[float]] = {}
-    for run in complete:
-        if run.kind == PROBE:
-            mean = _json((folder / run.records[0]).with_name("probe.json"))["mean"]
+            results, epochs = _json(record)["results"], read_metrics(record.with_name("metrics.jsonl"))
+            steps = {"steps": epochs[-1]["iteration"]} if epochs else {}
+            pretrained[str(run.method)].append(steps | {name: results[name] for name in PRETRAINED if name in results})
+        elif run.kind == PROBE:
+            mean = _json(record.with_name("probe.json"))["mean"]
             for method, which in ((str(run.method), "pretrained"), (RANDOM, "untrained")):
-                if mean[which] is not None:
-                    found.setdefault(method, []).append(mean[which])
-    return found
-
-
-def _clusters(folder: Path, complete: Sequence[Run]) -> dict[str, list[int]]:
-    found: dict[str, list[int]] = {}
-    for run in complete:
-        if run.kind == CLUSTERS:
-            labels = _json((folder / run.records[0]).with_name("pseudo_labels.json"))
-            found.setdefault(run.name.partition("/")[2], []).append(labels["n_clusters"])
-    return found
+                probes[method] += [] if mean[which] is None else [mean[which]]
+        elif run.kind == CLUSTERS:
+            clusters[run.name.partition("/")[2]].append(_json(record.with_name("pseudo_labels.json"))["n_clusters"])
+    return {"pretrained": pretrained, "probes": probes, "clusters": clusters}
 
 
 def _json(path: Path) -> dict[str, Any]:

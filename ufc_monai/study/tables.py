@@ -1,4 +1,4 @@
-"""The tables of a study, as rows of text."""
+"""The tables of a study, as rows of text; their captions stand in the report's templates."""
 
 from __future__ import annotations
 
@@ -23,13 +23,11 @@ class Table:
         title: of it.
         head: the columns' titles.
         rows: cells of text.
-        caption: how to read it.
     """
 
     title: str
     head: list[str]
     rows: list[list[str]]
-    caption: str
 
 
 def study_tables(results: Results) -> list[Table]:
@@ -59,10 +57,6 @@ def _methods_by_budgets(results: Results) -> Table:
         "Dice by methods and labels",
         ["mean Dice, %", *results.budgets, "probe AUC"],
         rows,
-        "Mean (standard deviation over seeds; over folds), columns: labelled volumes. Dice is taken per volume over "
-        "the structures present, then over volumes, repeats and folds. † runs with a structure that has not converged; "
-        "‡ runs that there are of those planned. Probe: is a structure in the slice, from frozen features; of random, "
-        "that of an untrained encoder.",
     )
 
 
@@ -93,9 +87,6 @@ def _differences(results: Results) -> Table:
         "Paired differences",
         ["difference", "labels", "Dice", "95 %", "p", "patients", "repeats", "noise of a run", "not converged"],
         rows,
-        "In points of mean Dice, within test patients and repeats (a seed with its labels). Interval: bootstrap over "
-        "patients and repeats at once; with one repeat over patients alone. p: permutation test over patients. Noise: "
-        "standard deviation between runs of each arm with the same labels and other seeds (number of runs).",
     )
 
 
@@ -105,15 +96,12 @@ def _clusterings_by_k(results: Results) -> list[Table]:
     if not asked:
         return []
     names, values = list(dict.fromkeys(n for n, _ in asked)), sorted({v for _, v in asked}, key=float)
-    caption = "Mean Dice, % (standard deviation over seeds; over folds) of UFC; columns: the number of clusters."
-    if "dbscan" in names:
-        caption += " Of dbscan, eps, and in square brackets the clusters that it finds."
     tables = []
     for budget in results.budgets:
         rows = [
             [n, *(_clustering_cell(results, n, v, budget) if (n, v) in asked else "" for v in values)] for n in names
         ]
-        tables.append(Table(f"Clusterings at {budget} labelled volumes", ["clusters", *values], rows, caption))
+        tables.append(Table(f"Clusterings at {budget} labelled volumes", ["clusters", *values], rows))
     return tables
 
 
@@ -144,10 +132,6 @@ def _other_measures(results: Results) -> Table:
         "Dice, HD95, pooled Dice",
         ["method", "labels", "Dice, %", "defined", "HD95", "defined", "pooled Dice, %"],
         rows,
-        "Mean (standard deviation over seeds; over folds). Defined: structures of volumes, over all runs. Dice needs "
-        "the structure in the reference, HD95 in the prediction as well: an arm that misses a structure altogether has "
-        "no distance there, so read HD95 with its count; in mm, of pictures in pixels. Pooled: voxels of all test "
-        "volumes together.",
     )
 
 
@@ -160,7 +144,6 @@ def _structures(results: Results) -> Table:
         "Dice by structure",
         ["Dice, %", "labels", *results.structures],
         rows,
-        "Mean over the volumes that hold the structure, then over repeats and folds.",
     )
 
 
@@ -175,9 +158,6 @@ def _pretraining(results: Results) -> Table:
         "Pretraining",
         ["method", "runs", "steps", *(name.replace("_", " ") for name in names)],
         rows,
-        "At the end, means over runs. Chance: the loss if all embeddings were the same; losses of different methods "
-        "cannot be compared. Effective rank: directions that embeddings use; near 1 they have collapsed. Alignment: "
-        "distance of two views; uniformity: spread over the sphere; lower is better in both.",
     )
 
 
@@ -192,9 +172,6 @@ def _validation(results: Results) -> Table:
         "Validation",
         ["method", "labels", "steps", "validations", "Dice, %", "best after"],
         rows,
-        "Dice of the validation volumes on the network's grid, at its best of so many validations: those weights were "
-        "tested. Best after: the share of the steps; near 100 %, or with few validations, more steps may help. Choose "
-        "the steps by this table, with random alone.",
     )
 
 
@@ -204,7 +181,6 @@ def _unconverged(results: Results) -> Table:
         "Runs that have not converged",
         ["run", "structures"],
         [[str(run), names.replace(BETWEEN, ", ")] for run, names in stuck[stuck != ""].items()],
-        "Structures with a Dice below 10 % on the very volumes that were trained on.",
     )
 
 

@@ -38,9 +38,7 @@ def verdict(results: Results) -> list[str]:
     """A sentence for each comparison, then what has to be known with them."""
     lines = [_sentence(results, one, other) for one, other in comparisons(results)]
     if not lines:
-        lines = [
-            "Nothing is compared yet: that takes random or simclr, and another method. For the steps see Validation."
-        ]
+        lines = ["Nothing to compare: that takes random or simclr and one more method. For the steps see Validation."]
     return lines + _reservations(results)
 
 
@@ -51,7 +49,7 @@ def _sentence(results: Results, one: str, other: str) -> str:
         words = _judged(found, one, other, _at(budget))
         stuck = len(results.not_converged(one, budget)) + len(results.not_converged(other, budget))
         if stuck and found is not None:
-            words += f" ({stuck} of these runs have not converged, so that this may be the length of training)"
+            words += f" ({stuck} of these runs did not converge, so training may have been too short)"
         parts.append(words)
     return f"{_name(one)} and {_name(other)}: " + "; ".join(parts) + "."
 
@@ -61,7 +59,7 @@ def _judged(found: Paired | None, one: str, other: str, at: str) -> str:
         return f"nothing to compare {at}"
     figures = f"{found.mean:+.1f} [{found.low:.1f}, {found.high:.1f}] Dice"
     if found.patients < LEAST_PATIENTS:
-        return f"not measurable {at} with {found.patients} test patients ({figures}; {LEAST_PATIENTS} are the least)"
+        return f"not measurable {at} with {found.patients} test patients ({figures}; it takes {LEAST_PATIENTS})"
     clear = found.p < SIGNIFICANT and (found.low > 0 or found.high < 0)
     if not clear:
         return f"no difference measured {at} ({figures})"
@@ -94,8 +92,8 @@ def _reservations(results: Results) -> list[str]:
     if stuck:
         names = ", ".join(sorted({name for names in stuck for name in names.split(BETWEEN)}))
         lines.append(
-            f"NOT CONVERGED: {len(stuck)} of {counted} runs have not learned {names} (Dice below 10 % on the very "
-            "volumes they were trained on). Train longer before you compare anything."
+            f"NOT CONVERGED: {len(stuck)} of {counted} runs have not learned {names} (Dice below 10 % even on the "
+            "training volumes). Train longer before you compare anything."
         )
     if planned > counted or results.failed:
         lines.append(f"Incomplete: {planned - counted} of {planned} runs are missing.")
