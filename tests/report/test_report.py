@@ -2,18 +2,23 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from conftest import ROOT
 from full_disk import full_at
+from jinja2 import UndefinedError
 from matplotlib.image import imread
 
 from ufc_monai.errors import InputError
 from ufc_monai.files import sha256_of
 from ufc_monai.report.clusters import save_cluster_map, save_embedding_map
 from ufc_monai.report.curves import curves_svg, read_metrics
+from ufc_monai.report.page import write_page
 from ufc_monai.report.records import standing_record
 from ufc_monai.report.run import write_report
 from ufc_monai.report.slices import Overlay, save_overlays, save_preview, save_reconstructions, save_views
@@ -86,6 +91,30 @@ def test_what_was_left_out_or_out_of_date_is_said(a_run: Path) -> None:
     assert "and 2 more (see run.json)" in text
     assert "out of date (--allow_stale): by stage 3, fine-tuning" in text
     assert NASTY not in text
+
+
+WITHOUT = """
+import sys
+
+for name in ("torch", "monai", "pandas", "ignite"):
+    sys.modules[name] = None
+from ufc_monai.__main__ import main
+
+sys.exit(main(["report", "--folder", sys.argv[1]]))
+"""
+
+
+def test_a_runs_report_needs_neither_pytorch_nor_an_extra(a_run: Path) -> None:
+    done = subprocess.run([sys.executable, "-c", WITHOUT, str(a_run)], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    assert (a_run / "report.html").is_file()
+
+
+def test_a_page_without_what_its_template_shows_is_not_written(tmp_path: Path) -> None:
+    for template in ("run.html", "study.html", "study.md"):
+        with pytest.raises(UndefinedError):
+            write_page(tmp_path / "page.html", template)
+    assert not list(tmp_path.iterdir())
 
 
 def test_names_are_escaped_and_nothing_is_fetched(a_run: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import json
 from pathlib import Path
 
 import pytest
@@ -37,6 +39,25 @@ def test_a_studys_tables_are_made_anew_from_its_files(tmp_path: Path) -> None:
     assert sum(len(table.rows) for table in tables) > 30
     assert study_tables(again) == tables
     assert verdict(again) == verdict(results)
+
+
+def test_names_that_look_like_numbers_or_gaps_stay_what_they_are(tmp_path: Path) -> None:
+    study = Study(tmp_path, methods=("random", "ufc"), folds=1, seeds=1).finish(pattern)
+    names = {"aorta": "NA", NASTY: "1"}
+    patients = [entry["patient"] for entry in json.loads((tmp_path / "split.json").read_text())["images"].values()]
+    images = {f"{name}.nii.gz": {"patient": f"00{i}"} for i, name in enumerate(patients)}
+    (tmp_path / "split.json").write_text(json.dumps({**study.split, "images": images}))
+    for path in tmp_path.rglob("structures.csv"):
+        with open(path, newline="") as file:
+            head, *rows = csv.reader(file)
+        with open(path, "w", newline="") as file:
+            csv.writer(file).writerows([head, *([image, names[name], *rest] for image, name, *rest in rows)])
+    results = read_results(tmp_path, study.runs)
+    write_recorded(tmp_path, results)
+    for found in (results, read_recorded(tmp_path / "study.csv")):
+        assert found.structures == ["NA", "1"]
+        assert set(found.measured["patient"]) <= {f"00{i}" for i in range(len(patients))}
+        assert set(found.measured["labels"]) == {"1", "4"}
 
 
 def test_a_recorded_study_fills_its_marks(tmp_path: Path) -> None:

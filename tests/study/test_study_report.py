@@ -6,6 +6,7 @@ import csv
 import json
 import re
 from collections.abc import Callable
+from dataclasses import astuple
 from pathlib import Path
 from typing import Any
 
@@ -155,6 +156,28 @@ def test_paired_differences_and_their_words(tmp_path: Path) -> None:
     assert "no difference measured at 4 labelled volumes" in ufc
     assert simclr.startswith("SimCLR and random initialisation: no difference measured at 1")
     assert any(line.startswith("Noise of initialisation") for line in said)
+
+
+def test_pairs_are_those_that_both_arms_have(tmp_path: Path) -> None:
+    """Each arm lacks another run; resampling goes by a patient's place, so that the table has to be in order."""
+    study = Study(tmp_path).finish(pattern)
+    folder = {run: tmp_path / run.records[1] for run in study.runs if run.kind == FINE_TUNING and run.budget == "1"}
+    dice: dict[str, dict[tuple[Any, ...], float]] = {"random": {}, "ufc": {}}
+    for run, record in folder.items():
+        if (run.method, run.fold, run.init_seed) in {("random", 0, 0), ("ufc", 1, 1), ("ufc", 0, 2)}:
+            record.unlink()
+        elif run.method in dice:
+            for patient in study.split["folds"][run.fold]["test"]:
+                dice[run.method][(run.draw, run.init_seed), (run.fold, patient)] = 50 * pattern(run, patient)
+    pairs = dice["ufc"].keys() & dice["random"].keys()
+    repeats, patients = (sorted({pair[i] for pair in pairs}) for i in (0, 1))
+    table = np.full((len(repeats), len(patients)), np.nan)
+    for repeat, patient in pairs:
+        difference = dice["ufc"][repeat, patient] - dice["random"][repeat, patient]
+        table[repeats.index(repeat), patients.index(patient)] = difference
+    found = read_results(tmp_path, study.runs).difference("ufc", "random", "1")
+    assert found is not None
+    assert astuple(found) == pytest.approx(astuple(statistics.paired_difference(table)))
 
 
 def test_noise_is_between_runs_with_the_same_labels(tmp_path: Path) -> None:
