@@ -176,8 +176,10 @@ def test_pairs_are_those_that_both_arms_have(tmp_path: Path) -> None:
         difference = dice["ufc"][repeat, patient] - dice["random"][repeat, patient]
         table[repeats.index(repeat), patients.index(patient)] = difference
     found = read_results(tmp_path, study.runs).difference("ufc", "random", "1")
+    expected = statistics.paired_difference(table)
     assert found is not None
-    assert astuple(found) == pytest.approx(astuple(statistics.paired_difference(table)))
+    assert expected is not None
+    assert astuple(found) == pytest.approx(astuple(expected))
 
 
 def test_noise_is_between_runs_with_the_same_labels(tmp_path: Path) -> None:
