@@ -26,7 +26,8 @@ from ufc_monai.data.inspect import VolumeFacts
 from ufc_monai.errors import InputError
 from ufc_monai.files import atomic_path, files_below, readable_disk_errors, sha256_of
 from ufc_monai.lock import Lock
-from ufc_monai.report import run_summary, write_report
+from ufc_monai.report.run import write_report
+from ufc_monai.report.summary import run_summary
 
 __all__ = ["copy_bundles", "data_digests", "look_at_data", "run_all", "run_stages"]
 
