@@ -18,19 +18,6 @@ from ufc_monai.bundles import BUNDLES, RENAMED
 from ufc_monai.errors import InputError
 from ufc_monai.files import atomic_path, read_json, sha256_of, write_json
 
-__all__ = [
-    "encoder_in_use",
-    "find_pretrained",
-    "load_pretrained",
-    "load_weights",
-    "only_demonstrates",
-    "read_network",
-    "read_record",
-    "read_weights",
-    "save_network",
-    "save_tensors",
-]
-
 logger = logging.getLogger(__name__)
 
 FORMAT = 1
