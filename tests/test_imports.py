@@ -8,7 +8,19 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parents[1] / "ufc_monai"
-BASE = {"bundles", "cluster_space", "devices", "errors", "files", "formats", "lazy", "lineage", "lock", "ranks"}
+BASE = {
+    "bundles",
+    "cluster_space",
+    "devices",
+    "errors",
+    "files",
+    "formats",
+    "lazy",
+    "lineage",
+    "lock",
+    "machine",
+    "ranks",
+}
 ALLOWED = {
     "bundles": set(),
     "cluster_space": {"files"},
@@ -16,6 +28,7 @@ ALLOWED = {
     "errors": set(),
     "formats": set(),
     "lock": set(),
+    "machine": set(),
     "ranks": {"errors"},
     "lazy": set(),
     "files": {"errors", "formats"},
@@ -31,7 +44,7 @@ ALLOWED = {
     "data": BASE | {"transforms"},
     "labelling": BASE | {"clustering", "report"},
     "engines": BASE | {"clustering", "data", "labelling", "losses", "networks", "report", "transfer", "transforms"},
-    "zoo": BASE | {"engines", "report", "transfer"},
+    "zoo": BASE | {"engines", "networks", "report", "transfer"},
     "commands": BASE
     | {"clustering", "data", "engines", "labelling", "losses", "phantom", "report", "served", "transfer", "transforms"}
     | {"zoo"},
