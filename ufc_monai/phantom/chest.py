@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy import ndimage
 
-from ufc_monai.phantom.shapes import Array, Ellipsoid, Grid, Layer, Mask, Point, Tube, ellipse, paint, ramp, union
+from ufc_monai.phantom.shapes import Array, Ellipsoid, Grid, Mask, Point, Tube, ellipse, paint, ramp, union
 
 AIR, LUNG, FAT, FLUID, MUSCLE, COUCH, MARROW, BONE = -1000.0, -850.0, -100.0, 20.0, 50.0, 120.0, 190.0, 450.0
 CHEST_WALL = 14.0
@@ -72,12 +72,12 @@ def paint_chest(
     _ribs(grid, chest, hu, inner)
     paint(hu, (cavity, LUNG), (_lung_vessels(grid, chest, rng) & (inner < 0.97), FLUID))
     _abdomen(grid, chest, hu, inner)
-    vessels = _great_vessels(grid, chest, arch)
-    airways = _airways(grid, chest)
-    between_lungs = _mediastinum(grid, chest, [heart, airways, *(mask for mask, _ in vessels)])
+    tubes = [(union(tube.inside(grid) for tube in tubes), value) for value, tubes in _tubes(chest, arch)]
+    (aorta, _), *_, (airways, _) = tubes
+    between_lungs = _mediastinum(grid, chest, [heart, *(mask for mask, _ in tubes)])
     paint(hu, (between_lungs & cavity & (hu < MUSCLE), FAT), (veins & cavity, chest.left_blood))
-    paint(hu, *((mask & cavity, value) for mask, value in vessels), (airways, AIR))
-    return hu, _spine(grid, chest, hu) | airways | vessels[0][0]
+    paint(hu, *((mask & cavity, value) for mask, value in tubes), (airways, AIR))
+    return hu, _spine(grid, chest, hu) | airways | aorta
 
 
 def _mediastinum(grid: Grid, c: Chest, organs: list[Mask]) -> Mask:
@@ -158,29 +158,22 @@ def _abdomen(grid: Grid, c: Chest, hu: Array, inner: Array) -> None:
     )
 
 
-def _great_vessels(grid: Grid, c: Chest, arch: Point) -> list[Layer]:
-    """First the descending aorta, then the arch, the venae cavae and the oesophagus."""
-    s, y = c.size, c.spine + 21
-    top = (-22.0, y, 58 * s)
+def _tubes(c: Chest, arch: Point) -> list[tuple[float, list[Tube]]]:
+    """Descending aorta, arch, venae cavae, oesophagus and airways, with what to paint them with."""
+    s, y, front, z = c.size, c.spine + 21, c.spine + 34, 56 * c.size
+    top, carina = (-22.0, y, 58 * s), (1.0, front, z)
     crown = ((arch[0] - 22) / 2 + 4, (arch[1] + y) / 2, max(arch[2], 58 * s) + 14 * s)
     neck = [(crown[0] + dx, crown[1] + dy, crown[2]) for dx, dy in ((8, 10), (-4, 0), (-12, -8))]
     lower: list[Point] = [(30 * s, -12 * s, -20 * s), (24 * s, -20 * s, -60 * s), (22, -20 * s, -200)]
-    vessels = [
+    bronchi = Tube([(38 * s, front - 6, z - 24), carina, (-40 * s, front - 6, z - 22)], 5.5)
+    return [
         (c.left_blood, [Tube([top, (-22, y, -200)], 11)]),
         (c.left_blood, [Tube([arch, crown, top], 12), *(Tube([p, (p[0], p[1], p[2] + 120)], 5) for p in neck)]),
         (c.right_blood + 30, [Tube([(34 * s, -2, 15 * s), (32 * s, 0, 200)], 9)]),
         (0.4 * c.right_blood + 60, [Tube(lower, 11)]),
         (MUSCLE - 10, [Tube([(-3, y + 1, -200), (-3, y + 1, 200)], 6)]),
+        (AIR, [bronchi, Tube([carina, (1, front, 300)], 8)]),
     ]
-    return [(union(tube.inside(grid) for tube in tubes), value) for value, tubes in vessels]
-
-
-def _airways(grid: Grid, c: Chest) -> Mask:
-    """The trachea and the main bronchi."""
-    y, z = c.spine + 34, 56 * c.size
-    carina = (1.0, y, z)
-    bronchi = Tube([(38 * c.size, y - 6, z - 24), carina, (-40 * c.size, y - 6, z - 22)], 5.5)
-    return bronchi.inside(grid) | Tube([carina, (1, y, 300)], 8).inside(grid)
 
 
 def _spine(grid: Grid, c: Chest, hu: Array) -> Mask:

@@ -15,7 +15,7 @@ from ufc_monai.phantom.shapes import Ellipsoid, Point, Tube
 AXES = ((-0.660, 0.580, -0.478), (0.656, 0.755, 0.010), (0.367, -0.307, -0.878))
 MIDDLE: Point = (-36, 4, -18)
 LEFT_VENTRICLE = Ellipsoid(MIDDLE, (42, 23, 23), AXES, cut=(MIDDLE, -25))
-WALL = LEFT_VENTRICLE._replace(half=(51, 32, 32))
+WALL = LEFT_VENTRICLE._replace(half=(51, 32, 32))  # 9 mm thick
 RIGHT_VENTRICLE = Ellipsoid((-15, 24, -18), (46, 25, 34), AXES, cut=(MIDDLE, -42))
 OUTFLOW = Tube([(-12, 28, -14), (-20, 34, 8)], 15)
 AORTA = Tube([(-11, 0, 2), (4, 9, 20), (15, 12, 38), (15, 6, 52)], 14)

@@ -15,8 +15,6 @@ Mask = NDArray[np.bool_]
 Grid = tuple[Array, ...]
 """Coordinates x, y, z in mm that broadcast to the shape of the volume."""
 Point = tuple[float, float, float]
-Layer = tuple[Mask, ArrayLike]
-"""Where to paint, and the Hounsfield units."""
 
 
 class Ellipsoid(NamedTuple):
@@ -99,7 +97,7 @@ def ramp(z: Array, start: float, end: float) -> Array:
     return height
 
 
-def paint(hu: Array, *layers: Layer) -> None:
-    """Paint layers, later ones over earlier ones."""
+def paint(hu: Array, *layers: tuple[Mask, ArrayLike]) -> None:
+    """Paint layers, each a mask and its Hounsfield units, later ones over earlier ones."""
     for where, value in layers:
         np.copyto(hu, value, where=where)
