@@ -85,7 +85,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         if options.dataset_dir is None:
-            from ufc_monai.data import make_phantom
+            from ufc_monai.phantom import make_phantom
 
             options.dataset_dir = str(folder / "phantom")
             make_phantom(options.dataset_dir, patients=8, matrix=128)

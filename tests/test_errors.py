@@ -16,8 +16,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ufc_monai.__main__ import main
-from ufc_monai.data import make_phantom
 from ufc_monai.errors import InputError, find_input_error, unwrapped
+from ufc_monai.phantom import make_phantom
 
 
 class MuteError(Exception):

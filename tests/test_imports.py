@@ -35,6 +35,7 @@ ALLOWED = {
     "lineage": {"errors", "files"},
     "losses": {"errors"},
     "networks": {"errors"},
+    "phantom": {"files"},
     "transforms": BASE,
     "clustering": BASE,
     "report": BASE,
@@ -45,9 +46,10 @@ ALLOWED = {
     "engines": BASE | {"clustering", "data", "labelling", "losses", "networks", "report", "transfer", "transforms"},
     "zoo": BASE | {"engines", "networks", "report", "transfer"},
     "commands": BASE
-    | {"clustering", "data", "engines", "labelling", "losses", "report", "served", "transfer", "transforms", "zoo"},
+    | {"clustering", "data", "engines", "labelling", "losses", "phantom", "report", "served", "transfer", "transforms"}
+    | {"zoo"},
     "study": BASE | {"clustering", "commands", "data", "engines", "report"},
-    "__main__": {"bundles", "commands", "data", "errors", "files", "report", "study"},
+    "__main__": {"bundles", "commands", "data", "errors", "files", "phantom", "report", "study"},
 }
 """What each room may import of the package, beside itself."""
 

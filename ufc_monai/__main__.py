@@ -297,7 +297,7 @@ def _add_phantom(parser: argparse.ArgumentParser) -> None:
     )
 
     def action(chosen: argparse.Namespace) -> None:
-        from ufc_monai.data import make_phantom, make_skin_phantom
+        from ufc_monai.phantom import make_phantom, make_skin_phantom
 
         if chosen.patients < 1 or not 0 <= (chosen.labelled or 0) <= chosen.patients:
             asked = f"{chosen.patients} and {chosen.labelled}"

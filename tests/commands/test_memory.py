@@ -17,9 +17,9 @@ from conftest import NAMES
 from ufc_monai import machine as computer
 from ufc_monai.commands import memory
 from ufc_monai.commands.memory import refuse_too_little
-from ufc_monai.data import make_phantom
 from ufc_monai.errors import InputError
 from ufc_monai.machine import memory_limits
+from ufc_monai.phantom import make_phantom
 
 GB = 10**9
 VAE, CONTRASTIVE, UNET = NAMES

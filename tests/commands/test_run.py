@@ -14,8 +14,9 @@ from ufc_monai.commands import run
 from ufc_monai.commands.options import RunOptions
 from ufc_monai.commands.plan import plan_stages
 from ufc_monai.commands.stages import Stage
-from ufc_monai.data import Case, find_cases, make_phantom, open_split
+from ufc_monai.data import Case, find_cases, open_split
 from ufc_monai.errors import InputError
+from ufc_monai.phantom import make_phantom
 
 VAE, CONTRASTIVE, UNET = NAMES
 

@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from ufc_monai.__main__ import main
 from ufc_monai.commands.options import RunOptions, usable_cases
 from ufc_monai.commands.plan import plan_stages
-from ufc_monai.data import Split, find_cases, image_items, make_phantom, open_scans, open_split
+from ufc_monai.data import Split, find_cases, image_items, open_scans, open_split
 from ufc_monai.errors import InputError
+from ufc_monai.phantom import make_phantom
 
 LAYOUTS = ("folders", "list")
 TEST = {"ct_train_1005_image.nii.gz", "ct_train_1006_image.nii.gz"}

@@ -15,8 +15,8 @@ from conftest import NAMES, ROOT, SMALL
 
 from ufc_monai.__main__ import main
 from ufc_monai.commands import memory
-from ufc_monai.data import make_phantom
 from ufc_monai.machine import Limit
+from ufc_monai.phantom import make_phantom
 from ufc_monai.study import command
 
 VAE, CONTRASTIVE, UNET = NAMES

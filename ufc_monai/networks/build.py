@@ -14,8 +14,6 @@ from ufc_monai.networks.encoder import UNetEncoder
 from ufc_monai.networks.unet_vae import UNetFeatureVAE, UNetVAE
 from ufc_monai.networks.vae import BetaVAE, FeatureVAE
 
-__all__ = ["build_network"]
-
 
 class _Network(NamedTuple):
     """What is published, which maps a tensor to a tensor, and what is trained, under the same parameter names."""

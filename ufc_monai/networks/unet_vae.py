@@ -14,8 +14,6 @@ from ufc_monai.errors import InputError
 from ufc_monai.networks.encoder import UNetEncoder
 from ufc_monai.networks.vae import draw
 
-__all__ = ["UNetFeatureVAE", "UNetVAE"]
-
 FACTOR = 16
 """How much smaller the deepest map of the encoder is than the image."""
 
@@ -38,7 +36,7 @@ class UNetVAE(UNetEncoder):
         use_sigmoid: keep reconstructions within [0, 1]; ``False`` for standardised slices, which are not.
 
     Raises:
-        InputError: if ``image_size`` is no such multiple.
+        InputError: at another ``image_size``.
 
     Example:
         >>> net = UNetVAE(image_size=32, latent_size=8, features=(4, 4, 8, 8, 16, 4))

@@ -18,7 +18,7 @@ __all__ = ["bundle_metadata", "metadata_of", "metadata_text", "placeholders", "w
 
 DEMONSTRATION = "The weights are a demonstration on synthetic patients and know nothing of real ones."
 """What ``description`` and ``intended_use`` end with while it is true."""
-SYNTHETIC = "synthetic patients, made by ufc_monai.data.make_phantom"
+SYNTHETIC = "synthetic patients, made by ufc_monai.phantom.make_phantom"
 PLACEHOLDERS = {
     "authors": "ufc_monai founders",
     "copyright": "Copyright (c) ufc_monai founders",
