@@ -21,6 +21,8 @@ from ufc_monai.study import command
 VAE, CONTRASTIVE, UNET = NAMES
 PROTOCOL = ["--methods", "random,simclr", "--budgets", "1,2", "--folds", "2", "--seeds", "1", "--init_seeds", "1"]
 
+ONE_RUN = ["--methods", "random", "--budgets", "1", "--folds", "1", "--seeds", "1", "--init_seeds", "1"]
+
 
 def arguments(data: Path, folder: Path, *more: str) -> list[str]:
     words = ["study", "--dataset_dir", str(data), "--folder", str(folder), "--preset", "cpu", "--threads", "1"]
@@ -113,6 +115,18 @@ def test_a_preset_that_is_none_is_refused_at_once(tmp_path: Path, capsys: pytest
         main(arguments(tmp_path / "data", tmp_path / "study", *PROTOCOL, "--preset", "tiny"))
     assert "--preset: invalid choice: 'tiny' (choose from" in capsys.readouterr().err
     assert not (tmp_path / "study").exists()
+
+
+@pytest.mark.slow
+def test_a_bad_volume_is_left_out_of_every_run(tmp_path: Path) -> None:
+    data, folder = tmp_path / "data", tmp_path / "study"
+    make_phantom(data, patients=8, matrix=40)
+    bad = data / "ct_train_1001_image.nii.gz"
+    bad.write_bytes(bad.read_bytes()[:200])
+    assert main(arguments(data, folder, *ONE_RUN, "--skip_bad", "True")) == 0
+    records = [json.loads(path.read_text()) for path in folder.glob("runs/**/run.json")]
+    assert len(records) == 2
+    assert [[Path(name).name for name in record["skipped"]] for record in records] == [[bad.name], [bad.name]]
 
 
 @pytest.mark.slow
