@@ -24,8 +24,8 @@ from ufc_monai.commands.tracking import track_report
 from ufc_monai.data import Case, open_split
 from ufc_monai.data.inspect import VolumeFacts, inspect_cases
 from ufc_monai.errors import InputError
-from ufc_monai.files import atomic_path, readable_disk_errors, sha256_of
-from ufc_monai.lock import Lock
+from ufc_monai.files import atomic_path, sha256_of
+from ufc_monai.lock import at_work
 from ufc_monai.report import run_summary, write_report
 
 __all__ = ["copy_bundles", "data_digests", "look_at_data", "run_all", "run_stages"]
@@ -67,26 +67,11 @@ def run_stages(options: RunOptions, cases: Sequence[Case], stages: Sequence[Stag
     Raises:
         InputError: if the data set is not that of the folder, another run works there, or a stage fails.
     """
-    lock = _claim(options.folder)
-    with lock.kept():
+    with at_work(options.folder / "run.lock") as lock:
         _run_stages(options, cases, stages, lock)
 
 
-def _claim(folder: Path) -> Lock:
-    """The claim on a run's folder. What a run that was killed has left behind is ended first."""
-    path = folder / "run.lock"
-    if folder.exists() and not folder.is_dir():
-        raise InputError(f"--folder: {folder} is a file. Name the folder of the run.")
-    lock = Lock(path)
-    with readable_disk_errors(path):
-        if not lock.acquire():
-            raise InputError(
-                f"--folder: another run is at work in {folder} ({path}). Wait for its end, or name another --folder."
-            )
-    return lock
-
-
-def _run_stages(options: RunOptions, cases: Sequence[Case], stages: Sequence[Stage], lock: Lock) -> None:
+def _run_stages(options: RunOptions, cases: Sequence[Case], stages: Sequence[Stage], lock: int) -> None:
     split = options.folder / VAE / "eval" / "split.json"
     if split.is_file():
         open_split(split, options.dataset_dir, skip_bad=options.skip_bad)  # refuses other files, as every stage would
@@ -103,7 +88,7 @@ def _run_stages(options: RunOptions, cases: Sequence[Case], stages: Sequence[Sta
         logger.info("\n# %d of %d, %s%s\n%s", number, len(stages), stage.title, note, shown(stage.words))
         if not done:
             ledger.begin(stage, goes_on)
-            run_stage(stage, options.folder, goes_on, lock.mark)
+            run_stage(stage, options.folder, goes_on, lock)
             ledger.complete(stage)
 
 
