@@ -55,11 +55,9 @@ def place(trained: Path, bundle: Path) -> None:
     shutil.copyfile(trained / "model.pt", bundle / "models" / "model.pt")
     network = json.loads((trained / "network.json").read_text(encoding="utf-8")) | {"demonstration": NOTE}
     (bundle / "models" / "network.json").write_text(json.dumps(network, indent=2) + "\n", encoding="utf-8")
-    clusters = None
     if (centroids := trained / "centroids.npz").is_file():
-        content, clusters = without_patients(centroids.read_bytes())
-        (bundle / "models" / "centroids.npz").write_bytes(content)
-    write_metadata(bundle, clusters)
+        (bundle / "models" / "centroids.npz").write_bytes(without_patients(centroids.read_bytes()))
+    write_metadata(bundle)
 
 
 if __name__ == "__main__":

@@ -14,11 +14,13 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import nibabel
 import numpy as np
+import torch
 from matplotlib.patches import Patch
 
 from ufc_monai.bundles import UNET
 from ufc_monai.report.drawing import class_colours
 from ufc_monai.served import named_classes
+from ufc_monai.transforms import RemapLabels
 
 BUNDLE = Path(__file__).parents[1] / "bundles" / UNET
 WINDOW = (-250.0, 650.0)
@@ -60,8 +62,10 @@ def main() -> None:
     parser.add_argument("--bundle", type=Path, default=BUNDLE)
     options = parser.parse_args()
     (scan, (x, y, z)), (mask, _), (clusters, _) = (read(p) for p in (options.scan, options.mask, options.clusters))
+    named = named_classes(options.bundle)
+    mask = RemapLabels(named)(torch.as_tensor(mask.astype(int))).numpy()
     middle, height = ((mask > 0).sum(axis=axes).argmax() for axes in ((0, 2), (0, 1)))
-    names = list(named_classes(options.bundle))
+    names = list(named)
     structures, bands = class_colours(len(names)), plt.get_cmap("twilight")(np.linspace(0, 0.9, int(clusters.max())))
     figure, places = plt.subplots(1, 3, figsize=(12, 4.6), facecolor="black", layout="constrained")
     show(places[0], scan[:, :, height], mask[:, :, height], y / x, "ufc_unet_segmentation, axial", structures)

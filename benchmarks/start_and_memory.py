@@ -64,7 +64,7 @@ def main() -> None:
     parser.add_argument("--window", type=eval, default=[-250, 650])
     parser.add_argument("--labelled_volumes", type=int, default=2)
     parser.add_argument("--labels", type=eval, default=None)
-    parser.add_argument("--ignore_labels", type=eval, default=[421])
+    parser.add_argument("--background_labels", type=eval, default=[421])
     options = parser.parse_args()
     common = {
         "dataset_dir": options.dataset_dir,
@@ -72,7 +72,12 @@ def main() -> None:
         "window": options.window,
         "epochs": 1,
     }
-    labels = {"labels": options.labels, "ignore_labels": options.ignore_labels, "min_steps": 1, "val_interval": 1}
+    labels = {
+        "labels": options.labels,
+        "background_labels": options.background_labels,
+        "min_steps": 1,
+        "val_interval": 1,
+    }
     labels["labelled_volumes"] = options.labelled_volumes
     stages = {
         "ufc_feature_vae": common,

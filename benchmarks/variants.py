@@ -116,11 +116,11 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--window")
     parser.add_argument("--labels")
-    parser.add_argument("--ignore_labels")
+    parser.add_argument("--background_labels")
     options = parser.parse_args()
     data: dict[str, Any] = {"dataset_dir": options.dataset_dir.resolve(), "threads": options.threads}
     data |= {"cache_dir": options.folder.resolve() / "cache"} | ({"window": options.window} if options.window else {})
-    labels = {key: getattr(options, key) for key in ("labels", "ignore_labels") if getattr(options, key)}
+    labels = {key: getattr(options, key) for key in ("labels", "background_labels") if getattr(options, key)}
     study = Study(options.folder.resolve(), data, labels, options.labelled)
     study.stage_1()
     results = []

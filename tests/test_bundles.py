@@ -198,7 +198,15 @@ def test_evaluation_meets_labels_stored_in_another_orientation(turn: list[list[i
     nib.save(label, tmp_path / "label.nii.gz")
     parser = ConfigParser()
     parser.read_config([str(BUNDLES / NAMES[2] / "configs" / f"{config}.json") for config in ("train", "evaluate")])
-    parser.update({"class_ids": {"bright": 1}, "ignore_labels": [], "image_size": 16, "window": [-250, 650]})
+    parser.update(
+        {
+            "class_ids": {"bright": 1},
+            "background_labels": [],
+            "ignore_id": None,
+            "image_size": 16,
+            "window": [-250, 650],
+        }
+    )
     parser.update({"crop_region": None, "channels": 1, "standardise": False})
     before, after = (parser.get_parsed_content(f"validate::{part}processing") for part in ("pre", "post"))
     item = before({key: str(tmp_path / f"{key}.nii.gz") for key in ("image", "label")})

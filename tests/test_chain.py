@@ -81,6 +81,19 @@ def test_evaluate_on_test_patients(chain: Path, phantom: Path) -> None:
     assert "val_mean_dice" not in record["results"]
 
 
+def test_the_record_tells_the_dice_of_the_weights_that_are_kept(chain: Path, phantom: Path, tmp_path: Path) -> None:
+    where = {"output_dir": str(tmp_path / "out"), "ckpt_dir": str(tmp_path / "models")}
+    first_is_best = {"validate::evaluator::metric_cmp_fn": "$lambda new, best: False"}
+    run_bundle(chain, UNET, "train", phantom, **{**SMALL[UNET], "epochs": 4, **where, **first_is_best})
+    results = read(tmp_path / "out" / "run.json")["results"]
+    lines = [json.loads(line) for line in (tmp_path / "out" / "metrics.jsonl").read_text().splitlines()]
+    dice = [line["val_mean_dice"] for line in lines]
+    assert dice[0] != dice[-1]
+    assert (results["val_mean_dice"], results["last_val_mean_dice"]) == (dice[0], dice[-1])
+    assert (results["kept_epoch"], results["kept_step"]) == (1, lines[0]["iteration"])
+    assert read(tmp_path / "models" / "network.json")["chosen"] == {"epoch": 1, "val_mean_dice": dice[0]}
+
+
 @pytest.mark.parametrize("name", ["kmeans", "dbscan", "complete", "average+pca", "uncentred"])
 def test_clusterings_by_small_configurations(name: str, chain: Path, phantom: Path) -> None:
     """Each beside the clusters that are there."""

@@ -15,7 +15,7 @@ ALLOWED = {
     "devices": set(),
     "errors": set(),
     "formats": set(),
-    "ranks": set(),
+    "ranks": {"errors"},
     "lazy": set(),
     "files": {"errors", "formats"},
     "lineage": {"errors", "files"},
@@ -34,7 +34,7 @@ ALLOWED = {
     "commands": BASE
     | {"clustering", "data", "engines", "labelling", "losses", "report", "served", "transfer", "transforms", "zoo"},
     "study": BASE | {"clustering", "commands", "data", "engines", "report"},
-    "__main__": {"commands", "data", "errors", "files", "report", "study"},
+    "__main__": {"bundles", "commands", "data", "errors", "files", "report", "study"},
 }
 """What each room may import of the package, beside itself."""
 

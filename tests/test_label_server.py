@@ -23,7 +23,7 @@ from ufc_monai.__main__ import main
 from ufc_monai.data import MMWHS_LABELS
 from ufc_monai.engines import ClusterPainter
 from ufc_monai.labelling import assign_slices
-from ufc_monai.served import named_classes
+from ufc_monai.served import mask_ids, named_classes
 from ufc_monai.transforms import RemapLabels
 
 VAE, CONTRASTIVE, UNET = NAMES
@@ -34,7 +34,7 @@ SETTINGS = {
 
 @pytest.fixture(scope="module")
 def painted(phantom: Path, tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, str]]:
-    """Three volumes with masks as a client of the server paints them: the values are those of channel_def."""
+    """Three volumes with masks as a client of the server paints them: the values are its channel_def's."""
     folder = tmp_path_factory.mktemp("painted")
     items = []
     for image in sorted(phantom.glob("*_image.nii.gz"))[:3]:
@@ -155,7 +155,7 @@ def test_what_cannot_be_trained_is_refused(bundle: Path, chain: Path, painted: l
     metadata.write_text(metadata.read_text().replace('"aorta"', '"liver"'))
     with refused() as message:
         train(bundle, painted[:1], [])
-    assert "names the classes left_ventricle" in message[0]
+    assert "names the classes 1 left_ventricle" in message[0]
 
 
 def test_training_data_have_to_be_named(bundle: Path) -> None:
@@ -188,7 +188,7 @@ def test_a_volume_is_segmented_by_the_served_keys(chain: Path, phantom: Path, tm
     image = min(phantom.glob("*_image.nii.gz"))
     mask = serve(chain / UNET, image)
     assert mask.shape[1:] == nib.load(image).shape
-    assert set(mask.unique().tolist()) <= set(range(8))
+    assert set(mask.unique().tolist()) <= set(range(8))  # the channels, which metadata.json names as it comes
     shutil.copytree(chain / UNET, tmp_path / UNET, ignore=shutil.ignore_patterns("cache", "eval"))
     path = tmp_path / UNET / "configs" / "metadata.json"
     metadata = json.loads(path.read_text())
@@ -196,7 +196,7 @@ def test_a_volume_is_segmented_by_the_served_keys(chain: Path, phantom: Path, tm
     path.write_text(json.dumps(metadata))
     with refused() as message:
         serve(tmp_path / UNET, image)
-    assert "names the classes liver; the weights have left_ventricle" in message[0]
+    assert "names the classes 1 liver; the weights have 500 left_ventricle" in message[0]
 
 
 def test_a_volume_is_painted_with_the_clusters_of_its_slices(chain: Path, phantom: Path) -> None:
@@ -226,7 +226,7 @@ def test_clusters_of_other_weights_are_not_painted(chain: Path, phantom: Path, t
         assert words in message[0]
 
 
-def test_a_run_goes_into_the_app(chain: Path, phantom: Path, tmp_path: Path) -> None:
+def test_a_run_goes_into_the_app(chain: Path, phantom: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     app = tmp_path / "monaibundle"
     assert main(["label", "--folder", str(chain), str(app)]) == 1
     app.mkdir()
@@ -234,11 +234,61 @@ def test_a_run_goes_into_the_app(chain: Path, phantom: Path, tmp_path: Path) -> 
     assert main(["label", "--folder", str(chain), str(app)]) == 0
     names = ["cluster 0", "cluster 1", "cluster 2", "cluster 3"]
     assert list(named_classes(app / "model" / VAE)) == names
-    assert named_classes(app / "model" / UNET) == {name: i for i, name in enumerate(MMWHS_LABELS, start=1)}
+    assert named_classes(app / "model" / UNET) == MMWHS_LABELS
     assert {p.name for p in (app / "model" / VAE / "models").iterdir()} == {"model.pt", "network.json", "centroids.npz"}
     assert "demonstration" not in (app / "model" / UNET / "configs" / "metadata.json").read_text()
-    serve(app / "model" / UNET, min(phantom.glob("*_image.nii.gz")))
+    mask = serve(app / "model" / UNET, min(phantom.glob("*_image.nii.gz")))
+    assert set(mask.unique().tolist()) <= {0, *MMWHS_LABELS.values()}
+    assert mask.dtype == torch.int32
+    assert "--values channels" in caplog.text  # these ids have gaps
+    shutil.rmtree(app / "model")
+    assert main(["label", "--folder", str(chain), str(app), "--values", "channels"]) == 0
+    assert named_classes(app / "model" / UNET) == {name: i for i, name in enumerate(MMWHS_LABELS, start=1)}
     assert main(["label", "--folder", str(chain), str(app)]) == 1  # perhaps trained on by now
+
+
+def test_what_a_client_sees_fits_the_masks_and_what_it_paints_is_learned(
+    chain: Path, phantom: Path, tmp_path: Path
+) -> None:
+    """In a copy that ``label`` made, both are the data set's ids, in whatever order the classes are."""
+    (tmp_path / "main.py").touch()
+    main(["label", "--folder", str(chain), str(tmp_path)])
+    root = tmp_path / "model" / UNET
+    items = [{"image": str(i), "label": str(i).replace("_image", "_label")} for i in sorted(phantom.glob("*_image*"))]
+    path = root / "configs" / "train.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **SETTINGS}))
+    workflow = train(root, items[:1], [])
+    assert network(root)["labels"] == MMWHS_LABELS
+    assert list(network(root)["labels"]) == list(MMWHS_LABELS)  # sorted by id, other channels would be trained
+    counts = workflow.parser.get_parsed_content("class_counts")
+    ids = np.asarray(nib.load(items[0]["label"]).dataobj)
+    assert counts[6] / counts[5] == pytest.approx((ids == 820).sum() / (ids == 205).sum(), rel=0.2)
+
+
+def test_the_values_of_a_server_are_ids_or_channels_and_nothing_else(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def describe(**channels: int) -> None:
+        (tmp_path / "configs").mkdir(exist_ok=True)
+        named = {str(i): name for name, i in channels.items()}
+        content = {"network_data_format": {"outputs": {"pred": {"channel_def": {"0": "background", **named}}}}}
+        (tmp_path / "configs" / "metadata.json").write_text(json.dumps(content))
+
+    labels = {"Liver": 10, "aorta": 2}
+    describe(aorta=2, liver=10)
+    assert list(mask_ids(tmp_path, labels).items()) == [("Liver", 10), ("aorta", 2)]
+    assert not caplog.text
+    describe(liver=1, aorta=2)
+    assert mask_ids(tmp_path, labels) == {"Liver": 1, "aorta": 2}
+    assert "not the data set's ids, 10 liver, 2 aorta" in caplog.text
+    for wrong in ({"aorta": 1, "liver": 2}, {"aorta": 10, "liver": 2}, {"liver": 10}):
+        describe(**wrong)
+        with refused() as message:
+            mask_ids(tmp_path, labels)
+        assert "the weights have 10 liver, 2 aorta" in message[0]
+    describe(liver=3)
+    with refused():
+        mask_ids(tmp_path, {"Liver": 1, "liver": 3})  # a server tells no capitals
 
 
 ALLOWED = {

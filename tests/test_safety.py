@@ -7,15 +7,18 @@ import io
 import json
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT
+from conftest import NAMES, ROOT
 
+from ufc_monai.commands.label import put_into_app
+from ufc_monai.commands.package import package
+from ufc_monai.commands.run import copy_bundles
 from ufc_monai.data import find_cases, image_items
 from ufc_monai.data.store import StoreEntry
 from ufc_monai.errors import InputError
@@ -25,7 +28,7 @@ from ufc_monai.report.markdown import markdown_table
 from ufc_monai.study.runs import Run
 from ufc_monai.transfer import read_weights
 from ufc_monai.transforms import SaveMask
-from ufc_monai.zoo import model_card
+from ufc_monai.zoo import bundle_files, model_card
 from ufc_monai.zoo.archive import write_zip
 
 SOURCES = sorted([*ROOT.glob("ufc_monai/**/*.py"), *ROOT.glob("benchmarks/**/*.py")])
@@ -197,6 +200,58 @@ def test_a_version_makes_no_path(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+LINKS = ["LICENSE", "configs/train.json", "configs/new.json", "docs/README.md", "docs/new/page.md", "models/model.pt"]
+
+
+@pytest.fixture
+def bundles(tmp_path: Path) -> Path:
+    for name in NAMES:
+        for part in ("configs", "docs", "models"):
+            shutil.copytree(ROOT / "bundles" / name / part, tmp_path / "bundles" / name / part)
+        shutil.copy(ROOT / "bundles" / name / "LICENSE", tmp_path / "bundles" / name)
+    (tmp_path / "app").mkdir()
+    (tmp_path / "app" / "main.py").touch()
+    return tmp_path / "bundles"
+
+
+@pytest.mark.parametrize("place", LINKS)
+def test_a_link_that_leads_out_is_not_handed_on(place: str, bundles: Path, tmp_path: Path) -> None:
+    link = bundles / NAMES[2] / place
+    secret = tmp_path / "secret"
+    secret.write_text("{}")
+    link.parent.mkdir(exist_ok=True)
+    link.unlink(missing_ok=True)
+    link.symlink_to(secret)
+    actions: list[Callable[[], Any]] = [lambda: package(bundles, tmp_path / "dist")]
+    if not place.startswith("models"):  # of which a run has its own
+        actions.append(lambda: copy_bundles(bundles, tmp_path / "run"))
+    if place.startswith(("configs", "models")):
+        actions.append(lambda: put_into_app(bundles, tmp_path / "app"))
+    for action in actions:
+        with pytest.raises(InputError) as caught:
+            action()
+        assert f"{link} is a link that leads out of {bundles / NAMES[2]}" in str(caught.value)
+        assert len(str(caught.value).splitlines()) == 1
+    assert not [*tmp_path.glob("dist/*"), *tmp_path.glob("app/model/*")]
+
+
+def test_a_folder_that_leads_out_is_not_handed_on(bundles: Path, tmp_path: Path) -> None:
+    (bundles / NAMES[0] / "docs").rename(tmp_path / "docs")
+    (bundles / NAMES[0] / "docs").symlink_to(tmp_path / "docs")
+    for action in (bundle_files, lambda bundle: copy_bundles(bundle.parent, tmp_path / "run")):
+        with pytest.raises(InputError, match="is a link that leads out"):
+            action(bundles / NAMES[0])
+
+
+def test_links_within_a_bundle_are_followed(bundles: Path, tmp_path: Path) -> None:
+    bundle = bundles / NAMES[0]
+    (bundle / "models" / "model.pt").rename(bundle / "weights")
+    (bundle / "models" / "model.pt").symlink_to("../weights")
+    assert bundle_files(bundle)["models/model.pt"] == (bundle / "weights").read_bytes()
+    (tmp_path / "elsewhere").symlink_to(bundles)
+    assert bundle_files(tmp_path / "elsewhere" / NAMES[0])
+
+
 def test_a_long_name_is_written_whole(tmp_path: Path) -> None:
     with atomic_path(tmp_path / f"{240 * 'a'}.nii.gz") as temporary:
         temporary.write_text("content")
@@ -224,9 +279,9 @@ def test_the_card_of_a_bundle_escapes_names(tmp_path: Path) -> None:
         "status": "complete",
         "started": "2026-01-01",
         "seconds": 1,
-        "machine": "m",
-        "versions": {},
-        "results": {},
+        "machine": NASTY,
+        "versions": {NASTY: NASTY},
+        "results": {"verdict": NASTY, "not_converged": [NASTY], "validation": NASTY},
         "environment": {},
         "inputs": {},
     }
@@ -236,4 +291,5 @@ def test_the_card_of_a_bundle_escapes_names(tmp_path: Path) -> None:
     text = model_card(tmp_path)
     assert "<script" not in text
     assert "\n# title" not in text
-    assert "alert(1)&lt;/script&gt;\\|" in text
+    assert "](http" not in text
+    assert text.count("alert(1)&lt;/script&gt;\\|") == 9

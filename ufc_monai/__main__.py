@@ -5,17 +5,22 @@ from __future__ import annotations
 import argparse
 import difflib
 import logging
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from ufc_monai import __version__
+from ufc_monai.bundles import RENAMED
 from ufc_monai.commands.arguments import (
     EXISTING,
     KEYS,
     STUDY_KEYS,
+    VALUES,
     add_keys,
     add_options,
     add_preset,
+    add_replace,
     given,
     overrides_of,
     require_folder,
@@ -23,18 +28,21 @@ from ufc_monai.commands.arguments import (
     value_of,
     words,
 )
-from ufc_monai.errors import InputError, find_input_error
-from ufc_monai.files import FULL
+from ufc_monai.errors import InputError, last_words
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; an :class:`InputError` is shown as its message.
+    """Run one command; an error is shown as one line, an :class:`InputError` as its message.
+
+    ``UFC_TRACEBACK=1`` in the environment raises it instead.
 
     Returns:
         The exit code.
     """
     chosen, strange = _parser().parse_known_args(arguments)
     if strange:
+        if new := RENAMED.get(strange[0].removeprefix("--").partition("=")[0]):
+            chosen.parser.error(f"--{new} is what {strange[0]} is called now")
         near = difflib.get_close_matches(strange[0], [f"--{name}" for name in vars(chosen)], n=1)
         chosen.parser.error(f"{strange[0]} is not understood" + (f"; did you mean {near[0]}?" if near else ""))
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stdout)
@@ -42,12 +50,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return int(chosen.action(chosen) or 0)
     except Exception as e:
-        reason: object = find_input_error(e)
-        if isinstance(e, OSError) and e.errno in FULL:  # of a program's log, say; what is written as a whole says more
-            reason = "the disk is full. Make space, then give the same command again: it goes on."
-        if reason is None:
+        if os.environ.get("UFC_TRACEBACK") == "1":
             raise
-        sys.stderr.write(f"error: {reason}\n")
+        sys.stderr.write(f"error: {last_words(e, getattr(chosen, 'folder', None))}\n")
         return 1
     except KeyboardInterrupt:
         sys.stderr.write("\nstopped; the same command goes on from here\n")
@@ -56,6 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m ufc_monai", description="Tools around the ufc_monai bundles.")
+    parser.add_argument("--version", action="version", version=f"ufc_monai {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     _add_check(commands.add_parser("check", help="look at a data set before any training"))
     _add_run(commands.add_parser("run", help="run all stages on a data set and write a report"))
@@ -99,6 +105,7 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dataset_dir", type=Path, required=True, metavar="DIR", help="folder of the volumes")
     parser.add_argument("--folder", type=Path, default=Path("run"), help="where everything goes (default: run)")
     parser.add_argument("--tracking", choices=("mlflow",), help="also record every stage in the folder's mlruns.db")
+    add_replace(parser)
     add_options(parser)
 
     def action(chosen: argparse.Namespace) -> None:
@@ -170,6 +177,7 @@ def _add_select(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--budget", type=int, required=True, metavar="N", help="how many volumes to name")
     parser.add_argument("--folder", type=Path, default=Path("run"), help="of the run (default: run)")
     add_preset(parser)
+    add_replace(parser)
     add_keys(parser, KEYS)
 
     def action(chosen: argparse.Namespace) -> None:
@@ -201,11 +209,17 @@ def _add_segment(parser: argparse.ArgumentParser) -> None:
 def _add_label(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--folder", type=Path, default=Path("run"), help="of the run (default: run)")
     parser.add_argument("APP", type=Path, help="folder of the app, e.g. apps/monaibundle")
+    parser.add_argument(
+        "--values",
+        choices=VALUES,
+        default=VALUES[0],
+        help="what masks hold: the data set's ids (default), or 1 to n in the order of the classes",
+    )
 
     def action(chosen: argparse.Namespace) -> None:
         from ufc_monai.commands.label import put_into_app
 
-        put_into_app(chosen.folder, chosen.APP)
+        put_into_app(chosen.folder, chosen.APP, chosen.values)
 
     parser.set_defaults(action=action, parser=parser)
 
@@ -247,7 +261,7 @@ def _add_report(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_package(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--bundles", type=Path, help="folder of the three bundles, e.g. of a run (default: bundles)")
+    parser.add_argument("--bundles", type=Path, help="folder of the three bundles, e.g. of a run (default: as for run)")
     parser.add_argument("--output", type=Path, default=Path("dist"), help="folder to write to (default: dist)")
     parser.add_argument("--version", help="of the bundles (default: that of their metadata.json)")
     parser.add_argument("--change", help="what is new in this version, for the changelog")
@@ -263,13 +277,13 @@ def _add_package(parser: argparse.ArgumentParser) -> None:
 
 def _add_demo(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--folder", type=Path, default=Path("demo"), help="where everything goes (default: demo)")
-    parser.add_argument("--bundles", type=Path, help="folder of the three bundles (default: bundles)")
+    add_keys(parser, ())
     parser.add_argument("--patients", type=int, default=12, help="synthetic patients (default: 12)")
 
     def action(chosen: argparse.Namespace) -> None:
         from ufc_monai.commands.demo import run_demo
 
-        run_demo(chosen.folder, chosen.bundles, chosen.patients)
+        run_demo(chosen.folder, chosen.bundles, chosen.patients, overrides_of(chosen))
 
     parser.set_defaults(action=action, parser=parser)
 

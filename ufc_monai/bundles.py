@@ -1,12 +1,14 @@
-"""The names of the three bundles, in the order of the stages, and those of stage 2's methods."""
+"""The names of the three bundles, in the order of the stages, of stage 2's methods, and of keys that were renamed."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-__all__ = ["BUNDLES", "CONTRASTIVE", "UNET", "VAE", "methods"]
+__all__ = ["BUNDLES", "CONTRASTIVE", "RENAMED", "UNET", "VAE", "methods"]
 
 VAE, CONTRASTIVE, UNET = BUNDLES = ("ufc_feature_vae", "ufc_cluster_contrastive", "ufc_unet_segmentation")
+RENAMED = {"ignore_labels": "background_labels"}
+"""Keys of earlier versions, and what they are called now."""
 
 NO_METHODS = {"train", "cpu", "inference", "metadata", "probe", "isic", "multi_gpu_train"}
 """Configurations of stage 2 that are no method."""

@@ -17,14 +17,16 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ufc_monai.errors import InputError
+from ufc_monai.errors import FULL, InputError
 from ufc_monai.formats import parts_of
 
 __all__ = [
-    "FULL",
     "append_line",
     "atomic_path",
+    "copy_below",
+    "files_below",
     "found_json",
+    "inert",
     "inside",
     "read_arrays",
     "read_json",
@@ -39,8 +41,6 @@ LITTLE = 2**16
 """Bytes below which a disk counts as full."""
 FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR)
 """What the system says of a place that cannot be written to."""
-FULL = (errno.ENOSPC, errno.EDQUOT)
-"""What the system calls a full disk, or a share of it that is used up."""
 NO_FILE = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
 SHOWN = 50
 """Characters of a file's name that its temporary one begins with; both have to fit the file system."""
@@ -48,6 +48,10 @@ LONGEST = 255
 """Bytes of a file's name that common file systems take."""
 RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
 """Names that are devices on Windows, whatever their suffix."""
+CODE = re.compile(r"^[$@%]|#|[@%]::")
+"""What MONAI's configurations run, look up or change in a text; ``#`` is ``::`` to them."""
+CODE_KEY = re.compile(r"[:#]|^\+|^(_target_)?$")
+"""The same of a key."""
 
 
 def inside(folder: str | os.PathLike[str], name: str | os.PathLike[str], key: str) -> Path:
@@ -70,16 +74,80 @@ def inside(folder: str | os.PathLike[str], name: str | os.PathLike[str], key: st
     parts = re.split(r"[/\\]", text)
     leaves = not text.strip() or PurePosixPath(text).is_absolute() or PureWindowsPath(text).anchor or ".." in parts
     if leaves or any(_cannot_be_stored(part) for part in parts):
-        said = text if len(text) <= 80 else f"{text[:40]}...{text[-20:]} ({len(text)} characters)"
         raise InputError(
-            f"{key}: the name {said!r} leads out of {os.fspath(folder) or 'its folder'} or cannot be stored on every "
-            "system. Rename it: no '..', no leading slash, no device of Windows, 255 bytes a part at most."
+            f"{key}: the name {_shortened(text)} leads out of {os.fspath(folder) or 'its folder'} or cannot be stored "
+            "on every system. Rename it: no '..', no leading slash, no device of Windows, 255 bytes a part at most."
         )
     return Path(folder) / text
 
 
+def _shortened(text: str) -> str:
+    return repr(text if len(text) <= 80 else f"{text[:40]}...{text[-20:]} ({len(text)} characters)")
+
+
 def _cannot_be_stored(part: str) -> bool:
     return "\0" in part or len(os.fsencode(part)) > LONGEST or RESERVED.fullmatch(part) is not None
+
+
+def inert(content: Any, key: str) -> Any:
+    """Content that MONAI reads as it stands. What comes from files and lands in its configurations goes through here.
+
+    ``metadata.json`` is one of them: MONAI runs text in it that begins with ``$``.
+
+    Args:
+        content: a text, number, list or mapping, as JSON has them.
+        key: where it comes from, for the error.
+
+    Returns:
+        The content.
+
+    Raises:
+        InputError: at the first text that MONAI would run, look up or change.
+
+    Example:
+        >>> inert({"1": "left atrium", "2": "aorta (50 %)"}, "labels")
+        {'1': 'left atrium', '2': 'aorta (50 %)'}
+    """
+    if isinstance(content, Mapping):
+        for name, value in content.items():
+            if CODE_KEY.search(name):
+                raise InputError(f"{key}: MONAI's configurations cannot hold the key {_shortened(name)}. Rename it.")
+            inert(value, f"{key}, {_shortened(name)}")
+    elif isinstance(content, list | tuple):
+        for value in content:
+            inert(value, key)
+    elif isinstance(content, str) and CODE.search(content):
+        raise InputError(
+            f"{key}: MONAI's configurations cannot hold the text {_shortened(content)}: '$', '@' or '%' at its "
+            "beginning, and '#', '@::' or '%::' in it, mean something to them. Rename it."
+        )
+    return content
+
+
+def files_below(folder: Path, *patterns: str, key: str) -> list[Path]:
+    """The files of a folder that are about to be handed on, sorted.
+
+    Args:
+        folder: theirs.
+        patterns: of their paths in it.
+        key: the option that named the folder, for the error.
+
+    Raises:
+        InputError: if one is a link that leads out of the folder, to what nobody meant to hand on.
+    """
+    found = sorted({path for pattern in patterns for path in folder.glob(pattern) if path.is_file()})
+    for path in found:
+        if not path.resolve().is_relative_to(folder.resolve()):
+            raise InputError(f"{key}: {path} is a link that leads out of {folder}. Put the file itself in its place.")
+    return found
+
+
+def copy_below(source: Path, target: Path, *patterns: str, key: str) -> None:
+    """Copy what :func:`files_below` finds to the same places below another folder."""
+    for file in files_below(source, *patterns, key=key):
+        copy = target / file.relative_to(source)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(file, copy)
 
 
 @contextlib.contextmanager

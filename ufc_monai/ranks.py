@@ -6,15 +6,35 @@ import contextlib
 import datetime
 import logging
 import os
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
 from ignite.engine import Engine, Events
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import Dataset, Subset
 
-__all__ = ["Meeting", "first_rank", "is_first", "join", "leave", "local_device", "rank", "share_of", "world_size"]
+from ufc_monai.errors import InputError
+
+__all__ = [
+    "Meeting",
+    "Reporter",
+    "check_wrapped",
+    "first_rank",
+    "gathered",
+    "is_first",
+    "join",
+    "leave",
+    "local_device",
+    "on_this_rank",
+    "rank",
+    "share_of",
+    "world_size",
+]
+
+T = TypeVar("T")
 
 PATIENCE = datetime.timedelta(hours=2)
 """How long ranks wait for each other: the first one validates and writes while the others wait."""
@@ -79,6 +99,46 @@ def share_of(dataset: Dataset[Any]) -> Subset[Any]:
     n: int = len(dataset)  # type: ignore[arg-type]
     start, end = (i * n // world_size() for i in (rank(), rank() + 1))
     return Subset(dataset, range(start, end))
+
+
+def gathered(part: T) -> list[T]:
+    """What every rank brings, in the order of ranks; all ranks call it, and all get it."""
+    if not dist.is_initialized():
+        return [part]
+    parts: list[Any] = [None] * world_size()
+    dist.all_gather_object(parts, part)
+    return parts
+
+
+def check_wrapped(*networks: nn.Module) -> None:
+    """Refuse to train, on several ranks, networks whose gradients are not averaged over them: weights would part.
+
+    Raises:
+        InputError: if one of them is not wrapped in ``DistributedDataParallel``.
+    """
+    for network in networks:
+        if world_size() > 1 and not isinstance(network, DistributedDataParallel):
+            raise InputError(
+                f"multi_gpu_train.json: this method also trains a {type(network).__name__}, whose gradients are not "
+                "averaged over the ranks. Train it on one device."
+            )
+
+
+class Reporter:
+    """Base of the handlers that write files or report figures: they act on the first rank alone."""
+
+
+def on_this_rank(handlers: Sequence[object]) -> list[object]:
+    """The handlers that act on this rank: on the first all of them, on the others those that take part in the training.
+
+    Args:
+        handlers: of an engine, in their order; those that report are :class:`Reporter`, or known from MONAI and ignite.
+    """
+    from ignite.handlers import ProgressBar  # slow to import, and needed here alone
+    from monai.handlers import MLFlowHandler, TensorBoardHandler
+
+    report = (Reporter, ProgressBar, TensorBoardHandler, MLFlowHandler)
+    return [handler for handler in handlers if is_first() or not isinstance(handler, report)]
 
 
 class Meeting:

@@ -6,8 +6,9 @@ have no place for the other keys of a bundle: these come from what lies in the b
 
 from __future__ import annotations
 
+import logging
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,9 @@ from ufc_monai.errors import InputError
 from ufc_monai.files import read_json
 from ufc_monai.transfer import only_demonstrates, read_network, read_record
 
-__all__ = ["check_classes", "named_classes", "starting_point"]
+__all__ = ["check_mask_values", "mask_ids", "named_classes", "starting_point"]
+
+logger = logging.getLogger(__name__)
 
 
 def starting_point(
@@ -42,8 +45,7 @@ def starting_point(
         ``region``, ``standardise``; and ``model``, the path of the weights to go on from.
 
     Raises:
-        InputError: if ``model.pt`` and its ``network.json`` do not belong together, or have other classes than
-            ``metadata.json`` names.
+        InputError: if ``model.pt`` and its ``network.json`` do not belong together, or as :func:`mask_ids`.
     """
     if os.fspath(dataset_dir):
         return {}
@@ -51,7 +53,8 @@ def starting_point(
     model = Path(ckpt_dir) / "model.pt"
     if model.is_file():
         network = read_network(ckpt_dir, UNET)
-        check_classes(bundle_root, network["labels"])
+        ignored = {} if network["ignore_id"] is None else {"ignore": network["ignore_id"]}
+        classes = mask_ids(bundle_root, network["labels"]) | ignored
         return {"labels": classes, **_settings(network), "model": os.fspath(model)}
     encoder = pretrained_path or "none"
     path = Path(encoder).with_name("network.json")
@@ -74,22 +77,57 @@ def named_classes(bundle_root: str | os.PathLike[str]) -> dict[str, int]:
     return {name: i for i, name in sorted((int(i), name) for i, name in channels.items()) if i > 0}
 
 
-def check_classes(bundle_root: str | os.PathLike[str], labels: Iterable[str]) -> None:
-    """Refuse to serve weights under the names of other classes.
+def mask_ids(bundle_root: str | os.PathLike[str], labels: Mapping[str, int]) -> dict[str, int]:
+    """The values by which a server's clients know the classes of some weights: those of ``channel_def``.
+
+    They are the data set's ids in a copy that ``python -m ufc_monai label`` has made, and the network's channels, 1 to
+    n, in a bundle as it comes, of which a warning tells.
 
     Args:
         bundle_root: folder of the segmentation bundle.
-        labels: names of the weights' classes, in their order.
+        labels: names and ids of the weights' classes, in their order.
+
+    Returns:
+        ``{name: value}`` in the order of ``labels``.
 
     Raises:
-        InputError: if ``metadata.json`` has other names; capitals do not count.
+        InputError: if ``metadata.json`` has other names, or other values than either; capitals do not count.
     """
-    named, labels = list(named_classes(bundle_root)), list(labels)
-    if [name.lower() for name in named] != [name.lower() for name in labels]:
+    named = {name.lower(): i for name, i in named_classes(bundle_root).items()}
+    ids = {name.lower(): i for name, i in labels.items()}
+    channels = {name: n for n, name in enumerate(ids, start=1)}
+    if named not in (ids, channels) or len(ids) < len(labels):
         raise InputError(
-            f"{_metadata(bundle_root)} names the classes {', '.join(named) or 'none'}; the weights have "
-            f"{', '.join(labels)}. Copy the bundle with 'python -m ufc_monai label', which mends it."
+            f"{_metadata(bundle_root)} names the classes {_listed(named)}; the weights have {_listed(ids)}. Copy the "
+            "bundle with 'python -m ufc_monai label', which mends it."
         )
+    if named != ids:
+        logger.warning(
+            "masks hold the numbers of %s, %s, not the data set's ids, %s: copy the bundle with 'python -m ufc_monai "
+            "label' to have these",
+            _metadata(bundle_root),
+            _listed(named),
+            _listed(ids),
+        )
+    return {name: named[name.lower()] for name in labels}
+
+
+def check_mask_values(bundle_root: str | os.PathLike[str]) -> None:
+    """Refuse the configuration of an earlier version, whose masks hold 1 to n whatever the ids are.
+
+    Raises:
+        InputError: if ``inference.json`` does not map classes to ids.
+    """
+    path = Path(bundle_root) / "configs" / "inference.json"
+    if "ClassesToIds" not in path.read_text(encoding="utf-8"):
+        raise InputError(
+            f"{path} is of an earlier version, whose masks hold 1 to n and not the data set's ids. Copy the folder "
+            f"configs of today's {UNET} over that one; the weights stay."
+        )
+
+
+def _listed(classes: Mapping[str, int]) -> str:
+    return ", ".join(f"{i} {name}" for name, i in classes.items()) or "none"
 
 
 def _metadata(bundle_root: str | os.PathLike[str]) -> Path:

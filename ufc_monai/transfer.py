@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ufc_monai.bundles import BUNDLES
+from ufc_monai.bundles import BUNDLES, RENAMED
 from ufc_monai.errors import InputError
 from ufc_monai.files import atomic_path, read_json, sha256_of, write_json
 
@@ -234,7 +234,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
 
 
 def read_record(path: Path, key: str) -> dict[str, Any]:
-    """What a ``network.json`` says; one that was written before there were colour pictures is completed.
+    """What a ``network.json`` says; one of an earlier version is completed, its keys by their names of today.
 
     Args:
         path: the file.
@@ -249,6 +249,16 @@ def read_record(path: Path, key: str) -> dict[str, Any]:
         if not isinstance(network.setdefault(name, {}), dict):
             raise InputError(f"{key}: {path} is damaged: {name} should be an object. Copy it anew with its model.pt.")
         network[name] = {**defaults, **network[name]}
+    for old in RENAMED.keys() & network.keys():
+        network[RENAMED[old]] = network.pop(old)
+    if "labels" in network:
+        network.setdefault("ignore_id", None)
+    size = network["preprocessing"].get("image_size", 1)
+    if not isinstance(size, int) or size < 1:
+        raise InputError(
+            f"{key}: {path} is damaged: image_size should be a whole number, got {size!r}. Copy it anew with its "
+            "model.pt."
+        )
     return network
 
 

@@ -276,6 +276,12 @@ REFUSED: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda d: read_network(edited(weights(d, {}).with_name("network.json"), architecture="x").parent, CONTRASTIVE),
         "architecture should be an object",
     ),
+    "network.json with a number in quotes": (
+        lambda d: read_network(
+            edited(weights(d, {}).with_name("network.json"), preprocessing={"image_size": "64"}).parent, CONTRASTIVE
+        ),
+        "image_size should be a whole number, got '64'",
+    ),
     "network.json of another stage": (
         lambda d: read_network(weights(d, {}).parent, "ufc_feature_vae"),
         "describes weights of ufc_cluster_contrastive",

@@ -99,6 +99,11 @@ LABELS_OF_IMAGE: dict[str, tuple[Build, str, str]] = {
         "flipped label",
     ),
     "of fractions": (lambda d: volume(d / "l.nii.gz", organ() * 0.5), "values that are no ids: 0.5", "no label"),
+    "beyond any id": (
+        lambda d: volume(d / "l.nii.gz", organ() * 5e12),
+        "values that are no ids: 5e+12, 1e+13",
+        "no label",
+    ),
     "below zero": (
         lambda d: volume(d / "l.nii.gz", -organ().astype(np.int16)),
         "values that are no ids: -2, -1",

@@ -19,10 +19,10 @@ from matplotlib.image import imread
 from ufc_monai.commands import estimate, measure
 from ufc_monai.commands.check import run_check
 from ufc_monai.commands.check_tables import volume_table
-from ufc_monai.commands.estimate import StageEstimate, estimate_stages, open_config
+from ufc_monai.commands.estimate import StageEstimate, estimate_stages
 from ufc_monai.commands.memory import PROCESS_BYTES
-from ufc_monai.commands.options import RunOptions
-from ufc_monai.data import find_cases, make_phantom, make_split, open_split
+from ufc_monai.commands.options import RunOptions, open_config
+from ufc_monai.data import MMWHS_LABELS, find_cases, make_phantom, make_split, open_split
 from ufc_monai.data.inspect import VolumeFacts, inspect_cases
 from ufc_monai.data.problems import Grid, Problem
 from ufc_monai.errors import InputError
@@ -62,13 +62,19 @@ def no_measuring(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(estimate, "measure_step", lambda _: measure.Measured(2.0, 1.0, 10**9))
 
 
+def test_ignored_ids_need_no_class(folder: Path, tmp_path: Path, no_measuring: None, said: Any) -> None:
+    labels = {"ignore" if name == "aorta" else name: i for name, i in MMWHS_LABELS.items()}
+    assert run_check(options(folder, labelled=2, keys={"labels": labels}), output=tmp_path / "preview.png") == 0
+    assert re.search(r"\(ignored\) +820", said())
+
+
 def test_a_sound_folder_is_ready(folder: Path, tmp_path: Path, said: Any) -> None:
     picture = tmp_path / "preview.png"
     assert run_check(options(folder, labelled=2), output=picture) == 0
     text = said()
     assert "6 patients, 6 volumes (5 labelled, 1 unlabelled)" in text
     assert re.search(r"aorta +820 +5 +[\d,]+\n", text)
-    assert re.search(r"\(ignored\) +421", text)
+    assert re.search(r"\(background\) +421", text)
     fold = make_split(find_cases(folder), 0)["folds"][0]
     assert re.search(rf"test +{len(fold['test'])} patients  {fold['test'][0]}", text)
     assert f"labels of     2 volumes   {', '.join(fold['label_orders'][0][:2])}" in text
@@ -153,7 +159,7 @@ def test_labels_without_names_are_shown_how_to_name(folder: Path, tmp_path: Path
 def test_structures_that_the_granted_labels_lack_are_named(folder: Path, tmp_path: Path, said: Any) -> None:
     labels = {"aorta": 820, "tail": 9}
     rest = [500, 600, 420, 550, 205, 850, 421]
-    chosen = options(folder, labelled=1, keys={"labels": labels, "ignore_labels": rest})
+    chosen = options(folder, labelled=1, keys={"labels": labels, "background_labels": rest})
     assert run_check(chosen, output=tmp_path / "x.png") == 0
     assert "- none of the labels that are granted (1) holds tail" in said()
     assert re.search(r"tail +9 +0 +0", said())
@@ -173,7 +179,7 @@ def test_without_any_label_only_pretraining_is_foretold(folder: Path, tmp_path: 
 def test_the_command_names_bundles_that_would_not_be_found(folder: Path, tmp_path: Path, said: Any) -> None:
     chosen = replace(options(folder), bundles=copy_bundles(tmp_path / "my bundles"))
     assert run_check(chosen, output=tmp_path / "x.png") == 0
-    assert said().strip().endswith(f"--bundles '{tmp_path}/my bundles'")
+    assert f"--bundles '{tmp_path}/my bundles'" in said().strip().splitlines()[-1]
     run_check(options(folder), output=tmp_path / "x.png")
     assert "--bundles" not in said().strip().splitlines()[-1]
 

@@ -8,28 +8,7 @@ from conftest import ROOT
 from ufc_monai.__main__ import main
 from ufc_monai.commands import demo
 from ufc_monai.commands.demo import run_demo
-from ufc_monai.data import MMWHS_LABELS
 from ufc_monai.errors import InputError
-
-
-def printed_table(text: str) -> list[str]:
-    return text[text.index("random initialisation  pretrained encoder") :].splitlines()[: 2 + len(MMWHS_LABELS)]
-
-
-@pytest.mark.slow
-def test_demo_ends_with_the_table_and_goes_on_from_cache(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level("INFO"):
-        run_demo(tmp_path / "demo", ROOT / "bundles", patients=8)
-        stages = caplog.text.count("python -m monai.bundle run")
-        assert stages == 9
-        assert "skipped" not in caplog.text
-        first = printed_table(caplog.text)
-        caplog.clear()
-        run_demo(tmp_path / "demo", ROOT / "bundles", patients=8)
-    assert caplog.text.count("complete, skipped") == stages
-    assert first == printed_table(caplog.text)
-    assert [row.split()[0] for row in first[1:]] == [*MMWHS_LABELS, "mean"]
-    assert "machinery" in caplog.text
 
 
 def test_demo_leaves_alone_what_it_did_not_make(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,9 +3,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from conftest import ROOT
+from conftest import ROOT, copy_bundles
 
+import ufc_monai
 from ufc_monai.__main__ import main
+from ufc_monai.commands import options
+from ufc_monai.commands.options import find_bundles
+from ufc_monai.errors import InputError
 
 
 @pytest.mark.parametrize(
@@ -14,7 +18,7 @@ from ufc_monai.__main__ import main
         (["--fold", "1"], "--fold must be 0 to 0 for this data set"),
         (["--fold", "abc"], "--fold must be a whole number of 0 or more, got 'abc'"),
         (["--threads", "two"], "--threads must be a whole number"),
-        (["--ignore_labels", "3"], "--ignore_labels must be a list"),
+        (["--background_labels", "3"], "--background_labels must be a list"),
         (["--window", "['a','b']"], "--window must be two rising numbers"),
         ([], "label 'whole' has [1, 2] in the place of one id"),
     ],
@@ -30,6 +34,19 @@ def test_errors_are_one_line(
     assert words in message
     assert message.startswith("error: ")
     assert len(message.splitlines()) == 1
+
+
+def test_a_key_of_an_earlier_version_is_an_error_that_names_todays(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for command in (["check", str(tmp_path)], ["run", "--dataset_dir", "DIR"], ["study", "--dataset_dir", "DIR"]):
+        with pytest.raises(SystemExit):
+            main([*command, "--ignore_labels", "[3]"])
+        assert "--background_labels is what --ignore_labels is called now" in capsys.readouterr().err
+    (tmp_path / "a.nii.gz").touch()
+    change = ["--bundles", str(ROOT / "bundles"), "--set", "ufc_unet_segmentation.ignore_labels=[3]"]
+    assert main(["check", str(tmp_path), *change]) == 1
+    assert "ignore_labels is called background_labels now" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -57,3 +74,26 @@ def test_what_cannot_be_written_is_refused_at_once(
     assert words in message
     assert len(message.splitlines()) == 1
     assert sorted(path.name for path in Path().rglob("*")) == ["DIR", "FILE"]
+
+
+def test_bundles_are_those_named_or_here_or_of_the_clone_or_of_the_wheel(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = tmp_path / "ufc_monai"
+    monkeypatch.setattr(options, "__file__", str(package / "commands" / "options.py"))
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    with pytest.raises(InputError, match="--bundles: there is no bundle"):
+        find_bundles()
+    for place in (package / "bundled", tmp_path / "bundles"):
+        copy_bundles(place)
+        assert find_bundles() == place
+    copy_bundles(Path("bundles"))
+    assert find_bundles() == Path("bundles")
+    assert find_bundles(package / "bundled") == package / "bundled"
+
+
+def test_the_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="0"):
+        main(["--version"])
+    assert capsys.readouterr().out == f"ufc_monai {ufc_monai.__version__}\n"

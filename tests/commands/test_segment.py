@@ -6,17 +6,28 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+import torch
 from conftest import NAMES
+from monai.data import MetaTensor
+from scans import sitk
 
 from ufc_monai.__main__ import main
+from ufc_monai.commands.segment import _check_kept
+from ufc_monai.data import MMWHS_LABELS
+from ufc_monai.errors import InputError
+from ufc_monai.formats import stem_of, suffix_of
+from ufc_monai.transforms import SaveMask
 
 
-def test_one_scan_to_one_file(chain: Path, phantom: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_one_scan_to_one_file(chain: Path, phantom: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     scan = next(phantom.glob("*_image.nii.gz"))
     assert main(["segment", "--weights", str(chain), str(scan), str(tmp_path / "out" / "mask.nii.gz")]) == 0
     mask = nib.load(tmp_path / "out" / "mask.nii.gz")
     assert mask.shape == nib.load(scan).shape
     assert np.allclose(mask.affine, nib.load(scan).affine)
+    assert mask.get_data_dtype() == np.uint16
+    assert {*np.unique(mask.dataobj)} <= {0, *MMWHS_LABELS.values()}
+    assert "(0 background, 500 left_ventricle, 600 right_ventricle, " in caplog.text
     assert [p.name for p in (tmp_path / "out").iterdir()] == ["mask.nii.gz"]
 
 
@@ -71,6 +82,70 @@ def test_masks_that_are_there_are_safe(
     assert {path.name for path in (tmp_path / "out").iterdir()} == {a.name, b.name, c.name}
 
 
+def save_mask(path: Path, *values: int, marked: bool = False) -> Path:
+    path.parent.mkdir(exist_ok=True)
+    array = np.array([0, *values], np.uint8).reshape(-1, 1, 1)
+    if marked:
+        meta = {"filename_or_obj": str(path), "original_affine": np.eye(4), "spatial_shape": array.shape}
+        mask = MetaTensor(torch.from_numpy(array)[None], affine=torch.eye(4, dtype=torch.float64), meta=meta)
+        SaveMask(path.parent)(mask)
+        (path.parent / f"{stem_of(path)}_seg{suffix_of(path)}").replace(path)
+    elif path.suffix == ".gz":
+        nib.save(nib.Nifti1Image(array, np.eye(4)), path)
+    else:
+        sitk.WriteImage(sitk.GetImageFromArray(array[..., 0].T if path.suffix == ".png" else array.T), path)
+    return path
+
+
+def test_masks_of_an_earlier_version_are_not_kept(
+    chain: Path, phantom: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """They hold 1..7; beside masks of 205, 420, ... they would mean something else."""
+    (tmp_path / "in").mkdir()
+    for scan, name in zip(sorted(phantom.glob("*_image.nii.gz")), "ab", strict=False):
+        shutil.copy(scan, tmp_path / "in" / f"{name}.nii.gz")
+    old = save_mask(tmp_path / "out" / "a_seg.nii.gz", 1, 7)
+    words = ["segment", "--weights", str(chain), str(tmp_path / "in"), str(tmp_path / "out"), "--existing", "keep"]
+    assert main(words) == 1
+    message = capsys.readouterr().err
+    assert message.startswith(f"error: OUT: {old} cannot be kept: it holds 1, 7, which are no ids of these weights")
+    assert len(message.splitlines()) == 1
+    assert [p.name for p in (tmp_path / "out").iterdir()] == [old.name]
+
+
+@pytest.mark.parametrize("suffix", [".nii.gz", ".nrrd", ".mha", ".png"])
+def test_a_mask_is_kept_if_its_values_can_be_ids_alone(tmp_path: Path, suffix: str) -> None:
+    """Ids 1, 10, 11, 2 in this order: a 2 may be the class of 10, unless the mask says that it is an id."""
+    path = tmp_path / f"mask{suffix}"
+    for values in ([], [1], [10, 2], [1, 10, 11, 2]):
+        _check_kept(save_mask(path, *values), [1, 10, 11, 2])
+    _check_kept(save_mask(path, 1, 2, 3), [1, 2, 3])  # the same in both versions
+    _check_kept(save_mask(path, 1, 2, marked=True), [1, 10, 11, 2])
+    for values, words in (([1, 2], "which earlier versions wrote"), ([2, 3], "it holds 3, which are no ids")):
+        with pytest.raises(InputError, match=words):
+            _check_kept(save_mask(path, *values), [1, 10, 11, 2])
+
+
+@pytest.mark.parametrize("command", ["segment", "label"])
+def test_the_configuration_of_an_earlier_version_is_refused(
+    command: str, chain: Path, phantom: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A run's folder holds the configurations that it was made with; their masks would be marked as ids."""
+    old = tmp_path / NAMES[2]
+    shutil.copytree(chain / NAMES[2], old, ignore=shutil.ignore_patterns("cache", "eval"))
+    path = old / "configs" / "inference.json"
+    path.write_text(path.read_text().replace("ufc_monai.transforms.ClassesToIdsd", "Identityd"))
+    (tmp_path / "app").mkdir()
+    (tmp_path / "app" / "main.py").touch()
+    ends = [str(phantom), str(tmp_path / "out")] if command == "segment" else [str(tmp_path / "app")]
+    assert main([command, "--weights" if command == "segment" else "--folder", str(tmp_path), *ends]) == 1
+    message = capsys.readouterr().err
+    assert message.startswith(f"error: {path} is of an earlier version")
+    assert len(message.splitlines()) == 1
+    assert not (tmp_path / "out").exists()
+    assert not (tmp_path / "app" / "model").exists()
+
+
 def test_a_name_that_looks_like_code_is_a_name(
     chain: Path, phantom: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -91,7 +166,7 @@ def test_a_folder_whose_name_monai_would_change_is_refused(
     (tmp_path / "day #1").mkdir()
     shutil.copy(scan, tmp_path / "day #1" / "a.nii.gz")
     assert main(["segment", "--weights", str(chain), str(tmp_path / "day #1"), str(tmp_path / "out")]) == 1
-    assert capsys.readouterr().err.startswith("error: IN: MONAI's configurations cannot hold the path")
+    assert capsys.readouterr().err.startswith("error: IN: MONAI's configurations cannot hold the text")
     assert not (tmp_path / "out").exists()
 
 

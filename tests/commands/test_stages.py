@@ -94,7 +94,7 @@ def test_what_an_earlier_run_left_goes_before_the_new_one_is_entered(
 WAITING = """
 import sys
 from pathlib import Path
-from ufc_monai.commands.stages import run_command
+from ufc_monai.commands.process import run_command
 from ufc_monai.lock import at_work
 place = Path(sys.argv[1])
 (place / "stage.py").write_text(
@@ -153,7 +153,7 @@ def test_digest_is_of_names_and_contents() -> None:
 
 @pytest.mark.parametrize("name", ["day #1", "a@::b", "%::a"])
 def test_a_path_that_monai_would_change_is_refused(name: str, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"^--dataset_dir: MONAI's configurations cannot hold the path"):
+    with pytest.raises(InputError, match=r"^--dataset_dir: MONAI's configurations cannot hold the text"):
         config_path(tmp_path / name, "--dataset_dir")
 
 

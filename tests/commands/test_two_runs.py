@@ -42,11 +42,13 @@ def test_a_stage_holds_the_folder_too(options: RunOptions) -> None:
     """So that what a killed run has left behind keeps others out until it has ended."""
     script = options.folder / "script.py"
     script.parent.mkdir()
-    script.write_text("import os, sys; sys.exit(0 if os.fstat(int(sys.argv[1])).st_ino == int(sys.argv[2]) else 3)")
+    script.write_text("import os, sys; sys.exit(0 if os.fstat(int(sys.argv[3])).st_ino == int(sys.argv[5]) else 3)")
     with at_work(options.folder / "run.lock") as held:
-        words = (str(held), str(os.fstat(held).st_ino))
+        words = ("--held", str(held), "--file", str(os.fstat(held).st_ino))
     with pytest.raises(InputError, match="ended without writing"):
         begin(
             options,
-            Stage("a stage", ("python", "-m", "script", *words, "--config_file", "a.json"), "r.json", (), ("x",)),
+            Stage(
+                "a stage", ("python", "-m", "script", "run", *words, "--config_file", "a.json"), "r.json", (), ("x",)
+            ),
         )

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from ufc_monai.data import MMWHS_LABELS, Case, find_cases, image_items, resolve_labels
+from ufc_monai.data import MMWHS_LABELS, Case, find_cases, find_ignore_id, image_items, resolve_labels
 from ufc_monai.errors import InputError
 
 
@@ -238,6 +238,13 @@ def test_classes_of_both_styles_of_dataset_json(tmp_path: Path, listed: dict[str
     assert resolve_labels(None, tmp_path) == {"liver": 1, "spleen": 2}
 
 
+def test_the_ignore_label_of_nnunet_is_no_structure(tmp_path: Path) -> None:
+    write_dataset_json(tmp_path, {"labels": {"background": 0, "liver": 1, "ignore": 2}})
+    assert resolve_labels(None, tmp_path) == {"liver": 1}
+    assert find_ignore_id(None, tmp_path) == 2
+    assert find_ignore_id({"liver": 1}, tmp_path) is None
+
+
 def test_regions_of_nnunet_are_refused(tmp_path: Path) -> None:
     write_dataset_json(tmp_path, {"labels": {"background": 0, "whole": [1, 2], "core": 2}})
     with pytest.raises(InputError, match=r"label 'whole' has \[1, 2\] in the place of one id"):
@@ -261,7 +268,7 @@ def test_unknown_classes_are_asked_for(tmp_path: Path) -> None:
         resolve_labels(None, tmp_path)
 
 
-@pytest.mark.parametrize("labels", [{"liver": 0}, {"liver": -1}, {"liver": "1"}, ["liver"]])
+@pytest.mark.parametrize("labels", [{"liver": 0}, {"liver": -1}, {"liver": "1"}, {"liver": 65536}, ["liver"]])
 def test_classes_are_positive_ids(tmp_path: Path, labels: Any) -> None:
-    with pytest.raises(InputError, match="labels must map names to ids above 0"):
+    with pytest.raises(InputError, match="labels must map names to ids of 1 to 65535"):
         resolve_labels(labels, tmp_path)

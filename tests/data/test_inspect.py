@@ -38,7 +38,7 @@ def folder(patients: Path, tmp_path: Path) -> Path:
 
 
 def third(folder: Path, **options: Any) -> VolumeFacts:
-    facts = inspect_cases(folder, labels=MMWHS_LABELS, ignore_labels=[421], **options)
+    facts = inspect_cases(folder, labels=MMWHS_LABELS, background_labels=[421], **options)
     assert [f.image for f in facts] == [c.image for c in find_cases(folder)]
     assert not facts[0].problems
     return facts[2]
@@ -49,7 +49,7 @@ def kinds(facts: VolumeFacts) -> list[str]:
 
 
 def test_facts_of_a_sound_volume(folder: Path) -> None:
-    facts = inspect_cases(folder, labels=MMWHS_LABELS, ignore_labels=[421])[1]  # stored as LPS
+    facts = inspect_cases(folder, labels=MMWHS_LABELS, background_labels=[421])[1]  # stored as LPS
     image, affine = arrays(folder / facts.image)
     label, _ = arrays(folder / "ct_train_1002_label.nii.gz")
     assert (facts.patient, facts.label, facts.problems) == ("ct_train_1002", "ct_train_1002_label.nii.gz", ())

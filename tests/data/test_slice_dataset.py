@@ -44,7 +44,7 @@ def preprocessing(root: Path, size: int = 24, behind: tuple[Any, ...] = ()) -> C
             LoadVolumed(BOTH),
             Orientationd(BOTH, axcodes="RAS", labels=None),
             BodyCropd(BOTH),
-            RemapLabelsd("label", MMWHS_LABELS, ignore_labels=[421]),
+            RemapLabelsd("label", MMWHS_LABELS, background_labels=[421]),
             ScaleIntensityRanged("image", a_min=-250, a_max=650, b_min=0.0, b_max=1.0, clip=True),
             Resized(BOTH, (size, size, -1), mode=["area", "nearest"]),
             AxialSlicesd(BOTH, root=root),

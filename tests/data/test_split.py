@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ufc_monai.data import Case, Split, make_split, open_split, shared_split_path
@@ -95,6 +95,28 @@ def test_label_budgets_are_nested(root: Path, tmp_path: Path, draw: int) -> None
     assert all("label" in item for item in everything)
 
 
+@given(fold=st.sampled_from(FOLDS), draw=st.integers(0, 4), volumes=st.none() | st.integers(1, 4))
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=20, deadline=None)
+def test_what_is_not_labelled_is_unlabelled(
+    root: Path, tmp_path: Path, fold: int, draw: int, volumes: int | None
+) -> None:
+    split = open_split(tmp_path / "split.json", root)
+    of_all, with_label, without = (
+        [item["image"] for item in items]
+        for items in (
+            split.pretraining(fold),
+            split.labelled(fold, volumes, draw),
+            split.unlabelled(fold, volumes, draw),
+        )
+    )
+    assert sorted(with_label + without) == sorted(of_all)
+    assert len(with_label) == (volumes or len(split.labelled(fold)))
+    assert all("label" not in item for item in split.unlabelled(fold, volumes, draw))
+    if volumes is None:  # none but those that have no label at all
+        assert {Path(image).name for image in without} >= {f"u{n}_0.nii.gz" for n in range(3)}
+        assert all(split.content["images"][Path(image).name]["label"] is None for image in without)
+
+
 def test_draws_differ_in_order_alone(root: Path, tmp_path: Path) -> None:
     split = open_split(tmp_path / "split.json", root)
     draws = [[item["image"] for item in split.labelled(0, draw=d)] for d in range(5)]
@@ -162,6 +184,8 @@ def test_one_scan_under_two_names_is_refused(root: Path, tmp_path: Path, role: s
     split = open_split(tmp_path / "split.json", root)
     with pytest.raises(InputError, match=r"u1_0\.nii\.gz has the same content"):
         split.pretraining(fold_where(split, "p3", role))
+    with pytest.raises(InputError, match=r"u1_0\.nii\.gz has the same content"):
+        split.unlabelled(fold_where(split, "p3", role))
     assert split.pretraining(fold_where(split, "p3", "training"))
 
 

@@ -53,3 +53,19 @@ def test_slices_are_normalised_on_their_way(tmp_path: Path) -> None:
     dataset = labelled_slices(tmp_path, {"a": voxels})
     halved = training_dice(Reader(), dataset, NAMES, SimpleInferer(), "cpu", normalise=lambda image: image / 2)
     assert halved["training_dice_spleen"] == 0.0  # the reader takes it for liver
+
+
+def test_ignored_pixels_count_nowhere(tmp_path: Path) -> None:
+    """Neither in the Dice of a structure nor among the classes of a slice, which weigh it."""
+    voxels = np.zeros((8, 8, 2))
+    voxels[:4, :4], voxels[4:] = 2, 255  # in the image 2550, which the network takes for class 255
+    dataset = labelled_slices(tmp_path, {"a": voxels})
+
+    class Wrong(Reader):
+        def forward(self, image: Tensor) -> Tensor:
+            return super().forward(image.where(image < 100, 20))  # the spleen everywhere that is ignored
+
+    results = training_dice(Wrong(), dataset, NAMES, SimpleInferer(), "cpu")
+    assert results == {"training_dice_spleen": 1.0, "not_converged": []}
+    assert dataset.class_counts(5).tolist() == [[16, 0, 16, 0, 0]] * 2
+    assert dataset.foreground_weights(5).tolist() == pytest.approx([0.1 + 1 / 4] * 2)

@@ -18,6 +18,7 @@ from ufc_monai.engines import (
     readable_errors,
     resolve_precision,
 )
+from ufc_monai.engines.console import log_beside
 from ufc_monai.engines.dice import mean_over_present
 from ufc_monai.errors import InputError, find_input_error
 from ufc_monai.transforms import BatchAugment, BatchAugmentd, Standardise, TwoViewsd
@@ -75,6 +76,16 @@ def test_misspelt_keys_are_refused(tmp_path: Path) -> None:
         check_overrides(["run", "--config_file", str(config), "--epohcs", "3"])
 
 
+def test_a_renamed_key_is_refused_with_its_name_of_today(tmp_path: Path) -> None:
+    config, own = tmp_path / "train.json", tmp_path / "own.json"
+    config.write_text('{"background_labels": [], "run": ["$print(@background_labels)"]}')
+    own.write_text('{"ignore_labels": [3]}')
+    with pytest.raises(InputError, match="--ignore_labels is called --background_labels now"):
+        check_overrides(["run", "--config_file", str(config), "--ignore_labels", "[3]"])
+    with pytest.raises(InputError, match=r"own\.json: the key ignore_labels is called background_labels now"):
+        check_overrides(["run", "--config_file", str([str(config), str(own)])])
+
+
 def test_keys_of_an_args_file_count_as_well(tmp_path: Path) -> None:
     config, other = tmp_path / "train.json", tmp_path / "args.json"
     config.write_text('{"epochs": 1}')
@@ -110,9 +121,10 @@ def test_switches_from_the_command_line(value: object, expected: bool) -> None:
 
 
 def test_readable_errors_print_two_lines_at_most(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(sys, "excepthook", sys.__excepthook__)
+    monkeypatch.setattr("ufc_monai.engines.console._place", None)
     readable_errors()
     assert sys.excepthook is sys.__excepthook__  # somebody else's process
     monkeypatch.setattr(sys, "argv", ["/anywhere/monai/bundle/__main__.py", "run"])
@@ -122,8 +134,10 @@ def test_readable_errors_print_two_lines_at_most(
     assert isinstance(find_input_error(wrapped), InputError)
     sys.excepthook(RuntimeError, wrapped, None)
     assert capsys.readouterr().err == "error: dataset_dir is not set\n"
+    log_beside(tmp_path)
     sys.excepthook(KeyError, KeyError("a bug"), None)
-    assert "KeyError" in capsys.readouterr().err
+    assert capsys.readouterr().err == f"error: KeyError: 'a bug' (traceback: {tmp_path / 'log.txt'})\n"
+    assert "KeyError: 'a bug'" in (tmp_path / "log.txt").read_text()
 
 
 def record(folder: Path, **settings: Any) -> RunRecord:

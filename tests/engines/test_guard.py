@@ -24,7 +24,7 @@ def trainer(
         loss_function=loss,
         optimizer=torch.optim.AdamW(network.parameters(), lr=0.1, fused=fused),
         prepare_batch=lambda batch, *_, **__: (batch["image"], batch["label"]),
-        train_handlers=[LossGuard(loss, late)],
+        train_handlers=[LossGuard(late)],
         decollate=False,
     )
 

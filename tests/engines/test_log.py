@@ -17,6 +17,7 @@ def test_console_line_holds_numbers_and_the_time_left(
     clock = iter(range(0, 1000, 13))  # 13 s between any two looks at the clock
     monkeypatch.setattr(log, "monotonic", lambda: float(next(clock)))
     engine = Engine(lambda _, batch: {"loss": torch.tensor(float(batch))})
+    engine.loss_function = None
     texts = {"kl": 2, "per_dimension": [0.125, 0.25], "verdict": "fine"}
     engine.add_event_handler(Events.EPOCH_COMPLETED, lambda e: e.state.metrics.update(texts))
     MetricsLog(tmp_path).attach(engine)

@@ -1,16 +1,18 @@
 from __future__ import annotations
 
+import json
 import math
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 from ignite.engine import Engine
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ufc_monai.engines import ContrastiveMonitor, LatentMonitor
+from ufc_monai.engines import ContrastiveMonitor, LatentMonitor, MetricsLog
 from ufc_monai.engines.monitors import alignment, effective_rank, uniformity
 from ufc_monai.losses import BootstrapLoss, ClusterContrastiveLoss
 
@@ -59,36 +61,54 @@ def test_auto_encoder_has_no_posterior(caplog: pytest.LogCaptureFixture) -> None
     assert "latent dimensions" not in caplog.text
 
 
-def run_loss(loss: nn.Module, batches: list[tuple[Any, Any]]) -> SimpleNamespace:
-    """One epoch in which ``loss`` meets embeddings and groups, watched."""
-
-    def step(_: Engine, batch: tuple[Any, Any]) -> dict[str, Any]:
-        loss(*batch)
-        return {"pred": batch[0]}
-
-    engine = Engine(step)
-    ContrastiveMonitor(loss).attach(engine)
-    return engine.run(batches, max_epochs=1)  # type: ignore[no-any-return]
+def logged(loss: Any, batches: list[tuple[Any, Any]], folder: Path) -> dict[str, Any]:
+    """What the log holds of one epoch in which ``loss`` meets embeddings and groups."""
+    engine = Engine(lambda _, batch: {"pred": batch[0], "loss": loss(*batch)})
+    engine.loss_function = loss
+    ContrastiveMonitor().attach(engine)
+    MetricsLog(folder).attach(engine)
+    engine.run(batches, max_epochs=1)
+    return json.loads((folder / "metrics.jsonl").read_text())  # type: ignore[no-any-return]
 
 
-def test_contrastive_monitor_reports_chance_and_dropped_anchors(caplog: pytest.LogCaptureFixture) -> None:
+def test_figures_of_a_loss_are_logged_by_name(tmp_path: Path) -> None:
     f = F.normalize(torch.randn(8, 6, generator=torch.Generator().manual_seed(0)))
     one_cluster, four = torch.zeros(8, dtype=torch.long), torch.arange(4).repeat(2)
-    with caplog.at_level("INFO"):
-        state = run_loss(ClusterContrastiveLoss("ufc"), [(f, one_cluster), (f, four)])
-    assert state.metrics["dropped_anchors"] == 0.5
-    assert "50.0 % of the anchors had no negative" in caplog.text
+    line = logged(ClusterContrastiveLoss("ufc"), [(f, one_cluster), (f, four)], tmp_path)
+    assert line["dropped_anchors"] == 0.5
     # the mean of both batches, like the loss: without a negative there is none, and no loss either
-    assert state.metrics["chance"] == pytest.approx(math.log(6) / 2)
+    assert line["chance"] == pytest.approx(math.log(6) / 2)
+    assert line["negatives"] == 3
 
 
-def test_a_loss_without_negatives_has_no_chance_level() -> None:
+def test_a_loss_without_negatives_has_no_chance_level(tmp_path: Path) -> None:
     first = torch.eye(4)
     predictions, targets = torch.cat([first, 2 * first]), torch.ones(8, 4)
-    metrics = run_loss(BootstrapLoss(), [((predictions, targets), None)]).metrics
-    assert set(metrics) == {"effective_rank", "alignment", "uniformity"}
-    assert metrics["alignment"] == 0  # of unit length, whatever the length of a prediction
-    assert metrics["effective_rank"] == pytest.approx(4, rel=1e-4)
+    line = logged(BootstrapLoss(), [((predictions, targets), None)], tmp_path)
+    assert set(line) == {"epoch", "iteration", "loss", "effective_rank", "alignment", "uniformity", "seconds"}
+    assert line["alignment"] == 0  # of unit length, whatever the length of a prediction
+    assert line["effective_rank"] == pytest.approx(4, rel=1e-4)
+
+
+class OwnMethodLoss(nn.Module):
+    """A method of somebody's own: all that handlers ask for, and no class of ours."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.figures: dict[str, Tensor] = {}
+
+    def views(self, output: Any) -> tuple[Tensor, Tensor]:
+        return output["first"], output["second"]
+
+    def forward(self, output: Any, target: Any) -> Tensor:
+        self.figures = {"margin": torch.tensor(float(target))}
+        return self.figures["margin"].square()
+
+
+def test_a_method_needs_no_class_of_ours(tmp_path: Path) -> None:
+    views = {"first": torch.eye(4), "second": -torch.eye(4)}
+    line = logged(OwnMethodLoss(), [(views, 1), (views, 2)], tmp_path)
+    assert (line["margin"], line["loss"], line["alignment"]) == (1.5, 2.5, 4)
 
 
 def test_effective_rank_of_known_matrices() -> None:

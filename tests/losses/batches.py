@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ufc_monai.losses import PRESETS, BatchFigures, ClusterContrastiveLoss
+from ufc_monai.losses import PRESETS, ClusterContrastiveLoss
 
 LOWEST, HIGHEST = -1.0, 1.0
 IGNORE_CLUSTERS = ["simclr", "dcl"]
@@ -35,7 +35,7 @@ def per_anchor(preset: str, embeddings: Tensor, clusters: Tensor) -> Tensor:
     return losses
 
 
-def figures(preset: str, clusters: Tensor) -> BatchFigures:
+def figures(preset: str, clusters: Tensor) -> dict[str, Tensor]:
     loss = ClusterContrastiveLoss(preset)
     loss(draw(len(clusters)), clusters)
     return loss.figures

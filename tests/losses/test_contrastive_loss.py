@@ -112,12 +112,12 @@ def test_collapse_constants(preset: str, expected: float) -> None:
     clusters = two_views([0, 0, 1, 1, 2, 2, 3, 3])  # 2b = 16, p = 3, n = 12
     collapsed = draw(1).expand(16, -1)
     assert value(preset, collapsed, clusters).item() == pytest.approx(expected)
-    assert figures(preset, clusters).chance.item() == pytest.approx(expected)
+    assert figures(preset, clusters)["chance"].item() == pytest.approx(expected)
 
 
 def test_chance_level_with_clusters_of_different_size() -> None:
     clusters = two_views([0, 0, 0, 1])  # six anchors with p = 5, n = 2 and two with p = 1, n = 6
-    assert figures("ufc", clusters).chance.item() == pytest.approx((6 * log(2 / 5) / 5 + 2 * log(6)) / 8)
+    assert figures("ufc", clusters)["chance"].item() == pytest.approx((6 * log(2 / 5) / 5 + 2 * log(6)) / 8)
 
 
 @pytest.mark.parametrize(("p", "n", "low", "high"), [(1, 108, -15.3, 24.7), (36, 73, -0.54, 0.58)])

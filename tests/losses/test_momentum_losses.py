@@ -71,7 +71,7 @@ def test_chance_is_the_loss_of_a_collapse(preset: str) -> None:
     loss, one = queue_loss(preset), unit(1).expand(4, -1)
     loss((one, one), (torch.tensor([0, 0, 1, 2]), torch.arange(4)))
     collapsed = loss((one, one), (torch.tensor([0, 1, 1, 2]), torch.arange(4, 8)))
-    assert loss.figures.chance.item() == pytest.approx(collapsed.item(), abs=1e-6)
+    assert loss.figures["chance"].item() == pytest.approx(collapsed.item(), abs=1e-6)
     if preset == "simclr":
         assert collapsed.item() == pytest.approx(log(1 + 4))
 

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ufc_monai.losses import PresentDiceCELoss, class_weights, segmentation
+from ufc_monai.transforms import IGNORE
 
 WEIGHTS = [0.2, 0.5, 2.0, 1.0]
 
@@ -140,3 +141,32 @@ def test_docstring_examples() -> None:
 @pytest.mark.parametrize("counts", [[100, 0, 0], [100, 10, 1]])
 def test_class_weights_are_float32_with_and_without_foreground(counts: list[int]) -> None:
     assert class_weights(torch.tensor(counts)).dtype == torch.float32
+
+
+@given(st.integers(0, 2**32 - 1), st.sampled_from([0.0, 0.3, 0.9, 1.0]))
+@settings(deadline=None, max_examples=25)
+def test_ignored_pixels_have_no_loss_and_no_gradient(seed: int, share: float) -> None:
+    """Whatever is predicted there; and the rest is as if they had been cut out."""
+    generator = torch.Generator().manual_seed(seed)
+    target = torch.randint(4, (2, 1, 3, 5), generator=generator)
+    target[torch.rand(target.shape, generator=generator) < share] = 255
+    one, other = (torch.randn(2, 4, 3, 5, generator=generator, dtype=torch.float64) for _ in range(2))
+    judged = (target != 255).expand_as(one)
+    one = one.requires_grad_()
+    loss = PresentDiceCELoss(WEIGHTS)(one, target)
+    changed = PresentDiceCELoss(WEIGHTS)(torch.where(judged, one, other), target)
+    torch.testing.assert_close(loss, changed)
+    loss.backward()
+    assert one.grad is not None
+    assert one.grad.isfinite().all()
+    assert not one.grad[~judged].any()
+    if judged.any():
+        rest = one.detach().movedim(1, 0)[:, judged[:, 0]][None, :, None]
+        cut_out = PresentDiceCELoss(WEIGHTS)(rest, target[judged[:, :1]][None, None, None])
+        torch.testing.assert_close(loss.detach(), cut_out)
+    else:
+        assert loss.item() == 0
+
+
+def test_the_loss_ignores_what_remapped_labels_ignore() -> None:
+    assert PresentDiceCELoss().ignore_index == IGNORE

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from conftest import NAMES, ROOT
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ufc_monai.commands.options import RunOptions
@@ -93,7 +93,7 @@ COMMON = st.fixed_dictionaries(
     {},
     optional={
         "window": st.just([0, 255]),
-        "ignore_labels": st.just([2]),
+        "background_labels": st.just([2]),
         "skip_bad": st.booleans(),
         "threads": st.integers(1, 4),
         "n_clusters": st.integers(2, 9),
@@ -110,6 +110,7 @@ def in_common(commands: Iterable[tuple[str, ...]]) -> set[tuple[tuple[str, str],
     return {tuple(sorted(pair for pair in options if pair[0][2:] not in OF_A_RUN)) for options in pairs}
 
 
+@settings(deadline=None, max_examples=30)
 @given(keys=COMMON, overrides=OVER, preset=st.sampled_from(["cpu", "paper"]))
 def test_a_study_starts_its_stages_as_a_run_does(keys: dict[str, Any], overrides: dict[str, Any], preset: str) -> None:
     shared: dict[str, Any] = {"keys": keys, "overrides": overrides, "preset": preset}
@@ -230,3 +231,11 @@ def test_what_there_is_not_is_refused(changes: dict[str, Any], words: str) -> No
 def test_three_labelled_volumes_measure_nothing() -> None:
     with pytest.raises(InputError, match="not measurable with 3 labelled volumes"):
         plan_runs(BASE, split(patients=3))
+
+
+def test_the_elbow_knows_the_batches_of_stage_2() -> None:
+    for overrides in ({}, {CONTRASTIVE: {"batch_size": 12}}):
+        runs = plan(methods=("ufc",), folds=1, overrides=overrides)
+        (command,) = (run.commands[0] for run in runs if run.kind == "clusters")
+        assert ("--batch_size" in command) == bool(overrides)
+        assert not overrides or value(command, "batch_size") == "12"

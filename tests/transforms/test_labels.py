@@ -15,7 +15,7 @@ from ufc_monai.transforms import RemapLabels, RemapLabelsd
 
 def test_classes_follow_the_order_of_the_names() -> None:
     label = torch.tensor([[0, *MMWHS_LABELS.values(), 421]])
-    remapped = RemapLabels(MMWHS_LABELS, ignore_labels=[421])(label)
+    remapped = RemapLabels(MMWHS_LABELS, background_labels=[421])(label)
     assert remapped.tolist() == [[0, 1, 2, 3, 4, 5, 6, 7, 0]]
     assert remapped.dtype == torch.uint8
 

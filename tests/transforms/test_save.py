@@ -62,7 +62,7 @@ def test_the_mask_has_the_format_and_the_grid_of_its_image(tmp_path: Path, angle
 
 
 @pytest.mark.parametrize("name", ["a.png", "b.jpg"])
-def test_a_picture_s_mask_is_a_picture_of_class_indices(tmp_path: Path, name: str) -> None:
+def test_the_mask_of_a_picture_is_a_picture(tmp_path: Path, name: str) -> None:
     pixels = np.zeros((5, 7), dtype=np.uint8)
     pixels[1, 2:6] = 250
     sitk.WriteImage(sitk.GetImageFromArray(pixels), tmp_path / name)

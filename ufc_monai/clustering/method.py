@@ -81,6 +81,8 @@ class ClusteringMethod:
         _check(radius, "eps", "a number above 0, or null", eps)
         least = self.min_samples
         _check(isinstance(least, int) and least >= 1, "min_samples", "a whole number of 1 or more", least)
+        seed = isinstance(self.seed, int) and 0 <= self.seed < 2**32
+        _check(seed, "seed", f"a whole number of 0 to {2**32 - 1}", self.seed)
         if self.clustering == "dbscan" and k is not None:
             raise InputError(
                 f"n_clusters: dbscan finds the number of clusters by eps, got n_clusters {k}. Leave it null."

@@ -16,9 +16,11 @@ if TYPE_CHECKING:
 __all__ = [
     "KEYS",
     "STUDY_KEYS",
+    "VALUES",
     "add_keys",
     "add_options",
     "add_preset",
+    "add_replace",
     "given",
     "overrides_of",
     "require_folder",
@@ -30,7 +32,7 @@ __all__ = [
 KEYS = {
     "window": 'the Hounsfield units that become 0 and 1, e.g. "[-125,275]"',
     "labels": "names and ids of the structures, e.g. \"{'liver': 1, 'spleen': 2}\"",
-    "ignore_labels": 'ids that become background, e.g. "[3,4]"',
+    "background_labels": 'ids that become background, e.g. "[3,4]"',
     "n_clusters": "number of clusters instead of the elbow's",
     "clustering": "agglomerative, kmeans or dbscan (default: agglomerative)",
     "linkage": "of agglomerative clustering: ward, average or complete (default: ward)",
@@ -46,7 +48,9 @@ KEYS = {
 """Keys of the bundles that ``run`` hands to every stage that has them."""
 EXISTING = ("refuse", "keep", "overwrite")
 """What ``segment`` can do about masks that are there already; the first is the default."""
-STUDY_KEYS = ("window", "labels", "ignore_labels", "n_clusters", "skip_bad", "threads")
+VALUES = ("ids", "channels")
+"""What the masks of a label server can hold; the first is the default."""
+STUDY_KEYS = ("window", "labels", "background_labels", "n_clusters", "skip_bad", "threads")
 """Those that a study takes; it sets the others itself."""
 
 
@@ -84,7 +88,21 @@ def add_keys(parser: argparse.ArgumentParser, keys: Iterable[str]) -> None:
         metavar="BUNDLE.KEY=VALUE",
         help="a key of one bundle's training, e.g. ufc_cluster_contrastive.epochs=50; may be repeated",
     )
-    parser.add_argument("--bundles", type=Path, help="folder of the three bundles (default: bundles)")
+    parser.add_argument(
+        "--bundles",
+        type=Path,
+        help="folder of the three bundles (default: bundles here, or those that came with the package)",
+    )
+
+
+def add_replace(parser: argparse.ArgumentParser) -> None:
+    """What lets a run take the place of another."""
+    parser.add_argument(
+        "--replace",
+        type=value_of,
+        choices=(True, False),
+        help="True: repeat in the folder what has run there with other options (default: refuse)",
+    )
 
 
 def run_options(chosen: argparse.Namespace) -> RunOptions:
@@ -101,7 +119,7 @@ def run_options(chosen: argparse.Namespace) -> RunOptions:
         folder=chosen.folder,
         bundles=find_bundles(chosen.bundles),
         preset=chosen.preset,
-        **given(chosen, ["labelled", "method", "compare", "tracking"]),
+        **given(chosen, ["labelled", "method", "compare", "tracking", "replace"]),
         keys=given(chosen, KEYS),
         overrides=overrides_of(chosen),
     )
@@ -135,7 +153,7 @@ def value_of(text: str) -> Any:
     """A number, list or mapping as one writes it in Python; anything else stays text."""
     try:
         return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):  # all that literal_eval raises
         return text
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import logging
 import os
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from ufc_monai.commands.options import RunOptions, find_bundles
 from ufc_monai.commands.run import run_all
@@ -21,13 +23,19 @@ LABELLED_PATIENTS = 0.75
 BUDGET = 2
 
 
-def run_demo(folder: str | os.PathLike[str], bundles: Path | None = None, patients: int = 12) -> None:
+def run_demo(
+    folder: str | os.PathLike[str],
+    bundles: Path | None = None,
+    patients: int = 12,
+    overrides: Mapping[str, Mapping[str, Any]] | None = None,
+) -> None:
     """Make patients, then do what ``run --compare`` does with them.
 
     Args:
         folder: where everything goes. Run again with the same folder, complete stages are skipped.
         bundles: the folder of the three bundles; they are copied, and stay as they are.
         patients: synthetic patients, 8 or more so that each fold trains on some.
+        overrides: keys of one bundle's training, by the bundle's name.
 
     Raises:
         InputError: if a bundle is missing, there are too few patients, the folder holds others, or a stage fails.
@@ -45,5 +53,5 @@ def run_demo(folder: str | os.PathLike[str], bundles: Path | None = None, patien
             made.rename(data)
     elif len(list(data.glob("*_image.nii.gz"))) != patients:
         raise InputError(f"--folder: {data} holds something else than {patients} patients. Name another --folder.")
-    run_all(RunOptions(data, folder, source, labelled=BUDGET, preset="cpu", compare=True, estimate=False))
+    run_all(RunOptions(data, folder, source, BUDGET, "cpu", compare=True, overrides=overrides or {}, estimate=False))
     logger.info("A demo this short shows the machinery, not the method's gain.")

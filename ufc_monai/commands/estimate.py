@@ -9,26 +9,26 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
-from monai.bundle import ConfigParser
 
 from ufc_monai.bundles import BUNDLES, UNET, VAE
 from ufc_monai.clustering import ClusteringMethod
 from ufc_monai.commands.measure import measure_step
 from ufc_monai.commands.memory import PROCESS_BYTES
-from ufc_monai.commands.options import RunOptions, training_configs
-from ufc_monai.commands.stages import config_path
-from ufc_monai.data import Case, find_labels, make_split
-from ufc_monai.data.inspect import VolumeFacts
+from ufc_monai.commands.options import RunOptions, open_config
+from ufc_monai.data import Case, find_ignore_id, find_labels, make_split
+from ufc_monai.data.inspect import VolumeFacts, inspect_cases
 from ufc_monai.engines import set_threads
 from ufc_monai.errors import InputError
+from ufc_monai.transforms.labels import is_id
 
 __all__ = [
     "StageEstimate",
     "estimate_stages",
     "estimate_training",
+    "known_ignore_id",
     "known_labels",
     "least_memory",
-    "open_config",
+    "read_volumes",
     "reading_memory",
 ]
 
@@ -113,6 +113,13 @@ def least_memory(estimates: Iterable[StageEstimate], cases: Sequence[Case], fact
     return max([reading_memory(cases, facts)[1], *trained])
 
 
+def read_volumes(options: RunOptions, cases: Sequence[Case], previews: int = 0) -> list[VolumeFacts]:
+    """What the volumes are like, as a run will read them; ``previews`` of them keep a slice to show."""
+    how = {key: open_config(options, UNET)[key] for key in ("background_labels", "channels")}
+    how["ignore_id"] = known_ignore_id(options)
+    return inspect_cases(options.dataset_dir, cases, labels=known_labels(options), previews=previews, **how)
+
+
 def known_labels(options: RunOptions) -> dict[str, int] | None:
     """Names and ids of the structures, or ``None`` where nobody has named them.
 
@@ -122,16 +129,9 @@ def known_labels(options: RunOptions) -> dict[str, int] | None:
     return find_labels(open_config(options, UNET)["labels"], options.dataset_dir)
 
 
-def open_config(options: RunOptions, bundle: str) -> ConfigParser:
-    """The configuration that a run trains a bundle with."""
-    folder = options.bundles / bundle / "configs"
-    parser = ConfigParser()
-    parser.read_config([str(folder / f"{config}.json") for config in training_configs(options, bundle)])
-    data = config_path(options.dataset_dir, "--dataset_dir")
-    keys = {key: value for key, value in options.keys.items() if key in parser}
-    for key, value in {**keys, **options.overrides.get(bundle, {}), "dataset_dir": data}.items():
-        parser[key] = value
-    return parser
+def known_ignore_id(options: RunOptions) -> int | None:
+    """The id of voxels that do not count, if there is one; errors are those of :func:`known_labels`."""
+    return find_ignore_id(open_config(options, UNET)["labels"], options.dataset_dir)
 
 
 class _Amount:
@@ -162,8 +162,9 @@ def _estimate(
 ) -> StageEstimate:
     parser = open_config(options, bundle)
     if bundle == UNET:
-        found = sorted({int(i) for f in facts for i in f.label_voxels if i > 0} - {*parser["ignore_labels"]})
-        parser["class_ids"] = known_labels(options) or {str(i): i for i in found or [1]}
+        found = {int(i) for f in facts for i in f.label_voxels if i and is_id(i)} - {*parser["background_labels"]}
+        # how many there are is all that counts; MONAI would read names as configuration
+        parser["class_ids"] = {str(i): i for i in (known_labels(options) or {}).values() or sorted(found) or [1]}
     setting = {
         key: parser.get_parsed_content(key) for key in ("batch_size", "epochs", "image_size", "channels", "threads")
     }
@@ -177,7 +178,8 @@ def _estimate(
     seconds += amount.reading(images) / (os.cpu_count() or 1) + amount.reading(validation)
     memory = measured.memory
     if bundle == VAE:
-        _refuse_clusters(options.keys.get("n_clusters"), n)
+        if (k := options.keys.get("n_clusters", 0)) > n:
+            raise InputError(f"--n_clusters must be 2 to {n} for about {n} slices to cluster, got {k}.")
         seconds += n / batch * measured.forward + WARD_SECONDS * min(n, ClusteringMethod().largest_tree) ** 2
         memory = max(memory, PROCESS_BYTES + FEATURE_BYTES * parser["latent_size"] * n)
     return StageEstimate(
@@ -189,8 +191,3 @@ def _estimate(
         memory_bytes=memory,
         device=f"cpu, threads: {threads}" if torch.device(device).type == "cpu" else str(device),
     )
-
-
-def _refuse_clusters(n_clusters: int | None, n: int) -> None:
-    if n_clusters is not None and n_clusters > n:
-        raise InputError(f"--n_clusters must be 2 to {n} for about {n} slices to cluster, got {n_clusters}.")

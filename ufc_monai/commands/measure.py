@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,7 +15,7 @@ from monai.transforms import Compose
 from torch import Tensor
 
 from ufc_monai.commands.memory import PROCESS_BYTES, refuse_too_little
-from ufc_monai.errors import find_input_error
+from ufc_monai.errors import unwrapped
 from ufc_monai.transforms import AxialSlicesd
 
 __all__ = ["Measured", "measure_step"]
@@ -63,27 +63,26 @@ def measure_step(parser: ConfigParser) -> Measured:
     for key, value in WITHOUT_FILES.items():
         if key in parser:
             parser[key] = value
-    try:
-        with torch.random.fork_rng():
-            measured = _Step(parser).measure()
-            if "local" in parser:  # a method that trains the decoder as well, for as many steps again
-                measured = replace(measured, step=measured.step + _Step(parser, "local::").measure().step)
-            return measured
-    except RuntimeError as e:
-        # MONAI wraps what a configuration raises
-        reason = find_input_error(e)
-        raise (reason or e) from e
+    with unwrapped(), torch.random.fork_rng():
+        measured = _Step(parser).measure()
+        if "local" in parser:  # a method that trains the decoder as well, for as many steps again
+            measured = replace(measured, step=measured.step + _Step(parser, "local").measure().step)
+        return measured
 
 
 class _Step:
     """A training step as a configuration describes it, on random slices."""
 
-    def __init__(self, parser: ConfigParser, part: str = "") -> None:
-        parsed: Callable[[str], Any] = parser.get_parsed_content
-        self.parser = parser
-        self.network, self.loss, self.optimizer = (parsed(part + key) for key in ("network", "loss", "optimizer"))
-        self.inferer, self.prepare = parsed("train::inferer"), parsed(f"{part or 'train::'}trainer::prepare_batch")
-        self.device, self.batch_size = torch.device(parsed("device")), parsed("batch_size")
+    def __init__(self, parser: ConfigParser, part: str = "train") -> None:
+        self.parser, self.parsed = parser, parser.get_parsed_content
+        trainer = f"{part}::trainer"
+        self.network, self.loss, self.optimizer, self.inferer, self.prepare = (
+            self.parsed(f"{trainer}::{key}")
+            for key in ("network", "loss_function", "optimizer", "inferer", "prepare_batch")
+        )
+        loader = parser[f"{trainer}::train_data_loader"]
+        self.loaders: Mapping[str, str] = loader["loaders"] if isinstance(loader, Mapping) else {"": loader}
+        self.device, self.batch_size = torch.device(self.parsed("device")), self.parsed("batch_size")
         self.loss.to(self.device)
 
     def measure(self) -> Measured:
@@ -107,26 +106,37 @@ class _Step:
         return Measured(loading + share * statistics.median(times), loading + forward, memory)
 
     def load(self) -> dict[str, Any]:
-        """A batch as the loader makes it from the slice store."""
-        steps = self.parser.get_parsed_content("train::preprocessing").flatten().transforms
+        """A batch as the training's loader makes it from the slice store; of several loaders one of each."""
+        batches = {name: self.batch(reference.removeprefix("@")) for name, reference in self.loaders.items()}
+        return batches.get("", batches)
+
+    def batch(self, loader: str) -> dict[str, Any]:
+        """A batch of the loader that is configured under a key."""
+        dataset = self.parser[f"{loader}::dataset"].removeprefix("@")
+        steps = self.parsed(f"{dataset}::transform").flatten().transforms
         cut = next(i for i, step in enumerate(steps) if isinstance(step, AxialSlicesd))
-        size, channels = (self.parser.get_parsed_content(key) for key in ("image_size", "channels"))
+        size, channels, b = (self.parsed(key) for key in ("image_size", "channels", f"{loader}::batch_size"))
         generator = torch.Generator().manual_seed(0)
-        classes = self.parser.get_parsed_content("n_classes") if "n_classes" in self.parser else 1
-        image = torch.rand(self.batch_size, channels, size, size, generator=generator).half()
-        label = torch.randint(classes, (self.batch_size, 1, size, size), generator=generator).byte()
+        classes = self.parsed("n_classes") if "n_classes" in self.parser else 1
+        image = torch.rand(b, channels, size, size, generator=generator).half()
+        label = torch.randint(classes, (b, 1, size, size), generator=generator).byte()
         behind = Compose(steps[cut + 1 :])
         samples = [
             behind({"image": x, "label": y, "id": f"#{i}", "position": i / len(image)})
             for i, (x, y) in enumerate(zip(image, label, strict=True))
         ]
-        cluster = torch.randint(20, (self.batch_size,), generator=generator)
-        return {**list_data_collate(samples), "cluster": cluster}
+        return {**list_data_collate(samples), "cluster": torch.randint(20, (b,), generator=generator)}
 
     def forward(self, batch: Mapping[str, Any], n: int) -> Any:
-        part = {key: value[:n] for key, value in batch.items()}
-        image, target = self.prepare(part, self.device)
+        image, target = self.prepare(self.part(batch, n), self.device)
         return self.loss(self.inferer(image, self.network), target)
+
+    def part(self, batch: Mapping[str, Any], n: int) -> dict[str, Any]:
+        """The first ``n`` slices of a batch; of several loaders an equal share of each."""
+        if "" in self.loaders:
+            return {key: value[:n] for key, value in batch.items()}
+        sizes = {name: -(-len(of["id"]) * n // self.batch_size) for name, of in batch.items()}
+        return {name: {key: value[: sizes[name]] for key, value in of.items()} for name, of in batch.items()}
 
     def seconds(self, batch: Mapping[str, Any], n: int) -> float:
         """How long a step on the first ``n`` slices of a batch takes."""

@@ -15,14 +15,18 @@ from pathlib import Path
 
 from ufc_monai.bundles import BUNDLES
 from ufc_monai.errors import InputError
-from ufc_monai.files import atomic_path, sha256_of
-from ufc_monai.zoo import bundle_files, placeholders, write_zip
+from ufc_monai.files import atomic_path, copy_below, sha256_of
+from ufc_monai.zoo import PARTS, bundle_files, placeholders, write_zip
 
 __all__ = ["package"]
 
 logger = logging.getLogger(__name__)
 
-SOURCE = ("ufc_monai", "setup.cfg", "pyproject.toml", "README.md", "LICENSE")
+SOURCE = (
+    "ufc_monai/**/*",
+    *(f"bundles/*/{part}" for part in PARTS),
+    *("setup.cfg", "pyproject.toml", "README.md", "LICENSE"),
+)
 """What a wheel is built from."""
 
 
@@ -39,7 +43,7 @@ def package(bundles: Path, output: Path, *, version: str | None = None, change: 
         The files written, ``SHA256SUMS`` last.
 
     Raises:
-        InputError: if a bundle lacks something, or the version is none.
+        InputError: if a bundle cannot be packed, or the version is not one.
     """
     if version is not None and not re.fullmatch(r"\d+(\.\d+){2}", version):
         raise InputError(f"--version must be three numbers like 0.2.0, got {version!r}.")
@@ -72,14 +76,12 @@ def _warn_of_placeholders(contents: Iterable[Mapping[str, bytes]], bundles: Path
 def _build_wheel(output: Path) -> Path | None:
     """The package itself, which the bundles need; built from a copy, so that the source folder stays clean."""
     root = Path(__file__).parents[2]
-    if not all((root / name).exists() for name in SOURCE):
+    if not (root / "setup.cfg").is_file():
         logger.warning("no wheel: the package's source is not here")
         return None
     with tempfile.TemporaryDirectory() as temporary:
         source, target = Path(temporary, "source"), Path(temporary, "target")
-        shutil.copytree(root / SOURCE[0], source / SOURCE[0], ignore=shutil.ignore_patterns("__pycache__"))
-        for name in SOURCE[1:]:
-            shutil.copyfile(root / name, source / name)
+        copy_below(root, source, *SOURCE, key="the package's source")
         words = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "--no-index"]
         words += ["--disable-pip-version-check", "--wheel-dir", str(target), str(source)]
         environment = {**os.environ, "SOURCE_DATE_EPOCH": "315532800"}  # 1980, as in the zips

@@ -14,17 +14,18 @@ from pathlib import Path
 from tqdm import tqdm
 
 from ufc_monai.bundles import BUNDLES, UNET, VAE
-from ufc_monai.commands.check_tables import estimate_table, problem_list
-from ufc_monai.commands.estimate import estimate_stages, known_labels, least_memory, open_config
+from ufc_monai.commands.check_tables import estimate_table, standing_against
+from ufc_monai.commands.estimate import estimate_stages, known_ignore_id, known_labels, least_memory, read_volumes
 from ufc_monai.commands.memory import refuse_too_little
-from ufc_monai.commands.options import RunOptions, usable_cases
+from ufc_monai.commands.options import RunOptions, open_config, usable_cases
 from ufc_monai.commands.plan import plan_stages
-from ufc_monai.commands.stages import Ledger, Stage, digest, is_training, run_stage, shown
+from ufc_monai.commands.process import run_stage
+from ufc_monai.commands.stages import Ledger, Stage, digest, is_training, refuse_changes, shown
 from ufc_monai.commands.tracking import track_report
 from ufc_monai.data import Case, open_split
-from ufc_monai.data.inspect import VolumeFacts, inspect_cases
+from ufc_monai.data.inspect import VolumeFacts
 from ufc_monai.errors import InputError
-from ufc_monai.files import atomic_path, sha256_of
+from ufc_monai.files import atomic_path, files_below, sha256_of
 from ufc_monai.lock import at_work
 from ufc_monai.report import run_summary, write_report
 
@@ -75,6 +76,8 @@ def _run_stages(options: RunOptions, cases: Sequence[Case], stages: Sequence[Sta
     split = options.folder / VAE / "eval" / "split.json"
     if split.is_file():
         open_split(split, options.dataset_dir, skip_bad=options.skip_bad)  # refuses other files, as every stage would
+    if not options.replace:
+        refuse_changes(options.folder, options.bundles, stages)
     copy_bundles(options.bundles, options.folder)
     options = replace(options, bundles=options.folder)
     ledger = Ledger.open(options.folder, *data_digests(options, cases))
@@ -95,8 +98,7 @@ def _run_stages(options: RunOptions, cases: Sequence[Case], stages: Sequence[Sta
 def copy_bundles(bundles: Path, folder: Path) -> None:
     """Copy the bundles' files where they are missing; what the user has changed in the copy stays."""
     for name in BUNDLES:
-        found = (f for part in ("configs", "docs") for f in (bundles / name / part).rglob("*") if f.is_file())
-        for source in sorted([*(bundles / name).glob("LICENSE"), *found]):
+        for source in files_below(bundles / name, "LICENSE", "configs/**/*", "docs/**/*", key="--bundles"):
             copy = folder / name / source.relative_to(bundles / name)
             if not copy.is_file():
                 with atomic_path(copy) as temporary:
@@ -118,39 +120,35 @@ def data_digests(options: RunOptions, cases: Sequence[Case]) -> tuple[str, str]:
     labels |= {
         f"class {n}": f"{name} {i}" for n, (name, i) in enumerate((known_labels(options) or {}).items(), start=1)
     }
+    if (ignored := known_ignore_id(options)) is not None:
+        labels["ignore"] = str(ignored)
     return digest(images), digest(labels)
 
 
 def _look_first(options: RunOptions, cases: Sequence[Case], stages: Sequence[Stage], everything: bool) -> None:
     """Say how long the trainings will take; before the first of them, refuse what ``check`` would refuse."""
-    facts = look_at_data(options, cases, everything)
+    facts = look_at_data(options, cases, everything, names=any(stage.reads_labels for stage in stages))
     begun = {Path(stage.record).parts[0] for stage in stages}
     estimates = [e for e in estimate_stages(options, cases, facts) if e.bundle in begun]
     logger.info("on %s, about\n%s", estimates[0].device, "\n".join(estimate_table(estimates)))
     refuse_too_little(least_memory(estimates, cases, facts))
 
 
-def look_at_data(options: RunOptions, cases: Sequence[Case], everything: bool) -> list[VolumeFacts]:
+def look_at_data(options: RunOptions, cases: Sequence[Case], everything: bool, names: bool = True) -> list[VolumeFacts]:
     """What the volumes are like.
 
     Args:
         options: of the run.
         cases: all volumes.
         everything: read all volumes; else only a few, for an estimate.
+        names: whether the structures have to have names, since something reads the labels.
 
     Raises:
         InputError: if something has to be mended first.
     """
     some = sorted({round(i * (len(cases) - 1) / (SAMPLED - 1)) for i in range(SAMPLED)})
-    config = open_config(options, UNET)
-    facts = inspect_cases(
-        options.dataset_dir,
-        cases if everything else [cases[i] for i in some],
-        labels=known_labels(options),
-        ignore_labels=config["ignore_labels"],
-        channels=config["channels"],
-    )
-    blocking = [replace(f, problems=tuple(p for p in f.problems if p.blocking)) for f in facts]
-    if lines := problem_list(blocking):
+    facts = read_volumes(options, cases if everything else [cases[i] for i in some])
+    labels = known_labels(options) if names else {}
+    if lines := standing_against(facts, labels, open_config(options, UNET)["background_labels"]):
         raise InputError("\n".join(["the data set has to be mended first (check shows all of it):", *lines]))
     return facts

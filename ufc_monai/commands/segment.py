@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from monai.bundle import ConfigWorkflow
 from tqdm import tqdm
 
@@ -18,10 +19,11 @@ from ufc_monai.bundles import UNET
 from ufc_monai.commands.arguments import EXISTING
 from ufc_monai.commands.stages import config_path
 from ufc_monai.data import image_items
-from ufc_monai.errors import InputError, find_input_error
+from ufc_monai.errors import InputError, find_input_error, last_words, unwrapped
 from ufc_monai.formats import suffix_of
+from ufc_monai.served import check_mask_values
 from ufc_monai.transfer import load_weights, read_record
-from ufc_monai.transforms import SaveMask
+from ufc_monai.transforms import LoadVolume, SaveMask, has_mark
 
 __all__ = ["find_segmentation_bundle", "segment"]
 
@@ -45,13 +47,15 @@ def segment(
         existing: what to do about masks that are there already, one of ``EXISTING``.
 
     Returns:
-        The masks written, on the grids of their scans, with the class indices that network.json names.
+        The masks written, on the grids of their scans, with the ids that network.json names.
 
     Raises:
-        InputError: if there are no weights or no scans, and, once the masks of all others are written, naming the
-            scans that cannot be read.
+        InputError: if there are no weights or no scans, the configuration is of an earlier version, or a mask to keep
+            holds other numbers than these ids; and, once the masks of all others are written, naming the scans that
+            cannot be read.
     """
     bundle, source, target = find_segmentation_bundle(weights), Path(source), Path(target)
+    check_mask_values(bundle)
     if not source.exists():
         raise InputError(f"IN: there is no file or folder {source}.")
     scans = image_items(source)
@@ -62,7 +66,12 @@ def segment(
     saver = SaveMask(target, root)
     goals = {scan["image"]: target if to_file else Path(saver.path(scan["image"])) for scan in scans}
     _refuse_scans(goals)
-    scans = _still_to_do(scans, goals, existing)
+    scans, kept = _still_to_do(scans, goals, existing)
+    if kept:
+        ids = list(_labels(bundle).values())
+        for mask in kept:
+            _check_kept(mask, ids)
+        logger.info("kept: %d masks that were there already", len(kept))
     beside = target if target.is_dir() else target.parent
     beside.mkdir(parents=True, exist_ok=True)
     failed, written = [], []
@@ -71,7 +80,8 @@ def segment(
         for scan, error in _infer(bundle, scans, settings):
             failed += [error] if error else []
             for mask in Path(temporary).rglob("*_seg.*"):
-                written.append(_move(mask, goals[scan]))
+                goals[scan].parent.mkdir(parents=True, exist_ok=True)
+                written.append(Path(shutil.move(mask, goals[scan])))
     if written:
         _tell(bundle, target, len(written))
     if failed:
@@ -116,8 +126,10 @@ def _refuse_scans(goals: Mapping[str, Path]) -> None:
             raise InputError(f"OUT: the scan {goal} would be written over by a mask. Name another file or folder.")
 
 
-def _still_to_do(scans: Sequence[dict[str, str]], goals: Mapping[str, Path], existing: str) -> list[dict[str, str]]:
-    """The scans to segment, given that some have a mask."""
+def _still_to_do(
+    scans: Sequence[dict[str, str]], goals: Mapping[str, Path], existing: str
+) -> tuple[list[dict[str, str]], list[Path]]:
+    """The scans to segment, given that some have a mask; and the masks to keep."""
     there = [goals[scan["image"]] for scan in scans if goals[scan["image"]].exists()]
     if there and existing == "refuse":
         more = f" and {len(there) - 1} more are" if len(there) > 1 else " is"
@@ -126,15 +138,36 @@ def _still_to_do(scans: Sequence[dict[str, str]], goals: Mapping[str, Path], exi
             "anew, --existing keep to make the others alone, or name another place."
         )
     if existing != "keep":
-        return list(scans)
-    if there:
-        logger.info("kept: %d masks that were there already", len(there))
-    return [scan for scan in scans if not goals[scan["image"]].exists()]
+        return list(scans), []
+    return [scan for scan in scans if not goals[scan["image"]].exists()], there
+
+
+def _labels(bundle: Path) -> dict[str, int]:
+    labels: dict[str, int] = read_record(bundle / "models" / "network.json", "--weights")["labels"]
+    return labels
+
+
+def _check_kept(path: Path, ids: Sequence[int]) -> None:
+    """Refuse a mask whose values are not the ids, or may be the 1..n of earlier versions; they would mix in silence."""
+    try:
+        mask = LoadVolume()(path)[0].as_tensor().numpy()
+    except InputError as error:
+        logger.warning("%s is kept, though nobody can tell what it holds (%s)", path, error)
+        return
+    values = sorted(set().union(*(np.unique(axial).tolist() for axial in np.moveaxis(mask, -1, 0))) - {0})
+    strange = [value for value in values if value not in ids]
+    old = all(value <= len(ids) for value in values) and any(ids[int(value) - 1] != value for value in values)
+    if strange or (old and not has_mark(path)):
+        found = ", ".join(f"{value:g}" for value in (strange or values)[:5])
+        why = "which are no ids of these weights" if strange else "which earlier versions wrote for the classes 1 to n"
+        raise InputError(
+            f"OUT: {path} cannot be kept: it holds {found}, {why}; masks hold the ids {', '.join(map(str, ids))}. "
+            "Move it away, or pass --existing overwrite."
+        )
 
 
 def _tell(bundle: Path, target: Path, n: int) -> None:
-    labels = read_record(bundle / "models" / "network.json", "--weights")["labels"]
-    named = ", ".join(f"{index} {name}" for index, name in enumerate(labels, start=1))
+    named = ", ".join(f"{i} {name}" for name, i in _labels(bundle).items())
     logger.info("%d mask%s: %s (0 background, %s)", n, "s" * (n > 1), target, named)
 
 
@@ -155,14 +188,12 @@ def _infer(
             # the scans come later: in a configuration a name that begins with $ would be run
             **{"dataset::data": [{}], "handlers": [], **overrides},
         )
-        try:
+        with unwrapped():
             workflow.initialize()
             dataset, network, evaluator = (
                 workflow.parser.get_parsed_content(key) for key in ("dataset", "network", "evaluator")
             )
             load_weights(network, bundle / "models")
-        except RuntimeError as error:
-            raise find_input_error(error) or error from error
         evaluator.interrupt_resume_enabled = False  # else a failed run could only be gone on with
         for scan in tqdm(scans, "segment", unit="scan", disable=None):
             dataset.data = [scan]
@@ -170,11 +201,6 @@ def _infer(
             try:
                 evaluator.run()
             except Exception as error:
-                failed = str(find_input_error(error) or f"{scan['image']}: {error}")
+                words = last_words(error)
+                failed = words if find_input_error(error) else f"{scan['image']}: {words}"
             yield scan["image"], failed
-
-
-def _move(mask: Path, goal: Path) -> Path:
-    goal.parent.mkdir(parents=True, exist_ok=True)
-    shutil.move(mask, goal)
-    return goal

@@ -6,6 +6,8 @@ import importlib
 from pathlib import Path
 from urllib.parse import quote
 
+from ufc_monai.files import inert
+
 __all__ = ["track_report", "tracking_words"]
 
 
@@ -35,4 +37,4 @@ def track_report(folder: Path, report: Path) -> None:
 def _store(folder: Path) -> tuple[str, str]:
     """Where the store is, and the name of the experiment in it."""
     place = (folder.resolve() / "mlruns.db").as_posix()
-    return f"sqlite:///{quote(place, safe='/:')}", folder.resolve().name
+    return f"sqlite:///{quote(place, safe='/:')}", str(inert(folder.resolve().name, "--folder"))

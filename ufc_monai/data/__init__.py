@@ -5,7 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ufc_monai.data.case import MMWHS_LABELS, Case
-from ufc_monai.data.datalist import find_cases, find_labels, image_items, require_dataset_dir, resolve_labels
+from ufc_monai.data.datalist import (
+    find_cases,
+    find_ignore_id,
+    find_labels,
+    image_items,
+    require_dataset_dir,
+    resolve_labels,
+)
 from ufc_monai.data.draw import make_split
 from ufc_monai.data.partition_sampler import PartitionSampler
 from ufc_monai.data.region import resolve_region
@@ -31,6 +38,7 @@ __all__ = [
     "SliceStore",
     "Split",
     "find_cases",
+    "find_ignore_id",
     "find_labels",
     "image_items",
     "make_phantom",

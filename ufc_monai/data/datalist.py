@@ -16,9 +16,19 @@ from ufc_monai.data.case import MMWHS_LABELS, Case
 from ufc_monai.data.dataset_json import listed_cases, plain_stem, read_dataset_json
 from ufc_monai.data.official import with_roles
 from ufc_monai.errors import InputError
+from ufc_monai.files import inert
 from ufc_monai.formats import FORMATS, PICTURES, is_dicom_series, stem_of, suffix_of
+from ufc_monai.transforms.labels import LARGEST_ID
 
-__all__ = ["Case", "find_cases", "find_labels", "image_items", "require_dataset_dir", "resolve_labels"]
+__all__ = [
+    "Case",
+    "find_cases",
+    "find_ignore_id",
+    "find_labels",
+    "image_items",
+    "require_dataset_dir",
+    "resolve_labels",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -26,6 +36,8 @@ FOLDERS = {"imagesTr": "labelsTr", "imagesTs": "labelsTs", "images": "labels"}
 """Folders of images and where their labels lie (Medical Segmentation Decathlon, nnU-Net, plain)."""
 MASK_ENDINGS = ("_seg", "_segmentation", "_label", "_mask")
 """What masks are called that lie beside images."""
+IGNORE_NAME = "ignore"
+"""What nnU-Net calls the id of voxels that nobody has judged."""
 CHANNEL = re.compile(r"(?!0000)\d{4}")
 """nnU-Net's number of a further channel, which ends an image's name."""
 
@@ -97,7 +109,9 @@ def image_items(dataset_dir: str | os.PathLike[str], unlabelled_only: bool = Fal
 
 
 def find_labels(labels: Mapping[str, int] | None, dataset_dir: str | os.PathLike[str]) -> dict[str, int] | None:
-    """The classes of a data set, ``{name: id}`` without background; ``None`` if there is no word of them.
+    """The classes of a data set, ``{name: id}``; ``None`` if there is no word of them.
+
+    Neither background is among them nor nnU-Net's ``ignore``, which :func:`find_ignore_id` finds.
 
     Args:
         labels: the user's; ``None`` takes them from dataset.json, or MMWHS's where the files are named like its.
@@ -106,16 +120,16 @@ def find_labels(labels: Mapping[str, int] | None, dataset_dir: str | os.PathLike
     Raises:
         InputError: if what is said of them is no such mapping.
     """
-    if labels is not None:
-        return _checked_labels(labels)
-    root = require_dataset_dir(dataset_dir)
-    listed = read_dataset_json(root).get("labels", {})
-    if not isinstance(listed, dict):
-        raise InputError(f"{root / 'dataset.json'}: 'labels' should map names to ids, got {listed!r}.")
-    if listed:
-        pairs = [_label_pair(key, value, root) for key, value in listed.items()]
-        return _checked_labels({name: i for name, i in pairs if i != 0})
-    return dict(MMWHS_LABELS) if _from_mmwhs_names(root) else None
+    named = _named_ids(labels, dataset_dir)
+    return None if named is None else {name: i for name, i in named.items() if name != IGNORE_NAME}
+
+
+def find_ignore_id(labels: Mapping[str, int] | None, dataset_dir: str | os.PathLike[str]) -> int | None:
+    """The id of the voxels that count neither in loss nor metric, if the data set has one: that named ``ignore``.
+
+    Arguments and errors are those of :func:`find_labels`.
+    """
+    return (_named_ids(labels, dataset_dir) or {}).get(IGNORE_NAME)
 
 
 def resolve_labels(labels: Mapping[str, int] | None, dataset_dir: str | os.PathLike[str]) -> dict[str, int]:
@@ -133,16 +147,33 @@ def resolve_labels(labels: Mapping[str, int] | None, dataset_dir: str | os.PathL
     return found
 
 
+def _named_ids(labels: Mapping[str, int] | None, dataset_dir: str | os.PathLike[str]) -> dict[str, int] | None:
+    if labels is not None:
+        return _checked_labels(labels, "labels")
+    root = require_dataset_dir(dataset_dir)
+    listed = read_dataset_json(root).get("labels", {})
+    if not isinstance(listed, dict):
+        raise InputError(f"{root / 'dataset.json'}: 'labels' should map names to ids, got {listed!r}.")
+    if listed:
+        pairs = [_label_pair(key, value, root) for key, value in listed.items()]
+        return _checked_labels({name: i for name, i in pairs if i != 0}, f"{root / 'dataset.json'}, labels")
+    return dict(MMWHS_LABELS) if _from_mmwhs_names(root) else None
+
+
 def _one_image(path: Path) -> dict[str, str]:
     if path.is_file() and not suffix_of(path):
         raise InputError(f"dataset_dir: {path} is no image: expected one of {FORMATS}, or a folder of images.")
     return {"image": os.fspath(path), "patient": plain_stem(path)}
 
 
-def _checked_labels(labels: Any) -> dict[str, int]:
+def _checked_labels(labels: Any, key: str) -> dict[str, int]:
     named = isinstance(labels, Mapping) and all(isinstance(name, str) for name in labels)
-    if not named or not all(isinstance(i, int) and i > 0 and i is not True for i in labels.values()):
-        raise InputError(f"labels must map names to ids above 0, like {{'liver': 1, 'spleen': 2}}; got {labels!r}.")
+    if not named or not all(isinstance(i, int) and 0 < i <= LARGEST_ID and i is not True for i in labels.values()):
+        raise InputError(
+            f"labels must map names to ids of 1 to {LARGEST_ID}, like {{'liver': 1, 'spleen': 2}}; got {labels!r}."
+        )
+    for name in labels:
+        inert(name, key)  # it ends up in metadata.json
     return dict(labels)
 
 

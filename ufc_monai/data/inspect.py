@@ -84,7 +84,8 @@ def inspect_cases(
     cases: Sequence[Case] | None = None,
     *,
     labels: Mapping[str, int] | None = None,
-    ignore_labels: Sequence[int] = (),
+    background_labels: Sequence[int] = (),
+    ignore_id: int | None = None,
     previews: int = 0,
     channels: int = 1,
     workers: int | None = None,
@@ -95,7 +96,8 @@ def inspect_cases(
         dataset_dir: folder of the data set.
         cases: the volumes to read; by default all that are in the folder.
         labels: ``{name: id}`` of the structures; ``None`` lets any id pass.
-        ignore_labels: ids that become background.
+        background_labels: ids that become background.
+        ignore_id: the id of voxels that do not count.
         previews: how many volumes, evenly spread, keep a slice to show.
         channels: 3 for pictures in colours.
         workers: threads, each of which holds one volume; ``None`` for one a core.
@@ -104,10 +106,10 @@ def inspect_cases(
         The facts, in the order of the cases.
 
     Raises:
-        InputError: if the folder holds no volume, or ``labels`` and ``ignore_labels`` contradict each other.
+        InputError: if the folder holds no volume, or ``labels`` and the other ids contradict each other.
     """
     cases = find_cases(dataset_dir) if cases is None else cases
-    claimed = None if labels is None else RemapLabels(labels, ignore_labels).class_of.keys()
+    claimed = None if labels is None else RemapLabels(labels, background_labels, ignore_id).class_of.keys()
     shown = set(np.linspace(0, len(cases) - 1, min(previews, len(cases)), dtype=int).tolist())
 
     def inspect(index: int) -> VolumeFacts:

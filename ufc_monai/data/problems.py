@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ufc_monai.transforms.grid import grids_apart
+from ufc_monai.transforms.labels import is_id
 
 __all__ = ["ADVICE", "LEAVE_OUT", "Grid", "Problem", "grid_problems", "hu_problems", "label_problems"]
 
@@ -19,7 +20,7 @@ ADVICE = {
     "flipped label": "Write the label anew with the image's header: training would learn a mirrored label.",
     "label elsewhere": "Image and label are matched voxel by voxel; look at the preview whether they fit.",
     "no label": "Export the label anew, by the nearest voxel where it is resampled.",
-    "unnamed ids": "Name them in --labels, or make them background with --ignore_labels.",
+    "unnamed ids": "Name them in --labels, or make them background with --background_labels.",
     "empty label": "If nobody has drawn it yet, take the label file away: the volume then counts as unlabelled.",
     "same content": "Remove one of them: one scan under two patients' names leaks from training into the test.",
     "same content, same patient": "Remove one of them: it counts twice.",
@@ -132,7 +133,7 @@ def label_problems(voxels: Mapping[float, int], claimed: Collection[int] | None)
         voxels: number of voxels of each value.
         claimed: the ids that mean something, 0 among them; ``None`` if that is not known.
     """
-    strange = [value for value in voxels if value < 0 or value != int(value)]
+    strange = [value for value in voxels if not is_id(value)]
     if strange or len(voxels) > MOST_IDS:
         return [Problem("no label", f"its label holds values that are no ids: {_few(strange or list(voxels))}.")]
     if not any(voxels):

@@ -88,14 +88,16 @@ class SliceDataset(Dataset[dict[str, Any]]):
         return {entry.items[0]["id"].rpartition("#")[0]: len(entry) for entry in self.entries}
 
     def class_counts(self, n_classes: int, key: str = "label") -> torch.Tensor:
-        """Pixels of each class in each slice, (number of slices, ``n_classes``) int64.
+        """Pixels of each class in each slice, (number of slices, ``n_classes``) int64; ignored ones count nowhere.
 
         Args:
             n_classes: classes including background.
-            key: the label, integers 0 to ``n_classes - 1``.
+            key: the label, integers 0 to ``n_classes - 1``, and 255 where it is ignored.
         """
         counts = [
-            np.stack([np.bincount(s.ravel().astype(np.int64), minlength=n_classes) for s in entry.array(key)])
+            np.stack(
+                [np.bincount(s.ravel().astype(np.int64), minlength=n_classes)[:n_classes] for s in entry.array(key)]
+            )
             for entry in tqdm(self.entries, "labels", unit="volume", leave=False, disable=None)
         ]
         return torch.from_numpy(np.concatenate(counts))

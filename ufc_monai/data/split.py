@@ -54,6 +54,16 @@ class Split:
         self._refuse_leaks(chosen, fold)
         return [Case(image, None, self._case(image).patient).item(self.dataset_dir) for image in chosen]
 
+    def unlabelled(
+        self, fold: int, volumes: int | None = None, draw: int = 0, order_path: str | os.PathLike[str] | None = None
+    ) -> list[dict[str, str]]:
+        """The other volumes of :meth:`pretraining`: those whose labels are missing or not used.
+
+        Arguments and errors are those of :meth:`labelled`.
+        """
+        used = {item["image"] for item in self.labelled(fold, volumes, draw, order_path)}
+        return [item for item in self.pretraining(fold) if item["image"] not in used]
+
     def labelled(
         self, fold: int, volumes: int | None = None, draw: int = 0, order_path: str | os.PathLike[str] | None = None
     ) -> list[dict[str, str]]:

@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
-from ufc_monai.errors import InputError, find_input_error
+from ufc_monai.errors import InputError, unwrapped
 from ufc_monai.files import inside, readable_disk_errors
 from ufc_monai.formats import parts_of
 
@@ -155,9 +155,12 @@ class SliceStore:
         value: Any = dict(item)
         for transform in self.transforms:
             try:
-                value = apply_transform(transform, value)
+                with unwrapped():
+                    value = apply_transform(transform, value)
+            except InputError:
+                raise
             except Exception as e:
-                raise find_input_error(e) or InputError(
+                raise InputError(
                     f"{item.get('image')}: {type(transform).__name__} failed on it ({e.__cause__ or e})."
                 ) from e
         return list(value)

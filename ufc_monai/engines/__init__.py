@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ufc_monai.engines.batch import PrepareBatch
+from ufc_monai.engines.batch import PrepareBatch, PrepareCombinedBatch
 from ufc_monai.engines.checkpoint import TrainingCheckpoint
 from ufc_monai.engines.compute import (
     AutocastInferer,
@@ -18,6 +18,7 @@ from ufc_monai.engines.console import checked_bool, checked_share, readable_erro
 from ufc_monai.engines.convergence import training_dice
 from ufc_monai.engines.dice import DiceTable
 from ufc_monai.engines.guard import LossGuard
+from ufc_monai.engines.loaders import CombinedLoader
 from ufc_monai.engines.log import MetricsLog
 from ufc_monai.engines.monitors import ContrastiveMonitor, LatentMonitor
 from ufc_monai.engines.overrides import check_overrides
@@ -59,6 +60,7 @@ else:
 __all__ = [
     "AutocastInferer",
     "ClusterPainter",
+    "CombinedLoader",
     "ContrastiveMonitor",
     "DiceTable",
     "EmbeddingPicture",
@@ -71,6 +73,7 @@ __all__ = [
     "MomentumSchedule",
     "OverlaysPicture",
     "PrepareBatch",
+    "PrepareCombinedBatch",
     "PretrainingVerdict",
     "PseudoLabeld",
     "PseudoLabeller",

@@ -9,7 +9,7 @@ import torch
 from monai.utils import ensure_tuple
 from torch import Tensor
 
-__all__ = ["PrepareBatch"]
+__all__ = ["PrepareBatch", "PrepareCombinedBatch"]
 
 
 class PrepareBatch:
@@ -47,3 +47,21 @@ class PrepareBatch:
             ready[self.image_key] = self.normalise(ready[self.image_key])
         target = tuple(ready[key] for key in targets)
         return ready[self.image_key], target[0] if single else target
+
+
+class PrepareCombinedBatch:
+    """A ``prepare_batch`` for the batches of a :class:`~ufc_monai.engines.CombinedLoader`.
+
+    Args:
+        parts: how the batch of each loader is prepared, by name.
+    """
+
+    def __init__(self, parts: Mapping[str, PrepareBatch]) -> None:
+        self.parts = dict(parts)
+
+    def __call__(
+        self, batch: Mapping[str, Any], device: torch.device | str, non_blocking: bool = False
+    ) -> tuple[Tensor, dict[str, Any]]:
+        """Return the images of all parts behind each other, and the target of each by name, on ``device``."""
+        ready = {name: prepare(batch[name], device, non_blocking) for name, prepare in self.parts.items()}
+        return torch.cat([image for image, _ in ready.values()]), {name: target for name, (_, target) in ready.items()}

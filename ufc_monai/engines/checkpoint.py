@@ -17,9 +17,10 @@ from ignite.engine import Engine, Events
 from ignite.handlers import Checkpoint
 from torch.utils.data import DataLoader
 
+from ufc_monai.engines.loaders import CombinedLoader, loaders_of
 from ufc_monai.engines.record import RunRecord
 from ufc_monai.errors import InputError
-from ufc_monai.ranks import is_first
+from ufc_monai.ranks import check_wrapped, gathered, is_first, rank, world_size
 from ufc_monai.transfer import save_tensors
 
 __all__ = ["TrainingCheckpoint"]
@@ -39,14 +40,16 @@ class TrainingCheckpoint:
     Args:
         path: the file, in the folder of the weights; its name begins with ``checkpoint``.
         parts: objects with a ``state_dict``, by name. Added are the trainer's own state, its GradScaler, and the random
-            states of Python, NumPy, PyTorch, and the loader's generators.
+            states of Python, NumPy, PyTorch, and the loaders' generators. Parts with a ``generator`` are saved for each
+            rank, like the random states; all others are those of the first rank, which are everybody's.
         record: of the run; a checkpoint of another one is refused.
         resume: go on from the file if it is there.
         seconds: between two saves, at the least; the end of the training is saved always.
         evaluator: whose best and last metrics are kept, too.
 
     Raises:
-        InputError: when training starts, if the file cannot be read or is of another run.
+        InputError: when training starts, if the file cannot be read, is of another run or of another number of ranks;
+            or if the ranks train a network each of its own.
     """
 
     def __init__(
@@ -73,6 +76,7 @@ class TrainingCheckpoint:
         engine.add_event_handler(Events.COMPLETED, self._save)
 
     def _begin(self, engine: Engine) -> None:
+        check_wrapped(engine.network)
         engine.state_dict_user_keys[:] = [key for key in KEPT if hasattr(engine.state, key)]
         for half in self.path.parent.glob(f".{self.path.name}.*"):  # what a kill during a save has left
             half.unlink(missing_ok=True)  # every rank looks
@@ -86,6 +90,7 @@ class TrainingCheckpoint:
         try:
             checkpoint = torch.load(self.path, map_location="cpu", weights_only=True)
             differences = self.record.differences(json.loads(checkpoint.pop("run")))
+            ranks: list[dict[str, Any]] = checkpoint.pop("ranks")
         except Exception as e:
             raise InputError(
                 f"resume: {self.path} cannot be read ({type(e).__name__}). Delete it to begin anew."
@@ -95,28 +100,42 @@ class TrainingCheckpoint:
                 f"resume: {self.path} is of another run (differs in {', '.join(differences[:4])}). Pass the settings "
                 "of that run, or begin anew with another --output_dir and --ckpt_dir."
             )
-        Checkpoint.load_objects(self._everything(engine), checkpoint)
+        if len(ranks) != world_size():
+            raise InputError(
+                f"resume: {self.path} was written on {len(ranks)} rank(s), and now there are {world_size()}. Start as "
+                "many as before, or begin anew with another --output_dir and --ckpt_dir."
+            )
+        Checkpoint.load_objects(self._shared(engine) | self._own(engine), checkpoint | ranks[rank()])
         logger.info("goes on behind epoch %d of %d (%s)", engine.state.epoch, engine.state.max_epochs, self.path)
 
     def _save_if_due(self, engine: Engine) -> None:
-        if monotonic() - self._saved >= self.seconds:
+        due = monotonic() - self._saved >= self.seconds
+        if gathered(due)[0]:  # the first rank's clock is everybody's: all ranks take part in a save
             self._save(engine)
 
     def _save(self, engine: Engine) -> None:
-        if not is_first():  # but all of them go on from the first one's
-            return
-        states = {name: part.state_dict() for name, part in self._everything(engine).items()}
-        states["trainer"] = dict(states["trainer"])
-        save_tensors(self.path, {**states, "run": json.dumps(self.record.identity)})
+        ranks = gathered({name: part.state_dict() for name, part in self._own(engine).items()})
         self._saved = monotonic()
+        if not is_first():
+            return
+        states = {name: part.state_dict() for name, part in self._shared(engine).items()}
+        states["trainer"] = dict(states["trainer"])
+        save_tensors(self.path, {**states, "ranks": ranks, "run": json.dumps(self.record.identity)})
 
-    def _everything(self, engine: Engine) -> dict[str, Any]:
-        everything = {**self.parts, "trainer": engine, "random": _RandomStates(engine.data_loader)}
+    def _own(self, engine: Engine) -> dict[str, Any]:
+        """What each rank draws from."""
+        drawing = {name: part for name, part in self.parts.items() if hasattr(part, "generator")}
+        return {**drawing, "random": _RandomStates(engine.data_loader)}
+
+    def _shared(self, engine: Engine) -> dict[str, Any]:
+        """What is the same on all ranks."""
+        shared = {name: part for name, part in self.parts.items() if not hasattr(part, "generator")}
+        shared["trainer"] = engine
         if engine.scaler is not None:
-            everything["scaler"] = engine.scaler
+            shared["scaler"] = engine.scaler
         if self.evaluator is not None:
-            everything["evaluator"] = _Validation(self.evaluator)
-        return everything
+            shared["evaluator"] = _Validation(self.evaluator)
+        return shared
 
 
 class _Validation:
@@ -137,26 +156,24 @@ class _Validation:
 class _RandomStates:
     """All random states that a training draws from beside its augmentation's, in types that load safely."""
 
-    def __init__(self, loader: DataLoader[Any]) -> None:
-        found = (getattr(owner, "generator", None) for owner in (loader, loader.sampler))
+    def __init__(self, loader: DataLoader[Any] | CombinedLoader) -> None:
+        owners = (owner for one in loaders_of(loader) for owner in (one, one.sampler))
+        found = (getattr(owner, "generator", None) for owner in owners)
         self.generators = [generator for generator in found if generator is not None]
 
     def state_dict(self) -> dict[str, Any]:
-        version, words, gauss = random.getstate()
         kind, keys, *rest = np.random.get_state()  # noqa: NPY002, it is the global one that has to be kept
         return {
-            "python": [version, list(words), gauss],
-            "numpy": [kind, np.asarray(keys).tolist(), *rest],
+            "python": random.getstate(),
+            "numpy": (kind, np.asarray(keys).tolist(), *rest),
             "torch": torch.get_rng_state(),
             "cuda": torch.cuda.get_rng_state_all(),
             "generators": [generator.get_state() for generator in self.generators],
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        version, words, gauss = state["python"]
-        random.setstate((version, tuple(words), gauss))
-        kind, keys, *rest = state["numpy"]
-        np.random.set_state((kind, np.array(keys, dtype=np.uint32), *rest))  # noqa: NPY002
+        random.setstate(state["python"])
+        np.random.set_state(state["numpy"])  # noqa: NPY002
         torch.set_rng_state(state["torch"])
         if len(state["cuda"]) == torch.cuda.device_count():
             torch.cuda.set_rng_state_all(state["cuda"])

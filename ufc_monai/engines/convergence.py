@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from ufc_monai.data import SliceDataset
 from ufc_monai.engines.dice import mean_over_present
+from ufc_monai.transforms import IGNORE
 
 __all__ = ["training_dice"]
 
@@ -59,8 +60,9 @@ def training_dice(
         for batch in DataLoader(slices, batch_size=batch_size):
             image = batch["image"].to(device)
             logits = inferer(normalise(image) if normalise else image, network)
-            predicted.append(logits.argmax(dim=1).to("cpu", torch.uint8))
-            reference.append(batch["label"][:, 0])
+            label = batch["label"][:, 0]
+            predicted.append(logits.argmax(dim=1).to("cpu", torch.uint8).masked_fill(label == IGNORE, 0))
+            reference.append(label.masked_fill(label == IGNORE, 0))
         rows.append(dice(torch.cat(predicted)[None, None], torch.cat(reference)[None, None])[0])
     return _judged(torch.stack(rows), names)
 

@@ -8,10 +8,10 @@ from collections.abc import Sequence
 import torch
 from ignite.engine import Engine, Events
 from monai.engines import IterationEvents
-from torch import Tensor, nn
+from torch import Tensor
 
 from ufc_monai.errors import InputError
-from ufc_monai.losses import ContrastiveLoss
+from ufc_monai.losses import DROPPED, figures_of
 
 __all__ = ["LossGuard"]
 
@@ -31,15 +31,13 @@ class LossGuard:
     epoch, before anything is saved, so that no step waits for the one before it to end.
 
     Args:
-        loss: of the training.
         late: look at the loss one step late; ``None``: on a GPU. An optimizer that is not fused is never late.
 
     Raises:
         InputError: during training, naming step and slices.
     """
 
-    def __init__(self, loss: nn.Module, late: bool | None = None) -> None:
-        self.loss = loss if isinstance(loss, ContrastiveLoss) else None
+    def __init__(self, late: bool | None = None) -> None:
         self.late = late
         self._step: _Step | None = None
         self._skipped: Tensor | int = 0
@@ -63,7 +61,7 @@ class LossGuard:
     def _hold_still(self, engine: Engine) -> None:
         """Have the optimizer change nothing at a loss that is not finite or a batch without a valid anchor."""
         loss: Tensor = engine.state.output["loss"].detach()
-        empty = torch.zeros_like(loss) if self.loss is None else (self.loss.figures.dropped == 1).float()
+        empty = (figures_of(engine.loss_function).get(DROPPED, torch.zeros_like(loss)) == 1).float()
         self._skipped = self._skipped + empty.long()
         if _is_fused(engine):
             engine.optimizer.found_inf = torch.maximum(empty, (~loss.isfinite()).float())
@@ -88,7 +86,11 @@ class _Step:
     """A step whose loss is on its way from the device."""
 
     def __init__(self, engine: Engine, loss: Tensor) -> None:
-        self.ids: Sequence[str] = engine.state.batch["id"]
+        batch = engine.state.batch
+        self.ids: dict[str, Sequence[str]] = (
+            {"": batch["id"]} if "id" in batch else {name: part["id"] for name, part in batch.items()}
+        )
+        self.figures = figures_of(engine.loss_function)
         self.iteration: int = engine.state.iteration
         self.epoch: int = engine.state.epoch
         self.loss = loss.to("cpu", non_blocking=True)
@@ -99,10 +101,16 @@ class _Step:
         if self.there is not None:
             self.there.synchronize()
         if not self.loss.isfinite():
-            logger.error("the batch's slices: %s", ", ".join(self.ids))
-            more = f" and {len(self.ids) - NAMED} more (see the log)" if len(self.ids) > NAMED else ""
+            kind, ids = self._slices()
+            logger.error("the batch's %sslices: %s", kind, ", ".join(ids))
+            more = f" and {len(ids) - NAMED} more (see the log)" if len(ids) > NAMED else ""
             raise InputError(
-                f"the loss is {self.loss.item():g} at step {self.iteration} (epoch {self.epoch}), on the "
-                f"slices {', '.join(self.ids[:NAMED])}{more}. Look at them, or lower learning_rate; the checkpoint "
-                "of before stands."
+                f"the loss is {self.loss.item():g} at step {self.iteration} (epoch {self.epoch}), on the {kind}slices "
+                f"{', '.join(ids[:NAMED])}{more}. Look at them, or lower learning_rate; the last checkpoint stands."
             )
+
+    def _slices(self) -> tuple[str, list[str]]:
+        """The batch's slices; of several loaders those whose terms are not finite, and what these are called."""
+        broken = [name for name in self.ids if name in self.figures and not self.figures[name].isfinite()]
+        names = broken or list(self.ids)
+        return f"{' and '.join(names)} ".lstrip(), [of for name in names for of in self.ids[name]]

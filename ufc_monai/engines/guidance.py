@@ -13,7 +13,7 @@ from torch import nn
 from ufc_monai.clustering import PseudoLabels
 from ufc_monai.data import SliceDataset, Split
 from ufc_monai.errors import InputError
-from ufc_monai.losses import ContrastiveLoss, uses_groups
+from ufc_monai.losses import uses_groups
 
 __all__ = ["PseudoLabeld", "SliceNumberd", "check_guidance", "open_pseudo_labels"]
 
@@ -81,7 +81,7 @@ def check_guidance(
     Raises:
         InputError: naming ``pseudo_labels_path`` and what differs, or that there are no positions.
     """
-    if preset is not None and not isinstance(loss, ContrastiveLoss):
+    if preset is not None and not hasattr(loss, "preset"):
         raise InputError(f"contrast is {preset!r}, but this method contrasts nothing: leave contrast null.")
     if mates not in MATES or mates not in dataset[0]:
         raise InputError(f"mates must be cluster or position, or partition with glcl.json; got {mates!r}.")

@@ -13,17 +13,19 @@ from ignite.engine import Engine, Events
 from torch import Tensor
 
 from ufc_monai.files import append_line, atomic_path
+from ufc_monai.losses import figures_of
+from ufc_monai.ranks import Reporter
 
 __all__ = ["MetricsLog", "duration"]
 
 logger = logging.getLogger(__name__)
 
 
-class MetricsLog:
-    """Write the mean loss and ``engine.state.metrics`` of every epoch, to the console and to ``metrics.jsonl``.
+class MetricsLog(Reporter):
+    """Write the metrics of every epoch, to the console and to ``metrics.jsonl``.
 
-    The console shows numbers alone; lists and texts are for the file. The loss joins the metrics. List it behind the
-    handlers that compute metrics.
+    The means of the loss and of each of its :func:`~ufc_monai.losses.figures_of` join ``engine.state.metrics``. The
+    console shows numbers alone; lists and texts are for the file. List it behind the handlers that compute metrics.
 
     Args:
         output_dir: folder of ``metrics.jsonl``; a file that is there is begun anew, or gone on with
@@ -34,7 +36,7 @@ class MetricsLog:
     def __init__(self, output_dir: str | os.PathLike[str], evaluator: Engine | None = None) -> None:
         self.path = Path(output_dir) / "metrics.jsonl"
         self.evaluator = evaluator
-        self._loss: Tensor | float = 0.0
+        self._sums: dict[str, Tensor] = {}
         self._first = 0
         self._began = 0.0
         self._started = 0.0
@@ -58,18 +60,19 @@ class MetricsLog:
         self._began = monotonic()
 
     def _reset(self, engine: Engine) -> None:
-        self._loss, self._started, self._validation = 0.0, monotonic(), {}
+        self._sums, self._started, self._validation = {}, monotonic(), {}
 
     def _add(self, engine: Engine) -> None:
-        # stays on the device: reading the number here would make every step wait for it
-        self._loss = self._loss + engine.state.output["loss"].detach()
+        # they stay on the device: reading a number here would make every step wait for it
+        values = {"loss": engine.state.output["loss"], **figures_of(engine.loss_function)}
+        self._sums = {name: self._sums.get(name, 0) + value.detach() for name, value in values.items()}
 
     def _validated(self, evaluator: Engine) -> None:
         self._validation = dict(evaluator.state.metrics)
 
     def _write(self, engine: Engine) -> None:
         state = engine.state
-        state.metrics["loss"] = float(self._loss) / state.epoch_length
+        state.metrics |= {name: float(total) / state.epoch_length for name, total in self._sums.items()}
         values = {"loss": state.metrics["loss"], **state.metrics, **self._validation}
         record = {"epoch": state.epoch, "iteration": state.iteration, **values}
         record["seconds"] = round(monotonic() - self._started, 3)

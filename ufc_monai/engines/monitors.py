@@ -10,10 +10,11 @@ import math
 
 import torch
 from ignite.engine import Engine, Events
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
-from ufc_monai.losses import ContrastiveLoss, kl_per_dimension, reconstruction_error
+from ufc_monai.losses import kl_per_dimension, reconstruction_error
+from ufc_monai.ranks import Reporter
 
 __all__ = ["ContrastiveMonitor", "LatentMonitor", "alignment", "effective_rank", "uniformity"]
 
@@ -29,7 +30,7 @@ LITTLE_EXPLAINED = 0.2
 sound trainings explain half of it, a nearly collapsed one a third, a collapsed one nothing."""
 
 
-class LatentMonitor:
+class LatentMonitor(Reporter):
     """Reconstruction error, KL (in all and per dimension) and the number of used dimensions, over an epoch.
 
     ``explained`` is the share of the slices' variance about their mean slice that reconstructions explain. Ends with a
@@ -98,65 +99,20 @@ class LatentMonitor:
         logger.log(level, verdict)
 
 
-class ContrastiveMonitor:
-    """The chance level beside the loss, an anchor's negatives, effective rank, alignment, uniformity, dropped anchors.
-
-    Chance, negatives and dropped anchors are those of the whole epoch, like the loss, and left out for a loss without
-    negatives; the others are those of its last batch.
-
-    Args:
-        loss: the loss of the training, which knows the figures of its last batch.
-    """
-
-    def __init__(self, loss: nn.Module) -> None:
-        self.loss = loss if isinstance(loss, ContrastiveLoss) else None
-        self._chance: Tensor | float = 0.0
-        self._dropped: Tensor | float = 0.0
-        self._negatives: Tensor | float = 0.0
+class ContrastiveMonitor(Reporter):
+    """Effective rank, alignment and uniformity of the last batch of an epoch, in the views that the loss compares."""
 
     def attach(self, engine: Engine) -> None:
-        """Watch a trainer of stage 2."""
-        engine.add_event_handler(Events.EPOCH_STARTED, self._reset)
-        engine.add_event_handler(Events.ITERATION_COMPLETED, self._add)
+        """Watch a trainer with a :class:`~ufc_monai.losses.StructuralLoss`."""
         engine.add_event_handler(Events.EPOCH_COMPLETED, self._report)
 
-    def _reset(self, engine: Engine) -> None:
-        self._chance = self._dropped = self._negatives = 0.0
-
-    def _add(self, engine: Engine) -> None:
-        if self.loss is not None:  # the sums stay on the device: reading them would make every step wait
-            self._chance = self._chance + self.loss.figures.chance
-            self._dropped = self._dropped + self.loss.figures.dropped
-            self._negatives = self._negatives + self.loss.figures.negatives
-
     def _report(self, engine: Engine) -> None:
-        first, second = _embeddings(engine.state.output["pred"], asks_keys=self.loss is not None)
-        both, metrics = torch.cat([first, second]), engine.state.metrics
-        if self.loss is not None:
-            metrics["chance"] = float(self._chance) / engine.state.epoch_length
-            metrics["negatives"] = float(self._negatives) / engine.state.epoch_length
-        metrics.update(
-            effective_rank=effective_rank(both),
-            alignment=alignment(first, second),
-            uniformity=uniformity(both),
+        views = engine.loss_function.views(engine.state.output["pred"])
+        first, second = (F.normalize(view.detach().float(), dim=1) for view in views)
+        both = torch.cat([first, second])
+        engine.state.metrics.update(
+            effective_rank=effective_rank(both), alignment=alignment(first, second), uniformity=uniformity(both)
         )
-        if self.loss is not None:
-            metrics["dropped_anchors"] = float(self._dropped) / engine.state.epoch_length
-            if metrics["dropped_anchors"]:
-                logger.info("%.1f %% of the anchors had no negative and were dropped", 100 * metrics["dropped_anchors"])
-
-
-def _embeddings(output: Tensor | tuple[Tensor, Tensor], *, asks_keys: bool) -> tuple[Tensor, Tensor]:
-    """Two (b, D) of unit length whose rows i are embeddings of two views of one image.
-
-    A network gives (2b, D). One with a slow copy of itself gives two tensors: queries of the first views and keys of
-    the second (MoCo), or predictions of all views and what they predict (BYOL), of which the predictions count.
-    """
-    if isinstance(output, tuple):
-        first, second = output if asks_keys else output[0].chunk(2)
-    else:
-        first, second = output.chunk(2)
-    return F.normalize(first.detach().float(), dim=1), F.normalize(second.detach().float(), dim=1)
 
 
 def effective_rank(embeddings: Tensor) -> float:

@@ -11,6 +11,7 @@ from typing import Any
 
 from monai.bundle import ConfigParser
 
+from ufc_monai.bundles import RENAMED
 from ufc_monai.errors import InputError
 
 __all__ = ["check_overrides"]
@@ -44,6 +45,8 @@ def check_overrides(arguments: Sequence[str]) -> None:
     configs = [ConfigParser.load_config_file(file) for file in files]
     known = {_top(key) for config in configs for key in config}
     for key in given:
+        if new := RENAMED.get(_top(key)):
+            raise InputError(f"--{key} is called --{new} now.")
         if _top(key) not in known | RUN_ARGUMENTS:
             meant = _near(_top(key), known, 0.6)
             hint = f" Did you mean --{meant}?" if meant else " The keys are listed in the bundle's docs/README.md."
@@ -77,6 +80,8 @@ def _check_configs(files: Sequence[str], configs: Sequence[Mapping[str, Any]]) -
     for file, config in zip(files, configs, strict=True):
         laid_over = config is not configs[0]
         for key in map(_top, config):
+            if new := RENAMED.get(key):
+                raise InputError(f"{file}: the key {key} is called {new} now.")
             if key in used or (laid_over and key in first):
                 continue
             if meant := _near(key, missing | first if laid_over else missing, SURE):

@@ -22,6 +22,7 @@ import ufc_monai.report as report  # whose parts are imported when they draw
 from ufc_monai.data import SliceDataset
 from ufc_monai.engines.batch import PrepareBatch
 from ufc_monai.engines.features import encode, spread
+from ufc_monai.ranks import Reporter
 from ufc_monai.transforms import LoadVolume, Standardise
 
 __all__ = ["EmbeddingPicture", "OverlaysPicture", "ReconstructionsPicture", "ViewsPicture"]
@@ -32,7 +33,7 @@ POINTS = 2000
 """Slices in the map of embeddings; more would cover each other."""
 
 
-class ReconstructionsPicture:
+class ReconstructionsPicture(Reporter):
     """Draw ``reconstructions.png`` at the end of stage 1: slices, and what is left of them behind the bottleneck.
 
     Args:
@@ -64,7 +65,7 @@ class ReconstructionsPicture:
         report.save_reconstructions(self.path, _pictures(images), _pictures(reconstructions.clamp(0, 1)))
 
 
-class ViewsPicture:
+class ViewsPicture(Reporter):
     """Draw ``views.png`` behind the first step of stage 2: slices and two views of each as the network sees them.
 
     Args:
@@ -92,7 +93,7 @@ class ViewsPicture:
         report.save_views(self.path, _pictures(batch["image"]), _pictures(first), _pictures(second), titles)
 
 
-class EmbeddingPicture:
+class EmbeddingPicture(Reporter):
     """Draw ``embedding.png`` at the end of stage 2: the encoder's features in two dimensions (PCA).
 
     Args:

@@ -18,6 +18,7 @@ from typing import Any
 import torch
 
 import ufc_monai
+from ufc_monai.engines.console import log_beside
 from ufc_monai.errors import InputError
 from ufc_monai.files import read_json, sha256_of, write_json
 from ufc_monai.lineage import refuse_stale
@@ -112,6 +113,7 @@ class RunRecord:
         elif there is not None:
             self.content["resumed"] = [*there.get("resumed", []), _now()]
         self._began = monotonic()
+        log_beside(self.path.parent)
         self.content |= {
             "started": there["started"] if self.resume and there else _now(),
             "command": sys.argv,

@@ -9,12 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch.distributed as dist
 from ignite.engine import Engine, Events
 from torch import nn
 
 from ufc_monai.files import atomic_path, write_arrays
-from ufc_monai.ranks import is_first
+from ufc_monai.ranks import Reporter, gathered, is_first
 from ufc_monai.transfer import save_network
 
 __all__ = ["FeatureSaver", "WeightsSaver"]
@@ -25,7 +24,7 @@ NEVER = -1
 """MONAI's ``best_metric_epoch`` before the first validation."""
 
 
-class WeightsSaver:
+class WeightsSaver(Reporter):
     """Save ``model.pt`` and ``network.json``: at the best validation if there is one, else at the end.
 
     Args:
@@ -34,6 +33,9 @@ class WeightsSaver:
         record: what travels with the weights: stage, architecture, preprocessing, labels, origin.
         evaluator: its key metric says which weights are best (larger is better); ``None`` keeps the last weights. An
             evaluator that never ran keeps the last weights, too, which a warning and the metric ``validation`` say.
+
+    At the end the trainer's metrics hold the key metric of the weights that are kept, ``kept_epoch`` and ``kept_step``;
+    those of the last validation are called ``last_<metric>``.
     """
 
     def __init__(
@@ -65,10 +67,18 @@ class WeightsSaver:
             self._save({"epoch": state.epoch, state.key_metric_name: float(state.best_metric)})
 
     def _save_last(self, engine: Engine) -> None:
-        if self.evaluator is None:
-            self._save({"epoch": engine.state.epoch})
-        elif self.evaluator.state.best_metric_epoch == NEVER:
-            self._save({"epoch": engine.state.epoch})
+        validated = None if self.evaluator is None else self.evaluator.state
+        if validated is not None and validated.best_metric_epoch != NEVER:
+            kept, name = validated.best_metric_epoch, validated.key_metric_name
+            engine.state.metrics |= {
+                **{f"last_{name}": value for name, value in validated.metrics.items()},
+                name: float(validated.best_metric),
+                "kept_epoch": kept,
+                "kept_step": kept * engine.state.epoch_length,
+            }
+            return
+        self._save({"epoch": engine.state.epoch})
+        if validated is not None:
             engine.state.metrics["validation"] = "none; the last weights are kept, whether or not they are the best"
             logger.warning("validation: %s", engine.state.metrics["validation"])
 
@@ -105,11 +115,8 @@ class FeatureSaver:
         self._ids += engine.state.batch["id"]
 
     def _write(self, engine: Engine) -> None:
-        features, ids = np.concatenate(self._features), self._ids
-        if dist.is_initialized():  # each rank has the slices behind those of the rank before
-            parts: list[Any] = [None] * dist.get_world_size()
-            dist.all_gather_object(parts, (features, ids))
-            features, ids = np.concatenate([f for f, _ in parts]), [i for _, some in parts for i in some]
+        parts = gathered((np.concatenate(self._features), self._ids))  # each rank's slices follow the rank's before
         if is_first():
+            features, ids = np.concatenate([f for f, _ in parts]), [i for _, some in parts for i in some]
             with atomic_path(self.path) as temporary:
                 write_arrays(temporary, {"features": features, "ids": ids})

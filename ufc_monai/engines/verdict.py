@@ -11,6 +11,8 @@ from pathlib import Path
 
 from ignite.engine import Engine, Events
 
+from ufc_monai.ranks import Reporter
+
 __all__ = ["PretrainingVerdict", "pretraining_verdict"]
 
 logger = logging.getLogger(__name__)
@@ -67,7 +69,7 @@ def pretraining_verdict(history: Sequence[Mapping[str, float]], *, embedding_siz
     )
 
 
-class PretrainingVerdict:
+class PretrainingVerdict(Reporter):
     """Log the verdict once, at the end of training, and put it under ``engine.state.metrics["verdict"]``.
 
     Args:

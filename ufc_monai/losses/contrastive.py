@@ -7,17 +7,17 @@ is a positive, how several positives are put together, what stands in the denomi
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ufc_monai.errors import InputError
+from ufc_monai.losses.protocol import DROPPED
 
 __all__ = [
     "PRESETS",
-    "BatchFigures",
     "ClusterContrastiveLoss",
     "ContrastiveLoss",
     "Preset",
@@ -64,23 +64,8 @@ PRESETS = {
 """The family's members by name; ``ufc`` is the paper's."""
 
 
-class BatchFigures(NamedTuple):
-    """What a loss says of the batch that it has just seen, for a monitor.
-
-    Attributes:
-        chance: the loss if all embeddings coincided, as they do in a collapsed network; log(2b - 1) for NT-Xent, the
-            mean of log(n / p) / p over anchors with p positives and n negatives for Eq. 2. A scalar.
-        dropped: the share of anchors that had no positive or no negative. A scalar.
-        negatives: how many negatives the other anchors had, on average. A scalar.
-    """
-
-    chance: Tensor
-    dropped: Tensor
-    negatives: Tensor
-
-
 class ContrastiveLoss(nn.Module):
-    """What the losses of the family share: a preset, a temperature, and the figures of the last batch.
+    """What the losses of the family share: a preset, a temperature, and what a :class:`StructuralLoss` tells.
 
     Args:
         preset: a name in :data:`PRESETS`.
@@ -89,13 +74,14 @@ class ContrastiveLoss(nn.Module):
         reduction: ``"mean"`` of the valid anchors, or ``"none"`` for each anchor's loss, 0 where it is not valid.
 
     Attributes:
-        figures: of the last batch.
+        figures: of the last batch. ``chance`` is the loss if all embeddings coincided, as they do in a collapsed
+            network; log(2b - 1) for NT-Xent, the mean of log(n / p) / p over anchors with p positives and n negatives
+            for Eq. 2. ``negatives`` is how many an anchor had, on average; ``dropped_anchors`` the share of anchors
+            that had no positive or no negative, and count in neither.
 
     Raises:
         InputError: at an unknown preset or reduction, or a temperature or threshold of 0 or less.
     """
-
-    figures: BatchFigures
 
     def __init__(
         self,
@@ -114,6 +100,12 @@ class ContrastiveLoss(nn.Module):
         self.temperature = temperature
         self.threshold = threshold
         self.reduction = reduction
+        self.figures: dict[str, Tensor] = {}
+
+    def views(self, output: Any) -> tuple[Tensor, Tensor]:
+        """The two halves of a network's output."""
+        first, second = output.chunk(2)
+        return first, second
 
     def reduced(self, similarity: Tensor, positive: Tensor, negative: Tensor) -> Tensor:
         """Reduce :func:`anchor_losses` of any set of keys, and note the batch's figures."""
@@ -123,7 +115,7 @@ class ContrastiveLoss(nn.Module):
         with torch.no_grad():
             collapsed = anchor_losses(torch.zeros_like(similarity), positive, negative, self.preset)
             negatives = share @ negative.sum(dim=1).to(share.dtype)
-            self.figures = BatchFigures(share @ collapsed, 1 - valid.float().mean(), negatives)
+            self.figures = {"chance": share @ collapsed, "negatives": negatives, DROPPED: 1 - valid.float().mean()}
         # where no anchor is valid, a 0 that hangs on the graph: every rank of a distributed run must have gradients
         return share @ losses if self.reduction == "mean" else losses * valid
 
@@ -148,6 +140,8 @@ class ClusterContrastiveLoss(ContrastiveLoss):
         >>> round(float(loss(torch.eye(4), torch.tensor([0, 1, 0, 1]))), 4)  # two images at right angles: log 2
         0.6931
     """
+
+    takes_joint_batch = True
 
     def forward(self, embeddings: Tensor, groups: Tensor) -> Tensor:
         """The loss of a batch.

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.nn.functional import all_gather
 
 from ufc_monai.errors import InputError
-from ufc_monai.losses.contrastive import ClusterContrastiveLoss
+from ufc_monai.losses.protocol import figures_of
 
 __all__ = ["GatheredLoss"]
 
@@ -29,12 +32,22 @@ class GatheredLoss(nn.Module):
 
     def __init__(self, loss: nn.Module) -> None:
         super().__init__()
-        if not isinstance(loss, ClusterContrastiveLoss):
+        if not getattr(loss, "takes_joint_batch", False):
             raise InputError(
                 f"multi_gpu_train.json gathers the batches of all ranks, which {type(loss).__name__} does not know. "
                 "Train this method on one device."
             )
-        self.loss = loss
+        self.loss: Any = loss
+
+    @property
+    def figures(self) -> Mapping[str, Tensor]:
+        """Those of the joint batch."""
+        return figures_of(self.loss)
+
+    def views(self, output: Any) -> tuple[Tensor, Tensor]:
+        """Those of this rank."""
+        found: tuple[Tensor, Tensor] = self.loss.views(output)
+        return found
 
     def forward(self, embedding: Tensor, group: Tensor) -> Tensor:
         """The loss of the joint batch.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -81,6 +83,11 @@ class QueueContrastiveLoss(ContrastiveLoss):
             raise InputError(f"queue_size must be 1 or more, got {size}.")
         self.queue = KeyQueue(size, embedding_size)
 
+    def views(self, output: Any) -> tuple[Tensor, Tensor]:
+        """Queries of the first views, keys of the second."""
+        queries, keys = output
+        return queries, keys
+
     def forward(self, embeddings: tuple[Tensor, Tensor], target: tuple[Tensor, Tensor]) -> Tensor:
         """The mean loss of a batch, whose keys then enter the queue.
 
@@ -117,6 +124,11 @@ class BootstrapLoss(nn.Module):
 
     From 0 to 4. A network that has collapsed is at 0, too: look at the effective rank.
     """
+
+    def views(self, output: Any) -> tuple[Tensor, Tensor]:
+        """The predictions of the two views."""
+        first, second = output[0].chunk(2)
+        return first, second
 
     def forward(self, embeddings: tuple[Tensor, Tensor], groups: Tensor | None = None) -> Tensor:
         """The mean loss of a batch.

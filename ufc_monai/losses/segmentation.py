@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import torch
 from monai.losses.dice import DiceLoss
+from monai.networks import one_hot
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -45,10 +46,12 @@ class PresentDiceCELoss(nn.Module):
     """Soft Dice over the foreground classes that occur in the batch + class-weighted cross entropy.
 
     The Dice of a class is taken over the whole batch. A class that does not occur would have a Dice of 0 whatever the
-    network does, and is left out; without any, the Dice term is 0.
+    network does, and is left out; without any, the Dice term is 0. Ignored pixels are in neither part; where all are
+    ignored, the loss is 0.
 
     Args:
         class_weights: (C,) weights in the cross entropy, background first; all 1 by default.
+        ignore_index: the target of pixels that nobody has judged.
 
     Example:
         >>> loss = PresentDiceCELoss(class_weights=[0.2, 1.0, 1.0])
@@ -58,19 +61,20 @@ class PresentDiceCELoss(nn.Module):
         0.0
     """
 
-    def __init__(self, class_weights: Tensor | Sequence[float] | None = None) -> None:
+    def __init__(self, class_weights: Tensor | Sequence[float] | None = None, ignore_index: int = 255) -> None:
         super().__init__()
         weights = None if class_weights is None else torch.as_tensor(class_weights, dtype=torch.float32)
         self.class_weights: Tensor | None
         self.register_buffer("class_weights", weights)
-        self.dice = DiceLoss(include_background=False, to_onehot_y=True, softmax=True, batch=True, reduction="none")
+        self.ignore_index = ignore_index
+        self.dice = DiceLoss(include_background=False, batch=True, reduction="none")
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
         """The loss of a batch.
 
         Args:
             logits: (B, C, H, W), with C of 2 or more.
-            target: (B, 1, H, W) class indices.
+            target: (B, 1, H, W) class indices, or ``ignore_index``.
 
         Returns:
             A scalar, computed in float32 at least.
@@ -79,8 +83,12 @@ class PresentDiceCELoss(nn.Module):
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
         target = target.long()
         weights = None if self.class_weights is None else self.class_weights.to(logits)
-        cross_entropy = F.cross_entropy(logits, target[:, 0], weight=weights)
+        judged = target != self.ignore_index
+        classes = target.where(judged, 0)
+        cross_entropy = F.cross_entropy(logits, target[:, 0], weight=weights, ignore_index=self.ignore_index)
         # neither counting nor choosing what occurs: a GPU would have to be waited for
-        occurring = logits.new_zeros(logits.shape[1]).index_fill(0, target.flatten(), 1)[1:]
-        dice: Tensor = self.dice(logits, target).flatten()
-        return cross_entropy + (dice * occurring).sum() / occurring.sum().clamp(min=1)
+        occurring = logits.new_zeros(logits.shape[1]).index_fill(0, classes.flatten(), 1)[1:]
+        one_hot_classes = one_hot(classes, logits.shape[1])
+        dice: Tensor = self.dice(logits.softmax(dim=1) * judged, one_hot_classes * judged).flatten()
+        # the mean over no pixel is NaN
+        return cross_entropy.where(judged.any(), 0.0) + (dice * occurring).sum() / occurring.sum().clamp(min=1)

@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, ThreadPoolExecutor, wait
 from pathlib import Path
 
-from ufc_monai.commands.stages import RESUME, is_training, run_command, shown, stopped_by_signals
+from ufc_monai.commands.process import run_command, stopped_by_signals
+from ufc_monai.commands.stages import RESUME, is_training, shown
 from ufc_monai.errors import InputError
 from ufc_monai.files import write_json
 from ufc_monai.lock import at_work

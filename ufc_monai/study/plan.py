@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ufc_monai.bundles import CONTRASTIVE, UNET, VAE
-from ufc_monai.commands.options import training_configs
+from ufc_monai.commands.options import stage_2_batch, training_configs
 from ufc_monai.commands.plan import stage_command
 from ufc_monai.commands.stages import config_path
 from ufc_monai.study.arms import Arm, Clusters, find_arms
@@ -55,6 +55,7 @@ class _Planner:
     def __init__(self, options: StudyOptions) -> None:
         self.options = options
         self.dataset_dir = config_path(options.dataset_dir.resolve(), "--dataset_dir")
+        self.batch = stage_2_batch(options.for_run())
         self.runs: dict[str, Run] = {}
 
     def add_fine_tuning(
@@ -119,7 +120,9 @@ class _Planner:
     def _clusters(self, clusters: Clusters, fold: int, seed: int) -> str:
         features = self._features(fold)
         name = f"fold{fold}/{clusters.name}"
-        command = self._command(VAE, clusters.configs, f"runs/{name}", f"runs/{features}", clusters.keys)
+        command = self._command(
+            VAE, clusters.configs, f"runs/{name}", f"runs/{features}", {**self.batch, **clusters.keys}
+        )
         self.runs[name] = Run(name, CLUSTERS, (command,), (f"runs/{name}/run.json",), (features,), fold)
         if not clusters.shuffled:
             return name

@@ -4,20 +4,31 @@ from __future__ import annotations
 
 from ufc_monai.transforms.batch import BatchAugment, BatchAugmentd, TwoViews, TwoViewsd
 from ufc_monai.transforms.crop import BodyCrop, BodyCropd, label_region
-from ufc_monai.transforms.labels import RemapLabels, RemapLabelsd
+from ufc_monai.transforms.labels import (
+    IGNORE,
+    ClassesToIds,
+    ClassesToIdsd,
+    ClearIgnoredd,
+    RemapLabels,
+    RemapLabelsd,
+)
 from ufc_monai.transforms.reader import SimpleITKReader
 from ufc_monai.transforms.restore import RestoreGridd, upsample_argmax
-from ufc_monai.transforms.save import SaveMask, SaveMaskd
+from ufc_monai.transforms.save import SaveMask, SaveMaskd, has_mark
 from ufc_monai.transforms.standardise import Standardise, Standardised
 from ufc_monai.transforms.volume import AxialSlices, AxialSlicesd, LoadVolume, LoadVolumed, slice_id
 
 __all__ = [
+    "IGNORE",
     "AxialSlices",
     "AxialSlicesd",
     "BatchAugment",
     "BatchAugmentd",
     "BodyCrop",
     "BodyCropd",
+    "ClassesToIds",
+    "ClassesToIdsd",
+    "ClearIgnoredd",
     "LoadVolume",
     "LoadVolumed",
     "RemapLabels",
@@ -30,6 +41,7 @@ __all__ = [
     "Standardised",
     "TwoViews",
     "TwoViewsd",
+    "has_mark",
     "label_region",
     "slice_id",
     "upsample_argmax",

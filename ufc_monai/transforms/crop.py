@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ufc_monai.errors import InputError
+from ufc_monai.transforms.labels import IGNORE
 
 ndimage, _ = optional_import("scipy.ndimage")
 
@@ -208,5 +209,6 @@ def _part_of(box: Box, region: Sequence[float]) -> Box:
 def _cuts(start: NDArray[np.int64], end: NDArray[np.int64], label: Tensor) -> bool:
     """Whether a labelled voxel lies outside of the box."""
     plain = label.as_tensor() if isinstance(label, MetaTensor) else label
+    labelled = (plain > 0) & (plain != IGNORE)
     low = np.maximum(start, 0)
-    return bool((plain > 0).sum() > (plain[:, low[0] : end[0], low[1] : end[1]] > 0).sum())
+    return bool(labelled.sum() > labelled[:, low[0] : end[0], low[1] : end[1]].sum())

@@ -1,4 +1,4 @@
-"""Label ids of the files to class indices of the network."""
+"""Label ids of the files to class indices of the network, and back."""
 
 from __future__ import annotations
 
@@ -13,62 +13,79 @@ from torch import Tensor
 
 from ufc_monai.errors import WAY_OUT, InputError
 
-__all__ = ["RemapLabels", "RemapLabelsd"]
+__all__ = ["IGNORE", "ClassesToIds", "ClassesToIdsd", "ClearIgnoredd", "RemapLabels", "RemapLabelsd"]
 
-UNCLAIMED = 255
+IGNORE = 255
+"""Class index of pixels that nobody has judged: no loss, no metric (nnU-Net's ``ignore`` label)."""
+UNCLAIMED = -1
+LARGEST_ID = 2**16 - 1
+"""Of a structure; what labels and masks are stored in goes no further."""
+
+
+def is_id(value: float) -> bool:
+    """Whether a voxel's value may be the id of a structure, or of the background."""
+    return 0 <= value <= LARGEST_ID and value == int(value)
 
 
 class RemapLabels(Transform):
     """Map label ids to class indices 0..n in the order in which ``labels`` names them; 0 is background.
 
     Args:
-        labels: ``{name: id}``; the first name becomes class 1. The id 0 is always background.
-        ignore_labels: ids that are turned into background.
+        labels: ``{name: id}``, 254 at most; the first name becomes class 1. The id 0 is always background.
+        background_labels: ids that are turned into background.
+        ignore_id: the id that becomes :data:`IGNORE`, if there is one.
 
     Raises:
-        InputError: if ``labels`` is empty or an id stands twice, and, when called, at an id that no name claims, or a
-            value that is no id.
+        InputError: if ``labels`` is empty or too long, or an id stands twice, and, when called, at an id that no name
+            claims, or a value that is no id.
 
     Example:
-        >>> remap = RemapLabels({"aorta": 820, "left_ventricle": 500}, ignore_labels=[421])
-        >>> remap(torch.tensor([[0, 500, 820, 421]])).tolist()
-        [[0, 2, 1, 0]]
+        >>> remap = RemapLabels({"aorta": 820, "left_ventricle": 500}, background_labels=[421], ignore_id=9)
+        >>> remap(torch.tensor([[0, 500, 820, 421, 9]])).tolist()
+        [[0, 2, 1, 0, 255]]
     """
 
     backend = (TransformBackends.TORCH,)
 
-    def __init__(self, labels: Mapping[str, int], ignore_labels: Sequence[int] = ()) -> None:
-        if not isinstance(ignore_labels, list | tuple) or not all(isinstance(i, int) for i in ignore_labels):
-            raise InputError(f"ignore_labels must be a list of ids like [3,4], got {ignore_labels!r}.")
+    def __init__(
+        self, labels: Mapping[str, int], background_labels: Sequence[int] = (), ignore_id: int | None = None
+    ) -> None:
+        if not isinstance(background_labels, list | tuple) or not all(
+            isinstance(i, int) and is_id(i) for i in background_labels
+        ):
+            raise InputError(f"background_labels must be a list of ids like [3,4], got {background_labels!r}.")
         ids = [int(i) for i in labels.values()]
-        if not ids or len(set(ids) | {int(i) for i in ignore_labels} | {0}) != len(ids) + len(set(ignore_labels)) + 1:
+        others = [0, *{int(i) for i in background_labels}, *([] if ignore_id is None else [ignore_id])]
+        if not 0 < len(ids) < IGNORE or len({*ids, *others}) != len(ids) + len(others):
             raise InputError(
-                f"labels must name at least one id, each id once and none of 0 or ignore_labels; got labels="
-                f"{dict(labels)}, ignore_labels={list(ignore_labels)}."
+                f"labels must name 1 to {IGNORE - 1} ids, each id once and none of 0, background_labels or the ignore "
+                f"label; got labels={dict(labels)}, background_labels={list(background_labels)}, ignore={ignore_id}."
             )
         self.labels = dict(labels)
-        self.ignore_labels = tuple(int(i) for i in ignore_labels)
-        self.class_of = {0: 0} | dict.fromkeys(self.ignore_labels, 0) | {i: n for n, i in enumerate(ids, start=1)}
+        self.background_labels = tuple(int(i) for i in background_labels)
+        ignored = {} if ignore_id is None else {ignore_id: IGNORE}
+        self.class_of = dict.fromkeys(others, 0) | ignored | {i: n for n, i in enumerate(ids, start=1)}
 
     def __call__(self, label: Tensor) -> Tensor:
         """Return class indices (uint8) in the shape of ``label``; its meta data are kept."""
-        plain = label.as_tensor() if isinstance(label, MetaTensor) else label
+        plain = _plain(label)
         ids = plain.long()
-        table = torch.full((max(max(self.class_of), int(ids.max())) + 1,), UNCLAIMED, dtype=torch.uint8)
+        table = torch.full((max(self.class_of) + 2,), UNCLAIMED, dtype=torch.int16)  # the last: all larger ids
         for i, n in self.class_of.items():
             table[i] = n
-        classes = table[ids.clamp(min=0)]
+        classes = table[ids.clamp(0, len(table) - 1)]
         if (classes == UNCLAIMED).any() or (ids < 0).any() or (ids != plain).any():
             name = label.meta.get("filename_or_obj", "label") if isinstance(label, MetaTensor) else "label"
             strange = [i for i in torch.unique(plain).tolist() if i not in self.class_of]
-            if no_ids := [i for i in strange if i < 0 or i != int(i)]:
+            if no_ids := [i for i in strange if not is_id(i)]:
                 raise InputError(
                     f"{name}: holds values that are no ids: {_short(no_ids)}. Export the label anew, by the nearest "
                     f"voxel where it is resampled. {WAY_OUT}"
                 )
             raise InputError(
                 f"{name}: label id {_short(strange)} is claimed by no class; labels={self.labels}. Name it in "
-                f"'labels', or list it in 'ignore_labels' (now {list(self.ignore_labels)}) to make it background."
+                f"'labels', or list it in 'background_labels' (now {list(self.background_labels)}) to make it "
+                "background."
             )
         remapped: Tensor = convert_to_dst_type(classes, label, dtype=torch.uint8)[0]
         return remapped
@@ -80,7 +97,8 @@ class RemapLabelsd(MapTransform):
     Args:
         keys: keys of the labels.
         labels: as in :class:`RemapLabels`.
-        ignore_labels: as in :class:`RemapLabels`.
+        background_labels: as in :class:`RemapLabels`.
+        ignore_id: as in :class:`RemapLabels`.
         allow_missing_keys: do not complain about an item without the key.
     """
 
@@ -90,11 +108,12 @@ class RemapLabelsd(MapTransform):
         self,
         keys: KeysCollection,
         labels: Mapping[str, int],
-        ignore_labels: Sequence[int] = (),
+        background_labels: Sequence[int] = (),
+        ignore_id: int | None = None,
         allow_missing_keys: bool = False,
     ) -> None:
         super().__init__(keys, allow_missing_keys)
-        self.remap = RemapLabels(labels, ignore_labels)
+        self.remap = RemapLabels(labels, background_labels, ignore_id)
 
     def __call__(self, data: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Remap every key."""
@@ -102,6 +121,90 @@ class RemapLabelsd(MapTransform):
         for key in self.key_iterator(d):
             d[key] = self.remap(d[key])
         return d
+
+
+class ClassesToIds(Transform):
+    """Map class indices 0..n to the ids of ``labels``: the inverse of :class:`RemapLabels`.
+
+    Args:
+        labels: ``{name: id}``, in the order of the classes.
+
+    Example:
+        >>> ClassesToIds({"aorta": 820, "left_ventricle": 500})(torch.tensor([[0, 2, 1]])).tolist()
+        [[0, 500, 820]]
+    """
+
+    backend = (TransformBackends.TORCH,)
+
+    def __init__(self, labels: Mapping[str, int]) -> None:
+        self.ids = [0, *(int(i) for i in labels.values())]
+        self.dtype = torch.uint8 if max(self.ids) <= torch.iinfo(torch.uint8).max else torch.int32
+
+    def __call__(self, classes: Tensor) -> Tensor:
+        """Return ids in the shape of ``classes``, uint8 where all of ``labels`` fit and int32 elsewhere."""
+        plain = _plain(classes)
+        ids = torch.zeros_like(plain, dtype=self.dtype)
+        for n, i in enumerate(self.ids):  # an index would take 8 bytes a voxel
+            ids.masked_fill_(plain == n, i)
+        mapped: Tensor = convert_to_dst_type(ids, classes, dtype=self.dtype)[0]
+        return mapped
+
+
+class ClassesToIdsd(MapTransform):
+    """Dictionary twin of :class:`ClassesToIds`.
+
+    Args:
+        keys: keys of the class indices.
+        labels: as in :class:`ClassesToIds`.
+        allow_missing_keys: do not complain about an item without the key.
+    """
+
+    backend = ClassesToIds.backend
+
+    def __init__(self, keys: KeysCollection, labels: Mapping[str, int], allow_missing_keys: bool = False) -> None:
+        super().__init__(keys, allow_missing_keys)
+        self.to_ids = ClassesToIds(labels)
+
+    def __call__(self, data: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Map every key."""
+        d = dict(data)
+        for key in self.key_iterator(d):
+            d[key] = self.to_ids(d[key])
+        return d
+
+
+class ClearIgnoredd(MapTransform):
+    """Make background of the pixels that the label ignores, in label and prediction: no metric sees them then.
+
+    Args:
+        keys: the label, and predictions on its grid: class indices (1, ...) or logits (C, ...).
+        label_key: key of the label, whose pixels :data:`IGNORE` are cleared.
+    """
+
+    backend = (TransformBackends.TORCH,)
+
+    def __init__(self, keys: KeysCollection, label_key: str = "label") -> None:
+        super().__init__(keys)
+        self.label_key = label_key
+
+    def __call__(self, data: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Clear every key."""
+        d = dict(data)
+        ignored = d[self.label_key] == IGNORE
+        if ignored.any():
+            for key in self.key_iterator(d):
+                d[key] = _cleared(d[key], ignored.to(d[key].device))
+        return d
+
+
+def _cleared(value: Tensor, ignored: Tensor) -> Tensor:
+    if len(value) == 1:
+        return value.masked_fill(ignored, 0)
+    return torch.cat([value[:1].masked_fill(ignored, torch.inf), value[1:]])
+
+
+def _plain(value: Tensor) -> Tensor:
+    return value.as_tensor() if isinstance(value, MetaTensor) else value
 
 
 def _short(ids: Sequence[float]) -> str:

@@ -21,20 +21,25 @@ from ufc_monai.formats import NIFTI, PICTURES, stem_of, suffix_of
 from ufc_monai.transforms.reader import simple_itk
 
 nib, _ = optional_import("nibabel")
+Image, _ = optional_import("PIL.Image")
+PngInfo, _ = optional_import("PIL.PngImagePlugin", name="PngInfo")
 
-__all__ = ["SaveMask", "SaveMaskd"]
+__all__ = ["SaveMask", "SaveMaskd", "has_mark"]
 
 SUFFIX = {".nii": ".nii", ".nrrd": ".nrrd", ".nhdr": ".nrrd", ".mha": ".mha", ".mhd": ".mha"}
 SUFFIX |= dict.fromkeys(PICTURES, ".png")
 """The mask's suffix for that of its image; all others, and DICOM, make .nii.gz."""
+MARK, MARK_KEY = "ids of the data set", "ufc_monai_values"
+"""What a mask says of its values: in NIfTI's description, else under this key. Earlier masks held 1..n, and no mark."""
 
 
 class SaveMask(Transform):
     """Write a mask beside others under one folder, in the format of the image that it belongs to.
 
     NIfTI makes NIfTI, NRRD makes NRRD, MetaImage makes MHA (these two compressed), a picture makes a PNG whose grey
-    values are the class indices, and a DICOM series makes NIfTI. The name is the image's with ``_seg`` before the
-    suffix. A file is there whole or not at all.
+    values are those of the mask, and a DICOM series makes NIfTI. The name is the image's with ``_seg`` before the
+    suffix. A uint8 mask makes a uint8 file, any other one of uint16; it is marked for :func:`has_mark`. A file is there
+    whole or not at all.
 
     Args:
         output_dir: folder to write to.
@@ -50,18 +55,24 @@ class SaveMask(Transform):
         self.data_root_dir = os.fspath(data_root_dir)
 
     def __call__(self, mask: MetaTensor) -> MetaTensor:
-        """Write a mask, (1, H, W, D) with whole numbers up to 255, that carries its image's meta data; return it."""
+        """Write a mask, (1, H, W, D) with whole numbers up to 65535, that carries its image's meta data; return it."""
         path = self.path(mask.meta[ImageMetaKey.FILENAME_OR_OBJ])
-        array = mask.as_tensor()[0].to("cpu", torch.uint8).numpy()
+        array = mask.as_tensor()[0].cpu().numpy().astype(np.uint8 if mask.dtype == torch.uint8 else np.uint16)
         affine = np.asarray(mask.meta[MetaKeys.ORIGINAL_AFFINE], dtype=np.float64)
         shape = tuple(int(n) for n in mask.meta[MetaKeys.SPATIAL_SHAPE])
         if array.shape != shape or not np.allclose(affine, np.asarray(mask.affine.cpu()), rtol=1e-4, atol=1e-3):
             raise ValueError(f"{path}: the mask, {array.shape}, is not on the grid of its image, {shape}: restore it.")
         with atomic_path(path) as temporary:
             if suffix_of(path) in NIFTI:
-                nib.save(nib.Nifti1Image(array, affine), temporary)
+                image = nib.Nifti1Image(array, affine)
+                image.header["descrip"] = f"{MARK_KEY}: {MARK}"
+                nib.save(image, temporary)
+            elif suffix_of(path) in PICTURES:
+                text = PngInfo()
+                text.add_text(MARK_KEY, MARK)
+                Image.fromarray(np.ascontiguousarray(array[..., 0].T)).save(temporary, "PNG", pnginfo=text)
             else:
-                simple_itk(path).WriteImage(_itk_image(array, affine, flat=path.suffix == ".png"), temporary, True)
+                simple_itk(path).WriteImage(_itk_image(array, affine), temporary, True)
         return mask
 
     def path(self, image: str | os.PathLike[str]) -> Path:
@@ -107,11 +118,23 @@ class SaveMaskd(SaveImaged):
         return d
 
 
-def _itk_image(array: NDArray[np.uint8], affine: NDArray[np.float64], flat: bool) -> Any:
-    """A SimpleITK image of an array indexed (x, y, z) with an RAS affine; ``flat`` for the one slice as a picture."""
-    if flat:
-        return simple_itk().GetImageFromArray(array[..., 0].T)
+def has_mark(path: str | os.PathLike[str]) -> bool:
+    """Whether a file says that its values are the data set's ids, as :class:`SaveMask` writes; programs drop it."""
+    if suffix_of(path) in NIFTI:
+        return MARK in str(nib.load(path).header["descrip"])
+    if suffix_of(path) in PICTURES:
+        with Image.open(path) as picture:
+            return str(picture.info.get(MARK_KEY)) == MARK
+    reader = simple_itk(path).ImageFileReader()
+    reader.SetFileName(os.fspath(path))
+    reader.ReadImageInformation()
+    return bool(reader.HasMetaDataKey(MARK_KEY)) and str(reader.GetMetaData(MARK_KEY)) == MARK
+
+
+def _itk_image(array: NDArray[Any], affine: NDArray[np.float64]) -> Any:
+    """A SimpleITK image of an array indexed (x, y, z) with an RAS affine."""
     image = simple_itk().GetImageFromArray(array.T)
+    image.SetMetaData(MARK_KEY, MARK)
     lps, spacing = orientation_ras_lps(affine), affine_to_spacing(affine)
     image.SetSpacing(spacing.tolist())
     image.SetDirection((lps[:3, :3] / spacing).ravel().tolist())

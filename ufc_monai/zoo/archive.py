@@ -14,13 +14,17 @@ import numpy as np
 
 import ufc_monai
 from ufc_monai.errors import InputError
-from ufc_monai.files import atomic_path, inside, write_arrays
+from ufc_monai.files import atomic_path, files_below, inside, write_arrays
 from ufc_monai.zoo.card import model_card
-from ufc_monai.zoo.metadata import bundle_metadata
+from ufc_monai.zoo.metadata import bundle_metadata, metadata_text
 
-__all__ = ["bundle_files", "without_patients", "write_zip"]
+__all__ = ["PARTS", "bundle_files", "without_patients", "write_zip"]
 
-MODELS = {".pt", ".ts", ".json", ".npz"}
+PARTS = (
+    *("LICENSE", "configs/*", "docs/**/*"),
+    *(f"models/{name}" for name in ("model.pt", "model.ts", "network.json", "centroids.npz")),
+)
+"""What others get of a bundle: not the checkpoint of a training, which is large and of no use to them."""
 DEMONSTRATES = re.compile(r"\s+The weights in `models` are a demonstration[^.]*\.")
 """What a page says of the repository's weights, and may not say of others."""
 EPOCH = (1980, 1, 1, 0, 0, 0)
@@ -39,21 +43,18 @@ def bundle_files(bundle: Path, *, version: str | None = None, change: str | None
         change: what is new in it, for the changelog.
 
     Raises:
-        InputError: if something that the zoo asks for is missing, or the weights do not fit their network.
+        InputError: if something that the zoo asks for is missing, the weights do not fit their network, a link leads
+            out of the bundle, or MONAI would run a text of its metadata.
     """
-    files = {
-        path.relative_to(bundle).as_posix(): path.read_bytes()
-        for path in [bundle / "LICENSE", *bundle.glob("configs/*"), *bundle.glob("docs/**/*"), *_models(bundle)]
-        if path.is_file()
-    }
+    found = files_below(bundle, *PARTS, key="--bundles")
+    files = {path.relative_to(bundle).as_posix(): path.read_bytes() for path in found}
     for name in ("LICENSE", "configs/metadata.json", "docs/README.md"):
         if name not in files:
             raise InputError(f"--bundles: there is no {bundle / name}; the zoo asks for it.")
-    clusters = None
+    metadata = _versioned(bundle_metadata(bundle), version, change)
     if (centroids := "models/centroids.npz") in files:
-        files[centroids], clusters = without_patients(files[centroids])
-    metadata = _versioned(bundle_metadata(bundle, clusters), version, change)
-    files["configs/metadata.json"] = _json(metadata)
+        files[centroids] = without_patients(files[centroids])
+    files["configs/metadata.json"] = metadata_text(metadata).encode()
     page = files["docs/README.md"].decode()
     if "demonstration" not in metadata["network"]:
         page = DEMONSTRATES.sub("", page)
@@ -82,24 +83,14 @@ def write_zip(files: Mapping[str, bytes], name: str, folder: Path) -> Path:
     return path
 
 
-def _models(bundle: Path) -> list[Path]:
-    """What belongs to the weights; not the checkpoint of a training, which is large and of no use to others."""
-    found = (bundle / "models").glob("*")
-    return [path for path in found if path.suffix in MODELS and not path.name.startswith("checkpoint")]
-
-
-def without_patients(content: bytes) -> tuple[bytes, int]:
-    """``centroids.npz`` without the names and the mean features of the patients that were clustered.
-
-    Returns:
-        The file, and the number of clusters.
-    """
+def without_patients(content: bytes) -> bytes:
+    """``centroids.npz`` without the names and the mean features of the patients that were clustered."""
     with np.load(io.BytesIO(content)) as file:
         arrays = {name: file[name] for name in file.files if name != "patient_means"}
     arrays["patients"] = np.arange(len(arrays["patients"])).astype(str)
     written = io.BytesIO()
     write_arrays(written, arrays)
-    return written.getvalue(), len(arrays["centroids"])
+    return written.getvalue()
 
 
 def _versioned(metadata: Mapping[str, Any], version: str | None, change: str | None) -> dict[str, Any]:
@@ -125,7 +116,3 @@ def _with_card(page: str, card: str) -> str:
     if not (mark and following):
         raise InputError("docs/README.md: there is no section '# Performance' with another one behind it.")
     return f"{head}{mark}\n{card}{following}{tail}"
-
-
-def _json(content: Any) -> bytes:
-    return (json.dumps(content, indent=4, ensure_ascii=False) + "\n").encode()

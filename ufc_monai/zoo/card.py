@@ -32,9 +32,12 @@ def model_card(bundle: Path) -> str:
     network = read_json(bundle / "models" / "network.json", "--bundles")
     trained = _record(bundle, "train", network, "outputs")
     tested = _record(bundle, "evaluate", network, "inputs")
-    lines = [_summary(network), *_warnings(trained, _clusters(bundle, network))]
+    lines = [*_summary(network), *_warnings(trained, _clusters(bundle, network))]
     if trained:
         lines += _training(trained, network)
+    lines = list(map(markdown_cell, lines))  # all of it may be words from files
+    if trained:
+        lines += _tables(trained)
     if tested:
         lines += [_table(f"{_tested_on(tested)}fold {network['fold']}", _numbers(tested))]
     if not (trained or tested):
@@ -42,18 +45,18 @@ def model_card(bundle: Path) -> str:
     return "\n\n".join(lines) + "\n"
 
 
-def _summary(network: Mapping[str, Any]) -> str:
+def _summary(network: Mapping[str, Any]) -> list[str]:
     preprocessing = network["preprocessing"]
     size, (low, high) = preprocessing["image_size"], preprocessing["window"]
     parts = [f"slices of {size} x {size} pixels, window {low} to {high}"]
     if images := network.get("pretrained_on"):
         parts.append(f"{len(images)} images without labels")
     if labels := network.get("labels"):
-        parts.append(f"structures: {', '.join(map(markdown_cell, labels))}")
-    text = f"Weights `{network['model_sha256'][:12]}`: {'; '.join(parts)}."
+        parts.append("values of masks: " + ", ".join(f"{i} {name}" for name, i in labels.items()))
+    lines = [f"Weights `{network['model_sha256'][:12]}`: {'; '.join(parts)}."]
     if "demonstration" in network:
-        text = f"**These weights are a demonstration**: {markdown_cell(network['demonstration'])}.\n\n{text}"
-    return text
+        lines.insert(0, f"**These weights are a demonstration**: {network['demonstration']}.")
+    return lines
 
 
 def _warnings(trained: Mapping[str, Any], clusters: Mapping[str, Any]) -> list[str]:
@@ -77,15 +80,15 @@ def _training(trained: Mapping[str, Any], network: Mapping[str, Any]) -> list[st
     chosen = network.get("chosen", {})
     kept = f" Weights kept: epoch {chosen['epoch']}" if chosen else ""
     best = f", {VALIDATION} {chosen[VALIDATION]:.4f} (on the network's grid)" if VALIDATION in chosen else ""
+    start = [_start(trained["inputs"])] if network["stage"] == UNET else []
+    return [f"{began}{kept}{best}{'.' * bool(kept)}", *start]
+
+
+def _tables(trained: Mapping[str, Any]) -> list[str]:
     settings = {key: value for key, value in trained["settings"].items() if not key.endswith("_path")}
     if volumes := trained["environment"].get("training_volumes"):
         settings |= {"volumes trained on": volumes}
-    return [
-        f"{began}{kept}{best}{'.' * bool(kept)}",
-        *([_start(trained["inputs"])] if network["stage"] == UNET else []),
-        _table("setting of the training", settings),
-        _table("result of the training", _numbers(trained)),
-    ]
+    return [_table("setting of the training", settings), _table("result of the training", _numbers(trained))]
 
 
 def _start(inputs: Mapping[str, Any]) -> str:

@@ -10,10 +10,10 @@ from typing import Any
 
 from ufc_monai.bundles import UNET, VAE
 from ufc_monai.engines import build_network, weights_digest
-from ufc_monai.files import atomic_path, read_json
+from ufc_monai.files import atomic_path, inert, read_arrays, read_json
 from ufc_monai.transfer import load_weights, read_network
 
-__all__ = ["bundle_metadata", "metadata_of", "placeholders", "write_metadata"]
+__all__ = ["bundle_metadata", "metadata_of", "metadata_text", "placeholders", "write_metadata"]
 
 DEMONSTRATION = "The weights are a demonstration on synthetic patients and know nothing of real ones."
 """What ``description`` and ``intended_use`` end with while it is true."""
@@ -27,14 +27,14 @@ PLACEHOLDERS = {
 """What only those can say who trained the weights, as it stands until they do."""
 
 
-def bundle_metadata(bundle: Path, clusters: int | None = None) -> dict[str, Any]:
+def bundle_metadata(bundle: Path, *, served: bool = False) -> dict[str, Any]:
     """The metadata of a bundle, brought in line with its weights, which are checked to fit their network.
 
     The key ``network`` describes that for ``published_network``, where the weights are out of its sight.
 
     Args:
         bundle: its folder.
-        clusters: as in :func:`metadata_of`.
+        served: as in :func:`metadata_of`.
 
     Raises:
         InputError: if a file is missing, or the weights do not fit their network.
@@ -49,15 +49,25 @@ def bundle_metadata(bundle: Path, clusters: int | None = None) -> dict[str, Any]
         **({"demonstration": record["demonstration"]} if "demonstration" in record else {}),
     }
     metadata = read_json(bundle / "configs" / "metadata.json", "--bundles") | {"network": described}
-    return metadata_of(metadata, record, clusters)
+    centroids = models / "centroids.npz"
+    clusters = len(read_arrays(centroids, "centroids")["centroids"]) if centroids.is_file() else None
+    return metadata_of(metadata, record, clusters, served=served)
 
 
-def write_metadata(bundle: Path, clusters: int | None = None) -> None:
+def write_metadata(bundle: Path, *, served: bool = False) -> None:
     """Put :func:`bundle_metadata` in the place of a bundle's ``metadata.json``."""
-    path = bundle / "configs" / "metadata.json"
-    content = json.dumps(bundle_metadata(bundle, clusters), indent=4, ensure_ascii=False) + "\n"
-    with atomic_path(path) as temporary:
+    content = metadata_text(bundle_metadata(bundle, served=served))
+    with atomic_path(bundle / "configs" / "metadata.json") as temporary:
         temporary.write_text(content, encoding="utf-8")
+
+
+def metadata_text(metadata: Mapping[str, Any]) -> str:
+    """The text of a ``metadata.json``.
+
+    Raises:
+        InputError: if MONAI, which parses it as a configuration, would run or change something in it.
+    """
+    return json.dumps(inert(metadata, "metadata.json"), indent=4, ensure_ascii=False) + "\n"
 
 
 def placeholders(metadata: Mapping[str, Any]) -> list[str]:
@@ -67,7 +77,9 @@ def placeholders(metadata: Mapping[str, Any]) -> list[str]:
     return [key for key, text in PLACEHOLDERS.items() if metadata.get(key) == text]
 
 
-def metadata_of(metadata: Mapping[str, Any], network: Mapping[str, Any], clusters: int | None = None) -> dict[str, Any]:
+def metadata_of(
+    metadata: Mapping[str, Any], network: Mapping[str, Any], clusters: int | None = None, *, served: bool = False
+) -> dict[str, Any]:
     """The metadata of a bundle, brought in line with its ``network.json``.
 
     Sizes and numbers of channels of input and output are replaced; of the segmentation bundle, the structures as well.
@@ -77,6 +89,8 @@ def metadata_of(metadata: Mapping[str, Any], network: Mapping[str, Any], cluster
         metadata: content of ``metadata.json``.
         network: content of ``network.json``.
         clusters: how many ``centroids.npz`` holds, which a label server paints; ``None`` where there is none.
+        served: number the classes by the data set's ids, which the masks of a label server then hold, instead of by
+            the channels of the network.
     """
     changed = _honest(copy.deepcopy(dict(metadata)), "demonstration" in network)
     formats, architecture = changed["network_data_format"], network["architecture"]
@@ -86,12 +100,11 @@ def metadata_of(metadata: Mapping[str, Any], network: Mapping[str, Any], cluster
     if network["stage"] == UNET:
         names = ["background", *network["labels"]]
         pred |= {"num_channels": len(names), "spatial_shape": size}
-        pred["channel_def"] = {str(index): name.lower() for index, name in enumerate(names)}
+        numbers = [0, *network["labels"].values()] if served else range(len(names))
+        pred["channel_def"] = {str(n): name.lower() for n, name in zip(numbers, names, strict=True)}
         changed["pred_classes"] = f"{len(names)} classes: {', '.join(names)}"
     else:
-        pred["num_channels"] = architecture["latent_size" if network["stage"] == VAE else "features"]
-        if network["stage"] != VAE:
-            pred["num_channels"] = pred["num_channels"][4]
+        pred["num_channels"] = architecture["latent_size"] if network["stage"] == VAE else architecture["features"][4]
         _, _, what = changed["pred_classes"].partition(" ")
         changed["pred_classes"] = f"{pred['num_channels']} {what}"
     if clusters is not None:
