@@ -60,9 +60,10 @@ def words_of(folder: Path, name: str, options: argparse.Namespace) -> list[str]:
     presets = ["train", *(["cpu"] if options.preset == "cpu" else [])]
     keys: dict[str, Any] = {"bundle_root": folder / name, "dataset_dir": options.dataset_dir, "device": options.device}
     keys |= {"config_file": [str(folder / name / "configs" / f"{preset}.json") for preset in presets]}
-    keys |= {CONTRASTIVE: {"contrast": "simclr", "pseudo_labels_path": "none"}, UNET: {"pretrained_path": "none"}}.get(
-        name, {}
-    )
+    keys |= {
+        CONTRASTIVE: {"loss_preset": "simclr", "pseudo_labels_path": "none"},
+        UNET: {"pretrained_path": "none"},
+    }.get(name, {})
     if name == UNET and options.labels:
         keys["labels"] = options.labels
     if options.threads:

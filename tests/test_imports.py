@@ -8,13 +8,26 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parents[1] / "ufc_monai"
-BASE = {"bundles", "cluster_space", "devices", "errors", "files", "formats", "lazy", "lineage", "lock", "ranks"}
+BASE = {
+    "bundles",
+    "cluster_space",
+    "devices",
+    "errors",
+    "files",
+    "formats",
+    "lazy",
+    "lineage",
+    "lock",
+    "machine",
+    "ranks",
+}
 ALLOWED = {
     "bundles": set(),
     "cluster_space": {"files"},
     "devices": set(),
     "errors": set(),
     "formats": set(),
+    "machine": set(),
     "ranks": {"errors"},
     "lazy": set(),
     "files": {"errors", "formats"},
@@ -30,7 +43,7 @@ ALLOWED = {
     "data": BASE | {"transforms"},
     "labelling": BASE | {"clustering", "report"},
     "engines": BASE | {"clustering", "data", "labelling", "losses", "networks", "report", "transfer", "transforms"},
-    "zoo": BASE | {"engines", "report", "transfer"},
+    "zoo": BASE | {"engines", "networks", "report", "transfer"},
     "commands": BASE
     | {"clustering", "data", "engines", "labelling", "losses", "report", "served", "transfer", "transforms", "zoo"},
     "study": BASE | {"clustering", "commands", "data", "engines", "report"},

@@ -223,7 +223,7 @@ def append_line(path: str | os.PathLike[str], line: str) -> None:
 def write_json(path: str | os.PathLike[str], content: Any) -> None:
     """Write ``content`` as indented JSON, atomically."""
     with atomic_path(path) as temporary:
-        temporary.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+        temporary.write_text(json.dumps(content, indent=4, allow_nan=False) + "\n", encoding="utf-8")
 
 
 def write_arrays(file: Path | IO[bytes], arrays: Mapping[str, Any]) -> None:

@@ -61,11 +61,11 @@ SETTINGS: dict[str, tuple[str, Any, str]] = {
 """Keys of a training, by the function that every training calls first."""
 
 
-def overrides(folder: Path, *words: str, **laid_over: Any) -> None:
-    """Start stage 1 with these words, ``laid_over`` being a configuration of the user's own."""
+def overrides(folder: Path, *words: str, bundle: str = VAE, **laid_over: Any) -> None:
+    """Start a bundle with these words, ``laid_over`` being a configuration of the user's own."""
     own = folder / "mine.json"
     own.write_text(json.dumps(laid_over))
-    files = [str(BUNDLES / VAE / "configs" / "train.json"), str(own)]
+    files = [str(BUNDLES / bundle / "configs" / "train.json"), str(own)]
     check_overrides(["monai/bundle/__main__.py", "run", "--config_file", str(files), *words])
 
 
@@ -96,8 +96,16 @@ REFUSED: dict[str, tuple[Callable[[Path], object], str]] = {
     "misspelt in args_file": (lambda d: args_file(d, epohcs=3), "Did you mean --epochs?"),
     "misspelt in a file laid over": (lambda d: overrides(d, epohcs=3), "reads the key epohcs. Did you mean epochs?"),
     "misspelt part of a section": (
-        lambda d: overrides(d, **{"trian::trainer::max_epochs": 3}),
+        lambda d: overrides(d, bundle=VAE, **{"trian::trainer::max_epochs": 3}),
         "nothing reads the key trian. Did you mean train?",
+    ),
+    "renamed, on the command line": (
+        lambda d: overrides(d, "--contrast", "simclr", bundle=CONTRASTIVE),
+        "It is called --loss_preset now.",
+    ),
+    "renamed, in a file laid over": (
+        lambda d: overrides(d, bundle=CONTRASTIVE, contrast="simclr"),
+        "nothing reads the key contrast. It is called loss_preset now.",
     ),
     "misspelt in train.json": (edited_train, "nothing reads the key epohcs. Did you mean epochs?"),
     # stages

@@ -20,12 +20,12 @@ from ufc_monai.commands import estimate, measure
 from ufc_monai.commands.check import run_check
 from ufc_monai.commands.check_tables import volume_table
 from ufc_monai.commands.estimate import StageEstimate, estimate_stages
-from ufc_monai.commands.memory import PROCESS_BYTES
 from ufc_monai.commands.options import RunOptions, open_config
 from ufc_monai.data import MMWHS_LABELS, find_cases, make_phantom, make_split, open_split
 from ufc_monai.data.inspect import VolumeFacts, inspect_cases
 from ufc_monai.data.problems import Grid, Problem
 from ufc_monai.errors import InputError
+from ufc_monai.machine import PROCESS_BYTES
 
 VAE, CONTRASTIVE, UNET = NAMES
 

@@ -80,9 +80,11 @@ def test_a_renamed_key_is_refused_with_its_name_of_today(tmp_path: Path) -> None
     config, own = tmp_path / "train.json", tmp_path / "own.json"
     config.write_text('{"background_labels": [], "run": ["$print(@background_labels)"]}')
     own.write_text('{"ignore_labels": [3]}')
-    with pytest.raises(InputError, match="--ignore_labels is called --background_labels now"):
+    with pytest.raises(InputError, match=r"--ignore_labels is no key of .* It is called --background_labels now"):
         check_overrides(["run", "--config_file", str(config), "--ignore_labels", "[3]"])
-    with pytest.raises(InputError, match=r"own\.json: the key ignore_labels is called background_labels now"):
+    with pytest.raises(
+        InputError, match=r"own\.json: nothing reads the key ignore_labels. It is called background_labels now"
+    ):
         check_overrides(["run", "--config_file", str([str(config), str(own)])])
 
 
@@ -142,7 +144,9 @@ def test_readable_errors_print_two_lines_at_most(
 
 def record(folder: Path, **settings: Any) -> RunRecord:
     inputs = {"split": folder / "split.json", "no": None}
-    return RunRecord(folder, "stage/train", {"epochs": 2, **settings}, inputs, ckpt_dir=folder / "models")
+    config = {"run": ["$@epochs"], "epochs": 2, **settings}
+    outputs = {"split": folder / "split.json"}
+    return RunRecord(folder, "stage/train", config, inputs=inputs, outputs=outputs, ckpt_dir=folder / "models")
 
 
 def test_run_record_says_what_ran(tmp_path: Path) -> None:
@@ -152,7 +156,7 @@ def test_run_record_says_what_ran(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "run.json").read_text())["status"] == "started"
     results = {"loss": 1.5, "stuck": ["aorta"], "verdict": "fine"}
     left_out = {"tensor": torch.ones(1), "dice_absent": float("nan")}
-    one.finish({**results, **left_out}, {"split": tmp_path / "split.json"})
+    one.finish({**results, **left_out})
     content = json.loads((tmp_path / "run.json").read_text())
     assert content["status"] == "complete"
     assert content["results"] == results

@@ -155,10 +155,10 @@ def evaluated(folder: Path, name: str) -> dict[str, Any]:
     label[:2, 0, 1] = 1
     label[0, 0, 2] = 1
     path = save_volume(folder / name, image, LPS)
-    onehot = torch.from_numpy(np.stack([label == 0, label == 1])).float()
+    classes = torch.from_numpy(label[None]).byte()
     where = {"affine": torch.from_numpy(LPS), "meta": {"filename_or_obj": str(path)}}
-    return {"image": MetaTensor(torch.zeros(1, 2, 2, 3), **where), "label": MetaTensor(onehot, **where)} | {
-        "pred": MetaTensor(onehot.flip(1), **where)
+    return {"image": MetaTensor(torch.zeros(1, 2, 2, 3), **where), "label": MetaTensor(classes, **where)} | {
+        "pred": MetaTensor(classes.flip(1), **where)
     }
 
 

@@ -20,6 +20,7 @@ from ufc_monai.commands import memory
 from ufc_monai.data import make_phantom
 from ufc_monai.files import write_json
 from ufc_monai.lock import at_work
+from ufc_monai.machine import Limit
 from ufc_monai.study import command
 from ufc_monai.study.runs import Run
 from ufc_monai.study.state import failure_of
@@ -100,7 +101,7 @@ def test_a_study_that_goes_on_needs_its_memory_again(
 ) -> None:
     needed = json.loads((tmp_path / "study" / "study.json").read_text())["memory_bytes"]
     assert needed > 5e8
-    monkeypatch.setattr(memory, "memory_limits", lambda: [memory.Limit(2 * needed, "this machine")])
+    monkeypatch.setattr(memory, "memory_limits", lambda: [Limit(2 * needed, "this machine")])
     assert main([*planned, "--jobs", "2"]) == 0
     assert main([*planned, "--jobs", "3"]) == 1
     assert capsys.readouterr().err.startswith("error: memory: 3 jobs need")

@@ -42,6 +42,7 @@ KEYS = {
     "label_draw": "which of five nested orders grants the labels (default: 0)",
     "seed": "seed of every stage (default: 0)",
     "skip_bad": "True: go on without the volumes whose image or label is a bad file",
+    "include_test_images": "True: train on images of imagesTs, or of dataset.json's list 'test', too",
     "threads": "PyTorch's threads; 1 on a machine that others use too",
     "device": "where to compute, e.g. cpu or cuda:0",
 }
@@ -50,7 +51,7 @@ EXISTING = ("refuse", "keep", "overwrite")
 """What ``segment`` can do about masks that are there already; the first is the default."""
 VALUES = ("ids", "channels")
 """What the masks of a label server can hold; the first is the default."""
-STUDY_KEYS = ("window", "labels", "background_labels", "n_clusters", "skip_bad", "threads")
+STUDY_KEYS = ("window", "labels", "background_labels", "n_clusters", "skip_bad", "include_test_images", "threads")
 """Those that a study takes; it sets the others itself."""
 
 

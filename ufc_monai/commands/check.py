@@ -32,10 +32,10 @@ from ufc_monai.commands.estimate import (
     read_volumes,
     reading_memory,
 )
-from ufc_monai.commands.options import RunOptions, default_bundles, open_config, training_configs
+from ufc_monai.commands.options import RunOptions, default_bundles, open_config, open_split_of, training_configs
 from ufc_monai.commands.plan import plan_stages
 from ufc_monai.commands.stages import shown
-from ufc_monai.data import Case, find_cases, make_split, open_split, without_bad
+from ufc_monai.data import Case, find_cases, make_split, without_bad
 from ufc_monai.data.inspect import VolumeFacts
 from ufc_monai.errors import InputError
 from ufc_monai.report import Overlay, save_preview
@@ -109,7 +109,7 @@ def run_check(options: RunOptions, *, output: Path = Path("check_preview.png"), 
 
 
 def _find_out(options: RunOptions) -> _Findings:
-    cases = find_cases(options.dataset_dir)
+    cases = find_cases(options.dataset_dir, options.include_test_images)
     plan_stages(options, cases)  # refuses options that do not fit, as the run would
     facts = read_volumes(options, cases, PREVIEWS)
     if options.skip_bad:
@@ -134,7 +134,7 @@ def _totals(found: _Findings) -> str:
 def _written(found: _Findings, write: Path | None) -> str:
     if write is None:
         return "  (run draws the same; --write split.json writes it down)"
-    split = open_split(write, found.options.dataset_dir, skip_bad=found.options.skip_bad)
+    split = open_split_of(found.options, write)
     return f"  (written to {split.path}; hand it to a stage with --split_path)"
 
 

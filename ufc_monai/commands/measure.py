@@ -14,8 +14,9 @@ from monai.data import list_data_collate
 from monai.transforms import Compose
 from torch import Tensor
 
-from ufc_monai.commands.memory import PROCESS_BYTES, refuse_too_little
+from ufc_monai.commands.memory import refuse_too_little
 from ufc_monai.errors import unwrapped
+from ufc_monai.machine import PROCESS_BYTES
 from ufc_monai.transforms import AxialSlicesd
 
 __all__ = ["Measured", "measure_step"]

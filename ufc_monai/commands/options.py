@@ -13,10 +13,12 @@ from typing import Any
 import torch
 from monai.bundle import ConfigParser
 
-from ufc_monai.bundles import BUNDLES, CONTRASTIVE, RENAMED, VAE, methods
+from ufc_monai.bundles import BUNDLES, CONTRASTIVE, VAE, methods
 from ufc_monai.commands.stages import config_path
-from ufc_monai.data import Case, find_cases, without_bad
+from ufc_monai.data import Case, Split, find_cases, open_split, without_bad
 from ufc_monai.engines import check_device, check_settings, checked_bool
+from ufc_monai.engines.configuration import is_plain
+from ufc_monai.engines.overrides import meant
 from ufc_monai.errors import InputError, unwrapped
 from ufc_monai.files import read_json
 
@@ -27,6 +29,7 @@ __all__ = [
     "find_bundles",
     "is_setting",
     "open_config",
+    "open_split_of",
     "stage_2_batch",
     "training_configs",
     "usable_cases",
@@ -82,6 +85,11 @@ class RunOptions:
         return checked_bool(self.keys.get("skip_bad", False), "--skip_bad")
 
     @property
+    def include_test_images(self) -> bool:
+        """Whether test images train, too."""
+        return checked_bool(self.keys.get("include_test_images", False), "--include_test_images")
+
+    @property
     def label_draw(self) -> int:
         """Which order grants the labels."""
         return int(self.keys.get("label_draw", 0))
@@ -110,13 +118,23 @@ def default_bundles() -> Path | None:
 
 
 def usable_cases(options: RunOptions) -> list[Case]:
-    """The volumes of the data set; with ``skip_bad``, those whose files are good. Each of the others is named.
+    """The volumes to train and test on; with ``skip_bad``, those whose files are good. Each of the others is named.
 
     Raises:
         InputError: if there is none.
     """
-    cases = find_cases(options.dataset_dir)
+    cases = find_cases(options.dataset_dir, options.include_test_images)
     return without_bad(cases, options.dataset_dir)[0] if options.skip_bad else cases
+
+
+def open_split_of(options: RunOptions, path: Path) -> Split:
+    """The split at ``path``, which is drawn as the options say if there is none; errors as of ``open_split``."""
+    return open_split(
+        path,
+        options.dataset_dir,
+        skip_bad=options.skip_bad,
+        include_test_images=options.include_test_images,
+    )
 
 
 def check_options(options: RunOptions) -> None:
@@ -195,12 +213,9 @@ def _check_overrides(options: RunOptions) -> None:
                 raise InputError(
                     f"--set: {key} is the same in all stages; --fold and --label_draw choose the patients."
                 )
-            if new := RENAMED.get(key):
-                raise InputError(f"--set: {key} is called {new} now.")
             if re.split("::|#", key)[0] not in known:
-                near = difflib.get_close_matches(key, known, n=1)
-                meant = f"Did you mean {near[0]}?" if near else "Its docs/README.md lists them."
-                raise InputError(f"--set: {key} is no key of {bundle}. {meant}")
+                hint = meant(key, known) or "Its docs/README.md lists them."
+                raise InputError(f"--set: {key} is no key of {bundle}. {hint}")
 
 
 def _check_method(options: RunOptions) -> None:
@@ -208,8 +223,8 @@ def _check_method(options: RunOptions) -> None:
     for name in () if options.method is None else options.method.split("+"):
         if name not in known:
             near = difflib.get_close_matches(name, known, n=1)
-            meant = f"Did you mean {near[0]}?" if near else f"Expected one of {', '.join(known)}."
-            raise InputError(f"--method: there is no {name}.json in {CONTRASTIVE}/configs. {meant}")
+            hint = f"Did you mean {near[0]}?" if near else f"Expected one of {', '.join(known)}."
+            raise InputError(f"--method: there is no {name}.json in {CONTRASTIVE}/configs. {hint}")
 
 
 def _check_values(options: RunOptions) -> None:
@@ -217,11 +232,12 @@ def _check_values(options: RunOptions) -> None:
     keys = options.keys
     with unwrapped("--"):
         check_settings(keys)
-        checked_bool(keys.get("skip_bad", False), "skip_bad")
+        for key in ("skip_bad", "include_test_images"):
+            checked_bool(keys.get(key, False), key)
         if "device" in keys:
             check_device(keys["device"])
         open_config(options, VAE, ["inference"]).get_parsed_content("method")
     for bundle in BUNDLES:
         settings = open_config(options, bundle).get()
         with unwrapped(f"{bundle}: "):
-            check_settings({key: value for key, value in settings.items() if str(value)[:1] not in ("$", "@", "%")})
+            check_settings({key: value for key, value in settings.items() if is_plain(value)})

@@ -10,7 +10,7 @@ from ufc_monai.bundles import BUNDLES, CONTRASTIVE, UNET, VAE
 from ufc_monai.commands.options import RunOptions, check_options, is_setting, stage_2_batch, training_configs
 from ufc_monai.commands.stages import Stage, bundle_command, config_path
 from ufc_monai.commands.tracking import tracking_words
-from ufc_monai.data import Case, make_split
+from ufc_monai.data import Case, find_cases, make_split
 from ufc_monai.errors import InputError
 from ufc_monai.files import read_json
 
@@ -47,7 +47,7 @@ def plan_stages(options: RunOptions, cases: Sequence[Case]) -> list[Stage]:
     if options.compare:
         arm = {"pretrained_path": "none", "ckpt_dir": f"{UNET}/models_random"}
         stages += plan.segmentation("random initialisation", "random_", arm, held_out)
-    if any(case.label is None for case in cases):
+    if any(case.label is None for case in [*cases, *_test_images(options)]):
         stages.append(plan.unlabelled_masks())
     return stages
 
@@ -139,6 +139,12 @@ def stage_command(
     trains = configs[0] == "train" and configs[-1] != "evaluate"
     training = options.overrides.get(bundle, {}) if trains else {}
     return bundle_command(bundle, configs, dataset_dir, {**common, **training, **keys})
+
+
+def _test_images(options: RunOptions) -> list[Case]:
+    """Those of the data set's folder: nothing is trained on them, but they are segmented."""
+    found = find_cases(options.dataset_dir, include_test_images=True) if options.dataset_dir.is_dir() else []
+    return [case for case in found if case.of_test_set]
 
 
 def _weights(bundle: str, ckpt_dir: str | None = None) -> tuple[str, str]:

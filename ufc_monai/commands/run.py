@@ -17,12 +17,12 @@ from ufc_monai.bundles import BUNDLES, UNET, VAE
 from ufc_monai.commands.check_tables import estimate_table, standing_against
 from ufc_monai.commands.estimate import estimate_stages, known_ignore_id, known_labels, least_memory, read_volumes
 from ufc_monai.commands.memory import refuse_too_little
-from ufc_monai.commands.options import RunOptions, open_config, usable_cases
+from ufc_monai.commands.options import RunOptions, open_config, open_split_of, usable_cases
 from ufc_monai.commands.plan import plan_stages
 from ufc_monai.commands.process import run_stage
 from ufc_monai.commands.stages import Ledger, Stage, digest, is_training, refuse_changes, shown
 from ufc_monai.commands.tracking import track_report
-from ufc_monai.data import Case, open_split
+from ufc_monai.data import Case
 from ufc_monai.data.inspect import VolumeFacts
 from ufc_monai.errors import InputError
 from ufc_monai.files import atomic_path, files_below, sha256_of
@@ -75,7 +75,7 @@ def run_stages(options: RunOptions, cases: Sequence[Case], stages: Sequence[Stag
 def _run_stages(options: RunOptions, cases: Sequence[Case], stages: Sequence[Stage], lock: int) -> None:
     split = options.folder / VAE / "eval" / "split.json"
     if split.is_file():
-        open_split(split, options.dataset_dir, skip_bad=options.skip_bad)  # refuses other files, as every stage would
+        open_split_of(options, split)  # refuses other files, as every stage would
     if not options.replace:
         refuse_changes(options.folder, options.bundles, stages)
     copy_bundles(options.bundles, options.folder)
@@ -131,7 +131,8 @@ def _look_first(options: RunOptions, cases: Sequence[Case], stages: Sequence[Sta
     begun = {Path(stage.record).parts[0] for stage in stages}
     estimates = [e for e in estimate_stages(options, cases, facts) if e.bundle in begun]
     logger.info("on %s, about\n%s", estimates[0].device, "\n".join(estimate_table(estimates)))
-    refuse_too_little(least_memory(estimates, cases, facts))
+    need, less = least_memory(estimates, cases, facts)
+    refuse_too_little(need, less=less)
 
 
 def look_at_data(options: RunOptions, cases: Sequence[Case], everything: bool, names: bool = True) -> list[VolumeFacts]:

@@ -9,7 +9,7 @@ from types import TracebackType
 
 from ufc_monai.errors import InputError, last_words
 
-__all__ = ["checked_bool", "checked_share", "from_command_line", "log_beside", "readable_errors"]
+__all__ = ["checked_bool", "from_command_line", "log_beside", "readable_errors"]
 
 _place: Path | None = None
 
@@ -35,17 +35,6 @@ def log_beside(output_dir: Path) -> None:
     """Have the traceback of an error that ends the process go to ``log.txt`` of the folder, beside ``run.json``."""
     global _place
     _place = output_dir
-
-
-def checked_share(value: object, key: str) -> float:
-    """A number between 0 and 1, neither of the two.
-
-    Raises:
-        InputError: naming the key otherwise.
-    """
-    if not isinstance(value, int | float) or not 0 < value < 1:
-        raise InputError(f"{key} must be a number between 0 and 1, got {value!r}.")
-    return float(value)
 
 
 def checked_bool(value: object, key: str) -> bool:

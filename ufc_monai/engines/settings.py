@@ -21,6 +21,8 @@ WHOLE = {
 LARGEST_SEED = 2**32 - 1
 """NumPy takes no larger one."""
 POSITIVE = ("temperature",)
+SHARES = ("key_momentum", "target_momentum")
+"""Keys that lie between 0 and 1 and are neither."""
 NOT_NEGATIVE = ("learning_rate", "weight_decay", "beta", "checkpoint_seconds")
 WIDTHS = ("features", "vae_channels")
 UNET_WIDTHS = 6
@@ -29,7 +31,7 @@ SMALLEST_UNET = 32
 
 
 def check_settings(settings: Mapping[str, Any]) -> None:
-    """Refuse numbers that are none, or with which nothing can be trained.
+    """Refuse invalid values, and those with which nothing can be trained.
 
     Args:
         settings: values by key; keys without a rule are passed over.
@@ -58,6 +60,8 @@ def _wanted(key: str, value: Any) -> str | None:
         return None if _is_norm(value) else "'batch', 'instance' or another of MONAI's, as ['group',{'num_groups':4}]"
     if key in POSITIVE:
         return None if _is_finite(value) and value > 0 else "a number above 0"
+    if key in SHARES:
+        return None if _is_finite(value) and 0 < value < 1 else "a number between 0 and 1"
     if key in NOT_NEGATIVE:
         return None if _is_finite(value) and value >= 0 else "a number of 0 or more"
     if key == "window":

@@ -15,9 +15,9 @@ import torch
 
 from ufc_monai.bundles import BUNDLES
 from ufc_monai.commands.memory import refuse_too_little
-from ufc_monai.commands.options import usable_cases
+from ufc_monai.commands.options import open_split_of, usable_cases
 from ufc_monai.commands.run import copy_bundles, data_digests, look_at_data
-from ufc_monai.data import Case, make_split, open_split
+from ufc_monai.data import Case, make_split
 from ufc_monai.engines import check_device
 from ufc_monai.engines.log import duration
 from ufc_monai.errors import InputError
@@ -126,7 +126,7 @@ class _Desk:
             InputError: if the folder holds a study of other data or with other options.
         """
         folder = self.options.folder
-        split = open_split(folder / "split.json", self.options.dataset_dir, skip_bad=self.options.for_run().skip_bad)
+        split = open_split_of(self.options.for_run(), folder / "split.json")
         copy_bundles(self.options.bundles, folder)
         self.options = replace(self.options, bundles=folder)
         about = self._about(split.sha256)
@@ -177,8 +177,8 @@ class _Desk:
         facts = look_at_data(options.for_run(), self.cases, everything)
         estimator = Estimator(options, self.cases, facts, self.devices[0] if self.devices else None)
         seconds, cut = estimator.seconds(runs), []
-        self.memory = estimator.memory()
-        self._refuse_too_little(self.memory)
+        self.memory, less = estimator.memory()
+        self._refuse_too_little(self.memory, less)
         smaller = trimmed(options, split)
         while self.budget_minutes is not None and sum(seconds.values()) / self.jobs > 60 * self.budget_minutes:
             step = next(smaller, None)
@@ -190,9 +190,9 @@ class _Desk:
             seconds = estimator.seconds(runs)
         return runs, seconds, _last_of_each(cut)
 
-    def _refuse_too_little(self, memory: int) -> None:
+    def _refuse_too_little(self, memory: int, *less: str) -> None:
         if self.local:
-            refuse_too_little(memory, self.jobs)
+            refuse_too_little(memory, self.jobs, *less)
 
     def _announce(
         self, runs: Sequence[Run], seconds: Mapping[str, float], cut: Sequence[str], all_runs: int | None = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ufc_monai.transforms.batch import BatchAugment, BatchAugmentd, TwoViews, TwoViewsd
+from ufc_monai.transforms.chain import slice_chain, volume_chain
 from ufc_monai.transforms.crop import BodyCrop, BodyCropd, label_region
 from ufc_monai.transforms.labels import (
     IGNORE,
@@ -43,6 +44,8 @@ __all__ = [
     "TwoViewsd",
     "has_mark",
     "label_region",
+    "slice_chain",
     "slice_id",
     "upsample_argmax",
+    "volume_chain",
 ]

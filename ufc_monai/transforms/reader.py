@@ -19,7 +19,9 @@ from ufc_monai.errors import InputError
 from ufc_monai.formats import FORMATS, NIFTI, PICTURES, dicom_files, suffix_of
 from ufc_monai.transforms.nifti import NiftiReader
 
-__all__ = ["SimpleITKReader", "reader_for", "simple_itk"]
+nib, _ = optional_import("nibabel")
+
+__all__ = ["SimpleITKReader", "reader_for", "simple_itk", "stored_shape"]
 
 logger = logging.getLogger(__name__)
 
@@ -108,6 +110,17 @@ def reader_for(path: str | os.PathLike[str], channels: int = 1) -> ImageReader:
     if not reader.verify_suffix(path):
         raise InputError(f"{path}: expected one of {FORMATS}.")
     return reader
+
+
+def stored_shape(path: Path) -> tuple[int, ...]:
+    """Numbers whose product is that of a volume's voxels, read from its header alone; colours count, too."""
+    if suffix_of(path) in NIFTI:
+        return tuple(nib.load(path).shape)
+    files = dicom_files(path) if path.is_dir() else [path]
+    header = simple_itk(path).ImageFileReader()
+    header.SetFileName(files[0])
+    header.ReadImageInformation()
+    return (*header.GetSize(), len(files), header.GetNumberOfComponents())
 
 
 def simple_itk(path: str | os.PathLike[str] = "this format") -> Any:
