@@ -244,13 +244,14 @@ def _add_report(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output", type=Path, help="the HTML file (default: report.html in the run's folder)")
 
     def action(chosen: argparse.Namespace) -> None:
-        from ufc_monai.report import write_report
-        from ufc_monai.study import report_study
-
         if (chosen.folder / "study.json").is_file():
             if chosen.output:
                 raise InputError("--output: a study's report is several files, which stay in its folder. Leave it out.")
+            from ufc_monai.study import report_study
+
             return report_study(chosen.folder)
+        from ufc_monai.report.run import write_report
+
         path = chosen.output or chosen.folder / "report.html"
         if path.is_dir():
             raise InputError(f"--output: {path} is a folder. Name the HTML file.")

@@ -35,7 +35,7 @@ from ufc_monai.clustering import (
 )
 from ufc_monai.errors import InputError
 from ufc_monai.files import atomic_path, read_arrays, write_arrays
-from ufc_monai.report import save_cluster_map, save_cluster_montage, save_elbow
+from ufc_monai.report.clusters import save_cluster_map, save_cluster_montage, save_elbow
 
 if TYPE_CHECKING:
     import torch

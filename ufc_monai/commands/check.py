@@ -38,7 +38,7 @@ from ufc_monai.commands.stages import shown
 from ufc_monai.data import Case, find_cases, make_split, without_bad
 from ufc_monai.data.inspect import VolumeFacts
 from ufc_monai.errors import InputError
-from ufc_monai.report import Overlay, save_preview
+from ufc_monai.report.slices import Overlay, save_preview
 
 __all__ = ["run_check"]
 

@@ -27,7 +27,8 @@ from ufc_monai.data.inspect import VolumeFacts
 from ufc_monai.errors import InputError
 from ufc_monai.files import atomic_path, files_below, sha256_of
 from ufc_monai.lock import at_work
-from ufc_monai.report import run_summary, write_report
+from ufc_monai.report.run import write_report
+from ufc_monai.report.summary import run_summary
 
 __all__ = ["copy_bundles", "data_digests", "look_at_data", "run_all", "run_stages"]
 
