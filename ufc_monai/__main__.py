@@ -149,6 +149,7 @@ def _add_study(parser: argparse.ArgumentParser) -> None:
     add_preset(parser)
     parser.add_argument("--jobs", type=int, default=1, help="runs at once (default: 1)")
     parser.add_argument("--devices", type=words, default=(), help="which the jobs are spread over: cuda:0,cuda:1")
+    parser.add_argument("--scheduler", metavar="ADDRESS", help="of a Dask cluster that does the runs: tcp://HOST:8786")
     parser.add_argument("--budget_minutes", type=float, help="trim the plan: seeds first, then draws, folds, budgets")
     parser.add_argument("--dry_run", action="store_true", help="show what is to be done and how long it will take")
     add_keys(parser, STUDY_KEYS)
@@ -165,7 +166,7 @@ def _add_study(parser: argparse.ArgumentParser) -> None:
             keys=given(chosen, STUDY_KEYS),
             overrides=overrides_of(chosen),
         )
-        how = {name: getattr(chosen, name) for name in ("jobs", "devices", "budget_minutes", "dry_run")}
+        how = {name: getattr(chosen, name) for name in ("jobs", "devices", "scheduler", "budget_minutes", "dry_run")}
         run_study(options, **how)
 
     parser.set_defaults(action=action, parser=parser)

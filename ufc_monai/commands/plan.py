@@ -14,7 +14,7 @@ from ufc_monai.data import Case, find_cases, make_split
 from ufc_monai.errors import InputError
 from ufc_monai.files import read_json
 
-__all__ = ["plan_clusters", "plan_stages"]
+__all__ = ["plan_clusters", "plan_stages", "stage_command"]
 
 logger = logging.getLogger(__name__)
 
@@ -114,16 +114,31 @@ class _Planner:
         reads_labels: bool = False,
     ) -> Stage:
         """A stage; ``prefix`` gives it an output folder beside that of the same stage of another arm."""
-        trains = configs == self.train[bundle]
-        place = f"{bundle}/eval/{prefix}{'train' if trains else configs[-1]}"
-        known = read_json(self.options.bundles / bundle / "configs" / f"{configs[0]}.json", "--bundles")
-        common = {key: value for key, value in self.options.keys.items() if is_setting(known, key)}
-        if configs[-1] == "evaluate":  # which takes everything else from network.json
-            common = {key: value for key, value in common.items() if key in ("skip_bad", "threads", "device")}
-        training = self.options.overrides.get(bundle, {}) if trains else {}
+        place = f"{bundle}/eval/{prefix}{'train' if configs == self.train[bundle] else configs[-1]}"
         own = {**(keys or {}), **({"output_dir": place} if prefix else {})}
-        command = bundle_command(bundle, configs, self.dataset_dir, {**common, **training, **own})
+        command = stage_command(self.options, bundle, configs, self.dataset_dir, own)
         return Stage(title, command, f"{place}/run.json", inputs, outputs, reads_labels, self.tracking)
+
+
+def stage_command(
+    options: RunOptions, bundle: str, configs: Sequence[str], dataset_dir: str, keys: Mapping[str, Any]
+) -> tuple[str, ...]:
+    """The command of one stage, of a run or of a study.
+
+    Args:
+        options: their keys go to every stage that leaves them to the user, their overrides to the bundle's training.
+        bundle: its name.
+        configs: names of its configurations, the later laid over the earlier.
+        dataset_dir: folder of the data set, from :func:`config_path`.
+        keys: of this stage alone; they win.
+    """
+    known = read_json(options.bundles / bundle / "configs" / f"{configs[0]}.json", "--bundles")
+    common = {key: value for key, value in options.keys.items() if is_setting(known, key)}
+    if configs[-1] == "evaluate":  # which takes everything else from network.json
+        common = {key: value for key, value in common.items() if key in ("skip_bad", "threads", "device")}
+    trains = configs[0] == "train" and configs[-1] != "evaluate"
+    training = options.overrides.get(bundle, {}) if trains else {}
+    return bundle_command(bundle, configs, dataset_dir, {**common, **training, **keys})
 
 
 def _test_images(options: RunOptions) -> list[Case]:

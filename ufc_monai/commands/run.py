@@ -19,13 +19,14 @@ from ufc_monai.commands.estimate import estimate_stages, known_ignore_id, known_
 from ufc_monai.commands.memory import refuse_too_little
 from ufc_monai.commands.options import RunOptions, open_config, open_split_of, usable_cases
 from ufc_monai.commands.plan import plan_stages
-from ufc_monai.commands.stages import Ledger, Stage, digest, is_training, refuse_changes, run_stage, shown
+from ufc_monai.commands.process import run_stage
+from ufc_monai.commands.stages import Ledger, Stage, digest, is_training, refuse_changes, shown
 from ufc_monai.commands.tracking import track_report
 from ufc_monai.data import Case
 from ufc_monai.data.inspect import VolumeFacts
 from ufc_monai.errors import InputError
-from ufc_monai.files import atomic_path, files_below, readable_disk_errors, sha256_of
-from ufc_monai.lock import Lock
+from ufc_monai.files import atomic_path, files_below, sha256_of
+from ufc_monai.lock import at_work
 from ufc_monai.report.run import write_report
 from ufc_monai.report.summary import run_summary
 
@@ -68,26 +69,11 @@ def run_stages(options: RunOptions, cases: Sequence[Case], stages: Sequence[Stag
     Raises:
         InputError: if the data set is not that of the folder, another run works there, or a stage fails.
     """
-    lock = _claim(options.folder)
-    with lock.kept():
+    with at_work(options.folder / "run.lock") as lock:
         _run_stages(options, cases, stages, lock)
 
 
-def _claim(folder: Path) -> Lock:
-    """The claim on a run's folder. What a run that was killed has left behind is ended first."""
-    path = folder / "run.lock"
-    if folder.exists() and not folder.is_dir():
-        raise InputError(f"--folder: {folder} is a file. Name the folder of the run.")
-    lock = Lock(path)
-    with readable_disk_errors(path):
-        if not lock.acquire():
-            raise InputError(
-                f"--folder: another run is at work in {folder} ({path}). Wait for its end, or name another --folder."
-            )
-    return lock
-
-
-def _run_stages(options: RunOptions, cases: Sequence[Case], stages: Sequence[Stage], lock: Lock) -> None:
+def _run_stages(options: RunOptions, cases: Sequence[Case], stages: Sequence[Stage], lock: int) -> None:
     split = options.folder / VAE / "eval" / "split.json"
     if split.is_file():
         open_split_of(options, split)  # refuses other files, as every stage would
@@ -106,7 +92,7 @@ def _run_stages(options: RunOptions, cases: Sequence[Case], stages: Sequence[Sta
         logger.info("\n# %d of %d, %s%s\n%s", number, len(stages), stage.title, note, shown(stage.words))
         if not done:
             ledger.begin(stage, goes_on)
-            run_stage(stage, options.folder, goes_on, lock.mark)
+            run_stage(stage, options.folder, goes_on, lock)
             ledger.complete(stage)
 
 

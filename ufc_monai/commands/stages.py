@@ -6,13 +6,10 @@ import hashlib
 import logging
 import os
 import shlex
-import signal
-import subprocess
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from ufc_monai.errors import InputError
 from ufc_monai.files import found_json, inert, sha256_of, write_json
@@ -25,15 +22,12 @@ __all__ = [
     "config_path",
     "is_training",
     "refuse_changes",
-    "run_stage",
     "shown",
 ]
 
 logger = logging.getLogger(__name__)
 
 
-PATIENCE = 30.0
-"""Seconds that a stage has to end after it was told to."""
 HOW = ("--threads", "--device")
 """Options of a command by which a stage is not another one."""
 RESUME = ("--resume", "True")
@@ -229,62 +223,6 @@ def is_training(command: Sequence[str]) -> bool:
 def shown(command: Sequence[str]) -> str:
     """A command as one would type it; lists hold single quotes and stand in double ones, if nothing speaks against."""
     return " ".join(f'"{w}"' if "'" in w and not set(w) & set('"$`\\!') else shlex.quote(w) for w in command)
-
-
-def run_stage(stage: Stage, folder: Path, goes_on: bool, mark: Mapping[str, str]) -> None:
-    """Start a stage and wait for it. What it says to its standard output goes to ``log.txt``.
-
-    Args:
-        stage: the stage.
-        folder: of the run.
-        goes_on: resume its training.
-        mark: goes into its environment.
-
-    Raises:
-        InputError: if it fails.
-    """
-    words = [sys.executable, "-W", "ignore::UserWarning", *stage.words[1:], *(RESUME if goes_on else ())]
-    # waiting threads that spin make two busy processes slow each other many times over
-    environment = {"OMP_WAIT_POLICY": "PASSIVE", **os.environ, **mark}
-    with open(folder / "log.txt", "a", encoding="utf-8") as log:
-        log.write(f"\n# {stage.title}\n{shown(stage.words)}\n")
-        log.flush()
-        code = _wait(words, folder, environment, log, folder / stage.record)
-    if code:
-        raise InputError(
-            f"'{stage.title}' ended with exit code {code}; its message stands above. Mend it and run the same command "
-            "again: complete stages are skipped, a training goes on."
-        )
-
-
-def _wait(words: Sequence[str], folder: Path, environment: Mapping[str, str], log: IO[str], record: Path) -> int:
-    """Run a program in a process group of its own, so that what stops us (Ctrl-C, say) reaches it through us, once."""
-    # nohup has a hangup ignored, and so do we then
-    ends = [s for s in (signal.SIGHUP, signal.SIGTERM) if signal.getsignal(s) is signal.SIG_DFL]
-    for end in ends:
-        signal.signal(end, signal.default_int_handler)
-    try:
-        with subprocess.Popen(words, cwd=folder, env=environment, stdout=log, process_group=0) as program:
-            try:
-                return program.wait()
-            except KeyboardInterrupt:
-                # before its record is there a stage has nothing to tidy up, and would show where its imports stood;
-                # what a script starts with & is deaf to SIGINT, and so is all that it starts
-                tidies_up = record.is_file() and signal.getsignal(signal.SIGINT) is not signal.SIG_IGN
-                program.send_signal(signal.SIGINT if tidies_up else signal.SIGTERM)
-                _see_it_end(program)
-                raise
-    finally:
-        for end in ends:
-            signal.signal(end, signal.SIG_DFL)
-
-
-def _see_it_end(program: subprocess.Popen[bytes]) -> None:
-    """Leave nothing behind that goes on training: whoever does not end by himself, or has us asked twice, is ended."""
-    try:
-        program.wait(PATIENCE)
-    except (subprocess.TimeoutExpired, KeyboardInterrupt):
-        program.kill()
 
 
 def digest(hashes: Mapping[str, str]) -> str:
