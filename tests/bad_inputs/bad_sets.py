@@ -24,6 +24,7 @@ from bad_files import (
     weights,
 )
 from ignite.engine import Engine
+from torch import nn
 
 from ufc_monai.clustering import PseudoLabels
 from ufc_monai.data import Split, find_cases, open_scans, open_split, resolve_labels
@@ -114,6 +115,7 @@ def torch_file(path: Path, value: Any) -> Path:
 
 def checkpoint(folder: Path) -> None:
     trainer = Engine(lambda *_: None)
+    trainer.network = nn.Identity()
     record = RunRecord(folder, "ufc_feature_vae/train", {})
     path = content(folder / "checkpoint.pt", "hello")
     TrainingCheckpoint(path, {}, record, resume=True).attach(trainer)
