@@ -16,11 +16,12 @@ import logging
 import shutil
 from pathlib import Path
 
-from ufc_monai.bundles import BUNDLES, CONTRASTIVE, UNET, VAE
-from ufc_monai.commands.options import RunOptions
+from ufc_monai.base.bundles import BUNDLES, CONTRASTIVE, UNET, VAE
 from ufc_monai.commands.run import run_all
-from ufc_monai.phantom import make_phantom
-from ufc_monai.zoo import without_patients, write_metadata
+from ufc_monai.phantom.ct import make_phantom
+from ufc_monai.planning.options import RunOptions
+from ufc_monai.zoo.archive import without_patients
+from ufc_monai.zoo.metadata import write_metadata
 
 SOURCE = Path(__file__).parents[1] / "bundles"
 NOTE = "trained on synthetic patients to show that everything works; knows nothing of real ones"

@@ -28,8 +28,8 @@ from monai.bundle import ConfigParser
 from monai.networks.nets import BasicUNet
 from scipy.ndimage import gaussian_filter
 
-from ufc_monai.bundles import UNET
-from ufc_monai.transfer import save_network
+from ufc_monai.artifacts.transfer import save_network
+from ufc_monai.base.bundles import UNET
 
 BUNDLE = Path(__file__).parents[1] / "bundles" / UNET
 LABELS = {f"structure {i}": i for i in range(1, 8)}

@@ -23,9 +23,9 @@ from typing import Any
 
 import torch
 
-from ufc_monai.bundles import BUNDLES, CONTRASTIVE, UNET, VAE
-from ufc_monai.commands.stages import RESUME, bundle_command
-from ufc_monai.phantom import make_phantom
+from ufc_monai.base.bundles import BUNDLES, CONTRASTIVE, UNET, VAE
+from ufc_monai.phantom.ct import make_phantom
+from ufc_monai.planning.stages import RESUME, bundle_command
 
 ROOT = Path(__file__).parents[1] / "bundles"
 SIZE: dict[str, Any] = {"image_size": 32, "threads": 1, "device": "cpu", "checkpoint_seconds": 0, "min_steps": 1}

@@ -16,7 +16,7 @@ import torch
 from monai.bundle import ConfigParser
 from torch import nn
 
-from ufc_monai.bundles import UNET, VAE
+from ufc_monai.base.bundles import UNET, VAE
 
 BUNDLES = Path(__file__).parents[1] / "bundles"
 WAYS = {"plain": {"foreach": False}, "foreach": {"foreach": True}, "fused": {"fused": True}}

@@ -17,10 +17,10 @@ import numpy as np
 import torch
 from matplotlib.patches import Patch
 
-from ufc_monai.bundles import UNET
+from ufc_monai.artifacts.served import named_classes
+from ufc_monai.base.bundles import UNET
 from ufc_monai.report.drawing import class_colours
-from ufc_monai.served import named_classes
-from ufc_monai.transforms import RemapLabels
+from ufc_monai.transforms.labels import RemapLabels
 
 BUNDLE = Path(__file__).parents[1] / "bundles" / UNET
 WINDOW = (-250.0, 650.0)

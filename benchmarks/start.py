@@ -21,7 +21,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from ufc_monai.bundles import BUNDLES, CONTRASTIVE, UNET, VAE
+from ufc_monai.base.bundles import BUNDLES, CONTRASTIVE, UNET, VAE
 
 SOURCE = Path(__file__).parents[1] / "bundles"
 BEGIN = "import sys, time; began = float(sys.argv.pop(1))"
@@ -85,7 +85,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         if options.dataset_dir is None:
-            from ufc_monai.phantom import make_phantom
+            from ufc_monai.phantom.ct import make_phantom
 
             options.dataset_dir = str(folder / "phantom")
             make_phantom(options.dataset_dir, patients=8, matrix=128)

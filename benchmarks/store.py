@@ -28,8 +28,8 @@ from monai.bundle import ConfigParser
 from monai.transforms import Compose, apply_transform
 from scipy.ndimage import gaussian_filter
 
-from ufc_monai.bundles import VAE
-from ufc_monai.data import SliceDataset
+from ufc_monai.base.bundles import VAE
+from ufc_monai.data.slices import SliceDataset
 
 CONFIG = Path(__file__).parents[1] / "bundles" / VAE / "configs" / "train.json"
 

@@ -41,8 +41,8 @@ from monai.transforms import (
     ThresholdIntensityd,
 )
 
-from ufc_monai.bundles import CONTRASTIVE
-from ufc_monai.phantom import make_phantom
+from ufc_monai.base.bundles import CONTRASTIVE
+from ufc_monai.phantom.ct import make_phantom
 
 BUNDLE = Path(__file__).parents[1] / "bundles" / CONTRASTIVE
 WARM_UP = 2

@@ -22,8 +22,8 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from ufc_monai.bundles import CONTRASTIVE, UNET, VAE, methods
-from ufc_monai.commands.stages import RESUME
+from ufc_monai.base.bundles import CONTRASTIVE, UNET, VAE, methods
+from ufc_monai.planning.stages import RESUME
 
 BUNDLES = Path(__file__).parents[1] / "bundles"
 METHODS = methods(BUNDLES)

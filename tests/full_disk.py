@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from ufc_monai.errors import InputError
+from ufc_monai.base.errors import InputError
 
 
 @contextmanager

@@ -14,8 +14,8 @@ import torch
 from conftest import NAMES, ROOT
 from monai.bundle import ConfigParser, ConfigWorkflow, verify_net_in_out
 
-from ufc_monai.engines import check_overrides
-from ufc_monai.zoo import metadata_of
+from ufc_monai.checks.overrides import check_overrides
+from ufc_monai.zoo.metadata import metadata_of
 
 BUNDLES = ROOT / "bundles"
 CONFIGS = sorted(BUNDLES.glob("*/configs/*.json"))
@@ -64,7 +64,7 @@ def test_every_switch_is_checked(path: Path) -> None:
         key for key, value in json.loads(path.read_text()).items() if isinstance(value, bool) and "::" not in key
     }
     texts = "".join(config.read_text() for config in path.parent.glob("*.json"))
-    assert all(re.search(rf"engines\.checked_bool\([^\"]*@{key}\b[^\"]*, '{key}'\)", texts) for key in switches)
+    assert all(re.search(rf"base\.checked_bool\([^\"]*@{key}\b[^\"]*, '{key}'\)", texts) for key in switches)
     assert not [key for key in switches if re.search(rf"\"(\$not )?@{key}\"", texts)]
 
 

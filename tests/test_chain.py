@@ -14,8 +14,8 @@ import pytest
 import torch
 from conftest import NAMES, ROOT, SMALL, copy_bundles, refused, run_bundle, run_chain
 
-from ufc_monai.data import MMWHS_LABELS
-from ufc_monai.phantom import make_phantom
+from ufc_monai.data.case import MMWHS_LABELS
+from ufc_monai.phantom.ct import make_phantom
 
 VAE, CONTRASTIVE, UNET = NAMES
 TREES = ("average", "complete", "uncentred")

@@ -11,7 +11,7 @@ import pytest
 from conftest import NAMES, SMALL, copy_bundles
 
 from ufc_monai.__main__ import main
-from ufc_monai.phantom import make_phantom
+from ufc_monai.phantom.ct import make_phantom
 
 VAE, CONTRASTIVE, UNET = NAMES
 

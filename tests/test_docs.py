@@ -15,7 +15,7 @@ import pytest
 from conftest import NAMES, ROOT, SMALL, WIDTHS, copy_bundles
 
 from ufc_monai.commands.arguments import KEYS
-from ufc_monai.phantom import make_phantom
+from ufc_monai.phantom.ct import make_phantom
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 PAGES = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("bundles/*/docs/README.md")]

@@ -7,49 +7,22 @@ from pathlib import Path
 
 import pytest
 
+from ufc_monai.base.lazy import PUBLIC
+
 PACKAGE = Path(__file__).parents[1] / "ufc_monai"
-BASE = {
-    "bundles",
-    "cluster_space",
-    "devices",
-    "errors",
-    "files",
-    "formats",
-    "lazy",
-    "lineage",
-    "lock",
-    "machine",
-    "ranks",
-}
+LEAVES = ("checks", "clustering", "losses", "networks", "phantom", "report", "transforms")
 ALLOWED = {
-    "bundles": set(),
-    "cluster_space": {"files"},
-    "devices": set(),
-    "errors": set(),
-    "formats": set(),
-    "machine": set(),
-    "ranks": {"errors"},
-    "lazy": set(),
-    "files": {"errors", "formats"},
-    "lineage": {"errors", "files"},
-    "lock": {"errors", "files"},
-    "losses": {"errors"},
-    "networks": {"errors"},
-    "phantom": {"files"},
-    "transforms": BASE,
-    "clustering": BASE,
-    "report": BASE,
-    "transfer": BASE,
-    "served": BASE | {"transfer"},
-    "data": BASE | {"transforms"},
-    "labelling": BASE | {"clustering", "report"},
-    "engines": BASE | {"clustering", "data", "labelling", "losses", "networks", "report", "transfer", "transforms"},
-    "zoo": BASE | {"engines", "networks", "report", "transfer"},
-    "commands": BASE
-    | {"clustering", "data", "engines", "labelling", "losses", "phantom", "report", "served", "transfer", "transforms"}
-    | {"zoo"},
-    "study": BASE | {"clustering", "commands", "data", "engines", "report"},
-    "__main__": {"bundles", "commands", "data", "errors", "files", "phantom", "report", "study"},
+    "base": set(),
+    **{leaf: {"base"} for leaf in LEAVES},
+    "data": {"base", "transforms"},
+    "artifacts": {"base", "clustering", "data", "networks", "report"},
+    "training": {"artifacts", "base", "checks", "clustering", "data", "losses", "report", "transforms"},
+    "evaluation": {"artifacts", "base", "clustering", "data", "report", "transforms"},
+    "zoo": {"artifacts", "base", "networks", "report"},
+    "planning": {"base", "checks", "clustering", "data", "training", "transforms"},
+    "commands": {"artifacts", "base", "clustering", "data", "phantom", "planning", "report", "transforms", "zoo"},
+    "study": {"base", "clustering", "commands", "data", "planning", "report", "training"},
+    "__main__": {"base", "commands", "phantom", "planning", "report", "study"},
 }
 """What each room may import of the package, beside itself."""
 
@@ -73,3 +46,13 @@ def test_imports_point_one_way(path: Path) -> None:
 def test_files_are_short() -> None:
     long = {p.name: n for p in PACKAGE.rglob("*.py") if (n := len(p.read_text(encoding="utf-8").splitlines())) > 320}
     assert not long
+
+
+@pytest.mark.parametrize("room", sorted(p.parent.name for p in PACKAGE.glob("*/__init__.py")))
+def test_a_name_means_one_thing(room: str) -> None:
+    """A public name stands in one module, and is no module's name: else it would depend on what was imported before."""
+    modules = {path.stem: set(PUBLIC.findall(path.read_text("utf-8"))) for path in (PACKAGE / room).glob("*.py")}
+    names = [name for found in modules.values() for name in found]
+    assert sorted(set(names)) == sorted(names)
+    if "names_of" in (PACKAGE / room / "__init__.py").read_text("utf-8"):
+        assert not set(names) & set(modules)

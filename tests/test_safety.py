@@ -16,20 +16,20 @@ import pytest
 import torch
 from conftest import NAMES, ROOT
 
+from ufc_monai.artifacts.transfer import read_weights
+from ufc_monai.base.errors import InputError
+from ufc_monai.base.files import atomic_path, inside, write_arrays
 from ufc_monai.commands.label import put_into_app
 from ufc_monai.commands.package import package
 from ufc_monai.commands.run import copy_bundles
-from ufc_monai.data import find_cases, image_items
+from ufc_monai.data.datalist import find_cases, image_items
 from ufc_monai.data.store import StoreEntry
-from ufc_monai.errors import InputError
-from ufc_monai.files import atomic_path, inside, write_arrays
 from ufc_monai.report.curves import curves_svg
 from ufc_monai.report.markdown import markdown_table
 from ufc_monai.study.runs import Run
-from ufc_monai.transfer import read_weights
-from ufc_monai.transforms import SaveMask
-from ufc_monai.zoo import bundle_files, model_card
-from ufc_monai.zoo.archive import write_zip
+from ufc_monai.transforms.save import SaveMask
+from ufc_monai.zoo.archive import bundle_files, write_zip
+from ufc_monai.zoo.card import model_card
 
 SOURCES = sorted([*ROOT.glob("ufc_monai/**/*.py"), *ROOT.glob("benchmarks/**/*.py")])
 LEADING_OUT = {
@@ -87,7 +87,7 @@ def unsafe(code: str) -> Iterator[str]:
 @pytest.mark.parametrize("path", SOURCES, ids=lambda p: p.relative_to(ROOT).as_posix())
 def test_no_source_runs_what_it_reads(path: Path) -> None:
     # behind a look at the types; and two arrays of numbers, by a program that must not import the package
-    numbers = {"ufc_monai/files.py", "benchmarks/clustering.py"}
+    numbers = {"ufc_monai/base/files.py", "benchmarks/clustering.py"}
     allowed = ["np.savez"] if path.relative_to(ROOT).as_posix() in numbers else []
     assert list(unsafe(path.read_text(encoding="utf-8"))) == allowed
 

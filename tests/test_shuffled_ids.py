@@ -14,9 +14,12 @@ import pytest
 import torch
 from conftest import NAMES, SMALL, copy_bundles, run_bundle
 
-from ufc_monai.data import MMWHS_LABELS, find_cases, resolve_labels
-from ufc_monai.transfer import read_record
-from ufc_monai.transforms import IGNORE, LoadVolume, RemapLabels, RestoreGridd
+from ufc_monai.artifacts.transfer import read_record
+from ufc_monai.data.case import MMWHS_LABELS
+from ufc_monai.data.datalist import find_cases, resolve_labels
+from ufc_monai.transforms.labels import IGNORE, RemapLabels
+from ufc_monai.transforms.restore import RestoreGridd
+from ufc_monai.transforms.volume import LoadVolume
 
 UNET = NAMES[2]
 LISTED = {"0": "background", "1": "left_ventricle", "10": "right_ventricle", "11": "left_atrium", "2": "right_atrium"}

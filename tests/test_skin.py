@@ -15,13 +15,13 @@ from scipy import ndimage
 
 from ufc_monai.__main__ import main
 from ufc_monai.commands import check
-from ufc_monai.commands.options import RunOptions, open_config
-from ufc_monai.commands.plan import plan_stages
-from ufc_monai.data import SliceStore, find_cases
+from ufc_monai.data.datalist import find_cases
 from ufc_monai.data.inspect import inspect_cases
-from ufc_monai.phantom import make_skin_phantom
-from ufc_monai.phantom.skin import draw_lesion
-from ufc_monai.transforms import AxialSlicesd, LoadVolume, LoadVolumed
+from ufc_monai.data.store import SliceStore
+from ufc_monai.phantom.skin import draw_lesion, make_skin_phantom
+from ufc_monai.planning.options import RunOptions, open_config
+from ufc_monai.planning.plan import plan_stages
+from ufc_monai.transforms.volume import AxialSlicesd, LoadVolume, LoadVolumed
 
 VAE, CONTRASTIVE, UNET = NAMES
 LABELLED, PICTURES = 10, 14

@@ -13,12 +13,15 @@ import pytest
 from conftest import NAMES, ROOT, SMALL, copy_bundles, refused, run_bundle
 
 from ufc_monai.__main__ import main
-from ufc_monai.commands.options import RunOptions
-from ufc_monai.commands.plan import plan_stages
-from ufc_monai.data import Split, find_cases, open_scans, open_split
-from ufc_monai.engines import RunRecord
-from ufc_monai.errors import InputError
-from ufc_monai.phantom import make_phantom
+from ufc_monai.artifacts.record import RunRecord
+from ufc_monai.base.errors import InputError
+from ufc_monai.data.datalist import find_cases
+from ufc_monai.data.skip import open_scans
+from ufc_monai.data.split import Split
+from ufc_monai.data.split_file import open_split
+from ufc_monai.phantom.ct import make_phantom
+from ufc_monai.planning.options import RunOptions
+from ufc_monai.planning.plan import plan_stages
 
 VAE, CONTRASTIVE, UNET = NAMES
 

@@ -15,16 +15,19 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from monai.bundle import ConfigParser
 
+from ufc_monai.base.errors import InputError
+from ufc_monai.base.files import inert
 from ufc_monai.commands.label import put_into_app
-from ufc_monai.commands.options import RunOptions
-from ufc_monai.commands.plan import plan_stages
-from ufc_monai.commands.tracking import tracking_words
-from ufc_monai.data import Case, make_split, resolve_labels
-from ufc_monai.errors import InputError
-from ufc_monai.files import inert
+from ufc_monai.data.case import Case
+from ufc_monai.data.datalist import resolve_labels
+from ufc_monai.data.draw import make_split
+from ufc_monai.planning.options import RunOptions
+from ufc_monai.planning.plan import plan_stages
+from ufc_monai.planning.tracking import tracking_words
 from ufc_monai.study.options import StudyOptions
 from ufc_monai.study.plan import plan_runs
-from ufc_monai.zoo import bundle_files, metadata_of
+from ufc_monai.zoo.archive import bundle_files
+from ufc_monai.zoo.metadata import metadata_of
 
 VAE, CONTRASTIVE, UNET = NAMES
 BUNDLES = ROOT / "bundles"

@@ -13,7 +13,7 @@ import SimpleITK
 import torch
 from conftest import NAMES, ROOT, SMALL, copy_bundles, refused, run_bundle
 
-from ufc_monai.bundles import methods
+from ufc_monai.base.bundles import methods
 
 VAE, CONTRASTIVE, UNET = NAMES
 METHODS = methods(ROOT / "bundles")

@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 from conftest import NAMES, ROOT, SMALL
 
+from ufc_monai.base.files import copy_below
 from ufc_monai.commands.package import SOURCE
-from ufc_monai.data import MMWHS_LABELS
-from ufc_monai.files import copy_below
-from ufc_monai.zoo import PARTS
+from ufc_monai.data.case import MMWHS_LABELS
+from ufc_monai.zoo.archive import PARTS
 
 PIP = (sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet")
 LEFTOVERS = ("eval/train/run.json", "cache/x/entry.json", "models/checkpoint.pt", "models/notes.json")

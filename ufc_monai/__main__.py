@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ufc_monai import __version__
-from ufc_monai.bundles import RENAMED
+from ufc_monai.base.bundles import RENAMED
+from ufc_monai.base.errors import InputError, last_words
 from ufc_monai.commands.arguments import (
     EXISTING,
     KEYS,
@@ -28,7 +29,6 @@ from ufc_monai.commands.arguments import (
     value_of,
     words,
 )
-from ufc_monai.errors import InputError, last_words
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -156,8 +156,9 @@ def _add_study(parser: argparse.ArgumentParser) -> None:
 
     def action(chosen: argparse.Namespace) -> None:
         require_folder(chosen)
-        from ufc_monai.commands.options import find_bundles
-        from ufc_monai.study import StudyOptions, run_study
+        from ufc_monai.planning.options import find_bundles
+        from ufc_monai.study.command import run_study
+        from ufc_monai.study.options import StudyOptions
 
         names = ("dataset_dir", "folder", "methods", "budgets", "folds", "seeds", "draws", "init_seeds", "clusterings")
         options = StudyOptions(
@@ -247,7 +248,7 @@ def _add_report(parser: argparse.ArgumentParser) -> None:
         if (chosen.folder / "study.json").is_file():
             if chosen.output:
                 raise InputError("--output: a study's report is several files, which stay in its folder. Leave it out.")
-            from ufc_monai.study import report_study
+            from ufc_monai.study.report import report_study
 
             return report_study(chosen.folder)
         from ufc_monai.report.run import write_report
@@ -268,8 +269,8 @@ def _add_package(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--change", help="what is new in this version, for the changelog")
 
     def action(chosen: argparse.Namespace) -> None:
-        from ufc_monai.commands.options import find_bundles
         from ufc_monai.commands.package import package
+        from ufc_monai.planning.options import find_bundles
 
         package(find_bundles(chosen.bundles), chosen.output, version=chosen.version, change=chosen.change)
 
@@ -298,7 +299,8 @@ def _add_phantom(parser: argparse.ArgumentParser) -> None:
     )
 
     def action(chosen: argparse.Namespace) -> None:
-        from ufc_monai.phantom import make_phantom, make_skin_phantom
+        from ufc_monai.phantom.ct import make_phantom
+        from ufc_monai.phantom.skin import make_skin_phantom
 
         if chosen.patients < 1 or not 0 <= (chosen.labelled or 0) <= chosen.patients:
             asked = f"{chosen.patients} and {chosen.labelled}"

@@ -16,11 +16,14 @@ from monai.transforms import Compose, Orientationd, Resized
 from numpy.typing import NDArray
 from scans import make_image, write_dicom
 
-from ufc_monai.clustering import ClusteringMethod, PseudoLabels
-from ufc_monai.data import SliceDataset
-from ufc_monai.labelling import Slices, label_slices
-from ufc_monai.transfer import save_network
-from ufc_monai.transforms import AxialSlicesd, BodyCropd, LoadVolumed, RemapLabelsd
+from ufc_monai.artifacts.labelling import Slices, label_slices
+from ufc_monai.artifacts.transfer import save_network
+from ufc_monai.clustering.method import ClusteringMethod
+from ufc_monai.clustering.pseudo_labels import PseudoLabels
+from ufc_monai.data.slices import SliceDataset
+from ufc_monai.transforms.crop import BodyCropd
+from ufc_monai.transforms.labels import RemapLabelsd
+from ufc_monai.transforms.volume import AxialSlicesd, LoadVolumed
 
 SHAPE = (16, 16, 6)
 STRAIGHT = np.diag([1.0, 1.0, 2.0, 1.0])

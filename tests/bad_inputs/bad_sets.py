@@ -26,13 +26,18 @@ from bad_files import (
 from ignite.engine import Engine
 from torch import nn
 
-from ufc_monai.clustering import PseudoLabels
-from ufc_monai.data import Split, find_cases, open_scans, open_split, resolve_labels
-from ufc_monai.engines import RunRecord, TrainingCheckpoint, check_guidance
-from ufc_monai.files import sha256_of
-from ufc_monai.labelling import assign_slices, cut_again
-from ufc_monai.losses import ClusterContrastiveLoss
-from ufc_monai.transfer import load_pretrained, load_weights, read_network
+from ufc_monai.artifacts.labelling import assign_slices, cut_again
+from ufc_monai.artifacts.record import RunRecord
+from ufc_monai.artifacts.transfer import load_pretrained, load_weights, read_network
+from ufc_monai.base.files import sha256_of
+from ufc_monai.clustering.pseudo_labels import PseudoLabels
+from ufc_monai.data.datalist import find_cases, resolve_labels
+from ufc_monai.data.skip import open_scans
+from ufc_monai.data.split import Split
+from ufc_monai.data.split_file import open_split
+from ufc_monai.losses.contrastive import ClusterContrastiveLoss
+from ufc_monai.training.checkpoint import TrainingCheckpoint
+from ufc_monai.training.guidance import check_guidance
 
 CONTRASTIVE = "ufc_cluster_contrastive"
 ONE = [{"image": "images/p0.nii.gz", "label": "labels/p0.nii.gz"}]

@@ -29,8 +29,10 @@ from bad_files import (
 )
 from numpy.typing import NDArray
 
-from ufc_monai.data import find_cases, open_split
-from ufc_monai.transforms import LoadVolume, RestoreGridd
+from ufc_monai.data.datalist import find_cases
+from ufc_monai.data.split_file import open_split
+from ufc_monai.transforms.restore import RestoreGridd
+from ufc_monai.transforms.volume import LoadVolume
 
 
 def rotated(angle: float) -> NDArray[np.float64]:

@@ -22,10 +22,11 @@ from conftest import NAMES, ROOT, refused
 from handled import HANDLED
 from monai.bundle import ConfigWorkflow
 
-from ufc_monai.data import Case
+from ufc_monai.base.merged import settings_of
+from ufc_monai.checks.settings import check_settings
+from ufc_monai.data.case import Case
 from ufc_monai.data.inspect import inspect_cases
 from ufc_monai.data.skip import bad_volumes
-from ufc_monai.engines import check_settings, settings_of
 
 
 def says(message: str, *words: str) -> None:

@@ -5,7 +5,7 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from ufc_monai.clustering import agreement, warning
+from ufc_monai.clustering.agreement import agreement, warning
 
 PATIENTS = [f"p{i // 20}" for i in range(80)]
 POSITIONS = np.tile(np.linspace(0, 1, 20), 4)

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ufc_monai.clustering import centre_per_patient
+from ufc_monai.clustering.centring import centre_per_patient
 
 
 def test_every_patient_has_mean_zero_and_its_mean_is_told() -> None:

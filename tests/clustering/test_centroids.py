@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from ufc_monai.clustering import assign, centroids, cut_tree, merge_tree
+from ufc_monai.clustering.centroids import assign, centroids
+from ufc_monai.clustering.tree import cut_tree, merge_tree
 
 
 def test_centroids_by_hand() -> None:

@@ -4,8 +4,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from ufc_monai.clustering import ClusteringMethod, cluster_slices, cut_tree, warning
-from ufc_monai.errors import InputError
+from ufc_monai.base.errors import InputError
+from ufc_monai.clustering.agreement import warning
+from ufc_monai.clustering.method import ClusteringMethod
+from ufc_monai.clustering.pipeline import cluster_slices
+from ufc_monai.clustering.tree import cut_tree
 
 
 def patients_at_levels(patient_effect: float) -> tuple[NDArray[np.float64], list[str], NDArray[np.float64]]:

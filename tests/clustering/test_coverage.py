@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ufc_monai.clustering import choose_volumes, cluster_histograms
+from ufc_monai.clustering.coverage import choose_volumes, cluster_histograms
 
 
 def covered(histograms: np.ndarray, chosen: tuple[int, ...] | list[int]) -> float:

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from scipy.cluster.hierarchy import linkage
 
-from ufc_monai.clustering import cut_tree, fitted_curve, tree_curve
+from ufc_monai.clustering.curve import fitted_curve, tree_curve
+from ufc_monai.clustering.tree import cut_tree
 
 
 @pytest.mark.parametrize("method", ["ward", "single"])

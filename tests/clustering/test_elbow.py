@@ -9,18 +9,15 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from ufc_monai.clustering import (
+from ufc_monai.clustering.curve import (
     CurvePoint,
-    choose_n_clusters,
-    cut_tree,
-    expected_positives,
     fitted_curve,
     mean_within_cluster_distance,
-    merge_tree,
     same_cluster_chance,
     tree_curve,
 )
-from ufc_monai.clustering.elbow import farthest_from_chord, find_knee
+from ufc_monai.clustering.elbow import choose_n_clusters, expected_positives, farthest_from_chord, find_knee
+from ufc_monai.clustering.tree import cut_tree, merge_tree
 
 
 def curve_of(features: NDArray[Any]) -> Callable[[Sequence[int]], Iterable[CurvePoint]]:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ufc_monai.clustering import false_negatives
+from ufc_monai.clustering.false_negatives import false_negatives
 
 
 def counted(present: Any, clusters: Any, positions: Any) -> dict[str, dict[str, float | None]]:

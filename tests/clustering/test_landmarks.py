@@ -4,7 +4,8 @@ import numpy as np
 from scipy.cluster.hierarchy import linkage
 from sklearn.metrics import adjusted_rand_score
 
-from ufc_monai.clustering import choose_landmarks, cut_tree, landmark_labels
+from ufc_monai.clustering.landmarks import choose_landmarks, landmark_labels
+from ufc_monai.clustering.tree import cut_tree
 
 
 def test_sample_is_seeded_sorted_and_distinct() -> None:

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from ufc_monai.clustering import ClusteringMethod
-from ufc_monai.errors import InputError
+from ufc_monai.base.errors import InputError
+from ufc_monai.clustering.method import ClusteringMethod
 
 
 @pytest.mark.parametrize(

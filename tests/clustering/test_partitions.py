@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from sklearn.metrics import adjusted_rand_score
 
-from ufc_monai.clustering import ClusteringMethod, cluster_slices, dbscan, kmeans
-from ufc_monai.clustering.partitions import typical_radius
-from ufc_monai.errors import InputError
+from ufc_monai.base.errors import InputError
+from ufc_monai.clustering.method import ClusteringMethod
+from ufc_monai.clustering.partitions import dbscan, kmeans, typical_radius
+from ufc_monai.clustering.pipeline import cluster_slices
 
 
 def blobs(sizes: list[int], seed: int = 0) -> tuple[NDArray[np.float64], NDArray[Any]]:

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ufc_monai.clustering import PseudoLabels
-from ufc_monai.errors import InputError
+from ufc_monai.base.errors import InputError
+from ufc_monai.clustering.pseudo_labels import PseudoLabels
 
 CONTENT = {"format": 1, "n_clusters": 3, "provenance": {}, "clusters": {"a.nii.gz": [0, 2], "b.nii.gz": [1]}}
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import silhouette_score
 
-from ufc_monai.clustering import quality, size_warning
+from ufc_monai.clustering.quality import quality, size_warning
 
 
 def test_figures_by_hand() -> None:

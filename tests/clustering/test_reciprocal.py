@@ -14,10 +14,11 @@ from numpy.typing import NDArray
 from scipy.cluster.hierarchy import is_valid_linkage, linkage
 from sklearn.metrics import adjusted_rand_score
 
-from ufc_monai import devices
-from ufc_monai.clustering import cut_tree, reciprocal
+from ufc_monai.base import devices
+from ufc_monai.base.errors import InputError
+from ufc_monai.clustering import reciprocal
 from ufc_monai.clustering.reciprocal import ward_linkage
-from ufc_monai.errors import InputError
+from ufc_monai.clustering.tree import cut_tree
 
 Array = NDArray[np.float64]
 KINDS = ["random", "blobs", "low rank", "spread", "offset", "line"]

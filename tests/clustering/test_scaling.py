@@ -10,8 +10,9 @@ from hypothesis.extra.numpy import arrays
 from sklearn.decomposition import PCA
 from sklearn.preprocessing import StandardScaler, normalize
 
-from ufc_monai.clustering import ClusteringMethod, fit_scaling
-from ufc_monai.errors import InputError
+from ufc_monai.base.errors import InputError
+from ufc_monai.clustering.method import ClusteringMethod
+from ufc_monai.clustering.scaling import fit_scaling
 
 FEATURES = np.random.default_rng(0).normal(size=(40, 6)) * [1, 5, 0.1, 2, 1, 3] + 7
 

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from sklearn.cluster import AgglomerativeClustering
 from sklearn.metrics import adjusted_rand_score
 
-from ufc_monai.clustering import cut_tree, merge_tree
-from ufc_monai.errors import InputError
+from ufc_monai.base.errors import InputError
+from ufc_monai.clustering.tree import cut_tree, merge_tree
 
 
 def blobs(sizes: list[int], seed: int = 0) -> tuple[NDArray[np.float64], NDArray[Any]]:

@@ -16,17 +16,20 @@ import pytest
 from conftest import NAMES, ROOT, SMALL, copy_bundles
 from matplotlib.image import imread
 
-from ufc_monai.commands import estimate, measure
+from ufc_monai.base.errors import InputError
+from ufc_monai.base.machine import PROCESS_BYTES
 from ufc_monai.commands.check import run_check
-from ufc_monai.commands.check_tables import volume_table
-from ufc_monai.commands.estimate import StageEstimate, estimate_stages
-from ufc_monai.commands.options import RunOptions, open_config
-from ufc_monai.data import MMWHS_LABELS, find_cases, make_split, open_split
+from ufc_monai.data.case import MMWHS_LABELS
+from ufc_monai.data.datalist import find_cases
+from ufc_monai.data.draw import make_split
 from ufc_monai.data.inspect import VolumeFacts, inspect_cases
 from ufc_monai.data.problems import Grid, Problem
-from ufc_monai.errors import InputError
-from ufc_monai.machine import PROCESS_BYTES
-from ufc_monai.phantom import make_phantom
+from ufc_monai.data.split_file import open_split
+from ufc_monai.phantom.ct import make_phantom
+from ufc_monai.planning import estimate, measure
+from ufc_monai.planning.estimate import StageEstimate, estimate_stages
+from ufc_monai.planning.options import RunOptions, open_config
+from ufc_monai.planning.tables import volume_table
 
 VAE, CONTRASTIVE, UNET = NAMES
 

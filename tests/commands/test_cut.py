@@ -9,7 +9,7 @@ import pytest
 from conftest import NAMES, run_bundle
 
 from ufc_monai.__main__ import main
-from ufc_monai.clustering import PseudoLabels
+from ufc_monai.clustering.pseudo_labels import PseudoLabels
 
 
 @pytest.mark.parametrize("inside", ["", NAMES[0], f"{NAMES[0]}/eval/inference"])

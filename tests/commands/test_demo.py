@@ -6,9 +6,9 @@ import pytest
 from conftest import ROOT
 
 from ufc_monai.__main__ import main
+from ufc_monai.base.errors import InputError
 from ufc_monai.commands import demo
 from ufc_monai.commands.demo import run_demo
-from ufc_monai.errors import InputError
 
 
 def test_demo_leaves_alone_what_it_did_not_make(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,11 +12,11 @@ from monai.data import MetaTensor
 from scans import sitk
 
 from ufc_monai.__main__ import main
+from ufc_monai.base.errors import InputError
+from ufc_monai.base.formats import stem_of, suffix_of
 from ufc_monai.commands.segment import _check_kept
-from ufc_monai.data import MMWHS_LABELS
-from ufc_monai.errors import InputError
-from ufc_monai.formats import stem_of, suffix_of
-from ufc_monai.transforms import SaveMask
+from ufc_monai.data.case import MMWHS_LABELS
+from ufc_monai.transforms.save import SaveMask
 
 
 def test_one_scan_to_one_file(chain: Path, phantom: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -134,7 +134,7 @@ def test_the_configuration_of_an_earlier_version_is_refused(
     old = tmp_path / NAMES[2]
     shutil.copytree(chain / NAMES[2], old, ignore=shutil.ignore_patterns("cache", "eval"))
     path = old / "configs" / "inference.json"
-    path.write_text(path.read_text().replace("ufc_monai.transforms.ClassesToIdsd", "Identityd"))
+    path.write_text(path.read_text().replace("ufc_monai.transforms.labels.ClassesToIdsd", "Identityd"))
     (tmp_path / "app").mkdir()
     (tmp_path / "app" / "main.py").touch()
     ends = [str(phantom), str(tmp_path / "out")] if command == "segment" else [str(tmp_path / "app")]

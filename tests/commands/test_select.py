@@ -11,8 +11,8 @@ from conftest import NAMES, ROOT, SMALL
 from PIL import Image
 
 from ufc_monai.__main__ import main
-from ufc_monai.clustering import PseudoLabels
-from ufc_monai.phantom import make_phantom
+from ufc_monai.clustering.pseudo_labels import PseudoLabels
+from ufc_monai.phantom.ct import make_phantom
 
 
 def arguments(data: Path, folder: Path, budget: int) -> list[str]:

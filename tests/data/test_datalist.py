@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from ufc_monai.data import MMWHS_LABELS, Case, find_cases, find_ignore_id, image_items, resolve_labels
-from ufc_monai.errors import InputError
+from ufc_monai.base.errors import InputError
+from ufc_monai.data.case import MMWHS_LABELS, Case
+from ufc_monai.data.datalist import find_cases, find_ignore_id, image_items, resolve_labels
 
 
 def write(root: Path, *names: str) -> None:

@@ -10,9 +10,10 @@ import pytest
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 
-from ufc_monai.data import find_cases, open_split
+from ufc_monai.base.errors import InputError
+from ufc_monai.data.datalist import find_cases
 from ufc_monai.data.duplicates import ALIKE, find_copies, perceptual_hash
-from ufc_monai.errors import InputError
+from ufc_monai.data.split_file import open_split
 
 
 def draw(seed: int) -> Image.Image:

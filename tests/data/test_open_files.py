@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from ufc_monai.base.errors import InputError
 from ufc_monai.data.store import StoreEntry
-from ufc_monai.errors import InputError
 
 N = 300
 READ_ALL = """

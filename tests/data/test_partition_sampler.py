@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 import torch
 
-from ufc_monai.data import PartitionSampler
-from ufc_monai.errors import InputError
+from ufc_monai.base.errors import InputError
+from ufc_monai.data.partition_sampler import PartitionSampler
 
 
 def slices(*sizes: int) -> Any:

@@ -8,9 +8,11 @@ import pytest
 import torch
 from monai.transforms import Compose, Orientationd
 
-from ufc_monai.data import find_cases, resolve_region
-from ufc_monai.errors import InputError
-from ufc_monai.transforms import BodyCropd, LoadVolumed
+from ufc_monai.base.errors import InputError
+from ufc_monai.data.datalist import find_cases
+from ufc_monai.data.region import resolve_region
+from ufc_monai.transforms.crop import BodyCropd
+from ufc_monai.transforms.volume import LoadVolumed
 
 BOTH = ["image", "label"]
 

@@ -28,9 +28,14 @@ from monai.transforms import (
 from scans import STRAIGHT, make_image, write_dicom
 from torch.utils.data import DataLoader
 
-from ufc_monai.data import MMWHS_LABELS, SliceDataset, SliceStore, find_cases
-from ufc_monai.errors import InputError
-from ufc_monai.transforms import AxialSlicesd, BodyCropd, LoadVolumed, RemapLabelsd
+from ufc_monai.base.errors import InputError
+from ufc_monai.data.case import MMWHS_LABELS
+from ufc_monai.data.datalist import find_cases
+from ufc_monai.data.slices import SliceDataset
+from ufc_monai.data.store import SliceStore
+from ufc_monai.transforms.crop import BodyCropd
+from ufc_monai.transforms.labels import RemapLabelsd
+from ufc_monai.transforms.volume import AxialSlicesd, LoadVolumed
 
 Item = dict[str, str]
 BOTH = ["image", "label"]

@@ -10,9 +10,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ufc_monai.data import Case, Split, make_split, open_split, shared_split_path
-from ufc_monai.errors import InputError
-from ufc_monai.files import sha256_of
+from ufc_monai.base.errors import InputError
+from ufc_monai.base.files import sha256_of
+from ufc_monai.data.case import Case
+from ufc_monai.data.draw import make_split
+from ufc_monai.data.split import Split
+from ufc_monai.data.split_file import open_split, shared_split_path
 
 FOLDS = range(4)
 ROLES = ("training", "validation", "test")

@@ -14,9 +14,9 @@ import pytest
 from full_disk import content
 from monai.transforms import Compose
 
-from ufc_monai.data import SliceDataset
-from ufc_monai.errors import InputError
-from ufc_monai.transforms import AxialSlicesd, LoadVolumed
+from ufc_monai.base.errors import InputError
+from ufc_monai.data.slices import SliceDataset
+from ufc_monai.transforms.volume import AxialSlicesd, LoadVolumed
 
 
 def no_space(*_: Any, **__: Any) -> Any:

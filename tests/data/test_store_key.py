@@ -15,10 +15,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from monai.transforms import CastToTyped
 
+from ufc_monai.base.files import sha256_of
 from ufc_monai.data import store_key
 from ufc_monai.data.store_key import key_of_transforms
-from ufc_monai.files import sha256_of
-from ufc_monai.transforms import AxialSlicesd, LoadVolumed
+from ufc_monai.transforms.volume import AxialSlicesd, LoadVolumed
 
 SOURCES = {
     "__init__": "",

@@ -12,11 +12,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ufc_monai.__main__ import main
-from ufc_monai.commands.options import RunOptions, usable_cases
-from ufc_monai.commands.plan import plan_stages
-from ufc_monai.data import Split, find_cases, image_items, open_scans, open_split
-from ufc_monai.errors import InputError
-from ufc_monai.phantom import make_phantom
+from ufc_monai.base.errors import InputError
+from ufc_monai.data.datalist import find_cases, image_items
+from ufc_monai.data.skip import open_scans
+from ufc_monai.data.split import Split
+from ufc_monai.data.split_file import open_split
+from ufc_monai.phantom.ct import make_phantom
+from ufc_monai.planning.options import RunOptions, usable_cases
+from ufc_monai.planning.plan import plan_stages
 
 LAYOUTS = ("folders", "list")
 TEST = {"ct_train_1005_image.nii.gz", "ct_train_1006_image.nii.gz"}

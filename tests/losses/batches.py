@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ufc_monai.losses import PRESETS, ClusterContrastiveLoss
+from ufc_monai.losses.contrastive import PRESETS, ClusterContrastiveLoss
 
 LOWEST, HIGHEST = -1.0, 1.0
 IGNORE_CLUSTERS = ["simclr", "dcl"]

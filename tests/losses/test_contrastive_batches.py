@@ -9,14 +9,9 @@ import torch
 from batches import NEED_CLUSTERS, draw, figures, gradient, masks, two_views, value
 from torch.nn import functional as F
 
-from ufc_monai.errors import InputError
-from ufc_monai.losses import (
-    PRESETS,
-    ClusterContrastiveLoss,
-    anchor_losses,
-    contrastive,
-    uses_groups,
-)
+from ufc_monai.base.errors import InputError
+from ufc_monai.losses import contrastive
+from ufc_monai.losses.contrastive import PRESETS, ClusterContrastiveLoss, anchor_losses, uses_groups
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])

@@ -12,10 +12,7 @@ from pytorch_metric_learning.losses import NTXentLoss, SupConLoss
 from torch import Tensor
 from torch.nn import functional as F
 
-from ufc_monai.losses import (
-    PRESETS,
-    anchor_losses,
-)
+from ufc_monai.losses.contrastive import PRESETS, anchor_losses
 
 
 def slow_loss(preset: str, embeddings: Tensor, clusters: Tensor, temperature: float) -> float:

@@ -7,15 +7,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ufc_monai.errors import InputError
-from ufc_monai.losses import (
-    PRESETS,
-    BootstrapLoss,
-    ClusterContrastiveLoss,
-    LocalContrastiveLoss,
-    QueueContrastiveLoss,
-    queue_size,
-)
+from ufc_monai.base.errors import InputError
+from ufc_monai.losses.contrastive import PRESETS, ClusterContrastiveLoss
+from ufc_monai.losses.local import LocalContrastiveLoss
+from ufc_monai.losses.momentum import BootstrapLoss, QueueContrastiveLoss, queue_size
 
 WITH_QUEUE = [name for name in PRESETS if name != "ufc_printed"]
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ufc_monai.losses import ClusterContrastiveLoss
+from ufc_monai.losses.contrastive import ClusterContrastiveLoss
 
 GROUPS, SIZE, STEPS, BATCH = 4, 12, 80, 32
 MARGIN = 0.1

@@ -12,8 +12,9 @@ from monai.data.meta_tensor import MetaTensor
 from torch import Tensor
 from torch.nn import functional as F
 
-from ufc_monai.losses import PresentDiceCELoss, class_weights, segmentation
-from ufc_monai.transforms import IGNORE
+from ufc_monai.losses import segmentation
+from ufc_monai.losses.segmentation import PresentDiceCELoss, class_weights
+from ufc_monai.transforms.labels import IGNORE
 
 WEIGHTS = [0.2, 0.5, 2.0, 1.0]
 

@@ -11,8 +11,9 @@ from monai.networks.nets import varautoencoder
 from torch import Tensor
 from torch.distributions import Normal, kl_divergence
 
-from ufc_monai.errors import InputError
-from ufc_monai.losses import BetaVAELoss, kl_per_dimension, reconstruction_error, vae
+from ufc_monai.base.errors import InputError
+from ufc_monai.losses import vae
+from ufc_monai.losses.vae import BetaVAELoss, kl_per_dimension, reconstruction_error
 
 Output = tuple[Tensor, Tensor, Tensor, Tensor]
 

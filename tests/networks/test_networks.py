@@ -7,21 +7,13 @@ import torch
 from monai.networks.nets import BasicUNet
 from torch import nn
 
-from ufc_monai.errors import InputError
-from ufc_monai.networks import (
-    BetaVAE,
-    BootstrapNetwork,
-    ContrastiveNetwork,
-    FeatureVAE,
-    LocalNetwork,
-    MomentumNetwork,
-    ProjectionHead,
-    UNetDecoder,
-    UNetEncoder,
-    UNetFeatureVAE,
-    UNetVAE,
-    build_network,
-)
+from ufc_monai.base.errors import InputError
+from ufc_monai.networks.build import build_network
+from ufc_monai.networks.decoder import LocalNetwork, UNetDecoder
+from ufc_monai.networks.encoder import ContrastiveNetwork, ProjectionHead, UNetEncoder
+from ufc_monai.networks.momentum import BootstrapNetwork, MomentumNetwork
+from ufc_monai.networks.unet_vae import UNetFeatureVAE, UNetVAE
+from ufc_monai.networks.vae import BetaVAE, FeatureVAE
 
 WIDTHS = (4, 4, 8, 8, 16, 4)
 

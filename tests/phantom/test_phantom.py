@@ -12,9 +12,9 @@ import pytest
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from ufc_monai.data import MMWHS_LABELS, find_cases
-from ufc_monai.phantom import make_phantom
-from ufc_monai.phantom.ct import Patient, draw_patient, render
+from ufc_monai.data.case import MMWHS_LABELS
+from ufc_monai.data.datalist import find_cases
+from ufc_monai.phantom.ct import Patient, draw_patient, make_phantom, render
 from ufc_monai.phantom.heart import STRAY_LABEL, STRUCTURES
 
 MATRIX = 48

@@ -14,8 +14,8 @@ from full_disk import full_at
 from jinja2 import UndefinedError
 from matplotlib.image import imread
 
-from ufc_monai.errors import InputError
-from ufc_monai.files import sha256_of
+from ufc_monai.base.errors import InputError
+from ufc_monai.base.files import sha256_of
 from ufc_monai.report.clusters import save_cluster_map, save_embedding_map
 from ufc_monai.report.curves import curves_svg, read_metrics
 from ufc_monai.report.page import write_page

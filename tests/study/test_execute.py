@@ -15,9 +15,9 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 
-from ufc_monai.clustering import PseudoLabels
-from ufc_monai.errors import InputError
-from ufc_monai.files import read_json, write_json
+from ufc_monai.base.errors import InputError
+from ufc_monai.base.files import read_json, write_json
+from ufc_monai.clustering.pseudo_labels import PseudoLabels
 from ufc_monai.study.execute import cluster, execute, perform, threads
 from ufc_monai.study.runs import SELECTION, SHUFFLE, Run
 from ufc_monai.study.state import failure_of, read_plan, state_of, states_of, write_plan

@@ -12,10 +12,11 @@ from conftest import NAMES, ROOT
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ufc_monai.commands.options import RunOptions
-from ufc_monai.commands.plan import plan_stages
-from ufc_monai.data import Case, make_split
-from ufc_monai.errors import InputError
+from ufc_monai.base.errors import InputError
+from ufc_monai.data.case import Case
+from ufc_monai.data.draw import make_split
+from ufc_monai.planning.options import RunOptions
+from ufc_monai.planning.plan import plan_stages
 from ufc_monai.study.options import StudyOptions, trimmed, volumes_of
 from ufc_monai.study.plan import plan_runs
 from ufc_monai.study.runs import FINE_TUNING, SELECTION, Run

@@ -16,11 +16,11 @@ import pytest
 from conftest import NAMES, ROOT, SMALL
 
 from ufc_monai.__main__ import main
-from ufc_monai.commands import memory
-from ufc_monai.files import write_json
-from ufc_monai.lock import at_work
-from ufc_monai.machine import Limit
-from ufc_monai.phantom import make_phantom
+from ufc_monai.base.files import write_json
+from ufc_monai.base.lock import at_work
+from ufc_monai.base.machine import Limit
+from ufc_monai.phantom.ct import make_phantom
+from ufc_monai.planning import memory
 from ufc_monai.study import command
 from ufc_monai.study.runs import Run
 from ufc_monai.study.state import failure_of

@@ -15,8 +15,9 @@ import pytest
 from conftest import ROOT
 
 from ufc_monai.__main__ import main
-from ufc_monai.data import Case, make_split
-from ufc_monai.errors import InputError
+from ufc_monai.base.errors import InputError
+from ufc_monai.data.case import Case
+from ufc_monai.data.draw import make_split
 from ufc_monai.study import report, statistics
 from ufc_monai.study.options import StudyOptions
 from ufc_monai.study.plan import plan_runs

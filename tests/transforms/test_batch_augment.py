@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from ufc_monai.transforms import BatchAugment, BatchAugmentd, TwoViews, TwoViewsd
+from ufc_monai.transforms.batch import BatchAugment, BatchAugmentd, TwoViews, TwoViewsd
 
 SPATIAL = [
     {"rotation": 30.0},

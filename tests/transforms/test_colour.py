@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from ufc_monai.errors import InputError
-from ufc_monai.transforms import BatchAugment
+from ufc_monai.base.errors import InputError
+from ufc_monai.transforms.batch import BatchAugment
 from ufc_monai.transforms.colour import change_colour, changes_colour
 
 NEUTRAL = {"saturation": 1.0, "hue": 0.0, "grey": 0.0}

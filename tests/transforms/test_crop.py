@@ -9,8 +9,8 @@ import torch
 from monai.data import MetaTensor
 from monai.transforms import Compose
 
-from ufc_monai.errors import InputError
-from ufc_monai.transforms import BodyCrop, BodyCropd, label_region
+from ufc_monai.base.errors import InputError
+from ufc_monai.transforms.crop import BodyCrop, BodyCropd, label_region
 
 AIR, TISSUE = -1000.0, 40.0
 SHAPE = (60, 48, 5)

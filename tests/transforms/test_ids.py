@@ -14,17 +14,11 @@ from hypothesis import strategies as st
 from monai.data import MetaTensor
 from scans import STRAIGHT, make_image, sitk
 
-from ufc_monai.data import find_cases, resolve_labels
-from ufc_monai.transforms import (
-    IGNORE,
-    BodyCropd,
-    ClassesToIds,
-    ClearIgnoredd,
-    LoadVolume,
-    RemapLabels,
-    SaveMask,
-    has_mark,
-)
+from ufc_monai.data.datalist import find_cases, resolve_labels
+from ufc_monai.transforms.crop import BodyCropd
+from ufc_monai.transforms.labels import IGNORE, ClassesToIds, ClearIgnoredd, RemapLabels
+from ufc_monai.transforms.save import SaveMask, has_mark
+from ufc_monai.transforms.volume import LoadVolume
 
 ANY_IDS = st.lists(st.integers(1, 65535), min_size=1, max_size=12, unique=True)
 SMALL_IDS = st.lists(st.integers(1, 255), min_size=1, max_size=12, unique=True)

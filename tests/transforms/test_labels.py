@@ -8,9 +8,9 @@ import pytest
 import torch
 from monai.data import MetaTensor
 
-from ufc_monai.data import MMWHS_LABELS
-from ufc_monai.errors import InputError
-from ufc_monai.transforms import RemapLabels, RemapLabelsd
+from ufc_monai.base.errors import InputError
+from ufc_monai.data.case import MMWHS_LABELS
+from ufc_monai.transforms.labels import RemapLabels, RemapLabelsd
 
 
 def test_classes_follow_the_order_of_the_names() -> None:

@@ -12,9 +12,11 @@ import torch
 from monai.transforms import Compose, Orientationd
 from scans import FILES, OBLIQUE, SHAPE, STRAIGHT, make_image, sitk, write_all, write_dicom
 
-from ufc_monai.errors import InputError
+from ufc_monai.base.errors import InputError
 from ufc_monai.report.drawing import radiological
-from ufc_monai.transforms import LoadVolume, LoadVolumed, SimpleITKReader, reader
+from ufc_monai.transforms import reader
+from ufc_monai.transforms.reader import SimpleITKReader
+from ufc_monai.transforms.volume import LoadVolume, LoadVolumed
 
 BOTH = ["image", "label"]
 

@@ -12,9 +12,12 @@ import torch
 from monai.transforms import Compose, Orientationd, Resized, ScaleIntensityRanged
 from torch.nn import functional as F
 
-from ufc_monai.data import MMWHS_LABELS
-from ufc_monai.errors import InputError
-from ufc_monai.transforms import BodyCropd, LoadVolumed, RemapLabels, RestoreGridd, upsample_argmax
+from ufc_monai.base.errors import InputError
+from ufc_monai.data.case import MMWHS_LABELS
+from ufc_monai.transforms.crop import BodyCropd
+from ufc_monai.transforms.labels import RemapLabels
+from ufc_monai.transforms.restore import RestoreGridd, upsample_argmax
+from ufc_monai.transforms.volume import LoadVolumed
 
 BOTH = ["image", "label"]
 N_CLASSES = len(MMWHS_LABELS) + 1

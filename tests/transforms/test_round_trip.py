@@ -16,8 +16,12 @@ from monai.transforms import Compose, Orientationd, Resized
 from numpy.typing import NDArray
 from torch.nn import functional as F
 
-from ufc_monai.data import SliceDataset
-from ufc_monai.transforms import AxialSlicesd, BodyCropd, LoadVolumed, RemapLabelsd, RestoreGridd, SaveMaskd
+from ufc_monai.data.slices import SliceDataset
+from ufc_monai.transforms.crop import BodyCropd
+from ufc_monai.transforms.labels import RemapLabelsd
+from ufc_monai.transforms.restore import RestoreGridd
+from ufc_monai.transforms.save import SaveMaskd
+from ufc_monai.transforms.volume import AxialSlicesd, LoadVolumed
 
 IMAGE_TYPES = (np.int16, np.uint8, np.uint16, np.int32, np.float32, np.float64)
 LABEL_TYPES = (np.uint8, np.int16, np.int64, np.float32, np.float64)

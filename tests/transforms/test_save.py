@@ -12,7 +12,10 @@ import torch
 from monai.transforms import Compose, Orientationd, Resized, SaveImaged
 from scans import OBLIQUE, SHAPE, STRAIGHT, make_image, sitk, write_all, write_dicom
 
-from ufc_monai.transforms import BodyCropd, LoadVolume, LoadVolumed, RestoreGridd, SaveMask, SaveMaskd
+from ufc_monai.transforms.crop import BodyCropd
+from ufc_monai.transforms.restore import RestoreGridd
+from ufc_monai.transforms.save import SaveMask, SaveMaskd
+from ufc_monai.transforms.volume import LoadVolume, LoadVolumed
 
 EXPECTED = {
     "a.nii.gz": "a_seg.nii.gz",

@@ -10,7 +10,7 @@ import torch
 from monai.data import MetaTensor
 from torch import Tensor
 
-from ufc_monai.transforms import Standardise, Standardised
+from ufc_monai.transforms.standardise import Standardise, Standardised
 
 
 @pytest.fixture

@@ -15,25 +15,12 @@ import torch
 from monai.data import MetaTensor
 from monai.transforms import Compose, Orientationd
 
-from ufc_monai.data import MMWHS_LABELS
-from ufc_monai.errors import InputError
-from ufc_monai.transforms import (
-    AxialSlices,
-    AxialSlicesd,
-    BatchAugment,
-    BatchAugmentd,
-    BodyCrop,
-    BodyCropd,
-    ClassesToIds,
-    ClassesToIdsd,
-    LoadVolume,
-    LoadVolumed,
-    RemapLabels,
-    RemapLabelsd,
-    TwoViews,
-    TwoViewsd,
-    slice_id,
-)
+from ufc_monai.base.errors import InputError
+from ufc_monai.data.case import MMWHS_LABELS
+from ufc_monai.transforms.batch import BatchAugment, BatchAugmentd, TwoViews, TwoViewsd
+from ufc_monai.transforms.crop import BodyCrop, BodyCropd
+from ufc_monai.transforms.labels import ClassesToIds, ClassesToIdsd, RemapLabels, RemapLabelsd
+from ufc_monai.transforms.volume import AxialSlices, AxialSlicesd, LoadVolume, LoadVolumed, slice_id
 
 PATIENT = "ct_train_1001"
 

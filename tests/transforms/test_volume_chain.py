@@ -9,8 +9,10 @@ import pytest
 import torch
 from monai.transforms import Compose, LoadImaged
 
-from ufc_monai.data import MMWHS_LABELS, find_cases
-from ufc_monai.transforms import RemapLabelsd, slice_chain, volume_chain
+from ufc_monai.data.case import MMWHS_LABELS
+from ufc_monai.data.datalist import find_cases
+from ufc_monai.transforms.chain import slice_chain, volume_chain
+from ufc_monai.transforms.labels import RemapLabelsd
 
 REMAP = RemapLabelsd("label", MMWHS_LABELS, background_labels=[421])
 PREPROCESSING: dict[str, Any] = {"image_size": 24, "window": [-250, 650], "region": None, "standardise": False}

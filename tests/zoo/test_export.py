@@ -17,9 +17,9 @@ from monai.bundle import ckpt_export, onnx_export
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from ufc_monai.engines import published_network
-from ufc_monai.transfer import load_weights
-from ufc_monai.zoo import metadata_of
+from ufc_monai.artifacts.published import published_network
+from ufc_monai.artifacts.transfer import load_weights
+from ufc_monai.zoo.metadata import metadata_of
 
 UNET = NAMES[2]
 # torch.jit and the exporter warn of what will be some day

@@ -23,12 +23,13 @@ from conftest import NAMES, ROOT, SMALL, WIDTHS, copy_bundles, refused, run_bund
 from jsonschema import validate
 
 import ufc_monai
+from ufc_monai.artifacts.transfer import find_pretrained
+from ufc_monai.base.errors import InputError
+from ufc_monai.base.files import sha256_of
 from ufc_monai.commands import package as command
 from ufc_monai.commands.package import package
-from ufc_monai.errors import InputError
-from ufc_monai.files import sha256_of
-from ufc_monai.transfer import find_pretrained
-from ufc_monai.zoo import bundle_files, model_card
+from ufc_monai.zoo.archive import bundle_files
+from ufc_monai.zoo.card import model_card
 
 VAE, CONTRASTIVE, UNET = NAMES
 SCHEMA = json.loads((Path(__file__).parent / "meta_schema_20240725.json").read_text(encoding="utf-8"))

@@ -10,8 +10,6 @@ from numpy.typing import NDArray
 from sklearn.metrics import normalized_mutual_info_score
 from sklearn.metrics.cluster import contingency_matrix
 
-__all__ = ["agreement", "warning"]
-
 POSITION_BINS = 10
 
 

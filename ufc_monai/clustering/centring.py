@@ -10,8 +10,6 @@ from numpy.typing import NDArray
 
 from ufc_monai.clustering.centroids import centroids
 
-__all__ = ["centre_per_patient"]
-
 
 def centre_per_patient(
     features: NDArray[Any], patients: Sequence[str]

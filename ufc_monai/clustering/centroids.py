@@ -8,8 +8,6 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import pairwise_distances_argmin
 
-__all__ = ["assign", "centroids"]
-
 
 def centroids(features: NDArray[Any], labels: NDArray[np.int64]) -> NDArray[np.float64]:
     """The mean feature of each cluster, (k, d), for labels 0 to k - 1."""

@@ -10,8 +10,6 @@ from numpy.typing import NDArray
 
 from ufc_monai.clustering.centroids import centroids
 
-__all__ = ["CurvePoint", "fitted_curve", "mean_within_cluster_distance", "same_cluster_chance", "tree_curve"]
-
 
 class CurvePoint(NamedTuple):
     """What the choice of a number of clusters depends on.

@@ -10,8 +10,6 @@ import numpy as np
 
 from ufc_monai.clustering.curve import CurvePoint
 
-__all__ = ["Elbow", "choose_n_clusters", "expected_positives"]
-
 
 @dataclass(frozen=True)
 class Elbow:

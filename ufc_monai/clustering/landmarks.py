@@ -10,8 +10,6 @@ from numpy.typing import NDArray
 from ufc_monai.clustering.centroids import assign, centroids
 from ufc_monai.clustering.tree import by_size
 
-__all__ = ["choose_landmarks", "landmark_labels"]
-
 
 def choose_landmarks(n: int, at_most: int, *, seed: int) -> NDArray[np.int64]:
     """The slices that a tree is made of, in order: all ``n``, or a random sample of ``at_most``.

@@ -6,9 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ufc_monai.errors import InputError
-
-__all__ = ["ClusteringMethod"]
+from ufc_monai.base.errors import InputError
 
 LINKAGES = {"ward": "Ward", "average": "average", "complete": "complete"}
 FEATURES = {

@@ -10,10 +10,8 @@ from numpy.typing import NDArray
 from sklearn.exceptions import ConvergenceWarning
 from threadpoolctl import threadpool_limits
 
+from ufc_monai.base.errors import InputError
 from ufc_monai.clustering.tree import by_size
-from ufc_monai.errors import InputError
-
-__all__ = ["dbscan", "kmeans", "typical_radius"]
 
 STARTS = 4
 """Of k-means; the best is kept."""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from ufc_monai.base.errors import InputError
 from ufc_monai.clustering.agreement import agreement
 from ufc_monai.clustering.centring import centre_per_patient
 from ufc_monai.clustering.centroids import centroids
@@ -19,15 +20,14 @@ from ufc_monai.clustering.elbow import Elbow, choose_n_clusters
 from ufc_monai.clustering.landmarks import choose_landmarks, landmark_labels
 from ufc_monai.clustering.method import ClusteringMethod
 from ufc_monai.clustering.partitions import dbscan, kmeans, typical_radius
-from ufc_monai.clustering.scaling import Scaling, fit_scaling
+from ufc_monai.clustering.scaling import fit_scaling
+from ufc_monai.clustering.space import Scaling
 from ufc_monai.clustering.tree import cut_tree, merge_tree
-from ufc_monai.errors import InputError
 
 if TYPE_CHECKING:
     import torch
     import torch.distributed as dist
 
-__all__ = ["Clustering", "cluster_slices"]
 
 logger = logging.getLogger(__name__)
 

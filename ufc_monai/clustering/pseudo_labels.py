@@ -10,10 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ufc_monai.errors import InputError
-from ufc_monai.files import atomic_path, read_json
-
-__all__ = ["PseudoLabels"]
+from ufc_monai.base.errors import InputError
+from ufc_monai.base.files import atomic_path, read_json
 
 FORMAT = 1
 KEY = "pseudo_labels_path"

@@ -9,8 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import silhouette_score
 
-__all__ = ["quality", "size_warning"]
-
 SAMPLE = 2000
 """Slices that the silhouette is taken of: its cost grows with their square."""
 

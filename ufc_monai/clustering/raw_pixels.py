@@ -11,8 +11,6 @@ from numpy.typing import NDArray
 from ufc_monai.clustering.centring import centre_per_patient
 from ufc_monai.clustering.tree import merge_tree
 
-__all__ = ["raw_pixel_tree", "raw_pixels"]
-
 LARGEST = 5000
 """At most so many slices are clustered by their grey values."""
 

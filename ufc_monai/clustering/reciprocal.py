@@ -29,10 +29,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
-from ufc_monai.devices import short_products
-from ufc_monai.errors import InputError
-
-__all__ = ["ward_linkage"]
+from ufc_monai.base.devices import short_products
+from ufc_monai.base.errors import InputError
 
 LIST = 10
 """Clusters in the list of each, itself among them. More save searches and cost exact distances."""

@@ -8,11 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.preprocessing import StandardScaler
 
-from ufc_monai.cluster_space import Scaling
+from ufc_monai.base.errors import InputError
 from ufc_monai.clustering.method import ClusteringMethod
-from ufc_monai.errors import InputError
-
-__all__ = ["Scaling", "fit_scaling"]
+from ufc_monai.clustering.space import Scaling
 
 
 def fit_scaling(features: NDArray[Any], method: ClusteringMethod) -> Scaling:

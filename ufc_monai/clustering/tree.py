@@ -9,13 +9,11 @@ from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from ufc_monai.errors import InputError
+from ufc_monai.base.errors import InputError
 
 if TYPE_CHECKING:
     import torch
     import torch.distributed as dist
-
-__all__ = ["by_size", "cut_tree", "merge_tree"]
 
 
 def merge_tree(

@@ -8,26 +8,11 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ufc_monai.errors import InputError
+from ufc_monai.base.errors import InputError
 
 if TYPE_CHECKING:
-    from ufc_monai.commands.options import RunOptions
+    from ufc_monai.planning.options import RunOptions
 
-__all__ = [
-    "KEYS",
-    "STUDY_KEYS",
-    "VALUES",
-    "add_keys",
-    "add_options",
-    "add_preset",
-    "add_replace",
-    "given",
-    "overrides_of",
-    "require_folder",
-    "run_options",
-    "value_of",
-    "words",
-]
 
 KEYS = {
     "window": 'the Hounsfield units that become 0 and 1, e.g. "[-125,275]"',
@@ -83,7 +68,7 @@ def add_keys(parser: argparse.ArgumentParser, keys: Iterable[str]) -> None:
         parser.add_argument(f"--{key}", type=value_of, help=KEYS[key])
     parser.add_argument(
         "--set",
-        type=override,
+        type=_override,
         action="append",
         default=[],
         metavar="BUNDLE.KEY=VALUE",
@@ -113,7 +98,7 @@ def run_options(chosen: argparse.Namespace) -> RunOptions:
         InputError: if there is no such data set, or the bundles are not found.
     """
     require_folder(chosen)
-    from ufc_monai.commands.options import RunOptions, find_bundles
+    from ufc_monai.planning.options import RunOptions, find_bundles
 
     return RunOptions(
         dataset_dir=chosen.dataset_dir,
@@ -158,7 +143,7 @@ def value_of(text: str) -> Any:
         return text
 
 
-def override(text: str) -> tuple[str, str, Any]:
+def _override(text: str) -> tuple[str, str, Any]:
     name, equals, value = text.partition("=")
     bundle, point, key = name.partition(".")
     if not (equals and point and key):

@@ -13,34 +13,29 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ufc_monai.bundles import UNET
-from ufc_monai.commands.check_tables import (
+from ufc_monai.base.bundles import UNET
+from ufc_monai.base.errors import InputError
+from ufc_monai.data.case import Case
+from ufc_monai.data.datalist import find_cases
+from ufc_monai.data.draw import make_split
+from ufc_monai.data.inspect import VolumeFacts
+from ufc_monai.data.skip import without_bad
+from ufc_monai.planning.estimate import estimate_stages, known_ignore_id, known_labels, read_volumes, reading_memory
+from ufc_monai.planning.memory import size
+from ufc_monai.planning.options import RunOptions, default_bundles, open_config, open_split_of, training_configs
+from ufc_monai.planning.plan import plan_stages
+from ufc_monai.planning.stages import shown
+from ufc_monai.planning.tables import (
     estimate_table,
     label_table,
     labels_example,
     problem_list,
-    size,
     split_table,
     standing_against,
     unnamed_ids,
     volume_table,
 )
-from ufc_monai.commands.estimate import (
-    estimate_stages,
-    known_ignore_id,
-    known_labels,
-    read_volumes,
-    reading_memory,
-)
-from ufc_monai.commands.options import RunOptions, default_bundles, open_config, open_split_of, training_configs
-from ufc_monai.commands.plan import plan_stages
-from ufc_monai.commands.stages import shown
-from ufc_monai.data import Case, find_cases, make_split, without_bad
-from ufc_monai.data.inspect import VolumeFacts
-from ufc_monai.errors import InputError
 from ufc_monai.report.slices import Overlay, save_preview
-
-__all__ = ["run_check"]
 
 logger = logging.getLogger(__name__)
 

@@ -6,12 +6,10 @@ import logging
 import os
 from pathlib import Path
 
-from ufc_monai.bundles import VAE
-from ufc_monai.errors import InputError
-from ufc_monai.labelling import cut_again
-from ufc_monai.lineage import refuse_stale
-
-__all__ = ["cut"]
+from ufc_monai.artifacts.labelling import cut_again
+from ufc_monai.artifacts.lineage import refuse_stale
+from ufc_monai.base.bundles import VAE
+from ufc_monai.base.errors import InputError
 
 logger = logging.getLogger(__name__)
 

@@ -9,12 +9,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ufc_monai.commands.options import RunOptions, find_bundles
+from ufc_monai.base.errors import InputError
 from ufc_monai.commands.run import run_all
-from ufc_monai.errors import InputError
-from ufc_monai.phantom import make_phantom
-
-__all__ = ["run_demo"]
+from ufc_monai.phantom.ct import make_phantom
+from ufc_monai.planning.options import RunOptions, find_bundles
 
 logger = logging.getLogger(__name__)
 

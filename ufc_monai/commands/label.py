@@ -7,14 +7,12 @@ import os
 import tempfile
 from pathlib import Path
 
-from ufc_monai.bundles import BUNDLES, UNET
+from ufc_monai.artifacts.served import check_mask_values, named_classes
+from ufc_monai.base.bundles import BUNDLES, UNET
+from ufc_monai.base.errors import InputError
+from ufc_monai.base.files import copy_below
 from ufc_monai.commands.arguments import VALUES
-from ufc_monai.errors import InputError
-from ufc_monai.files import copy_below
-from ufc_monai.served import check_mask_values, named_classes
-from ufc_monai.zoo import write_metadata
-
-__all__ = ["put_into_app"]
+from ufc_monai.zoo.metadata import write_metadata
 
 logger = logging.getLogger(__name__)
 

@@ -13,12 +13,11 @@ import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from ufc_monai.bundles import BUNDLES
-from ufc_monai.errors import InputError
-from ufc_monai.files import atomic_path, copy_below, sha256_of
-from ufc_monai.zoo import PARTS, bundle_files, placeholders, write_zip
-
-__all__ = ["package"]
+from ufc_monai.base.bundles import BUNDLES
+from ufc_monai.base.errors import InputError
+from ufc_monai.base.files import atomic_path, copy_below, sha256_of
+from ufc_monai.zoo.archive import PARTS, bundle_files, write_zip
+from ufc_monai.zoo.metadata import placeholders
 
 logger = logging.getLogger(__name__)
 

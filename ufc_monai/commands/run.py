@@ -13,24 +13,22 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from ufc_monai.bundles import BUNDLES, UNET, VAE
-from ufc_monai.commands.check_tables import estimate_table, standing_against
-from ufc_monai.commands.estimate import estimate_stages, known_ignore_id, known_labels, least_memory, read_volumes
-from ufc_monai.commands.memory import refuse_too_little
-from ufc_monai.commands.options import RunOptions, open_config, open_split_of, usable_cases
-from ufc_monai.commands.plan import plan_stages
-from ufc_monai.commands.process import run_stage
-from ufc_monai.commands.stages import Ledger, Stage, digest, is_training, refuse_changes, shown
-from ufc_monai.commands.tracking import track_report
-from ufc_monai.data import Case
+from ufc_monai.base.bundles import BUNDLES, UNET, VAE
+from ufc_monai.base.errors import InputError
+from ufc_monai.base.files import atomic_path, files_below, sha256_of
+from ufc_monai.base.lock import at_work
+from ufc_monai.data.case import Case
 from ufc_monai.data.inspect import VolumeFacts
-from ufc_monai.errors import InputError
-from ufc_monai.files import atomic_path, files_below, sha256_of
-from ufc_monai.lock import at_work
+from ufc_monai.planning.estimate import estimate_stages, known_ignore_id, known_labels, least_memory, read_volumes
+from ufc_monai.planning.memory import refuse_too_little
+from ufc_monai.planning.options import RunOptions, open_config, open_split_of, usable_cases
+from ufc_monai.planning.plan import plan_stages
+from ufc_monai.planning.process import run_stage
+from ufc_monai.planning.stages import Ledger, Stage, digest, is_training, refuse_changes, shown
+from ufc_monai.planning.tables import estimate_table, standing_against
+from ufc_monai.planning.tracking import track_report
 from ufc_monai.report.run import write_report
 from ufc_monai.report.summary import run_summary
-
-__all__ = ["copy_bundles", "data_digests", "look_at_data", "run_all", "run_stages"]
 
 logger = logging.getLogger(__name__)
 

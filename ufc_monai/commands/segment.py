@@ -15,17 +15,16 @@ import numpy as np
 from monai.bundle import ConfigWorkflow
 from tqdm import tqdm
 
-from ufc_monai.bundles import UNET
+from ufc_monai.artifacts.served import check_mask_values
+from ufc_monai.artifacts.transfer import load_weights, read_record
+from ufc_monai.base.bundles import UNET
+from ufc_monai.base.errors import InputError, find_input_error, last_words, unwrapped
+from ufc_monai.base.formats import suffix_of
 from ufc_monai.commands.arguments import EXISTING
-from ufc_monai.commands.stages import config_path
-from ufc_monai.data import image_items
-from ufc_monai.errors import InputError, find_input_error, last_words, unwrapped
-from ufc_monai.formats import suffix_of
-from ufc_monai.served import check_mask_values
-from ufc_monai.transfer import load_weights, read_record
-from ufc_monai.transforms import LoadVolume, SaveMask, has_mark
-
-__all__ = ["find_segmentation_bundle", "segment"]
+from ufc_monai.data.datalist import image_items
+from ufc_monai.planning.stages import config_path
+from ufc_monai.transforms.save import SaveMask, has_mark
+from ufc_monai.transforms.volume import LoadVolume
 
 logger = logging.getLogger(__name__)
 

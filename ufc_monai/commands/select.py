@@ -7,16 +7,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ufc_monai.bundles import VAE
-from ufc_monai.clustering import Coverage, PseudoLabels, choose_volumes, cluster_histograms
-from ufc_monai.commands.options import RunOptions, usable_cases
-from ufc_monai.commands.plan import plan_clusters
+from ufc_monai.base.bundles import VAE
+from ufc_monai.base.errors import InputError
+from ufc_monai.base.files import sha256_of, write_json
+from ufc_monai.clustering.coverage import Coverage, choose_volumes, cluster_histograms
+from ufc_monai.clustering.pseudo_labels import PseudoLabels
 from ufc_monai.commands.run import run_stages
-from ufc_monai.errors import InputError
-from ufc_monai.files import sha256_of, write_json
+from ufc_monai.planning.options import RunOptions, usable_cases
+from ufc_monai.planning.plan import plan_clusters
 from ufc_monai.report.selection import save_coverage
-
-__all__ = ["select"]
 
 logger = logging.getLogger(__name__)
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, field
 
-__all__ = ["MMWHS_LABELS", "Case"]
-
 MMWHS_LABELS = {
     "left_ventricle": 500,
     "right_ventricle": 600,

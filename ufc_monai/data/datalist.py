@@ -13,23 +13,13 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from ufc_monai.base.errors import InputError
+from ufc_monai.base.files import inert
+from ufc_monai.base.formats import FORMATS, PICTURES, is_dicom_series, stem_of, suffix_of
 from ufc_monai.data.case import MMWHS_LABELS, Case
 from ufc_monai.data.dataset_json import listed_cases, plain_stem, read_dataset_json
 from ufc_monai.data.official import with_roles
-from ufc_monai.errors import InputError
-from ufc_monai.files import inert
-from ufc_monai.formats import FORMATS, PICTURES, is_dicom_series, stem_of, suffix_of
 from ufc_monai.transforms.labels import LARGEST_ID
-
-__all__ = [
-    "Case",
-    "find_cases",
-    "find_ignore_id",
-    "find_labels",
-    "image_items",
-    "require_dataset_dir",
-    "resolve_labels",
-]
 
 logger = logging.getLogger(__name__)
 

@@ -8,12 +8,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from ufc_monai.base.errors import InputError
+from ufc_monai.base.files import inside, read_json
+from ufc_monai.base.formats import is_dicom_series, stem_of
 from ufc_monai.data.case import Case
-from ufc_monai.errors import InputError
-from ufc_monai.files import inside, read_json
-from ufc_monai.formats import is_dicom_series, stem_of
-
-__all__ = ["listed_cases", "plain_stem", "read_dataset_json"]
 
 UNLABELLED_LISTS = ("unlabelled", "unlabeled", "test")
 """Lists of a dataset.json whose images come without labels."""

@@ -10,8 +10,6 @@ import numpy as np
 from ufc_monai.data.case import Case
 from ufc_monai.data.official import ROLES
 
-__all__ = ["FORMAT", "N_DRAWS", "N_FOLDS", "make_split"]
-
 FORMAT = 1
 """Of ``split.json``."""
 N_FOLDS = 4

@@ -15,7 +15,6 @@ from tqdm import tqdm
 Image, _ = optional_import("PIL.Image")
 dctn, _ = optional_import("scipy.fft", name="dctn")
 
-__all__ = ["find_copies", "perceptual_hash", "perceptual_hashes"]
 
 SIDE = 32
 """Pixels of a side of the small grey picture that is hashed."""

@@ -14,16 +14,16 @@ import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 
-from ufc_monai.data.datalist import Case, find_cases
+from ufc_monai.base.errors import WAY_OUT, InputError
+from ufc_monai.base.files import sha256_of, size_of
+from ufc_monai.base.formats import PICTURES, suffix_of
+from ufc_monai.data.case import Case
+from ufc_monai.data.datalist import find_cases
 from ufc_monai.data.problems import MOST_IDS, Grid, Problem, grid_problems, hu_problems, label_problems
 from ufc_monai.data.readers import read_together, stored_bytes
-from ufc_monai.errors import WAY_OUT, InputError
-from ufc_monai.files import sha256_of, size_of
-from ufc_monai.formats import PICTURES, suffix_of
-from ufc_monai.transforms import LoadVolume, RemapLabels
 from ufc_monai.transforms.grid import ras_grid
-
-__all__ = ["Preview", "VolumeFacts", "inspect_cases"]
+from ufc_monai.transforms.labels import RemapLabels
+from ufc_monai.transforms.volume import LoadVolume
 
 SAMPLED = 1e6
 """Voxels, about, that the percentiles are taken from."""

@@ -7,11 +7,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from ufc_monai.base.errors import InputError
+from ufc_monai.base.formats import stem_of
 from ufc_monai.data.case import Case
-from ufc_monai.errors import InputError
-from ufc_monai.formats import stem_of
-
-__all__ = ["OFFICIAL", "ROLES", "with_roles"]
 
 OFFICIAL = "official_split.json"
 ROLES = ("training", "validation", "test")

@@ -8,10 +8,8 @@ from collections.abc import Iterator
 import torch
 from torch.utils.data import Sampler
 
+from ufc_monai.base.errors import InputError
 from ufc_monai.data.slices import SliceDataset
-from ufc_monai.errors import InputError
-
-__all__ = ["PartitionSampler"]
 
 
 class PartitionSampler(Sampler[int]):

@@ -11,8 +11,6 @@ from numpy.typing import NDArray
 from ufc_monai.transforms.grid import grids_apart
 from ufc_monai.transforms.labels import is_id
 
-__all__ = ["ADVICE", "LEAVE_OUT", "Grid", "Problem", "grid_problems", "hu_problems", "label_problems"]
-
 ADVICE = {
     "unreadable": "Nothing can be trained until it is mended.",
     "label unreadable": "Nothing can be trained until it is mended.",

@@ -11,10 +11,8 @@ from typing import TypeVar
 
 from tqdm import tqdm
 
-from ufc_monai.machine import at_once
+from ufc_monai.base.machine import at_once
 from ufc_monai.transforms.reader import stored_shape
-
-__all__ = ["read_together", "reading_bytes", "stored_bytes"]
 
 T = TypeVar("T")
 

@@ -9,10 +9,9 @@ from typing import Any
 from monai.transforms import Compose, Orientationd
 from tqdm import tqdm
 
-from ufc_monai.errors import InputError
-from ufc_monai.transforms import LoadVolumed, label_region
-
-__all__ = ["resolve_region"]
+from ufc_monai.base.errors import InputError
+from ufc_monai.transforms.crop import label_region
+from ufc_monai.transforms.volume import LoadVolumed
 
 logger = logging.getLogger(__name__)
 

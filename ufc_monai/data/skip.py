@@ -7,11 +7,9 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+from ufc_monai.base.errors import InputError
 from ufc_monai.data.case import Case
 from ufc_monai.data.datalist import image_items
-from ufc_monai.errors import InputError
-
-__all__ = ["Scans", "bad_volumes", "open_scans", "without_bad"]
 
 logger = logging.getLogger(__name__)
 
@@ -30,7 +28,7 @@ class Scans(NamedTuple):
 
 def bad_volumes(cases: Sequence[Case], dataset_dir: str | os.PathLike[str]) -> dict[str, str]:
     """What is wrong with each volume whose image or label is a bad file, by image. All files are read."""
-    from ufc_monai.data.inspect import inspect_cases  # reads by nibabel, which a server may lack
+    from ufc_monai.data.inspect import inspect_cases
 
     facts = inspect_cases(dataset_dir, cases)
     return {f.image: p.text for f in facts for p in f.problems if p.bad_file}

@@ -14,19 +14,17 @@ from monai.transforms import Compose
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
+from ufc_monai.base.errors import InputError
+from ufc_monai.base.ranks import first_rank
 from ufc_monai.data.store import SliceStore, StoreEntry
-from ufc_monai.errors import InputError
-from ufc_monai.ranks import first_rank
-from ufc_monai.transforms import AxialSlicesd
-
-__all__ = ["SliceDataset"]
+from ufc_monai.transforms.volume import AxialSlicesd
 
 
 class SliceDataset(Dataset[dict[str, Any]]):
     """The axial slices of volumes, read from a store on disk.
 
     ``transform`` is what a ``CacheDataset`` would take as well, and gives the same samples there. What stands before
-    and including :class:`~ufc_monai.transforms.AxialSlicesd` runs once a volume and its result is kept in the store;
+    and including ``AxialSlicesd`` runs once a volume and its result is kept in the store;
     what stands behind it runs for every sample. Shuffle it, weight it, read it with any number of workers.
 
     Args:

@@ -11,13 +11,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ufc_monai.base.errors import InputError
+from ufc_monai.base.files import read_json
 from ufc_monai.data.case import Case
 from ufc_monai.data.datalist import require_dataset_dir
 from ufc_monai.data.draw import N_FOLDS
-from ufc_monai.errors import InputError
-from ufc_monai.files import read_json
-
-__all__ = ["Split"]
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,11 @@ from typing import Any
 
 from tqdm import tqdm
 
-from ufc_monai.bundles import VAE
+from ufc_monai.base.bundles import VAE
+from ufc_monai.base.errors import InputError
+from ufc_monai.base.files import read_json, sha256_of, size_of, write_json
+from ufc_monai.base.formats import PICTURES, suffix_of
+from ufc_monai.base.ranks import first_rank
 from ufc_monai.data.case import Case
 from ufc_monai.data.datalist import find_cases, require_dataset_dir
 from ufc_monai.data.draw import FORMAT, N_FOLDS, make_split
@@ -18,12 +22,6 @@ from ufc_monai.data.duplicates import find_copies, perceptual_hashes
 from ufc_monai.data.official import OFFICIAL, ROLES
 from ufc_monai.data.skip import without_bad
 from ufc_monai.data.split import Split
-from ufc_monai.errors import InputError
-from ufc_monai.files import read_json, sha256_of, size_of, write_json
-from ufc_monai.formats import PICTURES, suffix_of
-from ufc_monai.ranks import first_rank
-
-__all__ = ["open_split", "shared_split_path"]
 
 logger = logging.getLogger(__name__)
 

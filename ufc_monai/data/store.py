@@ -24,12 +24,10 @@ from monai.transforms import apply_transform
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ufc_monai.base.errors import InputError, unwrapped
+from ufc_monai.base.files import inside, readable_disk_errors
 from ufc_monai.data.readers import read_together, stored_bytes
 from ufc_monai.data.store_key import key_of_transforms, key_of_volume
-from ufc_monai.errors import InputError, unwrapped
-from ufc_monai.files import inside, readable_disk_errors
-
-__all__ = ["SliceStore", "StoreEntry"]
 
 ABANDONED = 3600.0
 """Seconds after which an unfinished entry is taken for left over."""

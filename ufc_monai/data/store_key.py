@@ -20,11 +20,9 @@ import torch
 from monai.transforms import Randomizable
 from torch import Tensor
 
-from ufc_monai.errors import InputError
-from ufc_monai.files import sha256_of
-from ufc_monai.formats import parts_of
-
-__all__ = ["fingerprint", "key_of_transforms", "key_of_volume"]
+from ufc_monai.base.errors import InputError
+from ufc_monai.base.files import sha256_of
+from ufc_monai.base.formats import parts_of
 
 FORMAT = 1
 LIBRARIES = ("monai", "torch", "numpy", "scipy", "nibabel", "SimpleITK")

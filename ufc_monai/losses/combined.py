@@ -8,10 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ufc_monai.errors import InputError
+from ufc_monai.base.errors import InputError
 from ufc_monai.losses.protocol import figures_of
-
-__all__ = ["CombinedLoss"]
 
 
 class CombinedLoss(nn.Module):

@@ -13,18 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ufc_monai.errors import InputError
+from ufc_monai.base.errors import InputError
 from ufc_monai.losses.protocol import DROPPED
-
-__all__ = [
-    "PRESETS",
-    "ClusterContrastiveLoss",
-    "ContrastiveLoss",
-    "Preset",
-    "alike",
-    "anchor_losses",
-    "uses_groups",
-]
 
 
 @dataclass(frozen=True)

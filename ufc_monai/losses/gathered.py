@@ -10,10 +10,8 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.nn.functional import all_gather
 
-from ufc_monai.errors import InputError
+from ufc_monai.base.errors import InputError
 from ufc_monai.losses.protocol import figures_of
-
-__all__ = ["GatheredLoss"]
 
 
 class GatheredLoss(nn.Module):

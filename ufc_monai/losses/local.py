@@ -6,10 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ufc_monai.errors import InputError
+from ufc_monai.base.errors import InputError
 from ufc_monai.losses.contrastive import ContrastiveLoss
-
-__all__ = ["LocalContrastiveLoss"]
 
 
 class LocalContrastiveLoss(ContrastiveLoss):

@@ -8,10 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ufc_monai.errors import InputError
+from ufc_monai.base.errors import InputError
 from ufc_monai.losses.contrastive import ContrastiveLoss, alike
-
-__all__ = ["BootstrapLoss", "KeyQueue", "QueueContrastiveLoss", "queue_size"]
 
 LARGEST_QUEUE = 4096
 EMPTY = -1
@@ -57,7 +55,7 @@ class QueueContrastiveLoss(ContrastiveLoss):
     ``simclr`` is MoCo, ``ufc`` is MoCo guided by clusters.
 
     Args:
-        preset: a name in :data:`~ufc_monai.losses.PRESETS`; but ``ufc_printed``, for an anchor is no key.
+        preset: a name in :data:`~ufc_monai.losses.contrastive.PRESETS`; but ``ufc_printed``, for an anchor is no key.
         temperature: tau, above 0.
         threshold: as in :class:`ContrastiveLoss`.
         size: keys in the queue, see :func:`queue_size`.

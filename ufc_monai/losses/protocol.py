@@ -7,8 +7,6 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
-__all__ = ["DROPPED", "StructuralLoss", "figures_of"]
-
 DROPPED = "dropped_anchors"
 """The figure of which 1 says that a batch taught nothing: no step is taken on it."""
 

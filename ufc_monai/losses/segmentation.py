@@ -10,8 +10,6 @@ from monai.networks import one_hot
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-__all__ = ["PresentDiceCELoss", "class_weights"]
-
 WEIGHT_RANGE = (0.2, 4.0)
 
 

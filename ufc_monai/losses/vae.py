@@ -5,9 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from ufc_monai.errors import InputError
-
-__all__ = ["BetaVAELoss", "kl_per_dimension", "reconstruction_error"]
+from ufc_monai.base.errors import InputError
 
 
 class BetaVAELoss(nn.Module):

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from monai.networks.nets import BasicUNet
 from torch import nn
 
-from ufc_monai.errors import InputError
+from ufc_monai.base.errors import InputError
 from ufc_monai.networks.encoder import UNetEncoder
 from ufc_monai.networks.unet_vae import UNetFeatureVAE, UNetVAE
 from ufc_monai.networks.vae import BetaVAE, FeatureVAE

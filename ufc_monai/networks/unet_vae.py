@@ -10,7 +10,7 @@ import torch
 from monai.networks.blocks import Convolution
 from torch import Tensor, nn
 
-from ufc_monai.errors import InputError
+from ufc_monai.base.errors import InputError
 from ufc_monai.networks.encoder import UNetEncoder
 from ufc_monai.networks.vae import draw
 

@@ -8,7 +8,7 @@ import torch
 from monai.networks.nets import VarAutoEncoder
 from torch import Tensor
 
-from ufc_monai.errors import InputError
+from ufc_monai.base.errors import InputError
 
 
 class BetaVAE(VarAutoEncoder):

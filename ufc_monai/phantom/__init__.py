@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from ufc_monai.phantom.ct import make_phantom
-from ufc_monai.phantom.skin import make_skin_phantom
+from ufc_monai.base.lazy import names_of
 
-__all__ = ["make_phantom", "make_skin_phantom"]
+__getattr__ = names_of(__name__)

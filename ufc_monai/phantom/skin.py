@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from tqdm import tqdm
 
-from ufc_monai.files import atomic_path
+from ufc_monai.base.files import atomic_path
 
 Array = NDArray[np.float64]
 

@@ -15,8 +15,6 @@ from numpy.typing import NDArray
 
 from ufc_monai.report.drawing import row_of_slices, save, shortened
 
-__all__ = ["save_cluster_map", "save_cluster_montage", "save_elbow", "save_embedding_map"]
-
 COLUMNS = 8
 CELL = 1.2
 """Width of one slice in the montage, inches."""

@@ -11,8 +11,6 @@ from typing import Any
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 
-__all__ = ["curves_svg", "read_metrics"]
-
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7")
 
 

@@ -12,9 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from numpy.typing import NDArray
 
-from ufc_monai.files import atomic_path
-
-__all__ = ["class_colours", "named_rows", "radiological", "row_of_slices", "save", "shortened"]
+from ufc_monai.base.files import atomic_path
 
 OKABE_ITO = ("#e69f00", "#56b4e9", "#009e73", "#f0e442", "#0072b2", "#d55e00", "#cc79a7")
 """Colours that colour-blind readers tell apart (Okabe & Ito); black, their eighth, is no use on a scan."""

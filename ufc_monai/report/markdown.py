@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from html import escape
 
-__all__ = ["aligned", "markdown_cell", "markdown_table"]
-
 
 def markdown_cell(text: str) -> str:
     r"""A text in which nothing ends a cell or becomes a link, a line or HTML.

@@ -11,10 +11,8 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from ufc_monai.files import atomic_path
+from ufc_monai.base.files import atomic_path
 from ufc_monai.report.markdown import markdown_cell, markdown_table
-
-__all__ = ["data_uri", "png", "write_page"]
 
 
 def write_page(path: str | os.PathLike[str], template: str, **data: Any) -> None:

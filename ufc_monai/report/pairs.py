@@ -7,8 +7,6 @@ from typing import Any
 
 from ufc_monai.report.markdown import aligned
 
-__all__ = ["PAIRS_HEAD", "PAIRS_MEAN", "pair_rows", "pair_text"]
-
 METHODS = {"simclr": "SimCLR, MoCo", "glcl": "GLCL", "pcl": "PCL", "ufc": "UFC, these clusters"}
 PAIRS_HEAD = ("method", "pairs pushed apart", "of these, alike: false negatives", "of those drawn together, alike")
 PAIRS_MEAN = (

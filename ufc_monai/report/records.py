@@ -5,10 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from ufc_monai.bundles import BUNDLES, CONTRASTIVE, UNET, VAE
-from ufc_monai.files import found_json, sha256_of
-
-__all__ = ["STAGES", "read_record", "standing_record"]
+from ufc_monai.base.bundles import BUNDLES, CONTRASTIVE, UNET, VAE
+from ufc_monai.base.files import found_json, sha256_of
 
 STAGES = {
     "stage 1, training": f"{VAE}/eval/train",

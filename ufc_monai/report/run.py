@@ -12,16 +12,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ufc_monai.bundles import CONTRASTIVE, UNET, VAE
-from ufc_monai.errors import InputError
-from ufc_monai.files import found_json, sha256_of
+from ufc_monai.base.bundles import CONTRASTIVE, UNET, VAE
+from ufc_monai.base.errors import InputError
+from ufc_monai.base.files import found_json, sha256_of
 from ufc_monai.report.curves import curves_svg, read_metrics
 from ufc_monai.report.page import data_uri, png, write_page
 from ufc_monai.report.pairs import PAIRS_HEAD, PAIRS_MEAN, pair_rows
 from ufc_monai.report.records import STAGES, read_record, standing_record
 from ufc_monai.report.summary import ARMS, column_means, dice_files, judgement
-
-__all__ = ["write_report"]
 
 DICE = [["loss"], ["val_mean_dice"]]
 SPHERE = [["loss", "chance"], ["effective_rank"], ["alignment", "uniformity"]]

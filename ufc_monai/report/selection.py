@@ -11,8 +11,6 @@ from numpy.typing import NDArray
 
 from ufc_monai.report.drawing import save, shortened
 
-__all__ = ["save_coverage"]
-
 
 def save_coverage(
     path: str | os.PathLike[str],

@@ -16,8 +16,6 @@ from numpy.typing import NDArray
 
 from ufc_monai.report.drawing import class_colours, named_rows, radiological, save, shortened
 
-__all__ = ["Overlay", "save_overlays", "save_preview", "save_reconstructions", "save_views"]
-
 FILL, EDGE = 0.3, 0.95
 """How opaque a structure's area and its outline are."""
 SIDE = 3.2

@@ -10,8 +10,6 @@ from matplotlib.figure import Figure
 
 from ufc_monai.report.drawing import OKABE_ITO, save
 
-__all__ = ["save_label_curves", "save_structure_bars"]
-
 COLOURS = ("#000000", *OKABE_ITO, "#9467bd", "#b9936c")
 
 

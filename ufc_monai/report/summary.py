@@ -8,11 +8,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ufc_monai.bundles import UNET
+from ufc_monai.base.bundles import UNET
 from ufc_monai.report.markdown import aligned
 from ufc_monai.report.records import STAGES, read_record, standing_record
-
-__all__ = ["ARMS", "column_means", "dice_files", "dice_table", "judgement", "run_summary"]
 
 EVAL = Path(UNET, "eval")
 ARMS = {"random initialisation": "random_", "pretrained encoder": ""}

@@ -8,12 +8,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from ufc_monai.bundles import CONTRASTIVE, VAE
-from ufc_monai.bundles import methods as stage_2_methods
-from ufc_monai.errors import InputError
-from ufc_monai.files import read_json
-
-__all__ = ["COVERING", "NOT_CENTRED", "RANDOM", "SHUFFLED", "Arm", "Clusters", "find_arms"]
+from ufc_monai.base.bundles import CONTRASTIVE, VAE
+from ufc_monai.base.bundles import methods as stage_2_methods
+from ufc_monai.base.errors import InputError
+from ufc_monai.base.files import read_json
 
 RANDOM = "random"
 """Fine-tuning from random weights."""

@@ -7,11 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
-from ufc_monai.clustering import PseudoLabels, covering_order
-from ufc_monai.files import read_json, write_json
+from ufc_monai.base.files import read_json, write_json
+from ufc_monai.clustering.coverage import covering_order
+from ufc_monai.clustering.pseudo_labels import PseudoLabels
 from ufc_monai.study.runs import SHUFFLE, Run
-
-__all__ = ["work_on_clusters"]
 
 
 def work_on_clusters(folder: Path, run: Run) -> None:

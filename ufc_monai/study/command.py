@@ -13,16 +13,15 @@ from typing import Any
 
 import torch
 
-from ufc_monai.bundles import BUNDLES
-from ufc_monai.commands.memory import refuse_too_little
-from ufc_monai.commands.options import open_split_of, usable_cases
+from ufc_monai.base.bundles import BUNDLES
+from ufc_monai.base.errors import InputError
+from ufc_monai.base.files import atomic_path, sha256_of
+from ufc_monai.base.lock import at_work
 from ufc_monai.commands.run import copy_bundles, data_digests, look_at_data
-from ufc_monai.data import Case, make_split
-from ufc_monai.engines import check_device
-from ufc_monai.engines.log import duration
-from ufc_monai.errors import InputError
-from ufc_monai.files import atomic_path, sha256_of
-from ufc_monai.lock import at_work
+from ufc_monai.data.case import Case
+from ufc_monai.data.draw import make_split
+from ufc_monai.planning.memory import refuse_too_little
+from ufc_monai.planning.options import open_split_of, usable_cases
 from ufc_monai.study.estimate import Estimator, measured_seconds, plan_table
 from ufc_monai.study.execute import cluster, execute, threads
 from ufc_monai.study.options import StudyOptions, trimmed
@@ -30,8 +29,8 @@ from ufc_monai.study.plan import plan_runs
 from ufc_monai.study.report import write_study_report
 from ufc_monai.study.runs import Run
 from ufc_monai.study.state import COMPLETE, FAILED, read_plan, states_of, write_plan
-
-__all__ = ["run_study"]
+from ufc_monai.training.compute import check_device
+from ufc_monai.training.log import duration
 
 logger = logging.getLogger(__name__)
 

@@ -7,17 +7,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ufc_monai.bundles import CONTRASTIVE, UNET, VAE
-from ufc_monai.commands.estimate import StageEstimate, estimate_training, least_memory
-from ufc_monai.data import Case
+from ufc_monai.base.bundles import CONTRASTIVE, UNET, VAE
+from ufc_monai.base.files import found_json
+from ufc_monai.data.case import Case
 from ufc_monai.data.inspect import VolumeFacts
-from ufc_monai.engines.log import duration
-from ufc_monai.files import found_json
+from ufc_monai.planning.estimate import StageEstimate, estimate_training, least_memory
 from ufc_monai.study.arms import Arm, find_arms
 from ufc_monai.study.options import StudyOptions
 from ufc_monai.study.runs import CLUSTERS, FEATURES, FINE_TUNING, PRETRAINING, PROBE, Run
-
-__all__ = ["Estimator", "measured_seconds", "plan_table"]
+from ufc_monai.training.log import duration
 
 START = 8.0
 """Seconds that a program takes to start."""

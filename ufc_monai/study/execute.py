@@ -11,16 +11,14 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, ThreadPoolExecutor, wait
 from pathlib import Path
 
-from ufc_monai.commands.process import run_command, stopped_by_signals
-from ufc_monai.commands.stages import RESUME, is_training, shown
-from ufc_monai.errors import InputError
-from ufc_monai.files import write_json
-from ufc_monai.lock import at_work
+from ufc_monai.base.errors import InputError
+from ufc_monai.base.files import write_json
+from ufc_monai.base.lock import at_work
+from ufc_monai.planning.process import run_command, stopped_by_signals
+from ufc_monai.planning.stages import RESUME, is_training, shown
 from ufc_monai.study.clusters import work_on_clusters
 from ufc_monai.study.runs import Run
 from ufc_monai.study.state import COMPLETE, failure_of, state_of
-
-__all__ = ["Submit", "cluster", "execute", "perform", "threads"]
 
 logger = logging.getLogger(__name__)
 

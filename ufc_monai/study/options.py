@@ -8,11 +8,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from ufc_monai.commands.options import RunOptions, check_options
+from ufc_monai.base.errors import InputError
 from ufc_monai.data.draw import N_DRAWS
-from ufc_monai.errors import InputError
-
-__all__ = ["StudyOptions", "check_study", "trimmed", "volumes_of"]
+from ufc_monai.planning.options import RunOptions, check_options
 
 
 @dataclass(frozen=True)

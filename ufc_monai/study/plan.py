@@ -6,15 +6,13 @@ import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ufc_monai.bundles import CONTRASTIVE, UNET, VAE
-from ufc_monai.commands.options import stage_2_batch, training_configs
-from ufc_monai.commands.plan import stage_command
-from ufc_monai.commands.stages import config_path
+from ufc_monai.base.bundles import CONTRASTIVE, UNET, VAE
+from ufc_monai.planning.options import stage_2_batch, training_configs
+from ufc_monai.planning.plan import stage_command
+from ufc_monai.planning.stages import config_path
 from ufc_monai.study.arms import Arm, Clusters, find_arms
 from ufc_monai.study.options import StudyOptions, check_study, volumes_of
 from ufc_monai.study.runs import CLUSTERS, FEATURES, FINE_TUNING, PRETRAINING, PROBE, SELECTION, SHUFFLE, Run
-
-__all__ = ["plan_runs"]
 
 LIKE_STAGE_3 = ("features", "norm", "image_size")
 """Keys of stage 3 that an encoder has to share; ``vae_init`` takes them over."""

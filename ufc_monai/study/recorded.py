@@ -7,10 +7,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from ufc_monai.files import atomic_path, read_json, write_json
+from ufc_monai.base.files import atomic_path, read_json, write_json
 from ufc_monai.study.results import COLUMNS, Results
-
-__all__ = ["read_recorded", "write_recorded"]
 
 BESIDE = [field.name for field in fields(Results) if field.name != "measured"]
 """What of the results stands in ``study_figures.json``."""

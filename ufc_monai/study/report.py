@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ufc_monai.files import found_json
+from ufc_monai.base.files import found_json
 from ufc_monai.report.markdown import markdown_table
 from ufc_monai.report.page import png, write_page
 from ufc_monai.report.study import save_label_curves, save_structure_bars
@@ -17,8 +17,6 @@ from ufc_monai.study.runs import Run
 from ufc_monai.study.state import FAILED, failure_of, read_plan, states_of
 from ufc_monai.study.tables import Table, study_tables
 from ufc_monai.study.verdict import verdict
-
-__all__ = ["report_study", "write_study_report"]
 
 logger = logging.getLogger(__name__)
 

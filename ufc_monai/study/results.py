@@ -13,15 +13,13 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from ufc_monai.errors import InputError
-from ufc_monai.files import read_json
+from ufc_monai.base.errors import InputError
+from ufc_monai.base.files import read_json
 from ufc_monai.report.curves import read_metrics
 from ufc_monai.study.arms import RANDOM
 from ufc_monai.study.runs import CLUSTERS, FINE_TUNING, PRETRAINING, PROBE, Run
 from ufc_monai.study.state import COMPLETE, FAILED, states_of
 from ufc_monai.study.statistics import Noise, Paired, Spread, interval, noise_within, paired_difference, spread
-
-__all__ = ["BETWEEN", "COLUMNS", "PRETRAINED", "Results", "read_results"]
 
 PRETRAINED = ("loss", "chance", "effective_rank", "alignment", "uniformity", "explained")
 """What a study keeps of a pretraining at its end, as its ``run.json`` names it."""

@@ -6,9 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ufc_monai.files import inside
-
-__all__ = ["CLUSTERS", "FEATURES", "FINE_TUNING", "PRETRAINING", "PROBE", "SELECTION", "SHUFFLE", "Run"]
+from ufc_monai.base.files import inside
 
 FEATURES, CLUSTERS, SHUFFLE, SELECTION = "features", "clusters", "clusters dealt anew", "selection"
 PRETRAINING, PROBE, FINE_TUNING = "pretraining", "linear probe", "fine-tuning and test"

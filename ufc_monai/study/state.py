@@ -7,20 +7,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from ufc_monai.errors import InputError
-from ufc_monai.files import found_json, read_json, write_json
+from ufc_monai.base.errors import InputError
+from ufc_monai.base.files import found_json, read_json, write_json
 from ufc_monai.study.runs import Run
-
-__all__ = [
-    "COMPLETE",
-    "FAILED",
-    "WAITING",
-    "failure_of",
-    "read_plan",
-    "state_of",
-    "states_of",
-    "write_plan",
-]
 
 FORMAT = 1
 COMPLETE, FAILED, WAITING = "complete", "failed", "waiting"

@@ -14,8 +14,6 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import permutation_test
 
-__all__ = ["Noise", "Paired", "Spread", "interval", "noise_within", "paired_difference", "spread"]
-
 RESAMPLES = 9999
 """Of bootstrap and permutation test; up to that many permutations are all gone through."""
 LEVEL = 0.95

@@ -12,8 +12,6 @@ from ufc_monai.study.results import BETWEEN, PRETRAINED, Results
 from ufc_monai.study.statistics import Noise, Spread
 from ufc_monai.study.verdict import comparisons
 
-__all__ = ["Table", "study_tables"]
-
 
 @dataclass(frozen=True)
 class Table:

@@ -9,8 +9,6 @@ from ufc_monai.study.arms import COVERING, NOT_CENTRED, RANDOM, SHUFFLED
 from ufc_monai.study.results import BETWEEN, Results
 from ufc_monai.study.statistics import Paired
 
-__all__ = ["REFERENCES", "comparisons", "verdict"]
-
 REFERENCES = (RANDOM, "simclr")
 """What every other arm is compared with."""
 CONTROLS = (NOT_CENTRED, SHUFFLED)

@@ -2,50 +2,6 @@
 
 from __future__ import annotations
 
-from ufc_monai.transforms.batch import BatchAugment, BatchAugmentd, TwoViews, TwoViewsd
-from ufc_monai.transforms.chain import slice_chain, volume_chain
-from ufc_monai.transforms.crop import BodyCrop, BodyCropd, label_region
-from ufc_monai.transforms.labels import (
-    IGNORE,
-    ClassesToIds,
-    ClassesToIdsd,
-    ClearIgnoredd,
-    RemapLabels,
-    RemapLabelsd,
-)
-from ufc_monai.transforms.reader import SimpleITKReader
-from ufc_monai.transforms.restore import RestoreGridd, upsample_argmax
-from ufc_monai.transforms.save import SaveMask, SaveMaskd, has_mark
-from ufc_monai.transforms.standardise import Standardise, Standardised
-from ufc_monai.transforms.volume import AxialSlices, AxialSlicesd, LoadVolume, LoadVolumed, slice_id
+from ufc_monai.base.lazy import names_of
 
-__all__ = [
-    "IGNORE",
-    "AxialSlices",
-    "AxialSlicesd",
-    "BatchAugment",
-    "BatchAugmentd",
-    "BodyCrop",
-    "BodyCropd",
-    "ClassesToIds",
-    "ClassesToIdsd",
-    "ClearIgnoredd",
-    "LoadVolume",
-    "LoadVolumed",
-    "RemapLabels",
-    "RemapLabelsd",
-    "RestoreGridd",
-    "SaveMask",
-    "SaveMaskd",
-    "SimpleITKReader",
-    "Standardise",
-    "Standardised",
-    "TwoViews",
-    "TwoViewsd",
-    "has_mark",
-    "label_region",
-    "slice_chain",
-    "slice_id",
-    "upsample_argmax",
-    "volume_chain",
-]
+__getattr__ = names_of(__name__)

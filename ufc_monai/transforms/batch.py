@@ -20,8 +20,6 @@ from torch.nn import functional as F
 
 from ufc_monai.transforms.colour import change_colour, changes_colour
 
-__all__ = ["BatchAugment", "BatchAugmentd", "TwoViews", "TwoViewsd"]
-
 Range = Sequence[float]
 
 

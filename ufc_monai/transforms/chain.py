@@ -14,8 +14,6 @@ from ufc_monai.transforms.labels import RemapLabelsd
 from ufc_monai.transforms.standardise import Standardised
 from ufc_monai.transforms.volume import AxialSlicesd, LoadVolumed
 
-__all__ = ["slice_chain", "volume_chain"]
-
 STORED = {"image": torch.float16, "label": torch.uint8}
 RESIZED = {"image": "area", "label": "nearest"}
 
@@ -31,11 +29,11 @@ def volume_chain(
     """Load, orient, remap, crop, window and resize ``image``, and ``label`` if there is one.
 
     The list is flat and begins with the loader, so that a server can take that into its own hands, and
-    :class:`~ufc_monai.transforms.RestoreGridd` can undo the rest.
+    :class:`~ufc_monai.transforms.restore.RestoreGridd` can undo the rest.
 
     Args:
         preprocessing: ``image_size``, ``window`` (the values that become 0 and 1), ``region`` (of
-            :class:`~ufc_monai.transforms.BodyCropd`) and ``standardise``, as in network.json.
+            :class:`~ufc_monai.transforms.crop.BodyCropd`) and ``standardise``, as in network.json.
         channels: of the image.
         remap: makes class indices of the label's ids; ``None`` where only the image is read.
         labels_as_stored: leave the label on the grid of its file, as a reference of restored masks.
@@ -69,7 +67,7 @@ def slice_chain(
     *,
     standardise: bool = False,
 ) -> list[Transform]:
-    """The volume chain, cut into axial slices for a :class:`~ufc_monai.data.SliceDataset`; samples are float32.
+    """The volume chain, cut into axial slices for a :class:`~ufc_monai.data.slices.SliceDataset`; samples are float32.
 
     Args:
         preprocessing: as in :func:`volume_chain`.

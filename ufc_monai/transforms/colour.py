@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ufc_monai.errors import InputError
+from ufc_monai.base.errors import InputError
 
 
 def changes_colour(saturation: Tensor, hue: Tensor, grey: Tensor) -> bool:

@@ -12,7 +12,7 @@ from monai.utils import optional_import
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ufc_monai.errors import InputError
+from ufc_monai.base.errors import InputError
 from ufc_monai.transforms.labels import IGNORE
 
 ndimage, _ = optional_import("scipy.ndimage")

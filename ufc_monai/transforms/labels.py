@@ -11,9 +11,7 @@ from monai.transforms import MapTransform, Transform
 from monai.utils import TransformBackends, convert_to_dst_type
 from torch import Tensor
 
-from ufc_monai.errors import WAY_OUT, InputError
-
-__all__ = ["IGNORE", "ClassesToIds", "ClassesToIdsd", "ClearIgnoredd", "RemapLabels", "RemapLabelsd"]
+from ufc_monai.base.errors import WAY_OUT, InputError
 
 IGNORE = 255
 """Class index of pixels that nobody has judged: no loss, no metric (nnU-Net's ``ignore`` label)."""

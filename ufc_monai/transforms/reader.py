@@ -15,8 +15,8 @@ from monai.data.utils import correct_nifti_header_if_necessary, orientation_ras_
 from monai.utils import MetaKeys, SpaceKeys, ensure_tuple, optional_import
 from numpy.typing import NDArray
 
-from ufc_monai.errors import InputError
-from ufc_monai.formats import FORMATS, NIFTI, PICTURES, dicom_files, suffix_of
+from ufc_monai.base.errors import InputError
+from ufc_monai.base.formats import FORMATS, NIFTI, PICTURES, dicom_files, suffix_of
 
 nib, _ = optional_import("nibabel")
 logger = logging.getLogger(__name__)

@@ -14,7 +14,7 @@ from monai.utils.enums import TraceKeys
 from torch import Tensor
 from torch.nn import functional as F
 
-from ufc_monai.errors import InputError
+from ufc_monai.base.errors import InputError
 
 
 def upsample_argmax(logits: Tensor, size: tuple[int, int], slices: int = 16) -> Tensor:

@@ -16,15 +16,14 @@ from monai.transforms import SaveImaged, Transform
 from monai.utils import ImageMetaKey, MetaKeys, optional_import
 from numpy.typing import NDArray
 
-from ufc_monai.files import atomic_path, inside
-from ufc_monai.formats import NIFTI, PICTURES, stem_of, suffix_of
+from ufc_monai.base.files import atomic_path, inside
+from ufc_monai.base.formats import NIFTI, PICTURES, stem_of, suffix_of
 from ufc_monai.transforms.reader import simple_itk
 
 nib, _ = optional_import("nibabel")
 Image, _ = optional_import("PIL.Image")
 PngInfo, _ = optional_import("PIL.PngImagePlugin", name="PngInfo")
 
-__all__ = ["SaveMask", "SaveMaskd", "has_mark"]
 
 SUFFIX = {".nii": ".nii", ".nrrd": ".nrrd", ".nhdr": ".nrrd", ".mha": ".mha", ".mhd": ".mha"}
 SUFFIX |= dict.fromkeys(PICTURES, ".png")

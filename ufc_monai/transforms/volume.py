@@ -15,7 +15,7 @@ from monai.data import MetaTensor
 from monai.transforms import LoadImage, LoadImaged, MapTransform, Transform
 from torch import Tensor
 
-from ufc_monai.errors import WAY_OUT, InputError
+from ufc_monai.base.errors import WAY_OUT, InputError
 from ufc_monai.transforms.grid import grids_apart, is_invertible, ras_grid
 from ufc_monai.transforms.reader import reader_for
 

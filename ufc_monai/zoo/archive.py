@@ -13,12 +13,10 @@ from typing import Any
 import numpy as np
 
 import ufc_monai
-from ufc_monai.errors import InputError
-from ufc_monai.files import atomic_path, files_below, inside, write_arrays
+from ufc_monai.base.errors import InputError
+from ufc_monai.base.files import atomic_path, files_below, inside, write_arrays
 from ufc_monai.zoo.card import model_card
 from ufc_monai.zoo.metadata import bundle_metadata, metadata_text
-
-__all__ = ["PARTS", "bundle_files", "without_patients", "write_zip"]
 
 PARTS = (
     *("LICENSE", "configs/*", "docs/**/*"),

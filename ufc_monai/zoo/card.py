@@ -6,11 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ufc_monai.bundles import BUNDLES, UNET
-from ufc_monai.files import read_json
+from ufc_monai.base.bundles import BUNDLES, UNET
+from ufc_monai.base.files import read_json
 from ufc_monai.report.markdown import markdown_cell, markdown_table
-
-__all__ = ["model_card"]
 
 VALIDATION = "val_mean_dice"
 """Of the last validation in the record of a training; the card tells that of the weights kept."""

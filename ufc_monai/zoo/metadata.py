@@ -8,17 +8,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ufc_monai.bundles import UNET, VAE
-from ufc_monai.engines import weights_digest
-from ufc_monai.files import atomic_path, inert, read_arrays, read_json
-from ufc_monai.networks import build_network
-from ufc_monai.transfer import load_weights, read_network
-
-__all__ = ["bundle_metadata", "metadata_of", "metadata_text", "placeholders", "write_metadata"]
+from ufc_monai.artifacts.published import weights_digest
+from ufc_monai.artifacts.transfer import load_weights, read_network
+from ufc_monai.base.bundles import UNET, VAE
+from ufc_monai.base.files import atomic_path, inert, read_arrays, read_json
+from ufc_monai.networks.build import build_network
 
 DEMONSTRATION = "The weights are a demonstration on synthetic patients and know nothing of real ones."
 """What ``description`` and ``intended_use`` end with while it is true."""
-SYNTHETIC = "synthetic patients, made by ufc_monai.phantom.make_phantom"
+SYNTHETIC = "synthetic patients, made by ufc_monai.phantom.ct.make_phantom"
 PLACEHOLDERS = {
     "authors": "ufc_monai founders",
     "copyright": "Copyright (c) ufc_monai founders",

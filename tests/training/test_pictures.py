@@ -1,0 +1,206 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from conftest import NAMES
+from ignite.engine import Engine
+from monai.data import MetaTensor
+from tiny_volumes import save_volume
+from torch import Tensor, nn
+
+from ufc_monai.networks.vae import BetaVAE
+from ufc_monai.report import clusters, slices
+from ufc_monai.training.batch import PrepareBatch
+from ufc_monai.training.pictures import EmbeddingPicture, OverlaysPicture, ReconstructionsPicture, ViewsPicture
+from ufc_monai.transforms.batch import BatchAugment, TwoViewsd
+from ufc_monai.transforms.standardise import Standardise
+
+
+class Slices(list[dict[str, Any]]):
+    """What a handler looks at in a SliceDataset."""
+
+    @property
+    def items(self) -> list[dict[str, Any]]:
+        return list(self)
+
+
+@pytest.fixture
+def dataset() -> Any:
+    images = torch.rand(20, 1, 16, 16, generator=torch.Generator().manual_seed(0))
+    return Slices({"image": image, "cluster": i // 5, "position": i / 20} for i, image in enumerate(images))
+
+
+@pytest.fixture
+def drawn(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """The arguments of the drawing functions, behind the path, which are not called."""
+    calls: dict[str, Any] = {}
+    for name in ("save_reconstructions", "save_views", "save_embedding_map", "save_overlays"):
+        home = clusters if name == "save_embedding_map" else slices
+        monkeypatch.setattr(home, name, lambda path, *args, n=name: calls.__setitem__(n, args))
+    return calls
+
+
+def run(handler: Any, **attributes: Any) -> None:
+    """One step of an engine that looks like MONAI's trainer."""
+    engine = Engine(lambda _engine, _batch: None)
+    engine.state.device = torch.device("cpu")
+    for name, value in attributes.items():
+        setattr(engine, name, value)
+    handler.attach(engine)
+    engine.run([0], max_epochs=1)
+
+
+def test_views_are_those_that_training_draws_next(dataset: Any, drawn: dict[str, Any], tmp_path: Path) -> None:
+    augment = BatchAugment(rotation=20, field=(0.5, 1), shift=None, noise=0.1, blur=0.5, seed=3)
+    augment.randomize(5)  # somewhere in the middle of a stream
+    state, everywhere = augment.state_dict()["generator"], torch.get_rng_state()
+    prepare = PrepareBatch(target_key="cluster", transform=TwoViewsd("image", augment, repeat_keys=["cluster"]))
+    run(ViewsPicture(tmp_path, dataset), prepare_batch=prepare)
+    assert torch.equal(augment.state_dict()["generator"], state)
+    assert torch.equal(torch.get_rng_state(), everywhere)
+    slices, first, second, titles = drawn["save_views"]
+    assert slices.shape == first.shape == second.shape == (8, 16, 16)
+    expected, _ = augment(torch.from_numpy(np.concatenate([slices, slices]))[:, None])
+    np.testing.assert_array_equal(np.concatenate([first, second]), expected[:, 0])
+    assert titles[0] == "cluster 0"
+    assert titles[-1] == "cluster 3"
+
+
+def test_no_cluster_no_title(dataset: Any, drawn: dict[str, Any], tmp_path: Path) -> None:
+    plain = Slices({**item, "cluster": -1} for item in dataset)
+    prepare = PrepareBatch(target_key="cluster", transform=TwoViewsd("image", BatchAugment(), repeat_keys=["cluster"]))
+    run(ViewsPicture(tmp_path, plain), prepare_batch=prepare)  # type: ignore[arg-type]
+    assert drawn["save_views"][3] == [""] * 8
+
+
+def test_reconstructions_are_of_the_mean(dataset: Any, drawn: dict[str, Any], tmp_path: Path) -> None:
+    vae = BetaVAE(image_size=16, latent_size=4, channels=(4, 8)).train()
+    run(ReconstructionsPicture(tmp_path, dataset), network=vae)
+    images, reconstructions = drawn["save_reconstructions"]
+    assert vae.training
+    with torch.no_grad():
+        expected = vae.eval()(torch.from_numpy(images)[:, None])[0].clamp(0, 1)
+    np.testing.assert_array_equal(reconstructions, expected[:, 0])
+
+
+@pytest.fixture
+def colours() -> Any:
+    images = torch.rand(9, 3, 16, 16, generator=torch.Generator().manual_seed(0)) * 0.4 + 0.3
+    return Slices({"image": image, "cluster": 0, "position": 0.5} for image in images)
+
+
+def test_standardised_pictures_are_drawn_in_their_own_colours(
+    colours: Any, drawn: dict[str, Any], tmp_path: Path
+) -> None:
+    class Same(nn.Module):
+        def forward(self, x: Tensor) -> tuple[Tensor]:
+            assert torch.allclose(x.mean(dim=(2, 3)), torch.zeros(8, 3), atol=1e-5)
+            return (x,)
+
+    run(ReconstructionsPicture(tmp_path, colours, Standardise()), network=Same())
+    images, reconstructions = drawn["save_reconstructions"]
+    assert images.shape == (8, 16, 16, 3)
+    np.testing.assert_array_equal(images[0], colours[0]["image"].movedim(0, -1))
+    np.testing.assert_allclose(reconstructions, images, atol=1e-5)
+
+    views = TwoViewsd("image", BatchAugment(), repeat_keys=["cluster"])
+    prepare = PrepareBatch(target_key="cluster", transform=views, normalise=Standardise())
+    run(ViewsPicture(tmp_path, colours), prepare_batch=prepare)
+    np.testing.assert_allclose(drawn["save_views"][1], images, atol=1e-5)
+    assert prepare.normalise is not None
+
+
+def test_embedding_is_that_of_standardised_pictures(colours: Any, drawn: dict[str, Any], tmp_path: Path) -> None:
+    run(EmbeddingPicture(tmp_path, colours, nn.Flatten(), Standardise()))
+    expected = drawn.pop("save_embedding_map")[0]
+    for item in colours:
+        item["image"] = Standardise()(item["image"])
+    run(EmbeddingPicture(tmp_path, colours, nn.Flatten()))
+    np.testing.assert_allclose(drawn["save_embedding_map"][0], expected, atol=1e-4)
+
+
+def test_embedding_is_flattened_to_its_main_directions(dataset: Any, drawn: dict[str, Any], tmp_path: Path) -> None:
+    for i, item in enumerate(dataset):
+        item["image"] = torch.stack([torch.full((1, 4), float(i)), torch.full((1, 4), i % 2 * 0.1)], dim=1)
+    run(EmbeddingPicture(tmp_path, dataset, nn.Flatten()))
+    points, clusters, positions = drawn["save_embedding_map"]
+    assert points.shape == (20, 2)
+    assert abs(np.corrcoef(points[:, 0], positions)[0, 1]) > 0.999
+    assert clusters.tolist() == [i // 5 for i in range(20)]
+
+
+def test_no_map_of_a_broken_training(dataset: Any, drawn: dict[str, Any], tmp_path: Path) -> None:
+    class Broken(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x.flatten(1) * torch.nan
+
+    run(EmbeddingPicture(tmp_path, dataset, Broken()))
+    assert not drawn
+
+
+LPS = np.diag([-2.0, -3.0, 5.0, 1.0])
+
+
+def evaluated(folder: Path, name: str) -> dict[str, Any]:
+    """A volume of 6 x 4 x 3 voxels stored as LPS, with a labelled block at its first corner in slice 1."""
+    image, label = np.zeros((2, 6, 4, 3))
+    image[0, 0] = 200
+    label[:2, 0, 1] = 1
+    label[0, 0, 2] = 1
+    path = save_volume(folder / name, image, LPS)
+    classes = torch.from_numpy(label[None]).byte()
+    where = {"affine": torch.from_numpy(LPS), "meta": {"filename_or_obj": str(path)}}
+    return {"image": MetaTensor(torch.zeros(1, 2, 2, 3), **where), "label": MetaTensor(classes, **where)} | {
+        "pred": MetaTensor(classes.flip(1), **where)
+    }
+
+
+def overlays_of(folder: Path, dice: list[float], drawn: dict[str, Any]) -> Any:
+    outputs = [[evaluated(folder, f"{i}.nii.gz")] for i in range(len(dice))]
+    engine = Engine(lambda _engine, batch: outputs[batch])
+    OverlaysPicture(folder, ["aorta"], window=(-200, 600)).attach(engine)
+    engine.state.metric_details = {"mean_dice": torch.tensor(dice)[:, None]}
+    engine.run(range(len(dice)), max_epochs=1)
+    return drawn.get("save_overlays")
+
+
+def test_overlay_is_the_fullest_slice_turned_to_ras(drawn: dict[str, Any], tmp_path: Path) -> None:
+    (overlay,), names = overlays_of(tmp_path, [0.5], drawn)
+    assert names == ["aorta"]
+    assert overlay.title == "best: 0.nii.gz, mean Dice 0.50"
+    assert overlay.image.shape == overlay.reference.shape == overlay.prediction.shape == (6, 4)
+    assert np.argwhere(overlay.reference).tolist() == [[4, 3], [5, 3]]
+    assert np.argwhere(overlay.prediction).tolist() == [[0, 3], [1, 3]]
+    assert overlay.image[5, 3] == pytest.approx(0.5)
+    assert overlay.image[0, 0] == pytest.approx(0.25)
+    assert overlay.aspect == pytest.approx(1.5)
+
+
+@pytest.mark.parametrize(
+    ("dice", "expected"),
+    [
+        ([0.2, 0.9, 0.5, 0.1, 0.6], ["best: 1", "median: 2", "worst: 3"]),
+        ([0.2, 0.9], ["best: 1", "worst: 0"]),
+        ([float("nan"), 0.3, 0.4, 0.2], ["best: 2", "median: 1", "worst: 3"]),
+    ],
+)
+def test_best_median_and_worst(dice: list[float], expected: list[str], drawn: dict[str, Any], tmp_path: Path) -> None:
+    overlays, _ = overlays_of(tmp_path, dice, drawn)
+    assert [overlay.title.split(".")[0] for overlay in overlays] == expected
+
+
+def test_no_overlay_without_a_reference(drawn: dict[str, Any], tmp_path: Path) -> None:
+    assert overlays_of(tmp_path, [float("nan")], drawn) is None
+
+
+def test_every_stage_leaves_its_pictures(chain: Path) -> None:
+    vae, contrastive, _ = NAMES
+    for picture in (
+        f"{vae}/eval/train/reconstructions",
+        *(f"{contrastive}/eval/train/{p}" for p in ("views", "embedding")),
+    ):
+        assert (chain / f"{picture}.png").stat().st_size > 5000

@@ -1,0 +1,29 @@
+from __future__ import annotations
+
+from unittest.mock import Mock
+
+import pytest
+from ignite.engine import Engine
+from monai.engines import Evaluator
+
+from ufc_monai.training.validation import FinalValidationHandler
+
+
+@pytest.mark.parametrize(
+    ("interval", "epochs", "validated"), [(3, 7, [3, 6, 7]), (3, 6, [3, 6]), (5, 2, [2]), (1, 2, [1, 2])]
+)
+def test_the_last_epoch_is_validated_once(interval: int, epochs: int, validated: list[int]) -> None:
+    validator = Mock(spec=Evaluator)
+    trainer = Engine(lambda *_: None)
+    FinalValidationHandler(interval, validator).attach(trainer)
+    trainer.run([0], max_epochs=epochs)
+    assert [call.args[0] for call in validator.run.call_args_list] == validated
+
+
+def test_a_training_that_goes_on_is_validated_at_its_new_end() -> None:
+    validator = Mock(spec=Evaluator)
+    trainer = Engine(lambda *_: None)
+    FinalValidationHandler(4, validator).attach(trainer)
+    trainer.run([0], max_epochs=5)
+    trainer.run([0], max_epochs=7)
+    assert [call.args[0] for call in validator.run.call_args_list] == [4, 5, 7]

@@ -1,0 +1,310 @@
+"""From features to pseudo-labels on disk, with the files and pictures that explain them.
+
+Needs neither PyTorch nor MONAI, so that a saved tree is cut again in seconds.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ufc_monai.base.errors import InputError
+from ufc_monai.base.files import atomic_path, read_arrays, write_arrays
+from ufc_monai.clustering.agreement import agreement, warning
+from ufc_monai.clustering.centring import centre_per_patient
+from ufc_monai.clustering.centroids import assign, centroids
+from ufc_monai.clustering.landmarks import landmark_labels
+from ufc_monai.clustering.method import ClusteringMethod
+from ufc_monai.clustering.pipeline import Clustering, cluster_slices
+from ufc_monai.clustering.pseudo_labels import PseudoLabels
+from ufc_monai.clustering.quality import quality, size_warning
+from ufc_monai.clustering.raw_pixels import raw_pixel_tree
+from ufc_monai.clustering.space import Scaling, load_space
+from ufc_monai.clustering.tree import cut_tree
+from ufc_monai.report.clusters import save_cluster_map, save_cluster_montage, save_elbow
+
+if TYPE_CHECKING:
+    import torch
+    import torch.distributed as dist
+
+
+logger = logging.getLogger(__name__)
+
+EXAMPLES = 8
+"""Slices of a cluster in the montage."""
+SHOWN = 60
+"""Clusters in the montage, the largest."""
+
+
+@dataclass(frozen=True)
+class Slices:
+    """The slices that are clustered.
+
+    Attributes:
+        ids: ``"<image>#<index>"``, (n,).
+        patients: whose they are, (n,).
+        positions: in their volume, in [0, 1], (n,).
+        thumbnails: small pictures in RAS orientation, (n, h, w) uint8, or (n, h, w, 3) in colours.
+    """
+
+    ids: Sequence[str]
+    patients: Sequence[str]
+    positions: NDArray[np.float64]
+    thumbnails: NDArray[np.uint8]
+
+
+def group_slices(
+    features: NDArray[Any],
+    slices: Slices,
+    method: ClusteringMethod | None = None,
+    *,
+    device: torch.device | str = "cpu",
+    group: dist.ProcessGroup | None = None,
+) -> Clustering:
+    """The clusters of :func:`label_slices`, which is also how other processes take part in its search for them.
+
+    Arguments are those of :func:`~ufc_monai.clustering.pipeline.cluster_slices`, with the slices.
+    """
+    method = method or ClusteringMethod()
+    if method.centred and _single_pictures(slices):
+        logger.info("most patients have one slice: features are not centred per patient")
+        method = replace(method, centred=False)
+    return cluster_slices(features, slices.patients, slices.positions, method, device=device, group=group)
+
+
+def label_slices(
+    folder: str | os.PathLike[str],
+    features: NDArray[Any],
+    slices: Slices,
+    method: ClusteringMethod | None = None,
+    *,
+    provenance: Mapping[str, Any] | None = None,
+    device: torch.device | str = "cpu",
+    group: dist.ProcessGroup | None = None,
+) -> dict[str, Any]:
+    """Cluster slices; write ``pseudo_labels.json``, the tree, the centres and the pictures.
+
+    Args:
+        folder: where ``pseudo_labels.json``, ``centroids.npz``, ``raw_pixels.npz``, ``thumbnails.npy``,
+            ``clusters.png``, ``cluster_map.png`` and, if the method has them, ``dendrogram.npz`` and ``elbow.png`` go.
+        features: posterior means, (n, d).
+        slices: whose features they are.
+        method: how; ``None`` is Ward's tree of the centred features, cut at the elbow. Nothing is centred where every
+            patient has one slice.
+        provenance: where the features come from, kept in the file.
+        device: where Ward's tree is made.
+        group: processes that share the work on it; the others call :func:`group_slices`.
+
+    Returns:
+        ``n_clusters``, the range searched, and the figures of agreement and quality.
+
+    Raises:
+        InputError: at fewer than two slices, features that are not finite, or a method that the slices do not allow.
+    """
+    folder = Path(folder)
+    found = group_slices(features, slices, method, device=device, group=group)
+    elbow = found.elbow
+    _save_tree(folder, found, slices)
+    _save_arrays(
+        folder / "raw_pixels.npz", **raw_pixel_tree(slices.thumbnails, slices.patients, centred=found.method.centred)
+    )
+    with atomic_path(folder / "thumbnails.npy") as temporary:
+        np.save(temporary, slices.thumbnails, allow_pickle=False)
+    reason = elbow.reason if elbow else found.method.describe()
+    logger.info("%d clusters of %d slices. %s", found.n_clusters, len(slices.ids), reason)
+    origin = {**(provenance or {}), **found.provenance()}
+    cut = _Cut(found.features, found.scaling, found.patient_means, found.labels)
+    figures = _write(folder, "", slices, cut, origin)
+    searched = {"searched": list(elbow.searched)} if elbow else {}
+    return {"n_clusters": found.n_clusters, **searched, **figures}
+
+
+def _save_tree(folder: Path, found: Clustering, slices: Slices) -> None:
+    """Save tree and elbow; where there is none, remove those of an earlier run, which belong to other clusters."""
+    tree, picture = folder / "dendrogram.npz", folder / "elbow.png"
+    if found.tree is None:
+        tree.unlink(missing_ok=True)
+    else:
+        _save_arrays(
+            tree,
+            tree=found.tree,
+            landmarks=found.landmarks,
+            ids=slices.ids,
+            patients=slices.patients,
+            positions=slices.positions,
+        )
+    if found.elbow is None:
+        picture.unlink(missing_ok=True)
+    else:
+        curve = found.elbow
+        save_elbow(picture, curve.ks, curve.distances, found.n_clusters, searched=curve.searched)
+
+
+def cut_again(folder: str | os.PathLike[str], n_clusters: int) -> Path:
+    """Cut the saved tree at another number of clusters, beside the files that are there.
+
+    Args:
+        folder: what :func:`label_slices` has written.
+        n_clusters: how many.
+
+    Returns:
+        The new file, ``pseudo_labels_k<n_clusters>.json``; its pictures and centres are named alike.
+
+    Raises:
+        InputError: if a file is missing, the clusters' method leaves no tree, or ``n_clusters`` is out of range.
+    """
+    folder = Path(folder)
+    provenance = PseudoLabels.load(folder / "pseudo_labels.json").provenance
+    if not provenance["method"].startswith("agglomerative"):
+        raise InputError(
+            f"{folder} holds clusters by {provenance['method']}, which leaves no tree to cut. Run inference.json with "
+            "other settings and another --output_dir instead."
+        )
+    file = read_arrays(folder / "dendrogram.npz", "tree", "ids", "patients", "positions")
+    values = read_arrays(folder / "features.npz", "features", "ids")
+    if not np.array_equal(values["ids"], file["ids"]):
+        raise InputError(f"{folder}: features.npz and dendrogram.npz are of other slices. Run inference.json again.")
+    labels, features = cut_tree(file["tree"], n_clusters), values["features"]
+    # files from before there were samples lack it
+    landmarks = file.get("landmarks", np.arange(len(labels)))
+    slices = Slices(file["ids"].tolist(), file["patients"].tolist(), file["positions"], _thumbnails(folder))
+    scaling, _, centred, _ = load_space(folder / "centroids.npz")
+    features, means = centre_per_patient(features, slices.patients) if centred else (features, {})
+    features = scaling(features)
+    labels = landmark_labels(features, landmarks, labels)
+    _write(folder, f"_k{n_clusters}", slices, _Cut(features, scaling, means, labels), provenance)
+    return folder / f"pseudo_labels_k{n_clusters}.json"
+
+
+def _thumbnails(folder: Path) -> NDArray[np.uint8]:
+    path = folder / "thumbnails.npy"
+    try:
+        pictures: NDArray[np.uint8] = np.load(path, mmap_mode="r")
+    except (OSError, ValueError, EOFError) as e:
+        raise InputError(f"{path} is missing or damaged ({e}). Run ufc_feature_vae's inference.json again.") from e
+    return pictures
+
+
+def assign_slices(path: str | os.PathLike[str], features: NDArray[Any], patients: Sequence[str]) -> NDArray[np.int64]:
+    """The nearest cluster of slices that were not clustered, (n,).
+
+    Agglomerative clustering and DBSCAN have no rule for new slices. This one, the nearest centre, is not the tree's: on
+    the very slices that were clustered it gives some of them another cluster.
+
+    Args:
+        path: ``centroids.npz`` of :func:`label_slices`.
+        features: posterior means of the same VAE, (n, d).
+        patients: the patient of each slice; if the clusters were centred, each is centred by the slices given here.
+    """
+    scaling, centres, centred, _ = load_space(path)
+    if centred:
+        features, _ = centre_per_patient(features, patients)
+    return assign(scaling(features), centres)
+
+
+class _Cut(NamedTuple):
+    """Clusters in their space: what was clustered, how features come there, each patient's mean, the labels."""
+
+    features: NDArray[np.float64]
+    scaling: Scaling
+    means: Mapping[str, NDArray[np.float64]]
+    labels: NDArray[np.int64]
+
+
+def _write(folder: Path, suffix: str, slices: Slices, cut: _Cut, provenance: Mapping[str, Any]) -> dict[str, float]:
+    """Write what depends on the number of clusters; the pseudo-labels last, for they say that all is there."""
+    k = int(cut.labels.max()) + 1
+    figures, raw = {}, {}  # a patient of one slice has no levels, and agrees with any cluster
+    if not _single_pictures(slices):
+        figures = agreement(cut.labels, slices.patients, slices.positions)
+        raw = _raw_pixel_agreement(folder, slices, k)
+    sizes = quality(cut.features, cut.labels, seed=provenance["seed"])
+    _save_arrays(
+        folder / f"centroids{suffix}.npz",
+        centroids=centroids(cut.features, cut.labels),
+        patients=list(cut.means),
+        patient_means=list(cut.means.values()),
+        model_sha256=provenance.get("model_sha256", ""),
+        **vars(cut.scaling),
+    )
+    _draw(folder, suffix, slices, cut.labels, figures, raw)
+    warnings = [warning(figures) if figures else None, size_warning(sizes, k, len(slices.ids))]
+    origin = {
+        **provenance,
+        "agreement": _rounded(figures),
+        "agreement_of_raw_pixels": _rounded(raw),
+        "quality": _rounded(sizes),
+        "warnings": [text for text in warnings if text],
+    }
+    by_image: dict[str, list[int]] = defaultdict(list)
+    for name, label in zip(slices.ids, cut.labels.tolist(), strict=True):
+        by_image[name.rpartition("#")[0]].append(label)
+    PseudoLabels(dict(by_image), k, origin).save(folder / f"pseudo_labels{suffix}.json")
+    _tell(figures, raw, sizes, origin["warnings"])
+    return {**figures, **sizes}
+
+
+def _tell(
+    figures: Mapping[str, float], raw: Mapping[str, float], sizes: Mapping[str, float], warnings: Sequence[str]
+) -> None:
+    if figures:
+        logger.info(
+            "clusters agree (NMI) %.2f with the patient, %.2f with the position; those of raw pixels %.2f, %.2f",
+            *(part[name] for part in (figures, raw) for name in ("nmi_patient", "nmi_position")),
+        )
+    silhouette = f"; silhouette {sizes['silhouette']:.2f}" if "silhouette" in sizes else ""
+    share, single = sizes["largest_share"], sizes["single_slices"]
+    logger.info("largest cluster %.0f %% of the slices, %d of one slice%s", 100 * share, single, silhouette)
+    for text in warnings:
+        logger.warning(text)
+
+
+def _raw_pixel_agreement(folder: Path, slices: Slices, n_clusters: int) -> dict[str, float]:
+    """Agreement of as many clusters of raw pixels."""
+    file = read_arrays(folder / "raw_pixels.npz", "slices", "tree")
+    some, tree = file["slices"], file["tree"]
+    labels = cut_tree(tree, min(n_clusters, len(some)))
+    return agreement(labels, [slices.patients[i] for i in some], np.asarray(slices.positions)[some])
+
+
+def _draw(
+    folder: Path,
+    suffix: str,
+    slices: Slices,
+    labels: NDArray[np.int64],
+    figures: Mapping[str, float],
+    raw: Mapping[str, float],
+) -> None:
+    images, titles = [], []
+    for cluster in range(min(int(labels.max()) + 1, SHOWN)):
+        members = np.flatnonzero(labels == cluster)
+        shown = members[np.linspace(0, len(members) - 1, min(EXAMPLES, len(members))).round().astype(int)]
+        images.append(slices.thumbnails[shown].astype(np.float32) / 255)
+        n_patients = len({slices.patients[i] for i in members.tolist()})
+        titles.append(f"cluster {cluster} · {len(members)} slices · {n_patients} patient{'s' * (n_patients > 1)}")
+    save_cluster_montage(folder / f"clusters{suffix}.png", images, titles)
+    compared = (("VAE features", figures), ("raw pixels", raw)) if figures else ()
+    rows = [(name, values["nmi_patient"], values["nmi_position"]) for name, values in compared]
+    save_cluster_map(folder / f"cluster_map{suffix}.png", labels, slices.patients, slices.positions, rows)
+
+
+def _single_pictures(slices: Slices) -> bool:
+    """Whether most patients have one slice; centring would make all of these the same."""
+    return bool(np.median(list(Counter(slices.patients).values())) <= 1)
+
+
+def _rounded(figures: Mapping[str, float]) -> dict[str, float]:
+    return {name: round(value, 6) for name, value in figures.items()}
+
+
+def _save_arrays(path: Path, **arrays: Any) -> None:
+    with atomic_path(path) as temporary:
+        write_arrays(temporary, arrays)

@@ -1,0 +1,104 @@
+"""The end of stage 1: the features of the slices become pseudo-labels."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from numpy.typing import NDArray
+from torch.nn import functional as F
+from tqdm import tqdm
+
+from ufc_monai.artifacts.labelling import Slices, group_slices, label_slices
+from ufc_monai.base.errors import InputError
+from ufc_monai.base.files import read_arrays
+from ufc_monai.base.ranks import first_rank, is_first, world_size
+from ufc_monai.clustering.method import ClusteringMethod
+from ufc_monai.data.slices import SliceDataset
+
+THUMBNAIL = 64
+"""Largest side of the small pictures that are kept of every slice."""
+
+
+class PseudoLabeller:
+    """Cluster the features of ``features.npz``, see :func:`ufc_monai.artifacts.labelling.label_slices`.
+
+    Args:
+        output_dir: folder of ``features.npz`` and of what is written.
+        dataset: the slices that the features were computed from.
+        method: how they are clustered.
+        provenance: where the features come from, kept in the file.
+        device: where Ward's tree is made, a GPU or else the CPU.
+    """
+
+    def __init__(
+        self,
+        output_dir: str | os.PathLike[str],
+        dataset: SliceDataset,
+        method: ClusteringMethod,
+        provenance: Mapping[str, Any],
+        device: torch.device | str = "cpu",
+    ) -> None:
+        self.output_dir = Path(output_dir)
+        self.dataset = dataset
+        self.method = method
+        self.provenance = dict(provenance)
+        # other devices lack the float64 that decides
+        self.device = torch.device(device if torch.device(device).type == "cuda" else "cpu")
+
+    def run(self) -> dict[str, Any]:
+        """Cluster and write; all ranks share the work on Ward's tree, and the first does the rest.
+
+        Returns:
+            ``n_clusters`` and the figures of agreement and quality, for the record; nothing but on the first rank.
+
+        Raises:
+            InputError: if ``features.npz`` holds other slices than the data set.
+        """
+        shared = world_size() > 1 and self.method.clustering == "agglomerative" and self.method.linkage == "ward"
+        if not (shared or is_first()):
+            return {}
+        items = self.dataset.items
+        slices = Slices(
+            ids=[item["id"] for item in items],
+            patients=[item["patient"] for item in items],
+            positions=np.array([item["position"] for item in items]),
+            thumbnails=self._thumbnails() if is_first() else np.empty((0, 0, 0), dtype=np.uint8),
+        )
+        with first_rank() if shared else contextlib.nullcontext():  # which has written the file
+            features = self._features(slices.ids)
+        group = dist.group.WORLD if shared else None
+        if not is_first():
+            group_slices(features, slices, self.method, device=self.device, group=group)
+            return {}
+        return label_slices(
+            self.output_dir,
+            features,
+            slices,
+            self.method,
+            provenance=self.provenance,
+            device=self.device,
+            group=group,
+        )
+
+    def _features(self, ids: Sequence[str]) -> NDArray[np.float32]:
+        path = self.output_dir / "features.npz"
+        file = read_arrays(path, "features", "ids")
+        if file["ids"].tolist() != list(ids):
+            raise InputError(f"{path} holds the features of other slices. Delete it and run inference.json again.")
+        return file["features"]
+
+    def _thumbnails(self) -> NDArray[np.uint8]:
+        pictures = []
+        for i in tqdm(range(len(self.dataset)), "thumbnails", unit="slice", leave=False, disable=None):
+            image = self.dataset.stored(i)["image"].float()
+            size = min(THUMBNAIL, *image.shape[1:])
+            small = (F.adaptive_avg_pool2d(image, size).clamp(0, 1) * 255).round().to(torch.uint8)
+            pictures.append(small.movedim(0, -1) if len(small) == 3 else small[0])
+        return torch.stack(pictures).numpy()

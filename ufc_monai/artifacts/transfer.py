@@ -1,0 +1,309 @@
+"""Weights between stages: ``network.json`` beside every ``model.pt``, and their checked transfer."""
+
+from __future__ import annotations
+
+import io
+import logging
+import os
+import re
+import textwrap
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ufc_monai.base.bundles import BUNDLES, RENAMED
+from ufc_monai.base.errors import InputError
+from ufc_monai.base.files import atomic_path, read_json, sha256_of, write_json
+
+logger = logging.getLogger(__name__)
+
+FORMAT = 1
+ENCODER = ("conv_0.", "down_")
+"""What the names of the encoder's parameters begin with, in ``UNetEncoder`` and in MONAI's ``BasicUNet``."""
+DECODER = ("upcat_",)
+"""What those of the decoder's begin with; the segmentation layer behind it is never pretrained."""
+
+
+def save_network(ckpt_dir: str | os.PathLike[str], weights: Mapping[str, Tensor], record: Mapping[str, Any]) -> None:
+    """Write ``model.pt`` and the ``network.json`` that belongs to it.
+
+    Args:
+        ckpt_dir: the folder.
+        weights: a plain state dict.
+        record: ``stage``, ``architecture``, ``preprocessing``, and whatever else has to travel with the weights.
+    """
+    model = Path(ckpt_dir) / "model.pt"
+    plain = {name: value.detach().cpu().contiguous() for name, value in weights.items()}
+    save_tensors(model, plain)
+    write_json(model.with_name("network.json"), {"format": FORMAT, **record, "model_sha256": sha256_of(model)})
+
+
+def save_tensors(path: str | os.PathLike[str], content: Mapping[str, Any]) -> None:
+    """Write what ``torch.save`` makes of tensors and plain values, whole or not at all."""
+    # given a path, PyTorch writes the file's name into the file, and says nothing of a disk that is full
+    buffer = io.BytesIO()
+    torch.save(dict(content), buffer)
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(buffer.getbuffer())
+
+
+def read_network(ckpt_dir: str | os.PathLike[str], stage: str) -> dict[str, Any]:
+    """What ``network.json`` says of the weights beside it.
+
+    Args:
+        ckpt_dir: folder of ``model.pt`` and ``network.json``.
+        stage: the bundle that must have written them.
+
+    Raises:
+        InputError: if either file is missing, they do not belong together, or another stage wrote them.
+    """
+    folder = Path(ckpt_dir)
+    model, path = folder / "model.pt", folder / "network.json"
+    for file in (model, path):
+        if not file.is_file():
+            raise InputError(f"there is no {file}: train first (configs/train.json of {stage}), or copy both files.")
+    network = read_record(path, "ckpt_dir")
+    if network.get("format") != FORMAT or network.get("stage") != stage:
+        raise InputError(
+            f"{path} describes weights of {network.get('stage')} (format {network.get('format')}); expected those of "
+            f"{stage} (format {FORMAT})."
+        )
+    _check_pair(network, path, model)
+    _warn_of_demonstration(network, model)
+    return network
+
+
+def load_weights(network: nn.Module, ckpt_dir: str | os.PathLike[str]) -> None:
+    """Load ``model.pt`` strictly into a network; a decoder that the network does not have is passed over.
+
+    Raises:
+        InputError: if a name or a shape differs.
+    """
+    path = Path(ckpt_dir) / "model.pt"
+    own = network.state_dict()
+    weights = {n: value for n, value in read_weights(path).items() if n in own or not n.startswith(DECODER)}
+    try:
+        network.load_state_dict(weights)
+    except RuntimeError as e:
+        raise InputError(f"{path} does not fit the network of network.json: {_first_difference(e)}") from e
+
+
+def find_pretrained(pretrained_path: str | os.PathLike[str] | None) -> str | os.PathLike[str] | None:
+    """The file that ``pretrained_path`` means: itself, or the weights of a bundle that was downloaded by name.
+
+    Args:
+        pretrained_path: a file; or ``NAME`` or ``NAME_vVERSION`` of one of our bundles, which then has to lie where
+            ``monai.bundle.download`` puts it by default, in that version.
+
+    Raises:
+        InputError: if no such bundle was downloaded, or it has another version.
+    """
+    named = re.fullmatch(rf"({'|'.join(BUNDLES)})(?:_v(.+))?", str(pretrained_path))
+    if not named:
+        return pretrained_path
+    name, version = named.groups()
+    bundle = Path(torch.hub.get_dir()) / "bundle" / name
+    metadata = bundle / "configs" / "metadata.json"
+    if not metadata.is_file():
+        raise InputError(
+            f"pretrained_path: {name} was not downloaded to {bundle.parent}. Get it by python -m monai.bundle download "
+            f"--name {name}, or name a model.pt."
+        )
+    found = read_json(metadata, "pretrained_path").get("version")
+    if version and version != found:
+        raise InputError(f"pretrained_path: version {version} of {name} is asked for, {bundle} is version {found}.")
+    return bundle / "models" / "model.pt"
+
+
+def load_pretrained(
+    network: nn.Module,
+    path: str | os.PathLike[str] | None,
+    *,
+    default: str | os.PathLike[str] | None = None,
+    expected: Mapping[str, Any] | None = None,
+    held_out_sha256: Iterable[str] = (),
+) -> str:
+    """Start a network from pretrained weights: its whole encoder, and what the file holds of its decoder.
+
+    Args:
+        network: a network with the names of MONAI's ``BasicUNet``.
+        path: a ``model.pt`` of stage 1 or 2 with its ``network.json``; ``None`` or ``"none"`` leaves it random.
+        default: the path that is used when the user names none. If ``path`` is this one and nothing is there, or
+            only the demonstration that the bundles come with, a warning is given and the encoder stays random.
+        expected: preprocessing that the weights must have been trained with, name by name.
+        held_out_sha256: content hashes of images that must not have been pretrained on.
+
+    Returns:
+        One line that says what was loaded.
+
+    Raises:
+        InputError: if the file is missing, a tensor is missing or has another shape, the preprocessing differs, or a
+            held-out image was pretrained on.
+    """
+    if path is None or str(path).lower() == "none":
+        return _report("encoder starts from random weights (pretrained_path is none)")
+    path = Path(path)
+    if not path.is_file() and (default is None or os.path.abspath(path) != os.path.abspath(default)):
+        raise InputError(f"pretrained_path: there is no file {path}. Name a model.pt, or none for random weights.")
+    if not path.is_file():
+        logger.warning("no pretrained encoder at %s: the encoder starts from random weights", path)
+        return "encoder starts from random weights (nothing at the default path)"
+    record = _pretrained_record(path)
+    if only_demonstrates(record, path, default):
+        logger.warning(
+            "%s is the demonstration that comes with the bundle (%s): the encoder starts from random weights. Run "
+            "stage 2 first; or name a model.pt by pretrained_path, this one if you must.",
+            os.path.abspath(path),
+            record["demonstration"],
+        )
+        return "encoder starts from random weights (the default path holds a demonstration)"
+    _warn_of_demonstration(record, path)
+    _check_record(record, path, expected or {}, set(held_out_sha256))
+    return _report(f"{_take_over(network, read_weights(path), path)} from {path}")
+
+
+def _take_over(network: nn.Module, weights: Mapping[str, Tensor], path: Path) -> str:
+    """The whole encoder, and the tensors of the decoder that the weights have; says how many."""
+    own = network.state_dict()
+    names = [name for name in own if name.startswith(ENCODER)]
+    if not names:
+        raise InputError(
+            "pretrained_path: this network has no encoder by the names of BasicUNet; nothing can be taken."
+        )
+    encoder = _fitting(own, weights, path, names)
+    decoder = _fitting(own, weights, path, [n for n in own if n.startswith(DECODER) and n in weights])
+    network.load_state_dict(own | encoder | decoder)
+    of_decoder = sum(name.startswith(DECODER) for name in own)
+    also = f" and {len(decoder)} of {of_decoder} decoder tensors" if decoder else ""
+    return f"{len(encoder)} of {len(encoder)} encoder tensors{also}"
+
+
+def _fitting(
+    own: Mapping[str, Tensor], weights: Mapping[str, Tensor], path: Path, names: Sequence[str]
+) -> dict[str, Tensor]:
+    """The weights of these names, all or none of them."""
+    fitting = {n: weights[n] for n in names if n in weights and weights[n].shape == own[n].shape}
+    if len(fitting) < len(names):
+        name = next(n for n in names if n not in fitting)
+        got = tuple(weights[name].shape) if name in weights else "nothing"
+        raise InputError(
+            f"pretrained_path: {path} fits {len(fitting)} of {len(names)} tensors; {name} should have shape "
+            f"{tuple(own[name].shape)}, the file has {got}. Use the same features, norm and channels in both stages."
+        )
+    return fitting
+
+
+def _report(line: str) -> str:
+    logger.info(line)
+    return line
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """A plain state dict, on the CPU.
+
+    Raises:
+        InputError: if there is no such file, or it holds something else.
+    """
+    if not path.is_file():
+        raise InputError(f"there is no {path}: train first, or copy model.pt and network.json there.")
+    try:
+        weights = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as e:
+        raise InputError(f"{path} is not a plain state dict that PyTorch loads safely ({type(e).__name__}).") from e
+    if not isinstance(weights, dict) or not all(isinstance(value, Tensor) for value in weights.values()):
+        raise InputError(f"{path} should hold a state dict of tensors, name by name.")
+    if broken := [name for name, value in weights.items() if not torch.isfinite(value).all()]:
+        raise InputError(f"{path} holds NaN or infinite weights, first in {broken[0]}. Train anew, or take others.")
+    return weights
+
+
+def read_record(path: Path, key: str) -> dict[str, Any]:
+    """What a ``network.json`` says; one of an earlier version is completed, its keys by their names of today.
+
+    Args:
+        path: the file.
+        key: the key that named it, for the error.
+
+    Raises:
+        InputError: if it is no JSON object, or one that describes no network.
+    """
+    network = read_json(path, key)
+    parts: dict[str, dict[str, Any]] = {"architecture": {"in_channels": 1}, "preprocessing": {"standardise": False}}
+    for name, defaults in parts.items():
+        if not isinstance(network.setdefault(name, {}), dict):
+            raise InputError(f"{key}: {path} is damaged: {name} should be an object. Copy it anew with its model.pt.")
+        network[name] = {**defaults, **network[name]}
+    for old in RENAMED.keys() & network.keys():
+        network[RENAMED[old]] = network.pop(old)
+    if "labels" in network:
+        network.setdefault("ignore_id", None)
+    size = network["preprocessing"].get("image_size", 1)
+    if not isinstance(size, int) or size < 1:
+        raise InputError(
+            f"{key}: {path} is damaged: image_size should be a whole number, got {size!r}. Copy it anew with its "
+            "model.pt."
+        )
+    return network
+
+
+def _pretrained_record(path: Path) -> dict[str, Any]:
+    record = path.with_name("network.json")
+    if not record.is_file():
+        raise InputError(f"pretrained_path: {path} has no network.json beside it. Copy both files from one run.")
+    about = read_record(record, "pretrained_path")
+    _check_pair(about, record, path)
+    return about
+
+
+def _check_pair(network: Mapping[str, Any], path: Path, model: Path) -> None:
+    if network.get("model_sha256") != sha256_of(model):
+        raise InputError(f"{path} describes another {model.name} (sha256 differs): copy both from one run.")
+
+
+def encoder_in_use(
+    path: str | os.PathLike[str] | None, default: str | os.PathLike[str] | None
+) -> str | os.PathLike[str] | None:
+    """The file that :func:`load_pretrained` takes an encoder from; ``None`` where it leaves it random."""
+    if path is None or not Path(path).is_file():
+        return None
+    record = Path(path).with_name("network.json")
+    return (
+        None if record.is_file() and only_demonstrates(read_record(record, "pretrained_path"), path, default) else path
+    )
+
+
+def only_demonstrates(
+    record: Mapping[str, Any], path: str | os.PathLike[str], default: str | os.PathLike[str] | None
+) -> bool:
+    """Whether weights are those that the bundles come with, and nobody named them: they are as good as none."""
+    return "demonstration" in record and default is not None and os.fspath(path) == os.fspath(default)
+
+
+def _warn_of_demonstration(network: Mapping[str, Any], path: Path) -> None:
+    if "demonstration" in network:
+        logger.warning("%s is a demonstration: %s", path, network["demonstration"])
+
+
+def _check_record(network: Mapping[str, Any], path: Path, expected: Mapping[str, Any], held_out: set[str]) -> None:
+    trained = network["preprocessing"]
+    other = {name: value for name, value in expected.items() if trained.get(name) != value}
+    if other:
+        differences = "; ".join(f"{name} {trained.get(name)}, this run has {value}" for name, value in other.items())
+        raise InputError(
+            f"pretrained_path: {path} was trained with {differences}. Pass the same --{' and --'.join(other)} to both "
+            "stages."
+        )
+    leaked = held_out.intersection(network.get("pretrained_on", []))
+    if leaked:
+        raise InputError(
+            f"pretrained_path: {path} was pretrained on {len(leaked)} volumes of this fold's validation or test "
+            "patients. Pretrain with the same fold and split, or name other weights."
+        )
+
+
+def _first_difference(error: RuntimeError) -> str:
+    lines = [line.strip() for line in str(error).splitlines()[1:] if line.strip()]
+    return textwrap.shorten(lines[0] if lines else str(error), 200, placeholder=" ...")

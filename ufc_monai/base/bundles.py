@@ -1,0 +1,21 @@
+"""The names of the three bundles, in the order of the stages, of stage 2's methods, and of keys that were renamed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+VAE, CONTRASTIVE, UNET = BUNDLES = ("ufc_feature_vae", "ufc_cluster_contrastive", "ufc_unet_segmentation")
+RENAMED = {"ignore_labels": "background_labels", "contrast": "loss_preset"}
+"""Keys of earlier versions, by what they are called now; a bundle may have another key of the old name."""
+
+NO_METHODS = {"train", "cpu", "inference", "metadata", "probe", "isic", "multi_gpu_train"}
+"""Configurations of stage 2 that are no method."""
+
+
+def methods(bundles: Path) -> list[str]:
+    """Names of the methods of stage 2, each a configuration that is laid over its training, sorted.
+
+    Args:
+        bundles: folder of the three bundles.
+    """
+    return sorted({path.stem for path in (bundles / CONTRASTIVE / "configs").glob("*.json")} - NO_METHODS)

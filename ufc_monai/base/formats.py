@@ -1,0 +1,84 @@
+"""How volumes and pictures are stored: the suffixes understood, DICOM series, and the files that make up an image."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+
+NIFTI = (".nii.gz", ".nii")
+ITK = (".nrrd", ".nhdr", ".mha", ".mhd")
+PICTURES = (".png", ".jpg", ".jpeg")
+"""Pictures are 2D; they count as volumes of one slice."""
+DICOM = (".dcm", ".ima", "")
+"""Suffixes of DICOM files. They often have none, or end in the numbers of a UID."""
+FORMATS = ", ".join(f"*{suffix}" for suffix in NIFTI + ITK + PICTURES) + ", a folder with one DICOM series"
+"""What is understood, for the text of errors."""
+
+PROBED = 4
+"""Files of a folder that are looked into for DICOM's mark."""
+DETACHED = re.compile(rb"^(?:ElementDataFile\s*=|data ?file:)\s*(\S.*?)\s*$", re.MULTILINE)
+"""The line of an .mhd or .nhdr header that names the file of the voxels."""
+
+
+def suffix_of(path: str | os.PathLike[str]) -> str:
+    """The suffix in lower case, or ``""`` if it is none of those understood.
+
+    Example:
+        >>> suffix_of("scans/Anna.NII.GZ"), suffix_of("notes.txt")
+        ('.nii.gz', '')
+    """
+    name = Path(path).name.lower()
+    return next((suffix for suffix in NIFTI + ITK + PICTURES if name.endswith(suffix)), "")
+
+
+def stem_of(path: str | os.PathLike[str]) -> str:
+    """The name without the suffix; that of a folder or of an unknown format is left whole.
+
+    Example:
+        >>> stem_of("scans/anna.v2.nii.gz"), stem_of("scans/1.2.840.7")
+        ('anna.v2', '1.2.840.7')
+    """
+    name = Path(path).name
+    return name[: len(name) - len(suffix_of(name))]
+
+
+def is_dicom_series(folder: str | os.PathLike[str]) -> bool:
+    """Whether a folder directly holds DICOM files; only its first few files are looked into."""
+    folder = Path(folder)
+    return folder.is_dir() and any(_has_dicom_mark(file) for file in islice(_candidates(folder), PROBED))
+
+
+def dicom_files(folder: str | os.PathLike[str]) -> list[Path]:
+    """The files of a folder that bear DICOM's mark."""
+    return [file for file in _candidates(Path(folder)) if _has_dicom_mark(file)]
+
+
+def parts_of(path: str | os.PathLike[str]) -> list[Path]:
+    """The files that hold an image: the files of a folder, a header with its detached voxels, or the file itself."""
+    path = Path(path)
+    if path.is_dir():
+        return sorted(f for f in path.iterdir() if f.is_file() and not f.name.startswith("."))
+    if suffix_of(path) in (".nhdr", ".mhd"):
+        detached = (path.parent / os.fsdecode(name) for name in DETACHED.findall(path.read_bytes()))
+        return [path, *(f for f in detached if f.is_file())]
+    return [path]
+
+
+def _candidates(folder: Path) -> Iterator[Path]:
+    return (folder / name for name in sorted(os.listdir(folder)) if _may_be_dicom(name))
+
+
+def _may_be_dicom(name: str) -> bool:
+    suffix = Path(name).suffix.lower()
+    # DICOMDIR, the table of contents of a disc, bears the mark but holds no picture
+    return name != "DICOMDIR" and not name.startswith(".") and (suffix in DICOM or suffix[1:].isdigit())
+
+
+def _has_dicom_mark(path: Path) -> bool:
+    if not path.is_file():
+        return False
+    with open(path, "rb") as file:
+        return file.read(132)[128:] == b"DICM"

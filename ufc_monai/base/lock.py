@@ -1,0 +1,159 @@
+"""Who is at work in a folder: a lock that ends with those who hold it, and stages that end with who started them."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import logging
+import os
+import runpy
+import shlex
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import IO, Any
+
+from filelock import lock_descriptor
+
+from ufc_monai.base.errors import InputError
+from ufc_monai.base.files import readable_disk_errors
+
+logger = logging.getLogger(__name__)
+
+START = "import ufc_monai.base.lock; ufc_monai.base.lock.run_watched()"
+"""What a stage begins with: before its imports, which take seconds."""
+PATIENCE = 30.0
+"""Seconds that the stages of a killed process have to end."""
+NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)
+"""How a file system without locks answers, such as Lustre mounted without ``flock``."""
+SHOWN = 100
+"""Characters of a command that a refusal names."""
+
+
+@contextlib.contextmanager
+def at_work(path: Path, *, wait: bool = False) -> Iterator[int]:
+    """Hold the lock of a folder while the block runs.
+
+    The system gives the lock back when this process and all stages of :func:`stage_at_work` have ended, however
+    they end. The file stays: it names the processes at work.
+
+    Args:
+        path: the lock's file.
+        wait: wait as long as others hold the lock; else wait only for what a killed process has left behind.
+
+    Yields:
+        The lock's descriptor.
+
+    Raises:
+        InputError: if others hold the lock, naming them; or if the folder is a file or cannot be written to.
+    """
+    if path.parent.exists() and not path.parent.is_dir():
+        raise InputError(f"--folder: {path.parent} is a file. Name a folder.")
+    with readable_disk_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
+    try:
+        waited = 0.0
+        while not _locked(lock, path):
+            if not wait:
+                _refuse(path, waited)
+            time.sleep(0.1)
+            waited += 0.1
+        os.ftruncate(lock, 0)
+        _enter(lock, os.getpid(), sys.orig_argv)
+        yield lock
+    finally:
+        os.close(lock)
+
+
+@contextlib.contextmanager
+def stage_at_work(
+    words: Sequence[str], lock: int, folder: Path, out: IO[bytes], errors: IO[bytes] | None = None
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Start a stage that holds a lock, too, and that ends when this process is gone, however that ended.
+
+    It has a process group of its own, so that Ctrl-C reaches it through this process alone. On Windows a program
+    inherits neither the lock nor the pipe: after this process has been killed, end its stage by hand.
+
+    Args:
+        words: of its command, behind ``python -m``.
+        lock: from :func:`at_work`.
+        folder: where it runs.
+        out: takes its standard output.
+        errors: takes its standard error; ``None`` leaves that to the terminal.
+    """
+    reading, writing = os.pipe()
+    handed, end = ((), "-") if os.name == "nt" else ((lock, reading), str(reading))
+    command = [sys.executable, "-W", "ignore::UserWarning", "-c", START, end, *words]
+    # waiting threads that spin make two busy processes slow each other many times over
+    environment = {"OMP_WAIT_POLICY": "PASSIVE", **os.environ}
+    try:
+        with subprocess.Popen(
+            command, cwd=folder, env=environment, stdout=out, stderr=errors, process_group=0, pass_fds=handed
+        ) as program:
+            _enter(lock, program.pid, ["python", "-m", *words])
+            yield program
+    finally:
+        os.close(reading)
+        os.close(writing)
+
+
+def run_watched() -> None:
+    """Run the module that the command line names, as ``python -m`` does, and end it when its parent is gone."""
+    _, end, *sys.argv = sys.argv
+    if end != "-":
+        threading.Thread(target=_end_with_parent, args=(int(end),), daemon=True).start()
+    runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
+
+
+def _end_with_parent(end: int) -> None:
+    os.read(end, 1)  # nobody writes: it returns at the end of the file
+    os.killpg(0, signal.SIGKILL)
+
+
+def _locked(lock: int, path: Path) -> bool:
+    try:
+        return lock_descriptor(lock, blocking=False)
+    except OSError as e:
+        if e.errno not in NO_LOCKS:
+            raise
+        logger.warning("%s: this file system has no locks, so nothing keeps two commands apart here", path)
+        return True
+
+
+def _enter(lock: int, process: int, words: Sequence[str]) -> None:
+    command = " ".join(shlex.join([Path(words[0]).name, *words[1:]]).split())[:SHOWN]
+    entry = {"machine": socket.gethostname(), "process": process, "command": command}
+    os.write(lock, f"{json.dumps(entry)}\n".encode())
+
+
+def _refuse(path: Path, waited: float) -> None:
+    """Refuse to wait for a process that lives, or any longer for what a dead one has left behind."""
+    entries: list[dict[str, Any]] = []
+    with contextlib.suppress(OSError, ValueError):  # on Windows nobody else can read it; or it is just being written
+        entries = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    living = [entry for entry in entries if _may_live(entry)]
+    if waited < PATIENCE and not (living and living[0] == entries[0]):
+        return
+    named = [f"process {e['process']} on {e['machine']}: {e['command']}" for e in living]
+    raise InputError(
+        f"--folder: {path.parent} is in use ({'; '.join(named) or path}). Wait until that has ended, or name another "
+        "--folder."
+    )
+
+
+def _may_live(entry: dict[str, Any]) -> bool:
+    """Whether a process is running; of other machines nobody knows."""
+    try:
+        os.kill(entry["process"], 0)
+    except ProcessLookupError:
+        return bool(entry["machine"] != socket.gethostname())
+    except PermissionError:  # somebody else's
+        pass
+    return True

@@ -1,0 +1,1 @@
+"""What of keys and values is refused before anything is computed."""

@@ -1,0 +1,87 @@
+"""Has fine-tuning learned every structure at all? Dice on the very volumes that it was trained on."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import torch
+from monai.inferers import Inferer
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Subset
+from tqdm import tqdm
+
+from ufc_monai.data.slices import SliceDataset
+from ufc_monai.evaluation.dice import ClassDice, mean_over_present
+from ufc_monai.transforms.labels import IGNORE
+
+logger = logging.getLogger(__name__)
+
+MIN_DICE = 0.1
+"""Dice on the training volumes below which a structure has not been learned. Structures are picked up one at a time:
+one that still waits is near 0, one that has been picked up is soon at 0.5 and more."""
+
+
+@torch.inference_mode()
+def training_dice(
+    network: nn.Module,
+    dataset: SliceDataset,
+    names: Sequence[str],
+    inferer: Inferer,
+    device: torch.device | str,
+    *,
+    batch_size: int = 16,
+    normalise: Callable[[Tensor], Tensor] | None = None,
+) -> dict[str, Any]:
+    """Dice of every structure on the training volumes, on the network's grid, without augmentation.
+
+    Args:
+        network: the fine-tuned network, with the weights that were kept.
+        dataset: the labelled training slices.
+        names: names of the classes 1..n.
+        inferer: runs the network.
+        device: where the network is.
+        batch_size: slices at a time.
+        normalise: what slices go through on their way into the network.
+
+    Returns:
+        ``training_dice_<name>``, the mean over the volumes that hold the structure, left out where none does; and
+        ``not_converged``, the structures whose mean is below 0.1, which a warning names, too.
+    """
+    network.eval()
+    dice = ClassDice(len(names) + 1)
+    rows = []
+    for slices in tqdm(list(_volumes(dataset)), "Dice on training volumes", unit="volume", leave=False, disable=None):
+        predicted, reference = [], []
+        for batch in DataLoader(slices, batch_size=batch_size):
+            image = batch["image"].to(device)
+            logits = inferer(normalise(image) if normalise else image, network)
+            label = batch["label"][:, 0]
+            predicted.append(logits.argmax(dim=1).to("cpu", torch.uint8).masked_fill(label == IGNORE, 0))
+            reference.append(label.masked_fill(label == IGNORE, 0))
+        rows.append(dice(torch.cat(predicted)[None, None], torch.cat(reference)[None, None])[0])
+    return _judged(torch.stack(rows), names)
+
+
+def _volumes(dataset: SliceDataset) -> Iterator[Subset[dict[str, Any]]]:
+    """The slices of one volume after the other."""
+    start = 0
+    for entry in dataset.entries:
+        yield Subset(dataset, range(start, start + len(entry)))
+        start += len(entry)
+
+
+def _judged(dice: Tensor, names: Sequence[str]) -> dict[str, Any]:
+    """The results from (volumes, structures), NaN where a volume does not hold a structure."""
+    means = {name: mean_over_present(dice[:, [i]]) for i, name in enumerate(names)}
+    held = {name: round(value, 4) for name, value in means.items() if value == value}
+    stuck = [name for name, value in held.items() if value < MIN_DICE]
+    if stuck:
+        logger.warning(
+            "not converged: %s (Dice below %g on the training volumes themselves). Train longer (min_steps, epochs) "
+            "before you compare anything.",
+            ", ".join(f"{name} {held[name]:.2f}" for name in stuck),
+            MIN_DICE,
+        )
+    return {**{f"training_dice_{name}": value for name, value in held.items()}, "not_converged": stuck}

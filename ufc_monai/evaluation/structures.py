@@ -1,0 +1,156 @@
+"""Every structure of every test volume: Dice, HD95 in millimetres, and the voxels that pooled Dice is made of."""
+
+from __future__ import annotations
+
+import csv
+import logging
+import math
+import os
+import statistics
+import warnings
+from collections.abc import Sequence
+from dataclasses import astuple, dataclass, fields
+from pathlib import Path
+
+import torch
+from ignite.engine import Engine, Events
+from monai.data.utils import affine_to_spacing
+from monai.metrics import compute_hausdorff_distance
+from monai.transforms.utils import generate_spatial_bounding_box
+from torch import Tensor
+
+from ufc_monai.base.files import atomic_path
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class StructureRow:
+    """One structure of one volume, on the volume's own grid.
+
+    Attributes:
+        volume: the image's path relative to the data set's folder.
+        structure: its name.
+        dice: in [0, 1]; ``None`` where the reference does not hold the structure.
+        hd95_mm: 95th percentile of the distances between the surfaces, the larger of the two directions, in the unit
+            of the grid's spacing (mm; pixels for pictures); ``None`` where reference or prediction lacks the structure.
+        intersection: voxels of both.
+        predicted: voxels of the prediction.
+        reference: voxels of the reference.
+    """
+
+    volume: str
+    structure: str
+    dice: float | None
+    hd95_mm: float | None
+    intersection: int
+    predicted: int
+    reference: int
+
+
+class StructureTable:
+    """Write ``structures.csv``, one row a volume and structure; empty cells are not defined.
+
+    Args:
+        output_dir: folder of the table.
+        names: names of the classes 1..n.
+        root: folder of the data set, which volumes are named relative to.
+    """
+
+    def __init__(self, output_dir: str | os.PathLike[str], names: Sequence[str], root: str | os.PathLike[str]) -> None:
+        self.path = Path(output_dir) / "structures.csv"
+        self.names = list(names)
+        self.root = os.path.abspath(root)
+        self._rows: list[StructureRow] = []
+
+    def attach(self, engine: Engine) -> None:
+        """Read the class maps ``pred`` and ``label`` of an evaluator, (1, H, W, D)."""
+        engine.add_event_handler(Events.STARTED, lambda _: self._rows.clear())
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self._measure)
+        engine.add_event_handler(Events.COMPLETED, self._write)
+
+    def _measure(self, engine: Engine) -> None:
+        for item in engine.state.output:
+            name = os.path.relpath(str(item["image"].meta["filename_or_obj"]), self.root).replace(os.sep, "/")
+            predicted, reference = (torch.as_tensor(item[key])[0].cpu() for key in ("pred", "label"))
+            spacing = affine_to_spacing(item["label"].affine).tolist()
+            self._rows += structure_rows(name, self.names, predicted, reference, spacing)
+
+    def _write(self, engine: Engine) -> None:
+        with atomic_path(self.path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
+            table = csv.writer(file)
+            table.writerow([field.name for field in fields(StructureRow)])
+            table.writerows(astuple(row) for row in self._rows)
+        distances = [row.hd95_mm for row in self._rows if row.hd95_mm is not None]
+        present = sum(row.reference > 0 for row in self._rows)
+        pooled = [pooled_dice([row for row in self._rows if row.structure == name]) for name in self.names]
+        known = [dice for dice in pooled if dice is not None]
+        figures: dict[str, float] = {"hd95_defined": len(distances), "structures_present": present}
+        figures |= {"mean_hd95_mm": statistics.fmean(distances)} if distances else {}
+        figures |= {"pooled_dice": statistics.fmean(known)} if known else {}
+        engine.state.metrics |= figures
+        logger.info("HD95 is defined for %d of the %d structures present (%s)", len(distances), present, self.path)
+
+
+def hd95(predicted: Tensor, reference: Tensor, spacing: Sequence[float]) -> float | None:
+    """The 95 % Hausdorff distance of two masks.
+
+    Args:
+        predicted: (H, W[, D]), anything but 0 is inside.
+        reference: of the same shape.
+        spacing: of the grid, one number an axis.
+
+    Returns:
+        In the unit of the spacing; ``None`` if either mask is empty: no distance is known there, least of all 0.
+    """
+    if not predicted.any() or not reference.any():
+        return None
+    if predicted.shape[-1] == 1:  # a picture: its surface is the outline
+        predicted, reference, spacing = predicted[..., 0], reference[..., 0], spacing[:-1]
+    predicted, reference = predicted.bool(), reference.bool()
+    # MONAI crops as well, but only after it has made floats of all
+    start, end = generate_spatial_bounding_box((predicted | reference)[None])
+    box = tuple(map(slice, start, end))
+    masks = (mask[box][None, None] for mask in (predicted, reference))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # MONAI's own use of an argument that it has deprecated
+        distance = compute_hausdorff_distance(
+            *masks, include_background=True, percentile=95, spacing=[float(mm) for mm in spacing]
+        )
+    return float(distance) if math.isfinite(float(distance)) else None
+
+
+def pooled_dice(rows: Sequence[StructureRow]) -> float | None:
+    """Dice of all voxels of all volumes together; ``None`` where no reference holds anything."""
+    if not any(row.reference for row in rows):
+        return None
+    both = sum(row.intersection for row in rows)
+    return 2 * both / sum(row.predicted + row.reference for row in rows)
+
+
+def structure_rows(
+    volume: str,
+    names: Sequence[str],
+    predicted: Tensor,
+    reference: Tensor,
+    spacing: Sequence[float],
+) -> list[StructureRow]:
+    """Measure one volume, one structure at a time.
+
+    Args:
+        volume: its name.
+        names: names of the classes 1..n.
+        predicted: class map, (H, W, D).
+        reference: class map of the same shape.
+        spacing: of the grid, one number an axis.
+    """
+    rows = []
+    for index, name in enumerate(names, start=1):
+        p, r = predicted == index, reference == index
+        # a sum would copy each mask as int64
+        both, of_p, of_r = (int(mask.count_nonzero()) for mask in (p & r, p, r))
+        dice = round(2 * both / (of_p + of_r), 6) if of_r else None
+        distance = hd95(p, r, spacing)
+        distance = distance if distance is None else round(distance, 4)
+        rows.append(StructureRow(volume, name, dice, distance, both, of_p, of_r))
+    return rows

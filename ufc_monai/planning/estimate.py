@@ -1,0 +1,198 @@
+"""What training will take on this machine, from a few real steps on random slices."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+
+from ufc_monai.base.bundles import BUNDLES, UNET, VAE
+from ufc_monai.base.errors import InputError
+from ufc_monai.base.machine import PROCESS_BYTES, at_once
+from ufc_monai.clustering.method import ClusteringMethod
+from ufc_monai.data.case import Case
+from ufc_monai.data.datalist import find_ignore_id, find_labels
+from ufc_monai.data.draw import make_split
+from ufc_monai.data.inspect import VolumeFacts, inspect_cases
+from ufc_monai.data.readers import reading_bytes
+from ufc_monai.planning.measure import measure_step
+from ufc_monai.planning.memory import LESS_MEMORY
+from ufc_monai.planning.options import RunOptions, open_config
+from ufc_monai.training.compute import set_threads
+from ufc_monai.transforms.labels import is_id
+
+WARD_SECONDS = 2e-8
+"""Ward's tree of n slices takes this times n^2."""
+FEATURE_BYTES = 4 * 8
+"""Ward's tree takes this for each slice and dimension."""
+
+
+@dataclass(frozen=True)
+class StageEstimate:
+    """What the training of one bundle will take.
+
+    Attributes:
+        bundle: its name.
+        steps: optimiser steps.
+        seconds: reading the volumes, all steps, validation, and for stage 1 features and clusters; starting the
+            programs and the final test are not in it.
+        disk_bytes: of the slice store.
+        memory_bytes: of the process at its largest while training or clustering. Rule: 0.8 GB for the programs, 16
+            bytes a weight, what the backward pass of one batch needs; or, if that is more, four copies of the features
+            in float64 for Ward's tree. With a GPU, the training's part is needed there.
+        device: where training was measured, e.g. ``"cpu, threads: 2"``.
+    """
+
+    bundle: str
+    steps: int
+    seconds: float
+    disk_bytes: int
+    memory_bytes: int
+    device: str
+
+
+def estimate_stages(options: RunOptions, cases: Sequence[Case], facts: Sequence[VolumeFacts]) -> list[StageEstimate]:
+    """Estimate the trainings of a run, in order; stage 3 only where there are labels, twice to compare.
+
+    Networks, losses, optimisers and augmentation are built from the configurations as the run will build them, and
+    PyTorch's threads are set as they set them.
+
+    Args:
+        options: of the run.
+        cases: all volumes.
+        facts: of all or of some of them; the rest is taken to be like them.
+
+    Raises:
+        InputError: at an option that does not fit, or if ``facts`` holds no volume that can be read.
+    """
+    estimates = [estimate_training(options, name, cases, facts) for name in BUNDLES[:2]]
+    if any(case.label for case in cases):
+        fine_tuning = estimate_training(options, UNET, cases, facts)
+        estimates += [fine_tuning, *([replace(fine_tuning, disk_bytes=0)] if options.compare else [])]
+    return estimates
+
+
+def estimate_training(
+    options: RunOptions, bundle: str, cases: Sequence[Case], facts: Sequence[VolumeFacts]
+) -> StageEstimate:
+    """Estimate the training of one bundle; arguments and errors are those of :func:`estimate_stages`."""
+    split = make_split(cases, seed=0)
+    fold = split["folds"][options.fold]
+    amount = _Amount(cases, facts)
+    if bundle == UNET:
+        granted = fold["label_orders"][options.label_draw][: options.labelled]
+        validation = [c.image for c in cases if c.label and c.patient in fold["validation"]]
+        return _estimate(options, bundle, facts, amount, granted, validation)
+    pretrained = {*fold["training"], *split["unlabelled"]}
+    return _estimate(options, bundle, facts, amount, [c.image for c in cases if c.patient in pretrained], [])
+
+
+def reading_memory(cases: Sequence[Case], facts: Sequence[VolumeFacts]) -> tuple[int, int]:
+    """How many volumes are read at once while the slice store is built, and the bytes that the process then takes."""
+    sizes = sorted(_reading_sizes(cases, facts).values(), reverse=True)
+    readers = at_once(sizes)
+    return readers, PROCESS_BYTES + sum(sizes[:readers])
+
+
+def least_memory(
+    estimates: Iterable[StageEstimate], cases: Sequence[Case], facts: Sequence[VolumeFacts]
+) -> tuple[int, str]:
+    """Bytes of main memory that the largest process needs, and what would need less.
+
+    The training's part of it is a GPU's where there is one; volumes can be read one after the other.
+    """
+    sizes = _reading_sizes(cases, facts)
+    largest = max(sizes, key=sizes.__getitem__)
+    needs = [(PROCESS_BYTES + sizes[largest], f"smaller volumes (crop or resample {largest}, the largest)")]
+    needs += [(e.memory_bytes, LESS_MEMORY) for e in estimates if e.device.startswith("cpu")]
+    return max(needs)
+
+
+def _reading_sizes(cases: Sequence[Case], facts: Sequence[VolumeFacts]) -> dict[str, int]:
+    """Bytes that reading each image takes; one that was not looked at counts as the largest."""
+    known = {f.image: reading_bytes(f.grid.shape, f.label is not None) for f in facts if f.grid}
+    return {case.image: known.get(case.image, max(known.values(), default=0)) for case in cases}
+
+
+def read_volumes(options: RunOptions, cases: Sequence[Case], previews: int = 0) -> list[VolumeFacts]:
+    """What the volumes are like, as a run will read them; ``previews`` of them keep a slice to show."""
+    how = {key: open_config(options, UNET)[key] for key in ("background_labels", "channels")}
+    how["ignore_id"] = known_ignore_id(options)
+    return inspect_cases(options.dataset_dir, cases, labels=known_labels(options), previews=previews, **how)
+
+
+def known_labels(options: RunOptions) -> dict[str, int] | None:
+    """Names and ids of the structures, or ``None`` where nobody has named them.
+
+    Raises:
+        InputError: if the option ``labels``, or dataset.json's, is no such mapping.
+    """
+    return find_labels(open_config(options, UNET)["labels"], options.dataset_dir)
+
+
+def known_ignore_id(options: RunOptions) -> int | None:
+    """The id of voxels that do not count, if there is one; errors are those of :func:`known_labels`."""
+    return find_ignore_id(open_config(options, UNET)["labels"], options.dataset_dir)
+
+
+class _Amount:
+    """Slices of a list of images, the seconds that one reader takes for them, and how many read at once."""
+
+    def __init__(self, cases: Sequence[Case], facts: Sequence[VolumeFacts]) -> None:
+        read = [f for f in facts if f.slices]
+        if not read:
+            raise InputError("no volume can be read, so there is nothing to estimate from.")
+        # the first file that is read waits for imports
+        usual = statistics.fmean(f.slices for f in read), statistics.median(f.seconds for f in read)
+        self.readers = reading_memory(cases, facts)[0]
+        self.of = {c.image: usual for c in cases} | {f.image: (f.slices, f.seconds) for f in read}
+
+    def slices(self, images: Iterable[str]) -> int:
+        return round(sum(self.of[image][0] for image in images))
+
+    def reading(self, images: Iterable[str]) -> float:
+        return sum(self.of[image][1] for image in images)
+
+
+def _estimate(
+    options: RunOptions,
+    bundle: str,
+    facts: Sequence[VolumeFacts],
+    amount: _Amount,
+    images: Sequence[str],
+    validation: Sequence[str],
+) -> StageEstimate:
+    parser = open_config(options, bundle)
+    if bundle == UNET:
+        found = {int(i) for f in facts for i in f.label_voxels if i and is_id(i)} - {*parser["background_labels"]}
+        # how many there are is all that counts; MONAI would read names as configuration
+        parser["class_ids"] = {str(i): i for i in (known_labels(options) or {}).values() or sorted(found) or [1]}
+    setting = {
+        key: parser.get_parsed_content(key) for key in ("batch_size", "epochs", "image_size", "channels", "threads")
+    }
+    threads, device = set_threads(setting["threads"]), parser.get_parsed_content("device")
+    measured = measure_step(parser)
+    n, batch = amount.slices(images), setting["batch_size"]
+    batches = max(1, n // batch)
+    epochs = max(setting["epochs"], math.ceil(parser.get("min_steps", 0) / batches))
+    looked_at = math.ceil(epochs / parser["val_interval"]) * amount.slices(validation) if validation else 0
+    seconds = epochs * batches * measured.step + looked_at / batch * measured.forward
+    seconds += amount.reading(images) / amount.readers + amount.reading(validation)
+    memory = measured.memory
+    if bundle == VAE:
+        if (k := options.keys.get("n_clusters", 0)) > n:
+            raise InputError(f"--n_clusters must be 2 to {n} for about {n} slices to cluster, got {k}.")
+        seconds += n / batch * measured.forward + WARD_SECONDS * min(n, ClusteringMethod().largest_tree) ** 2
+        memory = max(memory, PROCESS_BYTES + FEATURE_BYTES * parser["latent_size"] * n)
+    return StageEstimate(
+        bundle,
+        steps=epochs * batches,
+        seconds=seconds,
+        # float16, and uint8 for labels
+        disk_bytes=n * setting["image_size"] ** 2 * (2 * setting["channels"] + (bundle == UNET)),
+        memory_bytes=memory,
+        device=f"cpu, threads: {threads}" if torch.device(device).type == "cpu" else str(device),
+    )

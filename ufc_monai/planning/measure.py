@@ -1,0 +1,163 @@
+"""The time and the memory of one training step, from real ones on random slices."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from monai.bundle import ConfigParser
+from monai.data import list_data_collate
+from monai.transforms import Compose
+from torch import Tensor
+
+from ufc_monai.base.errors import unwrapped
+from ufc_monai.base.machine import PROCESS_BYTES
+from ufc_monai.planning.memory import refuse_too_little
+from ufc_monai.transforms.volume import AxialSlicesd
+
+LONGEST_STEP = 1.0
+"""Seconds; a batch that would take longer is measured in part."""
+PATIENCE = 3.0
+"""Seconds of measuring, a stage."""
+BYTES_PER_WEIGHT = 16
+"""Weight, gradient and AdamW's two moments in float32."""
+WITHOUT_FILES = {
+    "pseudo_labels": None,
+    "crop_region": None,
+    "class_counts": "$torch.ones(@n_classes)",
+    "queue_size": "@batch_size",
+}
+"""What the configurations would read from files, and what measuring takes instead."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What one whole batch takes.
+
+    Attributes:
+        step: seconds of a training step.
+        forward: seconds of a forward pass.
+        memory: bytes of the process.
+    """
+
+    step: float
+    forward: float
+    memory: int
+
+
+def measure_step(parser: ConfigParser) -> Measured:
+    """Measure a training step.
+
+    Args:
+        parser: the configuration that a run will train with; the files that it reads are not there yet, and what it
+            takes from them is replaced.
+
+    Raises:
+        InputError: if the configuration does not fit, or a batch surely needs more memory than there is.
+    """
+    for key, value in WITHOUT_FILES.items():
+        if key in parser:
+            parser[key] = value
+    with unwrapped(), torch.random.fork_rng():
+        measured = _Step(parser).measure()
+        if "local" in parser:  # a method that trains the decoder as well, for as many steps again
+            measured = replace(measured, step=measured.step + _Step(parser, "local").measure().step)
+        return measured
+
+
+class _Step:
+    """A training step as a configuration describes it, on random slices."""
+
+    def __init__(self, parser: ConfigParser, part: str = "train") -> None:
+        self.parser, self.parsed = parser, parser.get_parsed_content
+        trainer = f"{part}::trainer"
+        self.network, self.loss, self.optimizer, self.inferer, self.prepare = (
+            self.parsed(f"{trainer}::{key}")
+            for key in ("network", "loss_function", "optimizer", "inferer", "prepare_batch")
+        )
+        loader = parser[f"{trainer}::train_data_loader"]
+        self.loaders: Mapping[str, str] = loader["loaders"] if isinstance(loader, Mapping) else {"": loader}
+        self.device, self.batch_size = torch.device(self.parsed("device")), self.parsed("batch_size")
+        self.loss.to(self.device)
+
+    def measure(self) -> Measured:
+        began = time.monotonic()
+        batch = self.load()
+        loading = time.monotonic() - began
+        if self.device.type == "cpu":  # native code that finds no memory may end the program without a word
+            refuse_too_little(self.memory(batch, 2, self.batch_size / 2))
+        self.seconds(batch, 2)
+        times, n = [self.seconds(batch, 2)], min(2, self.batch_size)
+        if times[0] < LONGEST_STEP:
+            n = min(self.batch_size, int(2 * LONGEST_STEP / times[0]))
+            self.seconds(batch, n)
+            times = [self.seconds(batch, n)]
+        while len(times) < 3 and time.monotonic() - began < PATIENCE:
+            times.append(self.seconds(batch, n))
+        share = self.batch_size / n
+        began = time.monotonic()
+        memory = self.memory(batch, n, share)
+        forward = share * (time.monotonic() - began)
+        return Measured(loading + share * statistics.median(times), loading + forward, memory)
+
+    def load(self) -> dict[str, Any]:
+        """A batch as the training's loader makes it from the slice store; of several loaders one of each."""
+        batches = {name: self.batch(reference.removeprefix("@")) for name, reference in self.loaders.items()}
+        return batches.get("", batches)
+
+    def batch(self, loader: str) -> dict[str, Any]:
+        """A batch of the loader that is configured under a key."""
+        dataset = self.parser[f"{loader}::dataset"].removeprefix("@")
+        steps = self.parsed(f"{dataset}::transform").flatten().transforms
+        cut = next(i for i, step in enumerate(steps) if isinstance(step, AxialSlicesd))
+        size, channels, b = (self.parsed(key) for key in ("image_size", "channels", f"{loader}::batch_size"))
+        generator = torch.Generator().manual_seed(0)
+        classes = self.parsed("n_classes") if "n_classes" in self.parser else 1
+        image = torch.rand(b, channels, size, size, generator=generator).half()
+        label = torch.randint(classes, (b, 1, size, size), generator=generator).byte()
+        behind = Compose(steps[cut + 1 :])
+        samples = [
+            behind({"image": x, "label": y, "id": f"#{i}", "position": i / len(image)})
+            for i, (x, y) in enumerate(zip(image, label, strict=True))
+        ]
+        return {**list_data_collate(samples), "cluster": torch.randint(20, (b,), generator=generator)}
+
+    def forward(self, batch: Mapping[str, Any], n: int) -> Any:
+        image, target = self.prepare(self.part(batch, n), self.device)
+        return self.loss(self.inferer(image, self.network), target)
+
+    def part(self, batch: Mapping[str, Any], n: int) -> dict[str, Any]:
+        """The first ``n`` slices of a batch; of several loaders an equal share of each."""
+        if "" in self.loaders:
+            return {key: value[:n] for key, value in batch.items()}
+        sizes = {name: -(-len(of["id"]) * n // self.batch_size) for name, of in batch.items()}
+        return {name: {key: value[: sizes[name]] for key, value in of.items()} for name, of in batch.items()}
+
+    def seconds(self, batch: Mapping[str, Any], n: int) -> float:
+        """How long a step on the first ``n`` slices of a batch takes."""
+        began = time.monotonic()
+        loss = self.forward(batch, n)
+        self.optimizer.zero_grad()
+        loss.backward()
+        self.optimizer.step()
+        loss.item()  # waits for a GPU
+        return time.monotonic() - began
+
+    def memory(self, batch: Mapping[str, Any], n: int, share: float) -> int:
+        """Bytes for a whole batch: programs, weights, and what the graph keeps for the backward pass."""
+        kept: dict[int, int] = {}
+        weights: dict[int, int] = {p.untyped_storage().data_ptr(): p.numel() for p in self.network.parameters()}
+
+        def keep(tensor: Tensor) -> Tensor:
+            kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+            graph = self.forward(batch, n)  # held, so that no storage is counted as another's
+        graph.item()
+        of_slices = sum(size for place, size in kept.items() if place not in weights)
+        return PROCESS_BYTES + BYTES_PER_WEIGHT * sum(weights.values()) + round(share * of_slices)

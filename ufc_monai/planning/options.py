@@ -1,0 +1,236 @@
+"""What ``run`` is asked to do, and whether it can be."""
+
+from __future__ import annotations
+
+import difflib
+import importlib.util
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from monai.bundle import ConfigParser
+
+from ufc_monai.base.bundles import BUNDLES, CONTRASTIVE, VAE, methods
+from ufc_monai.base.console import checked_bool
+from ufc_monai.base.errors import InputError, unwrapped
+from ufc_monai.base.files import read_json
+from ufc_monai.base.merged import is_plain
+from ufc_monai.checks.overrides import meant
+from ufc_monai.checks.settings import check_settings
+from ufc_monai.data.case import Case
+from ufc_monai.data.datalist import find_cases
+from ufc_monai.data.skip import without_bad
+from ufc_monai.data.split import Split
+from ufc_monai.data.split_file import open_split
+from ufc_monai.planning.stages import config_path
+from ufc_monai.training.compute import check_device
+
+SHARED = ("fold", "split_path", "split_seed")
+"""Keys that no bundle may have to itself: the stages would work with different patients."""
+PLACES = ("bundle_root", "dataset_dir", "output_dir", "ckpt_dir", "resume")
+"""Keys that the run sets."""
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """What a run does.
+
+    Attributes:
+        dataset_dir: folder of the data set.
+        folder: of the run; it becomes self-contained: bundles, weights, results, report.
+        bundles: where the three bundles are copied from.
+        labelled: the label budget in volumes; ``None`` is all that training may use.
+        preset: ``"cpu"`` lays cpu.json over each train.json, ``"isic"`` isic.json, ``"isic+cpu"`` first this and then
+            that, ``"paper"`` nothing; ``"auto"`` takes cpu without a GPU.
+        method: a configuration of stage 2 that is laid over its training, such as ``"moco"``; ``None`` is the paper's.
+        compare: also fine-tune from random weights, with the same labels, steps and seed.
+        keys: keys that are handed to every configuration that has them.
+        overrides: keys of one bundle's training, by the bundle's name.
+        estimate: say beforehand how long it will take.
+        tracking: ``"mlflow"`` also records every stage, and the report, in ``mlruns.db`` of the folder.
+        replace: repeat stages that have run with other options, in their place.
+    """
+
+    dataset_dir: Path
+    folder: Path
+    bundles: Path
+    labelled: int | None = None
+    preset: str = "auto"
+    method: str | None = None
+    compare: bool = False
+    keys: Mapping[str, Any] = field(default_factory=dict)
+    overrides: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    estimate: bool = True
+    tracking: str | None = None
+    replace: bool = False
+
+    @property
+    def fold(self) -> int:
+        """Which quarter of the labelled patients is tested."""
+        return int(self.keys.get("fold", 0))
+
+    @property
+    def skip_bad(self) -> bool:
+        """Whether to go on without the volumes whose files are bad."""
+        return checked_bool(self.keys.get("skip_bad", False), "--skip_bad")
+
+    @property
+    def include_test_images(self) -> bool:
+        """Whether test images train, too."""
+        return checked_bool(self.keys.get("include_test_images", False), "--include_test_images")
+
+    @property
+    def label_draw(self) -> int:
+        """Which order grants the labels."""
+        return int(self.keys.get("label_draw", 0))
+
+
+def find_bundles(named: Path | None = None) -> Path:
+    """The folder of the three bundles: the one named, ``bundles`` here, or those that came with the package.
+
+    Raises:
+        InputError: if a bundle is missing there.
+    """
+    found = default_bundles() if named is None else named if _holds_bundles(named) else None
+    if found is None:
+        raise InputError(
+            f"--bundles: there is no bundle {(named or Path('bundles')) / VAE}. Name the folder 'bundles' of the "
+            "repository."
+        )
+    return found
+
+
+def default_bundles() -> Path | None:
+    """The folder of the three bundles that is taken where none is named, if there is one."""
+    package = Path(__file__).parents[1]  # of a clone, or installed
+    places = Path("bundles"), package.parent / "bundles", package / "bundled"
+    return next((place for place in places if _holds_bundles(place)), None)
+
+
+def usable_cases(options: RunOptions) -> list[Case]:
+    """The volumes to train and test on; with ``skip_bad``, those whose files are good. Each of the others is named.
+
+    Raises:
+        InputError: if there is none.
+    """
+    cases = find_cases(options.dataset_dir, options.include_test_images)
+    return without_bad(cases, options.dataset_dir)[0] if options.skip_bad else cases
+
+
+def open_split_of(options: RunOptions, path: Path) -> Split:
+    """The split at ``path``, which is drawn as the options say if there is none; errors as of ``open_split``."""
+    return open_split(
+        path,
+        options.dataset_dir,
+        skip_bad=options.skip_bad,
+        include_test_images=options.include_test_images,
+    )
+
+
+def check_options(options: RunOptions) -> None:
+    """Refuse all that a stage would refuse when it starts, as far as it depends on no data.
+
+    ``check``, ``run``, ``select`` and ``study`` ask it before they read a volume.
+
+    Raises:
+        InputError: at an unknown key, bundle or method, an invalid value, or if what tracks is not installed.
+    """
+    _check_overrides(options)
+    _check_method(options)
+    _check_values(options)
+    if options.tracking and importlib.util.find_spec(options.tracking) is None:
+        raise InputError(
+            f'--tracking: {options.tracking} is not installed. Install it, in the clone: pip install -e ".[tracking]".'
+        )
+
+
+def training_configs(options: RunOptions, bundle: str) -> list[str]:
+    """The configurations that a bundle is trained with, laid over each other.
+
+    The preset ``"auto"`` is ``"cpu"`` where there is no GPU; several presets or methods stand with ``+`` between them.
+    """
+    automatic = "paper" if torch.cuda.is_available() else "cpu"
+    preset = automatic if options.preset == "auto" else options.preset
+    method = options.method.split("+") if options.method and bundle == CONTRASTIVE else []
+    return ["train", *([] if preset == "paper" else preset.split("+")), *method]
+
+
+def open_config(options: RunOptions, bundle: str, configs: Sequence[str] = ()) -> ConfigParser:
+    """The configuration that a run starts a bundle with.
+
+    Args:
+        options: of the run.
+        bundle: its name.
+        configs: names of its configurations, the later laid over the earlier; by default those of its training.
+    """
+    parser = ConfigParser()
+    names = configs or training_configs(options, bundle)
+    parser.read_config([str(options.bundles / bundle / "configs" / f"{name}.json") for name in names])
+    changes = {key: value for key, value in options.keys.items() if key in parser}
+    changes |= {} if configs else options.overrides.get(bundle, {})
+    for key, value in {**changes, "dataset_dir": config_path(options.dataset_dir, "--dataset_dir")}.items():
+        parser[key] = value
+    return parser
+
+
+def stage_2_batch(options: RunOptions) -> dict[str, int]:
+    """The key that tells stage 1's clustering what stage 2's batches hold, where it would take another number.
+
+    The elbow's number of clusters is capped so that an anchor expects enough positives in a batch.
+    """
+    size = open_config(options, CONTRASTIVE).get_parsed_content("batch_size")
+    return {} if size == open_config(options, VAE, ["inference"])["batch_size"] else {"batch_size": size}
+
+
+def is_setting(config: Mapping[str, Any], key: str) -> bool:
+    """Whether a configuration leaves a key to the user, instead of reading it from network.json."""
+    return key in config and "network_file" not in str(config[key])
+
+
+def _holds_bundles(folder: Path) -> bool:
+    return all((folder / name / "configs" / "train.json").is_file() for name in BUNDLES)
+
+
+def _check_overrides(options: RunOptions) -> None:
+    for bundle, settings in options.overrides.items():
+        if bundle not in BUNDLES:
+            raise InputError(f"--set: there is no bundle {bundle}; expected one of {', '.join(BUNDLES)}.")
+        known = read_json(options.bundles / bundle / "configs" / "train.json", "--bundles")
+        for key in settings:
+            if key in PLACES:
+                raise InputError(f"--set: {key} of {bundle} is set by the run itself; leave it out.")
+            if key in SHARED:
+                raise InputError(
+                    f"--set: {key} is the same in all stages; --fold and --label_draw choose the patients."
+                )
+            if re.split("::|#", key)[0] not in known:
+                hint = meant(key, known) or "Its docs/README.md lists them."
+                raise InputError(f"--set: {key} is no key of {bundle}. {hint}")
+
+
+def _check_method(options: RunOptions) -> None:
+    known = methods(options.bundles)
+    for name in () if options.method is None else options.method.split("+"):
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f"Did you mean {near[0]}?" if near else f"Expected one of {', '.join(known)}."
+            raise InputError(f"--method: there is no {name}.json in {CONTRASTIVE}/configs. {hint}")
+
+
+def _check_values(options: RunOptions) -> None:
+    """Refuse at once what a stage would refuse when it starts."""
+    keys = options.keys
+    with unwrapped("--"):
+        check_settings(keys)
+        for key in ("skip_bad", "include_test_images"):
+            checked_bool(keys.get(key, False), key)
+        if "device" in keys:
+            check_device(keys["device"])
+        open_config(options, VAE, ["inference"]).get_parsed_content("method")
+    for bundle in BUNDLES:
+        settings = open_config(options, bundle).get()
+        with unwrapped(f"{bundle}: "):
+            check_settings({key: value for key, value in settings.items() if is_plain(value)})

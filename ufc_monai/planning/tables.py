@@ -1,0 +1,169 @@
+"""The tables of ``check``, as lines of text."""
+
+from __future__ import annotations
+
+import textwrap
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from ufc_monai.base.bundles import CONTRASTIVE, UNET, VAE
+from ufc_monai.data.inspect import VolumeFacts
+from ufc_monai.data.problems import ADVICE, LEAVE_OUT, Problem
+from ufc_monai.planning.estimate import StageEstimate
+from ufc_monai.planning.memory import VARIES, own_memory, size
+from ufc_monai.training.log import duration
+from ufc_monai.transforms.labels import is_id
+
+MOST_ROWS = 40
+"""With more volumes than that, only the odd ones are listed."""
+MOST_NAMES = 20
+"""Ids without a name that are shown in the preview and in the example of ``--labels``."""
+WIDTH = 110
+STAGES = {VAE: "1  beta-VAE, clusters", CONTRASTIVE: "2  contrastive pretraining", UNET: "3  fine-tuning"}
+
+
+def volume_table(facts: Sequence[VolumeFacts]) -> list[str]:
+    """One row a volume; with many volumes, those that differ from most."""
+    listed = list(facts)
+    if len(facts) > MOST_ROWS:
+        common = Counter(kind for f in facts for kind in {p.kind for p in f.problems})
+        odd = {kind for kind, n in common.items() if n < len(facts) / 2}
+        listed = [f for f in facts if odd & {p.kind for p in f.problems}][:MOST_ROWS]
+    head = ("", "volume", "patient", "voxels", "mm", "axes", "HU min", "1%", "99%", "max", "label")
+    lines = _aligned([head, *map(_volume_row, listed)], left=3) if listed else []
+    if len(listed) < len(facts):
+        lines.append(f"{len(facts) - len(listed)} volumes are not listed. The ranges of all:")
+        lines += _ranges([f for f in facts if f.grid])
+    return lines
+
+
+def label_table(
+    facts: Sequence[VolumeFacts], names: Mapping[str, int] | None, background: Sequence[int], ignore_id: int | None
+) -> list[str]:
+    """Volumes and voxels of every structure, and of ids without a name."""
+    volumes: Counter[float] = Counter(value for f in facts for value in f.label_voxels if value != 0)
+    voxels: Counter[float] = Counter()
+    for f in facts:
+        voxels.update(f.label_voxels)
+    titles: dict[float, str] = {i: name for name, i in (names or {}).items()}
+    known: dict[float | None, str] = {**dict.fromkeys(background, "(background)"), ignore_id: "(ignored)"}
+    rest = {value: known.get(value, "(no name)") for value in sorted(volumes)[:MOST_ROWS]}
+    rows = [(name, f"{i:g}", str(volumes[i]), f"{voxels[i]:,}") for i, name in {**rest, **titles}.items()]
+    return _aligned([("structure", "id", "volumes", "voxels"), *sorted(rows, key=lambda row: float(row[1]))], left=1)
+
+
+def split_table(split: Mapping[str, Any], fold: int, granted: Sequence[str]) -> list[str]:
+    """Who trains, validates and tests, and whose labels are granted."""
+    roles = {role: split["folds"][fold][role] for role in ("training", "validation", "test")}
+    roles["unlabelled"] = split["unlabelled"]
+    lines = [f"split, fold {fold} of {len(split['folds'])}"]
+    for role, patients in roles.items():
+        lines += _listed(f"  {role:<11}{len(patients):>4} patients  ", patients)
+    if roles["training"] and not roles["test"]:
+        lines.append("  fewer than 4 labelled patients: none is held out, so nothing can be tested")
+    return lines + (_listed(f"  labels of  {len(granted):>4} volumes   ", granted) if granted else [])
+
+
+def estimate_table(estimates: Sequence[StageEstimate]) -> list[str]:
+    """Steps, time, disk and memory of each stage; the whole needs what this process took to find out as well."""
+    head = ("stage", "steps", "time", "slice store", "memory")
+    rows = [
+        (STAGES[e.bundle], f"{e.steps:,}", duration(e.seconds), size(e.disk_bytes), size(e.memory_bytes))
+        for e in estimates
+    ]
+    time, disk = sum(e.seconds for e in estimates), sum(e.disk_bytes for e in estimates)
+    memory = max(VARIES * own_memory(), *(e.memory_bytes for e in estimates))
+    return _aligned([head, *rows, ("all", "", duration(time), size(disk), size(memory))], left=1)
+
+
+def problem_list(facts: Sequence[VolumeFacts], blocking: bool) -> list[str]:
+    """What is odd, one paragraph a kind.
+
+    Args:
+        facts: of the volumes.
+        blocking: list what has to be mended, marked with an exclamation mark; else the rest.
+    """
+    found: dict[str, list[tuple[str, Problem]]] = defaultdict(list)
+    for f in facts:
+        for problem in (p for p in f.problems if p.blocking == blocking):
+            found[problem.kind].append((f.image, problem))
+    lines = []
+    for kind, where in found.items():
+        more = f" ({len(where)} volumes like it)" if len(where) > 3 else ""
+        lines += [f"{'!' if blocking else '-'} {i}: {p.text}" for i, p in (where[:1] if more else where)]
+        lines[-1] += more
+        lines.append(f"    {ADVICE[kind]} {LEAVE_OUT if where[0][1].bad_file else ''}".rstrip())
+    return lines
+
+
+def standing_against(
+    facts: Sequence[VolumeFacts], labels: Mapping[str, int] | None, ignored: Sequence[int]
+) -> list[str]:
+    """What has to be mended before anything is trained: the one answer of ``check``, ``run``, ``select`` and ``study``.
+
+    Args:
+        facts: of the volumes.
+        labels: names and ids of the structures; ``None`` if nobody has named them.
+        ignored: ids that become background.
+    """
+    lines = problem_list(facts, blocking=True)
+    if labels is None and (ids := unnamed_ids(facts, ignored)):
+        lines += ["! the structures have no names", f"    Name those that you want: {labels_example(ids)}"]
+    return lines
+
+
+def unnamed_ids(facts: Sequence[VolumeFacts], ignored: Sequence[int]) -> dict[str, int]:
+    """The first ids that were found, named by themselves."""
+    ids = {int(value) for f in facts for value in f.label_voxels if value and is_id(value)}
+    return {str(i): i for i in sorted(ids - set(ignored))[:MOST_NAMES]}
+
+
+def labels_example(ids: Mapping[str, int]) -> str:
+    """The option that would name structures."""
+    return f'--labels "{ {f"name of {i}": i for i in ids.values()} }"'
+
+
+def _volume_row(f: VolumeFacts) -> tuple[str, ...]:
+    mark = "!" if any(p.blocking for p in f.problems) else "-" if f.problems else ""
+    ids = sum(1 for value in f.label_voxels if value != 0)
+    label = "" if f.label is None else f"{ids} ids"
+    if f.grid is None or f.hu is None:
+        return (mark, f.image, f.patient, *["?"] * 7, label and "?")
+    voxels = "x".join(map(str, f.grid.shape))
+    spacing = "x".join(f"{mm:.3g}" for mm in f.grid.spacing)
+    return (mark, f.image, f.patient, voxels, spacing, f.grid.orientation, *(f"{v:.0f}" for v in f.hu), label)
+
+
+def _ranges(facts: Sequence[VolumeFacts]) -> list[str]:
+    """The smallest and the largest of everything."""
+    shapes = [f.grid.shape for f in facts if f.grid]
+    spacings = [f.grid.spacing for f in facts if f.grid]
+    values = [f.hu for f in facts if f.hu]
+    if not facts:
+        return []
+    axes = Counter(f.grid.orientation for f in facts if f.grid)
+    return [
+        "  voxels  " + " x ".join(f"{min(n)} to {max(n)}" for n in zip(*shapes, strict=True)),
+        "  mm      " + " x ".join(f"{min(n):.3g} to {max(n):.3g}" for n in zip(*spacings, strict=True)),
+        f"  HU      {min(v[0] for v in values):.0f} to {max(v[3] for v in values):.0f}",
+        "  axes    " + ", ".join(f"{name} ({n} volumes)" for name, n in axes.most_common()),
+    ]
+
+
+def _listed(head: str, names: Sequence[str]) -> list[str]:
+    """Names behind a heading, three lines of them at most."""
+    lines = textwrap.wrap(", ".join(names), WIDTH - len(head), max_lines=3, placeholder=" ...", break_on_hyphens=False)
+    return [f"{head if i == 0 else ' ' * len(head)}{line}".rstrip() for i, line in enumerate(lines or [""])]
+
+
+def _aligned(rows: Iterable[Sequence[str]], left: int) -> list[str]:
+    """Columns under each other, the first ``left`` of them flush left."""
+    rows = list(rows)
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(
+            c.ljust(w) if i < left else c.rjust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    ]

@@ -1,0 +1,65 @@
+"""From a collated batch to the network's input and the loss's target."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from monai.utils import ensure_tuple
+from torch import Tensor
+
+
+class PrepareBatch:
+    """A ``prepare_batch`` for MONAI's engines: move to the device, transform the batch there, pick two keys.
+
+    Args:
+        image_key: what goes into the network.
+        target_key: what the loss compares with; the image itself for an auto-encoder. Several keys give a tuple.
+        transform: a batch transform such as :class:`~ufc_monai.transforms.batch.TwoViewsd`, on images in [0, 1].
+        normalise: last, on the image alone; such as :class:`~ufc_monai.transforms.standardise.Standardise`.
+    """
+
+    def __init__(
+        self,
+        image_key: str = "image",
+        target_key: str | Sequence[str] = "label",
+        transform: Callable[[dict[str, Tensor]], Mapping[str, Tensor]] | None = None,
+        normalise: Callable[[Tensor], Tensor] | None = None,
+    ) -> None:
+        self.image_key = image_key
+        self.target_key = target_key
+        self.transform = transform
+        self.normalise = normalise
+
+    def __call__(
+        self, batch: Mapping[str, Any], device: torch.device | str, non_blocking: bool = False
+    ) -> tuple[Tensor, Any]:
+        """Return ``(image, target)`` on ``device``."""
+        single = isinstance(self.target_key, str)
+        targets = ensure_tuple(self.target_key)
+        keys = {self.image_key, *targets}
+        moved = {key: torch.as_tensor(batch[key]).to(device, non_blocking=non_blocking) for key in keys}
+        ready = dict(self.transform(moved) if self.transform else moved)
+        if self.normalise is not None:
+            ready[self.image_key] = self.normalise(ready[self.image_key])
+        target = tuple(ready[key] for key in targets)
+        return ready[self.image_key], target[0] if single else target
+
+
+class PrepareCombinedBatch:
+    """A ``prepare_batch`` for the batches of a :class:`~ufc_monai.training.loaders.CombinedLoader`.
+
+    Args:
+        parts: how the batch of each loader is prepared, by name.
+    """
+
+    def __init__(self, parts: Mapping[str, PrepareBatch]) -> None:
+        self.parts = dict(parts)
+
+    def __call__(
+        self, batch: Mapping[str, Any], device: torch.device | str, non_blocking: bool = False
+    ) -> tuple[Tensor, dict[str, Any]]:
+        """Return the images of all parts behind each other, and the target of each by name, on ``device``."""
+        ready = {name: prepare(batch[name], device, non_blocking) for name, prepare in self.parts.items()}
+        return torch.cat([image for image, _ in ready.values()]), {name: target for name, (_, target) in ready.items()}

@@ -1,0 +1,114 @@
+"""What stops a training that has broken down, and passes over a batch that teaches nothing."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+
+import torch
+from ignite.engine import Engine, Events
+from monai.engines import IterationEvents
+from torch import Tensor
+
+from ufc_monai.base.errors import InputError
+from ufc_monai.losses.protocol import DROPPED, figures_of
+
+logger = logging.getLogger(__name__)
+
+NAMED = 8
+"""Slices that the error names; the log names all."""
+
+
+class LossGuard:
+    """Stop at a loss that is not finite, before it reaches the weights; skip batches without a valid anchor.
+
+    A skipped batch leaves weights and optimiser as they are. Their number so far is the metric ``skipped_batches``.
+
+    A GPU decides by itself: a fused optimizer's step changes nothing where the device has set ``found_inf``, as behind
+    PyTorch's gradient scaler. The loss is looked at when the next step's has been asked for, and at the end of an
+    epoch, before anything is saved, so that no step waits for the one before it to end.
+
+    Args:
+        late: look at the loss one step late; ``None``: on a GPU. An optimizer that is not fused is never late.
+
+    Raises:
+        InputError: during training, naming step and slices.
+    """
+
+    def __init__(self, late: bool | None = None) -> None:
+        self.late = late
+        self._step: _Step | None = None
+        self._skipped: Tensor | int = 0
+
+    def attach(self, engine: Engine) -> None:
+        """Watch one of MONAI's trainers. List it in front of what saves at the end of an epoch."""
+        engine.add_event_handler(IterationEvents.LOSS_COMPLETED, self._check)
+        engine.add_event_handler(IterationEvents.BACKWARD_COMPLETED, self._hold_still)
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self._settle)
+
+    def _check(self, engine: Engine) -> None:
+        loss: Tensor = engine.state.output["loss"].detach()
+        before, self._step = self._step, _Step(engine, loss)
+        if before is not None:
+            before.check()
+        late = loss.is_cuda if self.late is None else self.late
+        if not (late and _is_fused(engine)):
+            self._step.check()
+            self._step = None
+
+    def _hold_still(self, engine: Engine) -> None:
+        """Have the optimizer change nothing at a loss that is not finite or a batch without a valid anchor."""
+        loss: Tensor = engine.state.output["loss"].detach()
+        empty = (figures_of(engine.loss_function).get(DROPPED, torch.zeros_like(loss)) == 1).float()
+        self._skipped = self._skipped + empty.long()
+        if _is_fused(engine):
+            engine.optimizer.found_inf = torch.maximum(empty, (~loss.isfinite()).float())
+        elif empty:
+            engine.optimizer.zero_grad(set_to_none=True)  # without gradients, a step changes nothing
+
+    def _settle(self, engine: Engine) -> None:
+        step, self._step = self._step, None
+        if step is not None:
+            step.check()
+        skipped, self._skipped = int(self._skipped), 0
+        if skipped:
+            metrics = engine.state.metrics
+            metrics["skipped_batches"] = metrics.get("skipped_batches", 0) + skipped
+
+
+def _is_fused(engine: Engine) -> bool:
+    return all(group.get("fused") for group in engine.optimizer.param_groups)
+
+
+class _Step:
+    """A step whose loss is on its way from the device."""
+
+    def __init__(self, engine: Engine, loss: Tensor) -> None:
+        batch = engine.state.batch
+        self.ids: dict[str, Sequence[str]] = (
+            {"": batch["id"]} if "id" in batch else {name: part["id"] for name, part in batch.items()}
+        )
+        self.figures = figures_of(engine.loss_function)
+        self.iteration: int = engine.state.iteration
+        self.epoch: int = engine.state.epoch
+        self.loss = loss.to("cpu", non_blocking=True)
+        self.there = torch.cuda.current_stream(loss.device).record_event() if loss.is_cuda else None
+
+    def check(self) -> None:
+        """Wait for the loss and refuse one that is not finite."""
+        if self.there is not None:
+            self.there.synchronize()
+        if not self.loss.isfinite():
+            kind, ids = self._slices()
+            logger.error("the batch's %sslices: %s", kind, ", ".join(ids))
+            more = f" and {len(ids) - NAMED} more (see the log)" if len(ids) > NAMED else ""
+            raise InputError(
+                f"the loss is {self.loss.item():g} at step {self.iteration} (epoch {self.epoch}), on the {kind}slices "
+                f"{', '.join(ids[:NAMED])}{more}. Look at them, or lower learning_rate; the last checkpoint stands."
+            )
+
+    def _slices(self) -> tuple[str, list[str]]:
+        """The batch's slices; of several loaders those whose terms are not finite, and what these are called."""
+        broken = [name for name in self.ids if name in self.figures and not self.figures[name].isfinite()]
+        names = broken or list(self.ids)
+        return f"{' and '.join(names)} ".lstrip(), [of for name in names for of in self.ids[name]]
