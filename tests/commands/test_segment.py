@@ -134,7 +134,7 @@ def test_the_configuration_of_an_earlier_version_is_refused(
     old = tmp_path / NAMES[2]
     shutil.copytree(chain / NAMES[2], old, ignore=shutil.ignore_patterns("cache", "eval"))
     path = old / "configs" / "inference.json"
-    path.write_text(path.read_text().replace("ufc_monai.transforms.labels.ClassesToIdsd", "Identityd"))
+    path.write_text(path.read_text().replace("ufc_monai.transforms.ClassesToIdsd", "Identityd"))
     (tmp_path / "app").mkdir()
     (tmp_path / "app" / "main.py").touch()
     ends = [str(phantom), str(tmp_path / "out")] if command == "segment" else [str(tmp_path / "app")]

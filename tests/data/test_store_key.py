@@ -66,7 +66,7 @@ def test_what_no_transform_uses_has_no_say(planted: Callable[[str, str], str]) -
 @pytest.mark.parametrize(
     ("name", "has_a_say"),
     [
-        *((name, True) for name in ("volume", "grid", "nifti", "reader")),
+        *((name, True) for name in ("volume", "grid", "reader")),
         *((name, False) for name in ("batch", "save", "restore", "labels")),
     ],
 )

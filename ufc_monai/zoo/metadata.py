@@ -16,7 +16,7 @@ from ufc_monai.networks.build import build_network
 
 DEMONSTRATION = "The weights are a demonstration on synthetic patients and know nothing of real ones."
 """What ``description`` and ``intended_use`` end with while it is true."""
-SYNTHETIC = "synthetic patients, made by ufc_monai.phantom.ct.make_phantom"
+SYNTHETIC = "synthetic patients, made by ufc_monai.phantom.make_phantom"
 PLACEHOLDERS = {
     "authors": "ufc_monai founders",
     "copyright": "Copyright (c) ufc_monai founders",
