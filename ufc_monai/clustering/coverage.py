@@ -10,8 +10,6 @@ from numpy.typing import NDArray
 
 from ufc_monai.clustering.pseudo_labels import PseudoLabels
 
-__all__ = ["Coverage", "choose_volumes", "cluster_histograms", "covering_order"]
-
 
 @dataclass(frozen=True)
 class Coverage:

@@ -8,8 +8,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["false_negatives"]
-
 PARTITIONS = 4
 """Of a volume, in GLCL."""
 THRESHOLD = 0.1

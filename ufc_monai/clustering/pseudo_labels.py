@@ -13,8 +13,6 @@ from typing import Any
 from ufc_monai.errors import InputError
 from ufc_monai.files import atomic_path, read_json
 
-__all__ = ["PseudoLabels"]
-
 FORMAT = 1
 KEY = "pseudo_labels_path"
 

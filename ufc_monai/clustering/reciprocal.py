@@ -32,8 +32,6 @@ from tqdm import tqdm
 from ufc_monai.devices import short_products
 from ufc_monai.errors import InputError
 
-__all__ = ["ward_linkage"]
-
 LIST = 10
 """Clusters in the list of each, itself among them. More save searches and cost exact distances."""
 CHUNK = 64

@@ -12,7 +12,7 @@ import torch
 from monai.bundle import ConfigParser
 
 from ufc_monai.bundles import BUNDLES, UNET, VAE
-from ufc_monai.clustering import ClusteringMethod
+from ufc_monai.clustering import Agglomerative
 from ufc_monai.commands.measure import measure_step
 from ufc_monai.commands.memory import PROCESS_BYTES
 from ufc_monai.commands.options import RunOptions, training_configs
@@ -185,7 +185,7 @@ def _estimate(
     memory = measured.memory
     if bundle == VAE:
         _refuse_clusters(options.keys.get("n_clusters"), n)
-        seconds += n / batch * measured.forward + WARD_SECONDS * min(n, ClusteringMethod().largest_tree) ** 2
+        seconds += n / batch * measured.forward + WARD_SECONDS * min(n, Agglomerative().largest_tree) ** 2
         memory = max(memory, PROCESS_BYTES + FEATURE_BYTES * parser["latent_size"] * n)
     return StageEstimate(
         bundle,
