@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from ufc_monai.transforms.batch import BatchAugment, BatchAugmentd, TwoViews, TwoViewsd
+from ufc_monai.transforms.affine import affine_between, inverse_affine, sampling_grid
+from ufc_monai.transforms.batch import BatchAugment, BatchAugmentd
 from ufc_monai.transforms.crop import BodyCrop, BodyCropd, label_region
 from ufc_monai.transforms.labels import (
     IGNORE,
@@ -16,6 +17,7 @@ from ufc_monai.transforms.reader import SimpleITKReader
 from ufc_monai.transforms.restore import RestoreGridd, upsample_argmax
 from ufc_monai.transforms.save import SaveMask, SaveMaskd, has_mark
 from ufc_monai.transforms.standardise import Standardise, Standardised
+from ufc_monai.transforms.views import TwoViews, TwoViewsd
 from ufc_monai.transforms.volume import AxialSlices, AxialSlicesd, LoadVolume, LoadVolumed, slice_id
 
 __all__ = [
@@ -41,8 +43,11 @@ __all__ = [
     "Standardised",
     "TwoViews",
     "TwoViewsd",
+    "affine_between",
     "has_mark",
+    "inverse_affine",
     "label_region",
+    "sampling_grid",
     "slice_id",
     "upsample_argmax",
 ]
