@@ -8,10 +8,9 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parents[1] / "ufc_monai"
-BASE = {"bundles", "cluster_space", "devices", "errors", "files", "formats", "lazy", "lineage", "lock", "ranks"}
+BASE = {"bundles", "devices", "errors", "files", "formats", "lazy", "lineage", "lock", "ranks"}
 ALLOWED = {
     "bundles": set(),
-    "cluster_space": {"files"},
     "devices": set(),
     "errors": set(),
     "formats": set(),

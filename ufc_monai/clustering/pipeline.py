@@ -114,8 +114,8 @@ def _group(features: NDArray[np.float64], method: ClusteringMethod) -> tuple[Any
     if tree is not None:
         landmarks = getattr(fitted, "landmarks_", np.arange(n))
         elbow = search(partial(tree_curve, features[landmarks], tree), len(landmarks))
-        fitted.n_clusters = number or elbow.n_clusters
-        labels = landmark_labels(features, landmarks, cut_tree(tree, fitted.n_clusters))
+        labels = landmark_labels(features, landmarks, cut_tree(tree, number or elbow.n_clusters))
+        fitted.n_clusters = None  # the tree is the same for each
         return fitted, {"labels": labels, "tree": tree, "landmarks": landmarks, "elbow": elbow}
     if number is not None or not hasattr(clusterer, "n_clusters"):
         return fitted, {"labels": labels_of(fitted)}
