@@ -36,7 +36,10 @@ def test_a_method_in_words(settings: dict[str, Any], words: str) -> None:
             {"clustering": "kmean"},
             "clustering must be one of agglomerative, kmeans, dbscan, or .*; got 'kmean'",
         ),
-        ({"clustering": KMeans}, "clustering must be one of agglomerative, kmeans, dbscan, or have a fit; got <class"),
+        (
+            {"clustering": KMeans},
+            "clustering must be one of agglomerative, kmeans, dbscan, or an object with a fit; got <class",
+        ),
         ({"clustering": {"n_clusters": 3}}, "clustering must be one of"),
         ({"clustering": HDBSCAN(), "n_clusters": 5}, "n_clusters: HDBSCAN finds the number of clusters by itself"),
         ({"seed": -1}, "seed must be a whole number of 0 to 4294967295; got -1"),

@@ -95,7 +95,7 @@ def test_an_augmentation_is_undone_on_features_of_another_size(options: dict[str
 
 @settings(deadline=None, max_examples=50)
 @given(st.integers(0, 2**31), st.floats(0, 180), st.floats(0.2, 1), st.floats(1, 2))
-def test_there_and_back_is_nowhere(seed: int, rotation: float, low: float, high: float) -> None:
+def test_affines_compose_and_invert(seed: int, rotation: float, low: float, high: float) -> None:
     augment = BatchAugment(rotation=rotation, field=(low, high), shift=0.3, flip=0.5, seed=seed)
     affines = augment.located(torch.zeros(6, 1, 8, 8, dtype=torch.float64)).affine
     one, two, three = affines.chunk(3)
@@ -110,7 +110,7 @@ def test_there_and_back_is_nowhere(seed: int, rotation: float, low: float, high:
     torch.testing.assert_close(after(affine_between(one, two), affine_between(two, three)), affine_between(one, three))
 
 
-def test_who_asks_where_pixels_come_from_gets_the_same_views() -> None:
+def test_views_are_the_same_whether_or_not_their_affines_are_kept() -> None:
     options: dict[str, Any] = {"rotation": 20, "field": (0.5, 1), "shift": None, "noise": 0.1, "blur": 0.5, "flip": 0.5}
     image = torch.rand(4, 1, 24, 24, generator=torch.Generator().manual_seed(0))
     views, affine = TwoViews(BatchAugment(**options)).located(image)

@@ -124,13 +124,8 @@ class Elbow:
 
     def provenance(self) -> dict[str, Any]:
         """What the file of pseudo-labels tells of it: JSON values."""
-        return {
-            "chosen": self.n_clusters,
-            "searched": list(self.searched),
-            "reason": self.reason,
-            "k": list(self.ks),
-            "distance": [round(d, 6) for d in self.distances],
-        }
+        curve = {"k": list(self.ks), "distance": [round(d, 6) for d in self.distances]}
+        return {"chosen": self.n_clusters, "searched": list(self.searched), "reason": self.reason, **curve}
 
 
 def expected_positives(chance: float, batch_size: int) -> float:

@@ -32,10 +32,11 @@ class ClusteringMethod:
     The features are first centred per patient, then scaled, then clustered by Euclidean distance.
 
     Attributes:
-        clustering: ``"agglomerative"``, ``"kmeans"`` or ``"dbscan"``, which the keys below set up; or a
+        clustering: ``"agglomerative"``, ``"kmeans"`` or ``"dbscan"``, set up by the keys below; or a
             :class:`~ufc_monai.clustering.clusterers.Clusterer`, such as an estimator of scikit-learn.
         linkage: of agglomerative clustering: ``"ward"``, ``"average"`` or ``"complete"``.
-        n_clusters: how many, 2 or more; ``None`` takes the elbow. DBSCAN finds its number by ``eps``.
+        n_clusters: how many, 2 or more; ``None`` takes the elbow, or what an object of its own was given. Refused where
+            a clustering finds the number itself, as DBSCAN does by ``eps``.
         k_range: smallest and largest number that the elbow looks at.
         batch_size: of stage 2; caps the elbow so that an anchor expects enough positives in a batch.
         centred: subtract each patient's mean feature first.
@@ -74,7 +75,10 @@ class ClusteringMethod:
         pair = isinstance(ks, list | tuple) and len(ks) == 2 and _whole(ks[0], 2) and _whole(ks[1], 2)
         clusterer = not isinstance(kind, str | type) and callable(getattr(kind, "fit", None))
         rules = {
-            "clustering": (kind in CLUSTERINGS or clusterer, f"one of {', '.join(CLUSTERINGS)}, or have a fit"),
+            "clustering": (
+                kind in CLUSTERINGS or clusterer,
+                f"one of {', '.join(CLUSTERINGS)}, or an object with a fit",
+            ),
             "linkage": (self.linkage in LINKAGES, f"one of {', '.join(LINKAGES)}"),
             "feature_scaling": (self.feature_scaling in FEATURES, f"one of {', '.join(FEATURES)}"),
             "n_clusters": (_whole(self.n_clusters, 2, None), "2 or more: one cluster has no negatives"),
@@ -93,10 +97,8 @@ class ClusteringMethod:
                 raise InputError(f"{key} must be {expected}; got {getattr(self, key)!r}.")
         if self.n_clusters is not None and not hasattr(self.clusterer(), "n_clusters"):
             name, by = (kind, "eps") if isinstance(kind, str) else (type(kind).__name__, "itself")
-            raise InputError(
-                f"n_clusters: {name} finds the number of clusters by {by}, got n_clusters {self.n_clusters}. Leave it "
-                "null."
-            )
+            told = f"got n_clusters {self.n_clusters}. Leave it null."
+            raise InputError(f"n_clusters: {name} finds the number of clusters by {by}, {told}")
 
     def clusterer(self) -> Any:
         """What groups the features, not fitted, with ``n_clusters`` and, where it left that open, the seed."""

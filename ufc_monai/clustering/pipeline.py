@@ -57,9 +57,7 @@ class Clustering:
 
 
 def cluster_slices(
-    features: NDArray[Any],
-    patients: Sequence[str],
-    method: ClusteringMethod | None = None,
+    features: NDArray[Any], patients: Sequence[str], method: ClusteringMethod | None = None
 ) -> Clustering:
     """Centre, scale, cluster.
 
