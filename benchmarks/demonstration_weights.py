@@ -19,7 +19,7 @@ from pathlib import Path
 from ufc_monai.bundles import BUNDLES, CONTRASTIVE, UNET, VAE
 from ufc_monai.commands.options import RunOptions
 from ufc_monai.commands.run import run_all
-from ufc_monai.data import make_phantom
+from ufc_monai.phantom import make_phantom
 from ufc_monai.zoo import without_patients, write_metadata
 
 SOURCE = Path(__file__).parents[1] / "bundles"

@@ -25,7 +25,7 @@ import torch
 
 from ufc_monai.bundles import BUNDLES, CONTRASTIVE, UNET, VAE
 from ufc_monai.commands.stages import RESUME, bundle_command
-from ufc_monai.data import make_phantom
+from ufc_monai.phantom import make_phantom
 
 ROOT = Path(__file__).parents[1] / "bundles"
 SIZE: dict[str, Any] = {"image_size": 32, "threads": 1, "device": "cpu", "checkpoint_seconds": 0, "min_steps": 1}

@@ -38,10 +38,10 @@ def table_of(name: str, recorded: Path) -> str:
         return TABLES[name](recorded)
     kind, _, what = name.partition(" ")
     study, _, title = what.partition(": ")
-    results, clusterings = read_recorded(recorded / f"{study}.csv")
+    results = read_recorded(recorded / f"{study}.csv")
     if kind == "verdict":
         return "\n".join(f"- {markdown_cell(line)}" for line in verdict(results))
-    table = next(table for table in study_tables(results, clusterings) if table.title == title)
+    table = next(table for table in study_tables(results) if table.title == title)
     return markdown_table(table.head, table.rows)
 
 

@@ -60,9 +60,10 @@ def words_of(folder: Path, name: str, options: argparse.Namespace) -> list[str]:
     presets = ["train", *(["cpu"] if options.preset == "cpu" else [])]
     keys: dict[str, Any] = {"bundle_root": folder / name, "dataset_dir": options.dataset_dir, "device": options.device}
     keys |= {"config_file": [str(folder / name / "configs" / f"{preset}.json") for preset in presets]}
-    keys |= {CONTRASTIVE: {"contrast": "simclr", "pseudo_labels_path": "none"}, UNET: {"pretrained_path": "none"}}.get(
-        name, {}
-    )
+    keys |= {
+        CONTRASTIVE: {"loss_preset": "simclr", "pseudo_labels_path": "none"},
+        UNET: {"pretrained_path": "none"},
+    }.get(name, {})
     if name == UNET and options.labels:
         keys["labels"] = options.labels
     if options.threads:
@@ -84,7 +85,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         if options.dataset_dir is None:
-            from ufc_monai.data import make_phantom
+            from ufc_monai.phantom import make_phantom
 
             options.dataset_dir = str(folder / "phantom")
             make_phantom(options.dataset_dir, patients=8, matrix=128)

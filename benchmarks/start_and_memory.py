@@ -81,7 +81,7 @@ def main() -> None:
     labels["labelled_volumes"] = options.labelled_volumes
     stages = {
         "ufc_feature_vae": common,
-        "ufc_cluster_contrastive": {**common, "contrast": "simclr", "pseudo_labels_path": "none"},
+        "ufc_cluster_contrastive": {**common, "loss_preset": "simclr", "pseudo_labels_path": "none"},
         "ufc_unet_segmentation": {**common, **labels, "pretrained_path": "none"},
     }
     results = []

@@ -42,7 +42,7 @@ from monai.transforms import (
 )
 
 from ufc_monai.bundles import CONTRASTIVE
-from ufc_monai.data import make_phantom
+from ufc_monai.phantom import make_phantom
 
 BUNDLE = Path(__file__).parents[1] / "bundles" / CONTRASTIVE
 WARM_UP = 2

@@ -13,8 +13,8 @@ import pytest
 import torch
 from monai.bundle import ConfigWorkflow
 
-from ufc_monai.data import make_phantom
 from ufc_monai.errors import InputError, find_input_error
+from ufc_monai.phantom import make_phantom
 
 ROOT = Path(__file__).parents[1]
 NAMES = ("ufc_feature_vae", "ufc_cluster_contrastive", "ufc_unet_segmentation")

@@ -46,6 +46,15 @@ def test_configs_are_tidy(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
     assert text == json.dumps(json.loads(text), indent=4, ensure_ascii=False) + "\n"
     assert not re.findall(r'"/[a-z]', text)
+    assert path.stem == "metadata" or max(map(len, text.splitlines())) <= 140  # metadata.json is prose
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_network_json_has_the_format_of_the_zoo(name: str, chain: Path) -> None:
+    """The one that comes with the bundle, and the one that a training writes."""
+    for bundles in (BUNDLES, chain):
+        text = (bundles / name / "models" / "network.json").read_text(encoding="utf-8")
+        assert text == json.dumps(json.loads(text), indent=4) + "\n"
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda p: f"{p.parts[-3]}/{p.name}")
@@ -74,8 +83,8 @@ OWN_KEYS = {
     "ufc_feature_vae/cpu": ["features", "norm"],
     "ufc_feature_vae/multi_gpu_train": ["+imports", "train::dataloader::sampler", "+initialize", "finalize"],
     "ufc_cluster_contrastive/multi_gpu_train": ["+imports", "train::dataloader::sampler", "+initialize", "finalize"],
-    "ufc_unet_segmentation/multi_gpu_train": ["+imports", "+initialize", "finalize"],
-    "ufc_cluster_contrastive/isic": ["second_view_blur", "second_view_solarise", "+run_record::settings"],
+    "ufc_unet_segmentation/multi_gpu_train": ["+imports", "fewer_volumes_than_ranks", "+initialize", "finalize"],
+    "ufc_cluster_contrastive/isic": ["second_view_blur", "second_view_solarise"],
 }
 """Keys that train.json lacks: the VAE's cpu.json shares unet_encoder.json's, isic.json shares byol.json's."""
 
@@ -198,20 +207,15 @@ def test_evaluation_meets_labels_stored_in_another_orientation(turn: list[list[i
     nib.save(label, tmp_path / "label.nii.gz")
     parser = ConfigParser()
     parser.read_config([str(BUNDLES / NAMES[2] / "configs" / f"{config}.json") for config in ("train", "evaluate")])
-    parser.update(
-        {
-            "class_ids": {"bright": 1},
-            "background_labels": [],
-            "ignore_id": None,
-            "image_size": 16,
-            "window": [-250, 650],
-        }
-    )
-    parser.update({"crop_region": None, "channels": 1, "standardise": False})
+    preprocessing = {"image_size": 16, "window": [-250, 650], "region": None, "standardise": False}
+    labels: dict[str, Any] = {"class_ids": {"bright": 1}, "background_labels": [], "ignore_id": None}
+    parser.update({**labels, "preprocessing": preprocessing})
+    parser["architecture"] = {"in_channels": 1}
     before, after = (parser.get_parsed_content(f"validate::{part}processing") for part in ("pre", "post"))
     item = before({key: str(tmp_path / f"{key}.nii.gz") for key in ("image", "label")})
     item = after(item | {"pred": torch.cat([1 - item["image"], item["image"]])})
-    pred, reference = item["pred"][1], item["label"][1]
+    pred, reference = item["pred"], item["label"]
+    assert pred.dtype == reference.dtype == torch.uint8  # class maps, of one byte a voxel
     assert 2 * (pred * reference).sum() / (pred.sum() + reference.sum()) > 0.9
 
 

@@ -15,7 +15,7 @@ import pytest
 from conftest import NAMES, ROOT, SMALL, WIDTHS, copy_bundles
 
 from ufc_monai.commands.arguments import KEYS
-from ufc_monai.data import make_phantom
+from ufc_monai.phantom import make_phantom
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 PAGES = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("bundles/*/docs/README.md")]
@@ -46,8 +46,9 @@ def test_keys_exist(page: Path) -> None:
     known = {key for config in configs for key in config} | {"config_file", "meta_file", "filepath", "net_id"}
     known |= {*KEYS, "folder", "bundles", "patients", "labelled", "preset", "method", "compare", "set", "weights"}
     known |= {"k", "write", "kind", "output", "methods", "clusterings", "budget", "budgets", "folds", "seeds"}
-    known |= {"existing", "peers", "repeats", "values", "bundle"}
-    known |= {"selection", "draws", "init_seeds", "jobs", "devices", "budget_minutes", "dry_run", "array", "gres"}
+    known |= {"existing", "replace", "peers", "repeats", "values", "bundle"}
+    known |= {"selection", "draws", "init_seeds", "jobs", "devices", "budget_minutes", "dry_run", "gres"}
+    known |= {"scheduler", "nthreads", "resources"}  # Dask
     known |= {"version", "change", "tracking", "tracking_uri", "experiment_name", "run_name", "ckpt_file"}
     known |= {"args_file", "converter_kwargs", "name", "url", "bundle_dir", "network", "directory", "backend", "b"}
     known |= {

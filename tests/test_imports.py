@@ -8,19 +8,32 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parents[1] / "ufc_monai"
-BASE = {"bundles", "devices", "errors", "files", "formats", "lazy", "lineage", "lock", "ranks"}
+BASE = {
+    "bundles",
+    "devices",
+    "errors",
+    "files",
+    "formats",
+    "lazy",
+    "lineage",
+    "lock",
+    "machine",
+    "ranks",
+}
 ALLOWED = {
     "bundles": set(),
     "devices": set(),
     "errors": set(),
     "formats": set(),
-    "lock": set(),
+    "machine": set(),
     "ranks": {"errors"},
     "lazy": set(),
     "files": {"errors", "formats"},
     "lineage": {"errors", "files"},
+    "lock": {"errors", "files"},
     "losses": {"errors"},
     "networks": {"errors"},
+    "phantom": {"files"},
     "transforms": BASE,
     "clustering": BASE,
     "report": BASE,
@@ -29,11 +42,12 @@ ALLOWED = {
     "data": BASE | {"transforms"},
     "labelling": BASE | {"clustering", "report"},
     "engines": BASE | {"clustering", "data", "labelling", "losses", "networks", "report", "transfer", "transforms"},
-    "zoo": BASE | {"engines", "report", "transfer"},
+    "zoo": BASE | {"engines", "networks", "report", "transfer"},
     "commands": BASE
-    | {"clustering", "data", "engines", "labelling", "losses", "report", "served", "transfer", "transforms", "zoo"},
+    | {"clustering", "data", "engines", "labelling", "losses", "phantom", "report", "served", "transfer", "transforms"}
+    | {"zoo"},
     "study": BASE | {"clustering", "commands", "data", "engines", "report"},
-    "__main__": {"bundles", "commands", "data", "errors", "files", "report", "study"},
+    "__main__": {"bundles", "commands", "data", "errors", "files", "phantom", "report", "study"},
 }
 """What each room may import of the package, beside itself."""
 

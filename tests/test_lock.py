@@ -1,220 +1,160 @@
 from __future__ import annotations
 
 import errno
-import json
+import logging
 import os
-import socket
+import signal
 import subprocess
 import sys
+import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from conftest import ROOT
 
 from ufc_monai import lock
-from ufc_monai.lock import LOST, REFRESH, Lock
+from ufc_monai.errors import InputError
+from ufc_monai.lock import at_work
+
+HOLDER = """
+import sys
+from pathlib import Path
+from ufc_monai.lock import at_work, stage_at_work
+place = Path(sys.argv[1])
+with at_work(place / "run.lock") as held, stage_at_work(["stage"], held, place, sys.stderr) as stage:
+    stage.wait()
+"""
+"""Holds a folder and starts a stage."""
+STAGE = """
+import os, subprocess, sys, time
+from pathlib import Path
+child = subprocess.Popen([sys.executable, "-S", "-c", "import time; time.sleep(100)"])
+Path("begun.new").write_text(f"{os.getpid()} {child.pid}")
+os.rename("begun.new", "begun")
+time.sleep(100)
+"""
+DEAF = "import threading; os = __import__('os'); os.killpg = lambda *_: threading.Event().wait()\n"
+"""Has a stage stay when its parent has gone."""
+
+
+def until(happened: Callable[[], bool]) -> None:
+    for _ in range(1200):
+        if happened():
+            return
+        time.sleep(0.05)
+    pytest.fail("nothing happened within a minute")
+
+
+def is_alive(process: int) -> bool:
+    """Whether it runs; one that has ended and that nobody has asked for does not."""
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
 
 
 @pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "runs" / "fold0" / "ufc_dbscan_0.5.lock"
+def hold(tmp_path: Path) -> Iterator[Callable[..., tuple[subprocess.Popen[bytes], list[int]]]]:
+    """Start a holder with a stage; the latter's numbers are its own and its child's."""
+    started: list[int] = []
+    holders: list[subprocess.Popen[bytes]] = []
+
+    def begin(stage: str) -> tuple[subprocess.Popen[bytes], list[int]]:
+        (tmp_path / "stage.py").write_text(stage)
+        words = [sys.executable, "-c", HOLDER, str(tmp_path)]
+        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+        holder = subprocess.Popen(words, env=environment, stderr=subprocess.DEVNULL)
+        holders.append(holder)
+        until((tmp_path / "begun").is_file)
+        numbers = [int(word) for word in (tmp_path / "begun").read_text().split()]
+        started.extend(numbers)
+        return holder, numbers
+
+    yield begin
+    for holder in holders:
+        kill(holder)
+    for process in started:
+        if is_alive(process):
+            os.kill(process, signal.SIGKILL)
 
 
-def dead_process() -> int:
-    """The number of a process that has ended."""
-    program = subprocess.Popen([sys.executable, "-S", "-c", ""])
-    program.wait()
-    return program.pid
+def kill(holder: subprocess.Popen[bytes]) -> None:
+    holder.kill()
+    holder.wait()
 
 
-def hold(path: Path, process: int, machine: str | None = None, since: str | None = "17") -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    holder = {"machine": machine or lock._machine(), "process": process, "since": since, "token": "x"}
-    path.write_text(json.dumps(holder))
+def test_the_second_is_refused_at_once_and_told_who_is_at_work(tmp_path: Path, hold: Any) -> None:
+    holder, (stage, _) = hold(STAGE)
+    with pytest.raises(InputError) as caught, at_work(tmp_path / "run.lock"):
+        pass
+    said = str(caught.value)
+    assert said.startswith(f"--folder: {tmp_path} is in use (process {holder.pid} on ")
+    assert f"process {stage} on " in said
+    assert "python -m stage" in said
+    assert len(said.splitlines()) == 1
 
 
-def test_one_of_many_gets_it(path: Path) -> None:
-    locks = [Lock(path) for _ in range(20)]
-    with ThreadPoolExecutor(10) as pool:
-        got = list(pool.map(Lock.acquire, locks))
-    assert sum(got) == 1
-    for other in [other for other, mine in zip(locks, got, strict=True) if not mine]:
-        other.release()
-    assert locks[0].is_held()
-    locks[got.index(True)].release()
-    assert not path.exists()
-    assert list(path.parent.iterdir()) == []
+def test_what_a_killed_process_has_started_ends_with_it(tmp_path: Path, hold: Any) -> None:
+    holder, numbers = hold(STAGE)
+    kill(holder)
+    with at_work(tmp_path / "run.lock"):
+        assert not any(is_alive(number) for number in numbers)
 
 
-def test_a_dead_process_holds_nothing(path: Path) -> None:
-    hold(path, dead_process())
-    assert not Lock(path).is_held()
-    locks = [Lock(path) for _ in range(8)]
-    with ThreadPoolExecutor(8) as pool:
-        assert sum(pool.map(Lock.acquire, locks)) == 1
+def test_one_left_behind_that_does_not_end_keeps_the_folder(
+    tmp_path: Path, hold: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lock, "PATIENCE", 0.3)
+    holder, (stage, child) = hold(DEAF + STAGE)
+    kill(holder)
+    with (
+        pytest.raises(InputError, match=rf"is in use \(process {stage} on [^;\n]*\)\. Wait"),
+        at_work(tmp_path / "run.lock"),
+    ):
+        pass
+    for number in (stage, child):
+        os.kill(number, signal.SIGKILL)
+    with at_work(tmp_path / "run.lock"):
+        pass
 
 
-def test_many_races_for_what_a_dead_process_held(path: Path) -> None:
-    before = sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)
-    try:
-        with ThreadPoolExecutor(8) as pool:
-            for _ in range(200):
-                hold(path, 2**22 + 1)  # above any process number that Linux gives
-                assert sum(pool.map(Lock.acquire, [Lock(path) for _ in range(8)])) == 1
-    finally:
-        sys.setswitchinterval(before)
-    assert list(path.parent.iterdir()) == [path]
+def test_one_may_wait_for_the_end(tmp_path: Path) -> None:
+    order: list[str] = []
+
+    def second() -> None:
+        with at_work(tmp_path / "a" / "run.lock", wait=True):
+            order.append("second")
+
+    waiting = threading.Thread(target=second)
+    with at_work(tmp_path / "a" / "run.lock"):
+        waiting.start()
+        time.sleep(0.3)
+        order.append("first")
+    waiting.join()
+    assert order == ["first", "second"]
 
 
-def test_who_looked_early_and_acts_late_takes_nothing_away(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    hold(path, dead_process())
-    quick, slow = Lock(path), Lock(path)
-    seen: list[bool] = []
-
-    def look(self: Lock) -> bool:
-        held = is_held(self)
-        if self is slow and not seen:
-            seen.append(held)
-            assert quick.acquire()
-        return held
-
-    is_held = Lock.is_held
-    monkeypatch.setattr(Lock, "is_held", look)
-    assert not slow.acquire()
-    assert seen == [False]
-    assert quick._is_mine()
-    assert list(path.parent.iterdir()) == [path]
+def test_it_is_given_back_after_a_failure(tmp_path: Path) -> None:
+    for _ in range(2):
+        with pytest.raises(ValueError, match="mine"), at_work(tmp_path / "run.lock"):
+            raise ValueError("mine")
 
 
-@pytest.mark.parametrize("damaged", [True, False])
-def test_an_heir_that_died_too_is_succeeded(path: Path, damaged: bool) -> None:
-    hold(path, dead_process())
-    if damaged:
-        path.write_text("{")
-        os.utime(path, (0, time.time() - REFRESH - 1))
-    hold(path.with_name(f".{path.name}.{'damaged' if damaged else 'x'}"), dead_process())
-    assert Lock(path).acquire()
-    assert list(path.parent.iterdir()) == [path]
+def test_where_there_are_no_locks_one_is_warned(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse(*_: object, **__: object) -> bool:
+        raise OSError(errno.ENOSYS, "Function not implemented")
+
+    monkeypatch.setattr(lock, "lock_descriptor", refuse)
+    with caplog.at_level(logging.WARNING), at_work(tmp_path / "run.lock"):
+        assert "this file system has no locks" in caplog.text
 
 
-def test_of_another_machine_only_silence_tells(path: Path) -> None:
-    hold(path, dead_process(), machine=f"not {socket.gethostname()}")
-    assert not Lock(path).acquire()
-    os.utime(path, (0, time.time() - LOST - 1))
-    assert Lock(path).acquire()
-
-
-def test_a_sign_of_life(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    mine = Lock(path)
-    assert mine.acquire()
-    monkeypatch.setattr(lock, "_machine", lambda: "another one")
-    os.utime(path, (0, time.time() - LOST - 1))
-    assert not mine.is_held()
-    assert mine.refresh()
-    assert mine.is_held()
-    os.utime(path, (0, time.time() - LOST - 1))
-    assert Lock(path).acquire()
-    assert not mine.refresh()
-
-
-def test_who_slept_on_this_machine_has_lost_nothing(path: Path) -> None:
-    assert Lock(path).acquire()
-    os.utime(path, (0, time.time() - LOST - 1))
-    assert not Lock(path).acquire()
-
-
-def test_a_number_that_the_system_has_given_away_again(path: Path) -> None:
-    hold(path, os.getpid(), since="17")
-    assert not Lock(path).is_held()
-    hold(path, os.getpid(), since=lock._since(os.getpid()))
-    assert Lock(path).is_held()
-    hold(path, os.getpid(), since=None)  # written by a system without /proc
-    assert Lock(path).is_held()
-    hold(path, dead_process(), since=None)
-    assert not Lock(path).is_held()
-
-
-def test_a_dead_process_that_nobody_has_asked_for_is_dead() -> None:
-    with subprocess.Popen([sys.executable, "-S", "-c", ""]) as program:
-        os.waitid(os.P_PID, program.pid, os.WEXITED | os.WNOWAIT)
-        assert lock._since(program.pid) is None
-
-
-def test_signs_of_life_while_a_block_runs(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lock, "REFRESH", 0.01)
-    mine = Lock(path)
-    assert mine.acquire()
-    with pytest.raises(InterruptedError), mine.kept():
-        os.utime(path, (0, time.time() - LOST - 1))
-        began = time.monotonic()
-        while not mine.is_held() and time.monotonic() - began < 10:
-            time.sleep(0.01)
-        assert mine.is_held()
-        raise InterruptedError
-    assert not path.exists()
-
-
-@pytest.mark.parametrize("token", ["x", "y"])
-def test_what_the_dead_has_left_behind_is_ended(path: Path, token: str) -> None:
-    """With what that has started, too; but no other program."""
-    child = "import subprocess, sys, time; subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)'], "
-    child += "start_new_session=True); print(flush=True); time.sleep(60)"
-    words, environment = [sys.executable, "-c", child], {**os.environ, lock.MARK: token}
-    hold(path, dead_process())
-    with subprocess.Popen(words, env=environment, stdout=subprocess.PIPE) as program:
-        assert program.stdout is not None
-        program.stdout.readline()
-        assert len(lock._marked(token)) == 2
-        assert Lock(path).acquire()
-        assert len(lock._marked(token)) == (0 if token == "x" else 2)
-        assert (program.poll() is not None) == (token == "x")
-        lock._end(token)
-
-
-def test_what_cannot_be_ended_keeps_the_claim(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lock, "PATIENCE", 0.0)
-    monkeypatch.setattr(os, "kill", lambda *_: None)
-    hold(path, dead_process())
-    with subprocess.Popen([sys.executable, "-c", "input()"], env={lock.MARK: "x"}, stdin=subprocess.PIPE):
-        assert not Lock(path).acquire()
-    assert Lock(path).acquire()
-
-
-def test_a_program_left_behind_may_end_by_itself(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    hold(path, dead_process())
-    with subprocess.Popen([sys.executable, "-c", "input()"], env={lock.MARK: "x"}, stdin=subprocess.PIPE) as program:
-
-        def too_late(*_: int) -> None:
-            program.communicate()
-            raise ProcessLookupError
-
-        monkeypatch.setattr(os, "kill", too_late)
-        assert Lock(path).acquire()
-
-
-def test_a_request_that_came_twice(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As network folders may answer."""
-
-    def twice(*names: Path) -> None:
-        link(*names)
-        link(*names)
-
-    link = os.link
-    monkeypatch.setattr(os, "link", twice)
-    assert Lock(path).acquire()
-    assert not Lock(path).acquire()
-
-
-def test_a_disk_without_hard_links_will_do(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*_: object) -> None:
-        raise PermissionError(errno.EPERM, "Operation not permitted")
-
-    monkeypatch.setattr(os, "link", refuse)
-    test_one_of_many_gets_it(path)
-    path.write_text("")  # the moment before the claim is written
-    assert Lock(path).is_held()
-    os.utime(path, (0, time.time() - REFRESH - 1))
-    assert Lock(path).acquire()
-    assert list(path.parent.iterdir()) == [path]
+def test_a_file_is_no_folder(tmp_path: Path) -> None:
+    (tmp_path / "mine").write_text("")
+    with pytest.raises(InputError, match=r"^--folder: .*mine is a file"), at_work(tmp_path / "mine" / "run.lock"):
+        pass

@@ -265,7 +265,7 @@ def test_names_in_tables_and_pictures_are_escaped(tmp_path: Path) -> None:
         assert "<" not in text
         assert "](" not in text.replace("]\\(", "")
     assert line == "| --- | --- |"
-    svg = curves_svg([{"epoch": i, NASTY: i} for i in (1, 2)], [[NASTY]], NASTY)
+    svg = curves_svg([{"epoch": i, NASTY: i} for i in (1, 2)], [[NASTY]])
     assert "<svg" in svg
     assert "<script" not in svg
 

@@ -29,16 +29,12 @@ class Certainty(nn.Module):
 
 
 def overlay(train: dict[str, Any]) -> dict[str, Any]:
-    """What a method writes into its file; the chain of train.json without its labels."""
-    steps = json.loads(json.dumps(train["train"]["preprocessing"]["transforms"]))
-    for step in steps:
-        step["keys"] = "image"
-        step |= {key: value[0] for key, value in step.items() if key in ("mode", "dtype") and isinstance(value, list)}
+    """What a method writes into its file."""
     return {
         "unlabelled": {
             "preprocessing": {
                 "_target_": "Compose",
-                "transforms": [step for step in steps if "RemapLabels" not in step["_target_"]],
+                "transforms": "$transforms.slice_chain(@preprocessing, @architecture['in_channels'], @dataset_dir)",
             },
             "dataset": {
                 "_target_": "ufc_monai.data.SliceDataset",

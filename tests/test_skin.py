@@ -15,12 +15,12 @@ from scipy import ndimage
 
 from ufc_monai.__main__ import main
 from ufc_monai.commands import check
-from ufc_monai.commands.estimate import open_config
-from ufc_monai.commands.options import RunOptions
+from ufc_monai.commands.options import RunOptions, open_config
 from ufc_monai.commands.plan import plan_stages
-from ufc_monai.data import SliceStore, find_cases, make_skin_phantom
+from ufc_monai.data import SliceStore, find_cases
 from ufc_monai.data.inspect import inspect_cases
-from ufc_monai.data.phantom_skin import draw_lesion
+from ufc_monai.phantom import make_skin_phantom
+from ufc_monai.phantom.skin import draw_lesion
 from ufc_monai.transforms import AxialSlicesd, LoadVolume, LoadVolumed
 
 VAE, CONTRASTIVE, UNET = NAMES

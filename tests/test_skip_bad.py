@@ -15,9 +15,10 @@ from conftest import NAMES, ROOT, SMALL, copy_bundles, refused, run_bundle
 from ufc_monai.__main__ import main
 from ufc_monai.commands.options import RunOptions
 from ufc_monai.commands.plan import plan_stages
-from ufc_monai.data import Split, find_cases, make_phantom, open_scans, open_split
+from ufc_monai.data import Split, find_cases, open_scans, open_split
 from ufc_monai.engines import RunRecord
 from ufc_monai.errors import InputError
+from ufc_monai.phantom import make_phantom
 
 VAE, CONTRASTIVE, UNET = NAMES
 

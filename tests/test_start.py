@@ -58,7 +58,7 @@ def test_stages_begin_without_what_they_do_not_use(phantom: Path, tmp_path: Path
     stages = {
         vae: SMALL[vae],
         unet: {**SMALL[unet], "pretrained_path": "none"},
-        contrastive: {**SMALL[contrastive], "contrast": "simclr", "pseudo_labels_path": "none"},
+        contrastive: {**SMALL[contrastive], "loss_preset": "simclr", "pseudo_labels_path": "none"},
     }
     words = [sys.executable, "-c", TO_THE_FIRST_STEPS, str(bundles), str(phantom), repr(stages)]
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}

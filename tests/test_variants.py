@@ -108,7 +108,7 @@ def test_methods_share_everything_but_the_method() -> None:
         ("simclr", {"mates": "partition"}, "partition with glcl.json"),
         ("supcon_out", {"mates": "position"}, "mates position needs a mates_threshold"),
         ("pcl", {"mates_threshold": "a"}, "threshold must be above 0, got 'a'"),
-        ("byol", {"contrast": "ufc"}, "this method contrasts nothing"),
+        ("byol", {"loss_preset": "ufc"}, "this method contrasts nothing"),
         ("byol", {"target_momentum": 1.0}, "target_momentum must be a number between 0 and 1"),
         ("moco", {"key_momentum": "high"}, "key_momentum must be a number between 0 and 1"),
         ("moco", {"queue_size": 0}, "queue_size must be 1 or more"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import difflib
 import logging
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,6 +20,7 @@ from ufc_monai.commands.arguments import (
     add_keys,
     add_options,
     add_preset,
+    add_replace,
     given,
     overrides_of,
     require_folder,
@@ -26,12 +28,13 @@ from ufc_monai.commands.arguments import (
     value_of,
     words,
 )
-from ufc_monai.errors import InputError, find_input_error
-from ufc_monai.files import FULL
+from ufc_monai.errors import InputError, last_words
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; an :class:`InputError` is shown as its message.
+    """Run one command; an error is shown as one line, an :class:`InputError` as its message.
+
+    ``UFC_TRACEBACK=1`` in the environment raises it instead.
 
     Returns:
         The exit code.
@@ -47,12 +50,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return int(chosen.action(chosen) or 0)
     except Exception as e:
-        reason: object = find_input_error(e)
-        if isinstance(e, OSError) and e.errno in FULL:  # of a program's log, say; what is written as a whole says more
-            reason = "the disk is full. Make space, then give the same command again: it goes on."
-        if reason is None:
+        if os.environ.get("UFC_TRACEBACK") == "1":
             raise
-        sys.stderr.write(f"error: {reason}\n")
+        sys.stderr.write(f"error: {last_words(e, getattr(chosen, 'folder', None))}\n")
         return 1
     except KeyboardInterrupt:
         sys.stderr.write("\nstopped; the same command goes on from here\n")
@@ -105,6 +105,7 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dataset_dir", type=Path, required=True, metavar="DIR", help="folder of the volumes")
     parser.add_argument("--folder", type=Path, default=Path("run"), help="where everything goes (default: run)")
     parser.add_argument("--tracking", choices=("mlflow",), help="also record every stage in the folder's mlruns.db")
+    add_replace(parser)
     add_options(parser)
 
     def action(chosen: argparse.Namespace) -> None:
@@ -148,6 +149,7 @@ def _add_study(parser: argparse.ArgumentParser) -> None:
     add_preset(parser)
     parser.add_argument("--jobs", type=int, default=1, help="runs at once (default: 1)")
     parser.add_argument("--devices", type=words, default=(), help="which the jobs are spread over: cuda:0,cuda:1")
+    parser.add_argument("--scheduler", metavar="ADDRESS", help="of a Dask cluster that does the runs: tcp://HOST:8786")
     parser.add_argument("--budget_minutes", type=float, help="trim the plan: seeds first, then draws, folds, budgets")
     parser.add_argument("--dry_run", action="store_true", help="show what is to be done and how long it will take")
     add_keys(parser, STUDY_KEYS)
@@ -164,7 +166,7 @@ def _add_study(parser: argparse.ArgumentParser) -> None:
             keys=given(chosen, STUDY_KEYS),
             overrides=overrides_of(chosen),
         )
-        how = {name: getattr(chosen, name) for name in ("jobs", "devices", "budget_minutes", "dry_run")}
+        how = {name: getattr(chosen, name) for name in ("jobs", "devices", "scheduler", "budget_minutes", "dry_run")}
         run_study(options, **how)
 
     parser.set_defaults(action=action, parser=parser)
@@ -175,6 +177,7 @@ def _add_select(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--budget", type=int, required=True, metavar="N", help="how many volumes to name")
     parser.add_argument("--folder", type=Path, default=Path("run"), help="of the run (default: run)")
     add_preset(parser)
+    add_replace(parser)
     add_keys(parser, KEYS)
 
     def action(chosen: argparse.Namespace) -> None:
@@ -241,13 +244,14 @@ def _add_report(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output", type=Path, help="the HTML file (default: report.html in the run's folder)")
 
     def action(chosen: argparse.Namespace) -> None:
-        from ufc_monai.report import write_report
-        from ufc_monai.study import report_study
-
         if (chosen.folder / "study.json").is_file():
             if chosen.output:
                 raise InputError("--output: a study's report is several files, which stay in its folder. Leave it out.")
+            from ufc_monai.study import report_study
+
             return report_study(chosen.folder)
+        from ufc_monai.report.run import write_report
+
         path = chosen.output or chosen.folder / "report.html"
         if path.is_dir():
             raise InputError(f"--output: {path} is a folder. Name the HTML file.")
@@ -294,7 +298,7 @@ def _add_phantom(parser: argparse.ArgumentParser) -> None:
     )
 
     def action(chosen: argparse.Namespace) -> None:
-        from ufc_monai.data import make_phantom, make_skin_phantom
+        from ufc_monai.phantom import make_phantom, make_skin_phantom
 
         if chosen.patients < 1 or not 0 <= (chosen.labelled or 0) <= chosen.patients:
             asked = f"{chosen.patients} and {chosen.labelled}"

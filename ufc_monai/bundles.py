@@ -7,8 +7,8 @@ from pathlib import Path
 __all__ = ["BUNDLES", "CONTRASTIVE", "RENAMED", "UNET", "VAE", "methods"]
 
 VAE, CONTRASTIVE, UNET = BUNDLES = ("ufc_feature_vae", "ufc_cluster_contrastive", "ufc_unet_segmentation")
-RENAMED = {"ignore_labels": "background_labels"}
-"""Keys of earlier versions, and what they are called now."""
+RENAMED = {"ignore_labels": "background_labels", "contrast": "loss_preset"}
+"""Keys of earlier versions, by what they are called now; a bundle may have another key of the old name."""
 
 NO_METHODS = {"train", "cpu", "inference", "metadata", "probe", "isic", "multi_gpu_train"}
 """Configurations of stage 2 that are no method."""

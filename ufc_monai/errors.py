@@ -1,11 +1,26 @@
-"""The one exception that a user is meant to read, and how to find it behind others."""
+"""The one exception that a user is meant to read, and the one line that any other error ends a program with."""
 
 from __future__ import annotations
 
-__all__ = ["WAY_OUT", "InputError", "find_input_error"]
+import contextlib
+import errno
+import os
+import sys
+import tempfile
+import textwrap
+import traceback
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO
 
+__all__ = ["FULL", "WAY_OUT", "InputError", "find_input_error", "last_words", "unwrapped"]
+
+FULL = (errno.ENOSPC, errno.EDQUOT)
+"""What the system calls a full disk, or a share of it that is used up."""
 WAY_OUT = "(A training goes on without it with --skip_bad True.)"
 """What the errors about one bad file end with."""
+LONGEST = 300
+"""Characters of an unexpected error's text that are shown; its log has all of it."""
 
 
 class InputError(ValueError):
@@ -19,18 +34,90 @@ class InputError(ValueError):
 def find_input_error(error: BaseException | None) -> InputError | None:
     """The InputError among the causes of an error, if any: MONAI wraps what configurations raise.
 
-    Memory that cannot be had is one, too.
+    A lack of memory, a full disk and a missing package are turned into one.
     """
-    while error is not None and not isinstance(error, InputError):
-        if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and _no_memory(str(error))):
-            return InputError(
-                "memory: there is not enough of it. Take a smaller batch_size or image_size, end other programs, or "
-                "raise the limit (ulimit, container); check says how much is needed."
-            )
-        error = error.__cause__ or error.__context__
-    return error
+    for cause in _causes(error):
+        reason = cause if isinstance(cause, InputError) else _mendable(cause)
+        if reason is not None:
+            return reason if isinstance(reason, InputError) else InputError(reason)
+    return None
 
 
-def _no_memory(text: str) -> bool:
-    """Whether PyTorch says so, of the CPU or a GPU."""
-    return "can't allocate memory" in text or "out of memory" in text
+@contextlib.contextmanager
+def unwrapped(where: str = "") -> Iterator[None]:
+    """Raise the InputError that MONAI has wrapped, ``where`` in front of it; every other error passes as it is."""
+    try:
+        yield
+    except Exception as e:
+        reason = find_input_error(e)
+        if reason is None or (reason is e and not where):
+            raise
+        raise InputError(f"{where}{reason}") from e
+
+
+def last_words(error: BaseException, folder: Path | None = None) -> str:
+    """What a program says when an error ends it; the traceback of an unexpected error goes to a file.
+
+    Args:
+        error: any.
+        folder: of a run, whose ``log.txt`` takes the traceback; without one it goes to a file in the temporary folder.
+
+    Returns:
+        The InputError's message; of an unexpected error one line with its type, its text and the name of the log.
+    """
+    if reason := find_input_error(error):
+        return str(reason)
+    *_, root = _causes(error, explicit=True)  # the last that MONAI or a library has wrapped
+    text = textwrap.shorten(_text(root), LONGEST, placeholder=" ...")
+    return f"{type(root).__name__}: {text} ({_keep_traceback(error, folder)})"
+
+
+def _causes(error: BaseException | None, explicit: bool = False) -> Iterator[BaseException]:
+    """An error and those that led to it, each once: ``raise e from e`` makes an error its own cause."""
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        yield error
+        error = error.__context__ if error.__cause__ is None and not explicit else error.__cause__
+
+
+def _mendable(error: BaseException) -> str | None:
+    """What a user can do about an error of Python, PyTorch or the system."""
+    text = _text(error) if isinstance(error, RuntimeError) else ""
+    if isinstance(error, MemoryError) or "can't allocate memory" in text or "out of memory" in text:
+        return (
+            "memory: there is not enough of it. Take a smaller batch_size or image_size, end other programs, or raise "
+            "the limit (ulimit, container); check says how much is needed."
+        )
+    if isinstance(error, OSError) and error.errno in FULL:
+        return "the disk is full. Make space, then give the same command again: it goes on."
+    if isinstance(error, ModuleNotFoundError) and error.name and not error.name.startswith("ufc_monai"):
+        return (
+            f"the package {error.name.partition('.')[0]} is not installed for {sys.executable}. Install ufc_monai with "
+            f"its requirements, in the clone: {sys.executable} -m pip install -e ."
+        )
+    return None
+
+
+def _text(error: BaseException) -> str:
+    """The message of an error, whose own code may fail."""
+    try:
+        return str(error)
+    except Exception:
+        return "without a message"
+
+
+def _keep_traceback(error: BaseException, folder: Path | None) -> str:
+    """Write the traceback to a log, and say where it is."""
+    text = "".join(traceback.format_exception(error)).encode(errors="backslashreplace")
+    with contextlib.suppress(OSError), _open_log(folder) as log:
+        log.write(text)
+        return f"traceback: {os.path.abspath(log.name)}"
+    return "UFC_TRACEBACK=1 in the environment shows its traceback"
+
+
+def _open_log(folder: Path | None) -> IO[bytes]:
+    if folder is not None:
+        with contextlib.suppress(OSError):
+            return open(folder / "log.txt", "ab")
+    return tempfile.NamedTemporaryFile(prefix="ufc_monai_", suffix=".log", delete=False)

@@ -17,11 +17,10 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ufc_monai.errors import InputError
+from ufc_monai.errors import FULL, InputError
 from ufc_monai.formats import parts_of
 
 __all__ = [
-    "FULL",
     "append_line",
     "atomic_path",
     "copy_below",
@@ -42,8 +41,6 @@ LITTLE = 2**16
 """Bytes below which a disk counts as full."""
 FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR)
 """What the system says of a place that cannot be written to."""
-FULL = (errno.ENOSPC, errno.EDQUOT)
-"""What the system calls a full disk, or a share of it that is used up."""
 NO_FILE = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
 SHOWN = 50
 """Characters of a file's name that its temporary one begins with; both have to fit the file system."""
@@ -226,7 +223,7 @@ def append_line(path: str | os.PathLike[str], line: str) -> None:
 def write_json(path: str | os.PathLike[str], content: Any) -> None:
     """Write ``content`` as indented JSON, atomically."""
     with atomic_path(path) as temporary:
-        temporary.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+        temporary.write_text(json.dumps(content, indent=4, allow_nan=False) + "\n", encoding="utf-8")
 
 
 def write_arrays(file: Path | IO[bytes], arrays: Mapping[str, Any]) -> None:

@@ -1,229 +1,161 @@
-"""A claim on something that one process shall do, as a file that every process and machine on the folder sees."""
+"""Who is at work in a folder: a lock that ends with those who hold it, and stages that end with who started them."""
 
 from __future__ import annotations
 
 import contextlib
 import errno
-import hashlib
 import json
+import logging
 import os
+import runpy
+import shlex
 import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
-import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
-__all__ = ["REFRESH", "Lock"]
+from filelock import lock_descriptor
 
-REFRESH = 20.0
-"""Seconds between two signs of life."""
-LOST = 600.0
-"""Seconds without one after which another machine's claim counts as given up; clocks may differ by minutes."""
+from ufc_monai.errors import InputError
+from ufc_monai.files import readable_disk_errors
 
-NO_LINKS = (errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP)
-"""How a file system without hard links, such as exFAT, answers."""
-MARK = "UFC_MONAI_CLAIM"
-"""Environment variable by which programs are known that the holder of a claim has started."""
-PATIENCE = 60.0
-"""Seconds that a program left behind has to end after SIGKILL; one that hangs in the system's kernel may never."""
+__all__ = ["at_work", "run_watched", "stage_at_work"]
+
+logger = logging.getLogger(__name__)
+
+START = "import ufc_monai.lock; ufc_monai.lock.run_watched()"
+"""What a stage begins with: before its imports, which take seconds."""
+PATIENCE = 30.0
+"""Seconds that the stages of a killed process have to end."""
+NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)
+"""How a file system without locks answers, such as Lustre mounted without ``flock``."""
+SHOWN = 100
+"""Characters of a command that a refusal names."""
 
 
-class Lock:
-    """A claim, held by a file that is created in one step.
+@contextlib.contextmanager
+def at_work(path: Path, *, wait: bool = False) -> Iterator[int]:
+    """Hold the lock of a folder while the block runs.
 
-    It says which machine and process holds it. A claim whose process is gone from this machine, or whose holder on
-    another one has given no sign of life for ten minutes, is taken over; programs that the holder has left behind on
-    this machine are ended first, so that no two write to one place.
+    The system gives the lock back when this process and all stages of :func:`stage_at_work` have ended, however
+    they end. The file stays: it names the processes at work.
 
     Args:
-        path: the file.
+        path: the lock's file.
+        wait: wait as long as others hold the lock; else wait only for what a killed process has left behind.
 
-    Attributes:
-        mark: goes into the environment of programs that do the work, by which a successor finds them.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._token = uuid.uuid4().hex
-        self.mark = {MARK: self._token}
-
-    def acquire(self) -> bool:
-        """Take the claim, if nobody holds it."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        own = self._written()
-        try:
-            _take(own, self.path)
-        except FileExistsError:
-            # a network folder may say so of a request that it has carried out and that came twice
-            return self._is_mine() or (not self.is_held() and self._succeed(own))
-        finally:
-            own.unlink(missing_ok=True)
-        return True
-
-    def is_held(self) -> bool:
-        """Whether some process, this one or another, holds the claim."""
-        try:
-            age = time.time() - self.path.stat().st_mtime
-        except FileNotFoundError:
-            return False
-        holder = _parsed(self._text())
-        if not holder:  # damaged, or just being written where there are no hard links
-            return age < REFRESH
-        if holder["machine"] == _machine() and holder.get("since"):  # it may be stopped, or the machine have slept
-            return bool(_since(holder["process"]) == holder["since"])
-        return age < LOST and (holder["machine"] != _machine() or _is_running(holder["process"]))
-
-    def refresh(self) -> bool:
-        """Give a sign of life.
-
-        Returns:
-            Whether the claim is one's own; who was silent for too long has lost it.
-        """
-        mine = self._is_mine()
-        if mine:
-            with contextlib.suppress(FileNotFoundError):
-                os.utime(self.path)
-        return mine
-
-    @contextlib.contextmanager
-    def kept(self) -> Iterator[None]:
-        """Give signs of life while the block runs, and the claim back behind it."""
-        over = threading.Event()
-
-        def live() -> None:
-            while not over.wait(REFRESH):
-                self.refresh()
-
-        thread = threading.Thread(target=live, daemon=True)
-        thread.start()
-        try:
-            yield
-        finally:
-            over.set()
-            thread.join()
-            self.release()
-
-    def release(self) -> None:
-        """Give the claim back."""
-        if self._is_mine():
-            self.path.unlink(missing_ok=True)
-
-    def _is_mine(self) -> bool:
-        return _parsed(self._text()).get("token") == self._token
-
-    def _text(self) -> str | None:
-        """What the claim says, or nothing if there is none."""
-        try:
-            return self.path.read_text(encoding="utf-8")
-        except FileNotFoundError:
-            return None
-
-    def _written(self) -> Path:
-        """The claim under a name of its own."""
-        path = self.path.with_name(f".{self.path.name}.{uuid.uuid4().hex}")
-        process = os.getpid()
-        holder = {"machine": _machine(), "process": process, "since": _since(process), "token": self._token}
-        path.write_text(json.dumps(holder), encoding="utf-8")
-        return path
-
-    def _succeed(self, own: Path) -> bool:
-        """Put one's own claim in the place of one that was given up.
-
-        Only who holds the claim on the succession to just that claim may do so, and only while it is still there: else
-        one who looked early and acts late would sweep away the claim of somebody quicker.
-        """
-        given_up = self._text()
-        holder = _parsed(given_up)
-        succession = Lock(self.path.with_name(f".{self.path.name}.{holder.get('token', 'damaged')}"))
-        if given_up is None or not succession.acquire():
-            return False
-        try:
-            if self._text() != given_up or self.is_held():
-                return False
-            if holder.get("machine") == _machine() and not _end(holder["token"]):
-                return False
-            os.replace(own, self.path)
-            return True
-        finally:
-            succession.release()
-
-
-def _parsed(claim: str | None) -> dict[str, Any]:
-    """Who holds a claim; nothing if there is none, or if it is damaged."""
-    try:
-        return dict(json.loads(claim or "{}"))
-    except ValueError:
-        return {}
-
-
-def _take(own: Path, path: Path) -> None:
-    """Give a file a second name, if nobody has that: in one step, on network folders too.
+    Yields:
+        The lock's descriptor.
 
     Raises:
-        FileExistsError: if somebody has it.
+        InputError: if others hold the lock, naming them; or if the folder is a file or cannot be written to.
     """
+    if path.parent.exists() and not path.parent.is_dir():
+        raise InputError(f"--folder: {path.parent} is a file. Name a folder.")
+    with readable_disk_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
     try:
-        os.link(own, path)
-    except OSError as error:
-        if error.errno not in NO_LINKS:
+        waited = 0.0
+        while not _locked(lock, path):
+            if not wait:
+                _refuse(path, waited)
+            time.sleep(0.1)
+            waited += 0.1
+        os.ftruncate(lock, 0)
+        _enter(lock, os.getpid(), sys.orig_argv)
+        yield lock
+    finally:
+        os.close(lock)
+
+
+@contextlib.contextmanager
+def stage_at_work(
+    words: Sequence[str], lock: int, folder: Path, out: IO[bytes], errors: IO[bytes] | None = None
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Start a stage that holds a lock, too, and that ends when this process is gone, however that ended.
+
+    It has a process group of its own, so that Ctrl-C reaches it through this process alone. On Windows a program
+    inherits neither the lock nor the pipe: after this process has been killed, end its stage by hand.
+
+    Args:
+        words: of its command, behind ``python -m``.
+        lock: from :func:`at_work`.
+        folder: where it runs.
+        out: takes its standard output.
+        errors: takes its standard error; ``None`` leaves that to the terminal.
+    """
+    reading, writing = os.pipe()
+    handed, end = ((), "-") if os.name == "nt" else ((lock, reading), str(reading))
+    command = [sys.executable, "-W", "ignore::UserWarning", "-c", START, end, *words]
+    # waiting threads that spin make two busy processes slow each other many times over
+    environment = {"OMP_WAIT_POLICY": "PASSIVE", **os.environ}
+    try:
+        with subprocess.Popen(
+            command, cwd=folder, env=environment, stdout=out, stderr=errors, process_group=0, pass_fds=handed
+        ) as program:
+            _enter(lock, program.pid, ["python", "-m", *words])
+            yield program
+    finally:
+        os.close(reading)
+        os.close(writing)
+
+
+def run_watched() -> None:
+    """Run the module that the command line names, as ``python -m`` does, and end it when its parent is gone."""
+    _, end, *sys.argv = sys.argv
+    if end != "-":
+        threading.Thread(target=_end_with_parent, args=(int(end),), daemon=True).start()
+    runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
+
+
+def _end_with_parent(end: int) -> None:
+    os.read(end, 1)  # nobody writes: it returns at the end of the file
+    os.killpg(0, signal.SIGKILL)
+
+
+def _locked(lock: int, path: Path) -> bool:
+    try:
+        return lock_descriptor(lock, blocking=False)
+    except OSError as e:
+        if e.errno not in NO_LOCKS:
             raise
-        with open(path, "x", encoding="utf-8") as file:
-            file.write(own.read_text(encoding="utf-8"))
+        logger.warning("%s: this file system has no locks, so nothing keeps two commands apart here", path)
+        return True
 
 
-def _machine() -> str:
-    """Where process ids mean the same: the host and, in containers, their own numbering."""
-    places = []
-    with contextlib.suppress(OSError):
-        places.append(Path("/etc/machine-id").read_text(encoding="utf-8"))
-    with contextlib.suppress(OSError):
-        places.append(os.readlink("/proc/self/ns/pid"))
-    return f"{socket.gethostname()} {hashlib.sha256(' '.join(places).encode()).hexdigest()[:16]}"
+def _enter(lock: int, process: int, words: Sequence[str]) -> None:
+    command = " ".join(shlex.join([Path(words[0]).name, *words[1:]]).split())[:SHOWN]
+    entry = {"machine": socket.gethostname(), "process": process, "command": command}
+    os.write(lock, f"{json.dumps(entry)}\n".encode())
 
 
-def _is_running(process: int) -> bool:
+def _refuse(path: Path, waited: float) -> None:
+    """Refuse to wait for a process that lives, or any longer for what a dead one has left behind."""
+    entries: list[dict[str, Any]] = []
+    with contextlib.suppress(OSError, ValueError):  # on Windows nobody else can read it; or it is just being written
+        entries = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    living = [entry for entry in entries if _may_live(entry)]
+    if waited < PATIENCE and not (living and living[0] == entries[0]):
+        return
+    named = [f"process {e['process']} on {e['machine']}: {e['command']}" for e in living]
+    raise InputError(
+        f"--folder: {path.parent} is in use ({'; '.join(named) or path}). Wait until that has ended, or name another "
+        "--folder."
+    )
+
+
+def _may_live(entry: dict[str, Any]) -> bool:
+    """Whether a process is running; of other machines nobody knows."""
     try:
-        os.kill(process, 0)
+        os.kill(entry["process"], 0)
     except ProcessLookupError:
-        return False
+        return bool(entry["machine"] != socket.gethostname())
     except PermissionError:  # somebody else's
         pass
     return True
-
-
-def _since(process: int) -> str | None:
-    """When a running process began, in ticks of this machine: its number may be another's one day.
-
-    Nothing if it has ended, even if its parent has not asked for it yet, and on systems without /proc.
-    """
-    try:
-        fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
-    except OSError:
-        return None
-    return None if fields[0] == "Z" else fields[19]
-
-
-def _end(token: str) -> bool:
-    """End the programs that a dead holder of a claim has left behind on this machine; whether none is left."""
-    began = time.monotonic()
-    while programs := _marked(token):
-        for program in programs:
-            with contextlib.suppress(ProcessLookupError):  # it has just ended by itself
-                os.kill(program, signal.SIGKILL)
-        if time.monotonic() - began > PATIENCE:
-            return False
-        time.sleep(0.1)
-    return True
-
-
-def _marked(token: str) -> list[int]:
-    """The running programs in whose environment a claim's token stands."""
-    mark, found = f"{MARK}={token}".encode(), []
-    for environment in Path("/proc").glob("[0-9]*/environ"):
-        with contextlib.suppress(OSError):  # somebody else's, or ended meanwhile
-            if mark in environment.read_bytes().split(b"\0"):
-                found.append(int(environment.parent.name))
-    return [program for program in found if program != os.getpid()]

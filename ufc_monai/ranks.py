@@ -61,6 +61,7 @@ def join() -> None:
 def leave() -> None:
     """Leave the group."""
     if dist.is_initialized():
+        dist.barrier()  # a thread of gloo's that still tidies up would wait for Python, and Python for it, for ever
         dist.destroy_process_group()
 
 

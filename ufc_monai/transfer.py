@@ -18,19 +18,6 @@ from ufc_monai.bundles import BUNDLES, RENAMED
 from ufc_monai.errors import InputError
 from ufc_monai.files import atomic_path, read_json, sha256_of, write_json
 
-__all__ = [
-    "encoder_in_use",
-    "find_pretrained",
-    "load_pretrained",
-    "load_weights",
-    "only_demonstrates",
-    "read_network",
-    "read_record",
-    "read_weights",
-    "save_network",
-    "save_tensors",
-]
-
 logger = logging.getLogger(__name__)
 
 FORMAT = 1
@@ -253,6 +240,12 @@ def read_record(path: Path, key: str) -> dict[str, Any]:
         network[RENAMED[old]] = network.pop(old)
     if "labels" in network:
         network.setdefault("ignore_id", None)
+    size = network["preprocessing"].get("image_size", 1)
+    if not isinstance(size, int) or size < 1:
+        raise InputError(
+            f"{key}: {path} is damaged: image_size should be a whole number, got {size!r}. Copy it anew with its "
+            "model.pt."
+        )
     return network
 
 

@@ -24,6 +24,7 @@ from bad_files import (
     weights,
 )
 from ignite.engine import Engine
+from torch import nn
 
 from ufc_monai.clustering import PseudoLabels
 from ufc_monai.data import Split, find_cases, open_scans, open_split, resolve_labels
@@ -114,6 +115,7 @@ def torch_file(path: Path, value: Any) -> Path:
 
 def checkpoint(folder: Path) -> None:
     trainer = Engine(lambda *_: None)
+    trainer.network = nn.Identity()
     record = RunRecord(folder, "ufc_feature_vae/train", {})
     path = content(folder / "checkpoint.pt", "hello")
     TrainingCheckpoint(path, {}, record, resume=True).attach(trainer)
@@ -275,6 +277,12 @@ REFUSED: dict[str, tuple[Callable[[Path], object], str]] = {
     "network.json of text": (
         lambda d: read_network(edited(weights(d, {}).with_name("network.json"), architecture="x").parent, CONTRASTIVE),
         "architecture should be an object",
+    ),
+    "network.json with a number in quotes": (
+        lambda d: read_network(
+            edited(weights(d, {}).with_name("network.json"), preprocessing={"image_size": "64"}).parent, CONTRASTIVE
+        ),
+        "image_size should be a whole number, got '64'",
     ),
     "network.json of another stage": (
         lambda d: read_network(weights(d, {}).parent, "ufc_feature_vae"),

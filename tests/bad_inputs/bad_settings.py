@@ -35,7 +35,11 @@ SETTINGS: dict[str, tuple[str, Any, str]] = {
     "epochs of letters": ("epochs", "ten", "a whole number of 0 or more, got 'ten'"),
     "epochs true": ("epochs", True, "a whole number of 0 or more, got True"),
     "empty batch": ("batch_size", 0, "a whole number of 1 or more, got 0"),
-    "seed below zero": ("seed", -1, "a whole number of 0 or more"),
+    "seed below zero": ("seed", -1, "a whole number of 0 to 4294967295"),
+    "seed beyond NumPy's": ("seed", 2**32, "a whole number of 0 to 4294967295, got 4294967296"),
+    "no such norm": ("norm", "foo", "'batch', 'instance' or another of MONAI's"),
+    "norm of nothing": ("norm", None, "'batch', 'instance' or another of MONAI's"),
+    "norm of other arguments": ("norm", ["batch", {"groups": 3}], "'batch', 'instance' or another of MONAI's"),
     "workers below zero": ("num_workers", -2, "a whole number of 0 or more"),
     "image_size too small": ("image_size", 8, "a whole number of 16 or more, got 8"),
     "image_size of a pair": ("image_size", [64, 64], "a whole number of 16 or more"),
@@ -57,11 +61,11 @@ SETTINGS: dict[str, tuple[str, Any, str]] = {
 """Keys of a training, by the function that every training calls first."""
 
 
-def overrides(folder: Path, *words: str, **laid_over: Any) -> None:
-    """Start stage 1 with these words, ``laid_over`` being a configuration of the user's own."""
+def overrides(folder: Path, *words: str, bundle: str = VAE, **laid_over: Any) -> None:
+    """Start a bundle with these words, ``laid_over`` being a configuration of the user's own."""
     own = folder / "mine.json"
     own.write_text(json.dumps(laid_over))
-    files = [str(BUNDLES / VAE / "configs" / "train.json"), str(own)]
+    files = [str(BUNDLES / bundle / "configs" / "train.json"), str(own)]
     check_overrides(["monai/bundle/__main__.py", "run", "--config_file", str(files), *words])
 
 
@@ -92,8 +96,16 @@ REFUSED: dict[str, tuple[Callable[[Path], object], str]] = {
     "misspelt in args_file": (lambda d: args_file(d, epohcs=3), "Did you mean --epochs?"),
     "misspelt in a file laid over": (lambda d: overrides(d, epohcs=3), "reads the key epohcs. Did you mean epochs?"),
     "misspelt part of a section": (
-        lambda d: overrides(d, **{"trian::trainer::max_epochs": 3}),
+        lambda d: overrides(d, bundle=VAE, **{"trian::trainer::max_epochs": 3}),
         "nothing reads the key trian. Did you mean train?",
+    ),
+    "renamed, on the command line": (
+        lambda d: overrides(d, "--contrast", "simclr", bundle=CONTRASTIVE),
+        "It is called --loss_preset now.",
+    ),
+    "renamed, in a file laid over": (
+        lambda d: overrides(d, bundle=CONTRASTIVE, contrast="simclr"),
+        "nothing reads the key contrast. It is called loss_preset now.",
     ),
     "misspelt in train.json": (edited_train, "nothing reads the key epohcs. Did you mean epochs?"),
     # stages
@@ -117,7 +129,11 @@ REFUSED: dict[str, tuple[Callable[[Path], object], str]] = {
     "labels are a word": (lambda d: find_labels("liver", data_set(d)), "labels must map names"),  # type: ignore[arg-type]
     "labels without names": (lambda d: find_labels({1: 1}, data_set(d)), "labels must map names"),  # type: ignore[dict-item]
     "label true": (lambda d: find_labels({"liver": True}, data_set(d)), "labels must map names"),
-    "background as a label": (lambda d: find_labels({"air": 0}, data_set(d)), "labels must map names to ids above 0"),
+    "background as a label": (
+        lambda d: find_labels({"air": 0}, data_set(d)),
+        "labels must map names to ids of 1 to 65535",
+    ),
+    "label beyond any mask": (lambda d: find_labels({"liver": 10**13}, data_set(d)), "ids of 1 to 65535"),
     "two labels of one id": (lambda _: RemapLabels({"a": 1, "b": 1}), "each id once"),
     "a label that is ignored": (lambda _: RemapLabels(LABELS, [1]), "each id once and none of 0, background_labels"),
     "ignored ids are a number": (lambda _: RemapLabels(LABELS, 3), "background_labels must be a list"),  # type: ignore[arg-type]
@@ -128,7 +144,15 @@ REFUSED: dict[str, tuple[Callable[[Path], object], str]] = {
     "run: budget beyond what there is": (lambda _: plan(asked=99), "--labelled must be 1 to 4"),
     "run: fold for too few patients": (lambda _: plan(3, fold=1), "--fold must be 0 to 0 for this data set, got 1"),
     "run: window of letters": (lambda _: plan(window="wide"), "--window must be two rising numbers"),
-    "run: seed below zero": (lambda _: plan(seed=-1), "--seed must be a whole number of 0 or more"),
+    "run: seed below zero": (lambda _: plan(seed=-1), "--seed must be a whole number of 0 to 4294967295"),
+    "run: seed beyond NumPy's": (lambda _: plan(seed=2**32), "--seed must be a whole number of 0 to 4294967295"),
+    "run: no such linkage": (lambda _: plan(linkage="foo"), "--linkage must be one of ward, average, complete"),
+    "run: no such clustering": (lambda _: plan(clustering="foo"), "--clustering must be one of agglomerative"),
+    "run: no such scaling": (lambda _: plan(feature_scaling="foo"), "--feature_scaling must be one of raw"),
+    "run: neither centred nor not": (lambda _: plan(centred="maybe"), "--centred must be True or False, got 'maybe'"),
+    "run: one cluster": (lambda _: plan(n_clusters=1), "--n_clusters must be 2 or more"),
+    "run: clusters of letters": (lambda _: plan(n_clusters="many"), "--n_clusters must be 2 or more"),
+    "run: clusters of DBSCAN": (lambda _: plan(clustering="dbscan", n_clusters=3), "--n_clusters: dbscan finds"),
     "run: neither true nor false": (lambda _: plan(skip_bad="maybe"), "--skip_bad must be True or False"),
 }
 """Everything else."""

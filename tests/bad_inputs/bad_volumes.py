@@ -65,8 +65,11 @@ IMAGES: dict[str, tuple[Build, str]] = {
     "four axes": (lambda d: volume(d / "a.nii.gz", voxels(0, (16, 16, 6, 3))), "expected a 3D volume of one channel"),
     "two axes": (lambda d: volume(d / "a.nii.gz", voxels(0, (16, 16))), "expected a 3D volume of one channel"),
     "no slice": (lambda d: volume(d / "a.nii.gz", voxels(0, (16, 16, 0))), "expected a 3D volume of one channel"),
-    "colours": (lambda d: typed(d / "a.nii.gz", COLOURS), "expected one real number a voxel, got colours"),
-    "complex numbers": (lambda d: typed(d / "a.nii.gz", np.complex64), "one real number a voxel, got complex numbers"),
+    "colours": (lambda d: typed(d / "a.nii.gz", COLOURS), "expected one real number per voxel, got colours"),
+    "complex numbers": (
+        lambda d: typed(d / "a.nii.gz", np.complex64),
+        "number per voxel, got complex numbers",
+    ),
     "no affine": (lambda d: volume(d / "a.nii.gz", affine=None), "its header holds no affine"),
     "affine that cannot be inverted": (lambda d: volume_with(d / "a.nii", srow_z=FLAT), "cannot be inverted"),
     "affine of NaN": (lambda d: volume_with(d / "a.nii", srow_z=[np.nan] * 4), "cannot be inverted"),
@@ -99,6 +102,11 @@ LABELS_OF_IMAGE: dict[str, tuple[Build, str, str]] = {
         "flipped label",
     ),
     "of fractions": (lambda d: volume(d / "l.nii.gz", organ() * 0.5), "values that are no ids: 0.5", "no label"),
+    "beyond any id": (
+        lambda d: volume(d / "l.nii.gz", organ() * 5e12),
+        "values that are no ids: 5e+12, 1e+13",
+        "no label",
+    ),
     "below zero": (
         lambda d: volume(d / "l.nii.gz", -organ().astype(np.int16)),
         "values that are no ids: -2, -1",

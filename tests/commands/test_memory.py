@@ -14,10 +14,12 @@ from pathlib import Path
 import pytest
 from conftest import NAMES
 
+from ufc_monai import machine as computer
 from ufc_monai.commands import memory
-from ufc_monai.commands.memory import memory_limits, refuse_too_little
-from ufc_monai.data import make_phantom
+from ufc_monai.commands.memory import refuse_too_little
 from ufc_monai.errors import InputError
+from ufc_monai.machine import memory_limits
+from ufc_monai.phantom import make_phantom
 
 GB = 10**9
 VAE, CONTRASTIVE, UNET = NAMES
@@ -30,8 +32,8 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "meminfo").write_text("MemTotal:  9999999 kB\nMemAvailable:    7812500 kB\n")
     (tmp_path / "memory.max").write_text("max\n")
     (tmp_path / "memory.current").write_text("1000\n")
-    monkeypatch.setattr(memory, "MEMINFO", tmp_path / "meminfo")
-    monkeypatch.setattr(memory, "CGROUP", tmp_path)
+    monkeypatch.setattr(computer, "MEMINFO", tmp_path / "meminfo")
+    monkeypatch.setattr(computer, "CGROUP", tmp_path)
     monkeypatch.setattr(memory, "own_memory", lambda: 0)
     monkeypatch.setattr(resource, "getrlimit", lambda which: (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
     return tmp_path

@@ -46,7 +46,7 @@ def test_a_key_of_an_earlier_version_is_an_error_that_names_todays(
     (tmp_path / "a.nii.gz").touch()
     change = ["--bundles", str(ROOT / "bundles"), "--set", "ufc_unet_segmentation.ignore_labels=[3]"]
     assert main(["check", str(tmp_path), *change]) == 1
-    assert "ignore_labels is called background_labels now" in capsys.readouterr().err
+    assert "It is called background_labels now" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -14,8 +14,9 @@ from ufc_monai.commands import run
 from ufc_monai.commands.options import RunOptions
 from ufc_monai.commands.plan import plan_stages
 from ufc_monai.commands.stages import Stage
-from ufc_monai.data import Case, find_cases, make_phantom, open_split
+from ufc_monai.data import Case, find_cases, open_split
 from ufc_monai.errors import InputError
+from ufc_monai.phantom import make_phantom
 
 VAE, CONTRASTIVE, UNET = NAMES
 
@@ -86,7 +87,7 @@ def test_a_method_is_laid_over_stage_2_alone() -> None:
         ({"overrides": {VAE: {"epohcs": 1}}}, "Did you mean epochs"),
         (
             {"overrides": {VAE: {"epochs": "ten"}}},
-            f"--set: {VAE}: epochs must be a whole number of 0 or more, got 'ten'",
+            f"{VAE}: epochs must be a whole number of 0 or more, got 'ten'",
         ),
         ({"overrides": {VAE: {"ckpt_dir": "x"}}}, "ckpt_dir of ufc_feature_vae is set by the run itself"),
         ({"overrides": {VAE: {"split_seed": 1}}}, "split_seed is the same in all stages"),
@@ -171,9 +172,9 @@ def test_a_stage_that_was_stopped_in_another_run_is_not_complete(
     run.run_all(pretended)
     with monkeypatch.context() as context, pytest.raises(KeyboardInterrupt):
         context.setattr(run, "run_stage", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
-        run.run_all(replace(pretended, keys={"seed": 1}))
+        run.run_all(replace(pretended, keys={"seed": 1}, replace=True))
     caplog.set_level("INFO")
-    run.run_all(pretended)
+    run.run_all(replace(pretended, replace=True))
     assert "train the beta-VAE\n" in caplog.text, "begun with another seed: nothing to go on from"
     assert "features and clusters (complete, skipped)" in caplog.text
     assert f"cd '{pretended.folder}'" in caplog.messages
@@ -189,10 +190,132 @@ def test_a_training_that_was_stopped_goes_on_unless_it_would_be_another(
         raise KeyboardInterrupt
 
     monkeypatch.setattr(run, "run_stage", stop)
-    for options in (pretended, pretended, replace(pretended, keys={"seed": 1})):
+    for options in (pretended, pretended, replace(pretended, keys={"seed": 1}, replace=True)):
         with pytest.raises(KeyboardInterrupt):
             run.run_all(options)
     assert seen == [False, True, False]
+
+
+CHANGED: dict[str, tuple[dict[str, Any], str, bool]] = {
+    "seed": ({"keys": {"seed": 1}}, "seed default / 1", True),
+    "budget": ({"labelled": 2}, "labelled_volumes default / 2", False),
+    "method": ({"method": "moco"}, "moco.json", False),
+    "batch of stage 2": ({"overrides": {CONTRASTIVE: {"batch_size": 6}}}, "batch_size default / 6", True),
+}
+"""Options of a second run, what the refusal names, and whether a run that ended in its second stage met them."""
+UNCHANGED: dict[str, dict[str, Any]] = {
+    "nothing": {},
+    "threads and device": {"keys": {"threads": 1, "device": "cpu"}},
+    "preset by another name": {"preset": "auto"},
+    "one more arm": {"compare": True},
+    "no estimate": {"estimate": True},
+}
+
+
+def content(folder: Path) -> dict[Path, tuple[bytes, int]]:
+    """All but who was last at work."""
+    files = [p for p in folder.rglob("*") if p.is_file() and p.name != "run.lock"]
+    return {p: (p.read_bytes(), p.stat().st_mtime_ns) for p in files}
+
+
+@pytest.fixture(params=["complete", "unfinished"])
+def folder_of_a_run(pretended: RunOptions, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> str:
+    """A run in the folder, whose second stage was stopped where it is unfinished."""
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    monkeypatch.setattr(run, "_look_first", lambda *_, **__: None)
+    if request.param == "complete":
+        run.run_all(pretended)
+        return "complete"
+    pretend = vars(run)["run_stage"]
+
+    def stop(stage: Stage, *rest: Any) -> None:
+        if "features and clusters" in stage.title:
+            raise KeyboardInterrupt
+        pretend(stage, *rest)
+
+    with monkeypatch.context() as context, pytest.raises(KeyboardInterrupt):
+        context.setattr(run, "run_stage", stop)
+        run.run_all(pretended)
+    return str(request.param)
+
+
+@pytest.mark.parametrize("again", [False, True], ids=["refused", "replaced"])
+@pytest.mark.parametrize("name", CHANGED)
+def test_another_run_is_refused_before_anything_is_touched(
+    pretended: RunOptions, folder_of_a_run: str, name: str, again: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    changes, words, met = CHANGED[name]
+    other, before = replace(pretended, **changes, replace=again), content(pretended.folder)
+    caplog.set_level("INFO")
+    if again or (folder_of_a_run == "unfinished" and not met):  # nothing has run that it would change
+        run.run_all(other)
+        caplog.clear()
+        run.run_all(replace(other, replace=False))
+        assert caplog.text.count("complete, skipped") == len(plan_stages(other, find_cases(other.dataset_dir)))
+        return
+    with pytest.raises(InputError, match=r"^--folder: .* holds a run with other options") as caught:
+        run.run_all(other)
+    assert words in str(caught.value)
+    assert "Name another --folder" in str(caught.value)
+    assert "--replace True" in str(caught.value)
+    assert content(pretended.folder) == before
+
+
+@pytest.mark.parametrize("name", UNCHANGED)
+def test_what_changes_no_stage_that_has_run_goes_on(
+    pretended: RunOptions, folder_of_a_run: str, name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    done = 1 if folder_of_a_run == "unfinished" else len(plan_stages(pretended, find_cases(pretended.dataset_dir)))
+    caplog.set_level("INFO")
+    run.run_all(replace(pretended, **UNCHANGED[name]))
+    assert caplog.text.count("complete, skipped") == done
+
+
+def test_an_edited_configuration_is_another_run_too(pretended: RunOptions) -> None:
+    run.run_all(pretended)
+    edited = pretended.folder / CONTRASTIVE / "configs" / "cpu.json"
+    there = edited.read_text()
+    edited.write_text(there.replace('"epochs": ', '"epochs": 1'))
+    with pytest.raises(InputError, match=rf"the content of {CONTRASTIVE}/configs/cpu\.json"):
+        run.run_all(pretended)
+    edited.unlink()  # the bundles' own takes its place, and is as it was
+    run.run_all(pretended)
+    assert edited.read_text() == there
+
+
+def test_the_elbow_knows_the_batches_of_stage_2() -> None:
+    for changes, batch in (
+        ({}, None),
+        ({"overrides": {CONTRASTIVE: {"batch_size": 12}}}, "--batch_size 12"),
+        ({"preset": "isic"}, "--batch_size 55"),
+        ({"overrides": {VAE: {"batch_size": 12}}}, None),
+    ):
+        stages = plan_stages(replace(options(), **changes), cases(8, 2))
+        command = " ".join(next(s.command for s in stages if "features and clusters" in s.title))
+        assert ("--batch_size" in command) == (batch is not None)
+        assert batch is None or batch in command
+
+
+@pytest.mark.parametrize("command", ["run", "study"])
+def test_structures_without_names_are_said_before_the_first_stage(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], command: str
+) -> None:
+    """As check says them; what reads no labels, as select's stages, does not ask."""
+    make_phantom(tmp_path / "data", patients=4, matrix=40)
+    for path in list((tmp_path / "data").glob("*.nii.gz")):  # not MMWHS's names, by which they would be known
+        place = tmp_path / "data" / ("labels" if "label" in path.name else "images")
+        place.mkdir(exist_ok=True)
+        path.rename(place / f"p{path.name.split('_')[2]}.nii.gz")
+    words = [command, "--dataset_dir", str(tmp_path / "data"), "--folder", str(tmp_path / "run"), "--preset", "cpu"]
+    words += ["--threads", "1", "--bundles", str(ROOT / "bundles")]
+    words += ["--budgets", "1", "--methods", "random"] if command == "study" else []
+    assert main(words) == 1
+    message = capsys.readouterr().err
+    nameless = replace(options(), dataset_dir=tmp_path / "data")
+    assert run.look_at_data(nameless, find_cases(nameless.dataset_dir), everything=True, names=False)
+    assert "! the structures have no names" in message
+    assert "--labels \"{'name of 205': 205" in message
+    assert not list((tmp_path / "run").rglob("run.json"))
 
 
 @pytest.mark.parametrize(("label", "words"), [(None, "1 new, e.g. image8"), ("", "1 with another label")])
@@ -229,7 +352,7 @@ def test_a_copy_is_whole_or_not_there(pretended: RunOptions, monkeypatch: pytest
     monkeypatch.setattr("shutil.copyfile", copy_half)
     with pytest.raises(OSError, match="disk full"):
         run.run_all(pretended)
-    assert not [p for p in pretended.folder.rglob("*") if p.is_file()]
+    assert not content(pretended.folder)
 
 
 def small_arguments(data: Path, folder: Path) -> list[str]:

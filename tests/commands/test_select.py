@@ -12,7 +12,7 @@ from PIL import Image
 
 from ufc_monai.__main__ import main
 from ufc_monai.clustering import PseudoLabels
-from ufc_monai.data import make_phantom
+from ufc_monai.phantom import make_phantom
 
 
 def arguments(data: Path, folder: Path, budget: int) -> list[str]:

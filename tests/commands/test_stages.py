@@ -92,12 +92,16 @@ def test_what_an_earlier_run_left_goes_before_the_new_one_is_entered(
 
 
 WAITING = """
-import os, sys
+import sys
 from pathlib import Path
-from ufc_monai.commands.stages import _wait
+from ufc_monai.commands.process import run_command
+from ufc_monai.lock import at_work
 place = Path(sys.argv[1])
-child = "import os, time; open('pid.new', 'w').write(str(os.getpid())); os.rename('pid.new', 'pid'); time.sleep(60)"
-_wait([sys.executable, "-c", child], place, os.environ, open(place / "log", "w"), place / "run.json")
+(place / "stage.py").write_text(
+    "import os, time; open('pid.new', 'w').write(str(os.getpid())); os.rename('pid.new', 'pid'); time.sleep(60)"
+)
+with at_work(place / "run.lock") as lock:
+    run_command(["python", "-m", "stage"], place, lock, place / "run.json", open(place / "log", "wb"))
 """
 
 

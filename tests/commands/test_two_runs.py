@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
+import os
 from pathlib import Path
 
 import pytest
 from conftest import ROOT
 
-from ufc_monai.commands import run, stages
+from ufc_monai.commands import run
 from ufc_monai.commands.options import RunOptions
 from ufc_monai.commands.stages import Stage
 from ufc_monai.data import Case
 from ufc_monai.errors import InputError
-from ufc_monai.lock import MARK, Lock
+from ufc_monai.lock import at_work
 
 
 @pytest.fixture
@@ -30,40 +29,26 @@ def begin(options: RunOptions, *planned: Stage) -> None:
 
 
 def test_the_second_is_refused_in_one_line(options: RunOptions) -> None:
-    first = Lock(options.folder / "run.lock")
-    assert first.acquire()
-    with pytest.raises(InputError, match=r"^--folder: another run is at work in [^\n]*$"):
+    with (
+        at_work(options.folder / "run.lock"),
+        pytest.raises(InputError, match=r"^--folder: .* is in use \(process \d+ on [^\n]*$"),
+    ):
         begin(options)
     assert [path.name for path in options.folder.iterdir()] == ["run.lock"]
-    first.release()
     begin(options)
-    assert not list(options.folder.glob("*.lock*"))
 
 
-def test_a_run_that_fails_holds_nothing(options: RunOptions, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(run, "copy_bundles", lambda *_: pytest.fail("stopped"))
-    with pytest.raises(pytest.fail.Exception, match="stopped"):
-        begin(options)
-    assert Lock(options.folder / "run.lock").acquire()
-
-
-def test_the_program_at_work_bears_the_mark_of_the_claim(options: RunOptions, monkeypatch: pytest.MonkeyPatch) -> None:
-    """So that the next run can end what a killed one has left behind."""
-    seen: list[bool] = []
-
-    def wait(_words: object, _folder: object, environment: Mapping[str, str], *_: object) -> int:
-        token = json.loads((options.folder / "run.lock").read_text())["token"]
-        seen.append(environment[MARK] == token)
-        return 1
-
-    monkeypatch.setattr(stages, "_wait", wait)
-    command = ("python", "-m", "monai.bundle", "run", "--config_file", "a.json")
-    with pytest.raises(InputError, match="exit code 1"):
-        begin(options, Stage("a stage", command, "run.json", (), ()))
-    assert seen == [True]
-
-
-def test_a_file_is_no_folder_of_a_run(options: RunOptions) -> None:
-    options.folder.write_text("mine")
-    with pytest.raises(InputError, match=r"^--folder: .* is a file"):
-        begin(options)
+def test_a_stage_holds_the_folder_too(options: RunOptions) -> None:
+    """So that what a killed run has left behind keeps others out until it has ended."""
+    script = options.folder / "script.py"
+    script.parent.mkdir()
+    script.write_text("import os, sys; sys.exit(0 if os.fstat(int(sys.argv[3])).st_ino == int(sys.argv[5]) else 3)")
+    with at_work(options.folder / "run.lock") as held:
+        words = ("--held", str(held), "--file", str(os.fstat(held).st_ino))
+    with pytest.raises(InputError, match="ended without writing"):
+        begin(
+            options,
+            Stage(
+                "a stage", ("python", "-m", "script", "run", *words, "--config_file", "a.json"), "r.json", (), ("x",)
+            ),
+        )

@@ -42,13 +42,15 @@ def test_decathlon_mixes_labelled_and_unlabelled_entries(tmp_path: Path) -> None
     ]
     content = {"training": training, "test": ["./imagesTs/d.nii.gz"], "unlabelled": [{"image": "more/e.nii.gz"}]}
     write_dataset_json(tmp_path, content)
-    assert find_cases(tmp_path) == [
+    found = find_cases(tmp_path, include_test_images=True)
+    assert found == [
         Case("imagesTr/a.nii.gz", "labelsTr/a.nii.gz", "a"),
         Case("imagesTr/b.nii.gz", "labelsTr/b.nii.gz", "anna"),
         Case("imagesTr/c.nii.gz", None, "c"),
         Case("imagesTs/d.nii.gz", None, "d"),
         Case("more/e.nii.gz", None, "e"),
     ]
+    assert find_cases(tmp_path) == [case for case in found if case.patient != "d"]
 
 
 @pytest.mark.parametrize("name", ["test", "unlabelled", "unlabeled"])
@@ -85,11 +87,9 @@ def test_broken_dataset_json_is_named(tmp_path: Path) -> None:
 def test_folders_with_fewer_labels_than_images(tmp_path: Path) -> None:
     write(tmp_path, "imagesTr/b.nii.gz", "imagesTr/a.nii", "imagesTs/c.nii.gz", "labelsTr/a.nii.gz")
     write(tmp_path, "imagesTr/._a.nii.gz", "imagesTr/notes.txt")
-    assert find_cases(tmp_path) == [
-        Case("imagesTr/a.nii", "labelsTr/a.nii.gz", "a"),
-        Case("imagesTr/b.nii.gz", None, "b"),
-        Case("imagesTs/c.nii.gz", None, "c"),
-    ]
+    found = [Case("imagesTr/a.nii", "labelsTr/a.nii.gz", "a"), Case("imagesTr/b.nii.gz", None, "b")]
+    assert find_cases(tmp_path) == found
+    assert find_cases(tmp_path, include_test_images=True) == [*found, Case("imagesTs/c.nii.gz", None, "c")]
 
 
 def test_nnunet_channel_number_belongs_to_no_name(tmp_path: Path) -> None:
@@ -105,7 +105,7 @@ def test_a_second_channel_is_refused(tmp_path: Path, folder: str) -> None:
     with pytest.raises(InputError, match=r"c0_0001.nii.gz is a second channel, beside c0_0000: one channel"):
         find_cases(tmp_path)
     (tmp_path / folder / "c0_0001.nii.gz").rename(tmp_path / folder / "c_0001.nii.gz")
-    assert [case.patient for case in find_cases(tmp_path)] == ["c0", "c1", "c_0001"]
+    assert [item["patient"] for item in image_items(tmp_path)] == ["c0", "c1", "c_0001"]
 
 
 def test_labels_may_be_called_masks_and_those_without_an_image_are_named(
@@ -270,5 +270,5 @@ def test_unknown_classes_are_asked_for(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("labels", [{"liver": 0}, {"liver": -1}, {"liver": "1"}, {"liver": 65536}, ["liver"]])
 def test_classes_are_positive_ids(tmp_path: Path, labels: Any) -> None:
-    with pytest.raises(InputError, match="labels must map names to ids above 0"):
+    with pytest.raises(InputError, match="labels must map names to ids of 1 to 65535"):
         resolve_labels(labels, tmp_path)

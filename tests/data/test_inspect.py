@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from ufc_monai.data import MMWHS_LABELS, find_cases, make_phantom
+from ufc_monai.data import MMWHS_LABELS, find_cases
 from ufc_monai.data.inspect import VolumeFacts, inspect_cases
 from ufc_monai.data.problems import ADVICE, BLOCKING
+from ufc_monai.phantom import make_phantom
 
 IMAGE, LABEL = "ct_train_1003_image.nii.gz", "ct_train_1003_label.nii.gz"
 

@@ -139,7 +139,7 @@ def test_index_outside_is_an_index_error(dataset: SliceDataset, index: int) -> N
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_any_loader_shuffles_it(dataset: SliceDataset, workers: int) -> None:
-    dataset.entries[0].array("image")  # an open memory map has to travel well
+    assert dataset[0]["id"]  # what knows where slices lie has to travel well
     loader = DataLoader(
         dataset, batch_size=5, shuffle=True, num_workers=workers, generator=torch.Generator().manual_seed(0)
     )

@@ -18,6 +18,7 @@ from ufc_monai.engines import (
     readable_errors,
     resolve_precision,
 )
+from ufc_monai.engines.console import log_beside
 from ufc_monai.engines.dice import mean_over_present
 from ufc_monai.errors import InputError, find_input_error
 from ufc_monai.transforms import BatchAugment, BatchAugmentd, Standardise, TwoViewsd
@@ -79,9 +80,11 @@ def test_a_renamed_key_is_refused_with_its_name_of_today(tmp_path: Path) -> None
     config, own = tmp_path / "train.json", tmp_path / "own.json"
     config.write_text('{"background_labels": [], "run": ["$print(@background_labels)"]}')
     own.write_text('{"ignore_labels": [3]}')
-    with pytest.raises(InputError, match="--ignore_labels is called --background_labels now"):
+    with pytest.raises(InputError, match=r"--ignore_labels is no key of .* It is called --background_labels now"):
         check_overrides(["run", "--config_file", str(config), "--ignore_labels", "[3]"])
-    with pytest.raises(InputError, match=r"own\.json: the key ignore_labels is called background_labels now"):
+    with pytest.raises(
+        InputError, match=r"own\.json: nothing reads the key ignore_labels. It is called background_labels now"
+    ):
         check_overrides(["run", "--config_file", str([str(config), str(own)])])
 
 
@@ -120,9 +123,10 @@ def test_switches_from_the_command_line(value: object, expected: bool) -> None:
 
 
 def test_readable_errors_print_two_lines_at_most(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(sys, "excepthook", sys.__excepthook__)
+    monkeypatch.setattr("ufc_monai.engines.console._place", None)
     readable_errors()
     assert sys.excepthook is sys.__excepthook__  # somebody else's process
     monkeypatch.setattr(sys, "argv", ["/anywhere/monai/bundle/__main__.py", "run"])
@@ -132,13 +136,17 @@ def test_readable_errors_print_two_lines_at_most(
     assert isinstance(find_input_error(wrapped), InputError)
     sys.excepthook(RuntimeError, wrapped, None)
     assert capsys.readouterr().err == "error: dataset_dir is not set\n"
+    log_beside(tmp_path)
     sys.excepthook(KeyError, KeyError("a bug"), None)
-    assert "KeyError" in capsys.readouterr().err
+    assert capsys.readouterr().err == f"error: KeyError: 'a bug' (traceback: {tmp_path / 'log.txt'})\n"
+    assert "KeyError: 'a bug'" in (tmp_path / "log.txt").read_text()
 
 
 def record(folder: Path, **settings: Any) -> RunRecord:
     inputs = {"split": folder / "split.json", "no": None}
-    return RunRecord(folder, "stage/train", {"epochs": 2, **settings}, inputs, ckpt_dir=folder / "models")
+    config = {"run": ["$@epochs"], "epochs": 2, **settings}
+    outputs = {"split": folder / "split.json"}
+    return RunRecord(folder, "stage/train", config, inputs=inputs, outputs=outputs, ckpt_dir=folder / "models")
 
 
 def test_run_record_says_what_ran(tmp_path: Path) -> None:
@@ -148,7 +156,7 @@ def test_run_record_says_what_ran(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "run.json").read_text())["status"] == "started"
     results = {"loss": 1.5, "stuck": ["aorta"], "verdict": "fine"}
     left_out = {"tensor": torch.ones(1), "dice_absent": float("nan")}
-    one.finish({**results, **left_out}, {"split": tmp_path / "split.json"})
+    one.finish({**results, **left_out})
     content = json.loads((tmp_path / "run.json").read_text())
     assert content["status"] == "complete"
     assert content["results"] == results

@@ -12,7 +12,6 @@ from monai.data import MetaTensor
 from tiny_volumes import save_volume
 from torch import Tensor, nn
 
-from ufc_monai import report
 from ufc_monai.engines import (
     EmbeddingPicture,
     OverlaysPicture,
@@ -21,6 +20,7 @@ from ufc_monai.engines import (
     ViewsPicture,
 )
 from ufc_monai.networks import BetaVAE
+from ufc_monai.report import clusters, slices
 from ufc_monai.transforms import BatchAugment, Standardise, TwoViewsd
 
 
@@ -43,7 +43,8 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """The arguments of the drawing functions, behind the path, which are not called."""
     calls: dict[str, Any] = {}
     for name in ("save_reconstructions", "save_views", "save_embedding_map", "save_overlays"):
-        monkeypatch.setattr(report, name, lambda path, *args, n=name: calls.__setitem__(n, args))
+        home = clusters if name == "save_embedding_map" else slices
+        monkeypatch.setattr(home, name, lambda path, *args, n=name: calls.__setitem__(n, args))
     return calls
 
 
@@ -155,10 +156,10 @@ def evaluated(folder: Path, name: str) -> dict[str, Any]:
     label[:2, 0, 1] = 1
     label[0, 0, 2] = 1
     path = save_volume(folder / name, image, LPS)
-    onehot = torch.from_numpy(np.stack([label == 0, label == 1])).float()
+    classes = torch.from_numpy(label[None]).byte()
     where = {"affine": torch.from_numpy(LPS), "meta": {"filename_or_obj": str(path)}}
-    return {"image": MetaTensor(torch.zeros(1, 2, 2, 3), **where), "label": MetaTensor(onehot, **where)} | {
-        "pred": MetaTensor(onehot.flip(1), **where)
+    return {"image": MetaTensor(torch.zeros(1, 2, 2, 3), **where), "label": MetaTensor(classes, **where)} | {
+        "pred": MetaTensor(classes.flip(1), **where)
     }
 
 

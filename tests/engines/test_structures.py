@@ -8,12 +8,16 @@ import pytest
 import torch
 from ignite.engine import Engine
 from monai.data import MetaTensor
+from monai.metrics import DiceMetric
+from monai.transforms import AsDiscrete
 from numpy.typing import NDArray
 from scipy.ndimage import binary_erosion
 from scipy.spatial.distance import cdist
+from torch.profiler import ProfilerActivity, profile
 
 from ufc_monai.engines import StructureTable
-from ufc_monai.engines.structures import StructureRow, hd95, pooled_dice
+from ufc_monai.engines.dice import ClassDice
+from ufc_monai.engines.structures import StructureRow, hd95, pooled_dice, structure_rows
 
 SPACING = (0.8, 0.8, 3.0)
 
@@ -58,13 +62,37 @@ def test_pooled_dice_counts_voxels_over_volumes() -> None:
     assert pooled_dice(rows[1:]) is None
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_dice_of_class_maps_is_that_of_one_hot(seed: int) -> None:
+    """MONAI's metric of one-hot volumes is the oracle, of the rows and of the evaluator's metric."""
+    rng = np.random.default_rng(seed)
+    maps = torch.from_numpy(rng.integers(0, 5, (2, 1, 1, 9, 8, 7), dtype=np.uint8))
+    maps[1, 0, 0][maps[1, 0, 0] == 4] = 0  # absent from the reference
+    onehot = [AsDiscrete(to_onehot=5)(m[0])[None] for m in maps]
+    expected = DiceMetric(include_background=False, reduction="none")(*onehot)[0]
+    torch.testing.assert_close(ClassDice(5)(*maps)[0], expected, equal_nan=True)
+    rows = structure_rows("a", list("abcd"), maps[0, 0, 0], maps[1, 0, 0], SPACING)
+    assert [row.dice for row in rows] == [pytest.approx(d, abs=1e-6) if d == d else None for d in expected.tolist()]
+
+
+def test_a_structure_takes_a_few_bytes_a_voxel() -> None:
+    """Neither one-hot volumes, nor int64 or float copies of whole ones: a structure is two masks and their overlap."""
+    predicted, reference = (torch.zeros(128, 128, 64, dtype=torch.uint8) for _ in range(2))
+    predicted[3:9, 3:9, 3:9], reference[4:9, 4:9, 4:9] = 14, 14
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as recorded:
+        structure_rows("a", list(map(str, range(14))), predicted, reference, SPACING)
+        ClassDice(15)(predicted[None, None], reference[None, None])
+    largest = max(event.self_cpu_memory_usage / event.count for event in recorded.key_averages())
+    assert largest <= predicted.numel()
+
+
 def test_table_of_two_volumes(tmp_path: Path) -> None:
     """Structure 2 is missed in the first volume, and absent from the second, where it is predicted."""
-    here, away, nothing = block(2, 12), block(5, 15), np.zeros((20, 20, 12), bool)
-    pairs = {"below/a.nii.gz": ([here, nothing], [here, away]), "b.nii.gz": ([away, here], [here, nothing])}
+    here, away, other, nothing = (m.astype(np.uint8) for m in (block(2, 12), block(5, 15), block(16, 19), block(0, 0)))
+    pairs = {"below/a.nii.gz": ([here, nothing], [here, other]), "b.nii.gz": ([away, other], [here, nothing])}
     outputs = []
     for name, masks in pairs.items():
-        pred, label = (torch.from_numpy(np.stack([nothing, *m])).float() for m in masks)
+        pred, label = (torch.from_numpy(one + 2 * two)[None] for one, two in masks)
         meta = {"filename_or_obj": str(tmp_path / name)}
         affine = torch.diag(torch.tensor([*SPACING, 1.0]))
         item = {"pred": pred, "label": MetaTensor(label, affine=affine), "image": MetaTensor(pred, meta=meta)}
@@ -78,7 +106,7 @@ def test_table_of_two_volumes(tmp_path: Path) -> None:
     assert rows["below/a.nii.gz", "one"]["hd95_mm"] == "0.0"
     assert (rows["below/a.nii.gz", "two"]["dice"], rows["below/a.nii.gz", "two"]["hd95_mm"]) == ("0.0", "")
     assert (rows["b.nii.gz", "two"]["dice"], rows["b.nii.gz", "two"]["hd95_mm"]) == ("", "")
-    assert float(rows["b.nii.gz", "one"]["hd95_mm"]) == pytest.approx(slow_hd95(away, here, SPACING), abs=1e-4)
+    assert float(rows["b.nii.gz", "one"]["hd95_mm"]) == pytest.approx(slow_hd95(away > 0, here > 0, SPACING), abs=1e-4)
     metrics = engine.state.metrics
     assert (metrics["hd95_defined"], metrics["structures_present"]) == (2, 3)
     size = here.sum()

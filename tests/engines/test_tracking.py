@@ -14,7 +14,7 @@ from conftest import NAMES, ROOT, SMALL, copy_bundles, run_bundle
 
 import ufc_monai
 from ufc_monai.__main__ import main
-from ufc_monai.data import make_phantom
+from ufc_monai.phantom import make_phantom
 
 VAE, CONTRASTIVE, UNET = NAMES
 # MLflow and what it stands on warn of themselves while they are imported

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from monai.networks.nets import BasicUNet
@@ -16,8 +18,9 @@ from ufc_monai.networks import (
     ProjectionHead,
     UNetDecoder,
     UNetEncoder,
+    UNetFeatureVAE,
     UNetVAE,
-    feature_network,
+    build_network,
 )
 
 WIDTHS = (4, 4, 8, 8, 16, 4)
@@ -108,17 +111,53 @@ def test_unet_vae_samples_only_while_training() -> None:
     assert torch.equal(mu, z)
 
 
-def test_feature_network_is_built_from_its_description() -> None:
-    unet = {"image_size": 32, "latent_size": 3, "features": [4, 4, 8, 8, 16, 4], "norm": ["instance", {"affine": True}]}
-    vae = UNetVAE(32, 3, WIDTHS).eval()
-    network = feature_network({"encoder": "unet", **unet}).eval()
-    network.load_state_dict(vae.state_dict())
-    x = torch.rand(2, 1, 32, 32)
-    assert torch.equal(network(x), vae(x)[1])
-    assert torch.allclose(torch.jit.script(network)(x), network(x), atol=1e-5)
-    assert isinstance(feature_network({"image_size": 16, "latent_size": 3, "channels": [4, 8]}), FeatureVAE)
-    with pytest.raises(InputError, match="encoder must be one of vae, unet"):
-        feature_network({"encoder": "os.system"})
+UNET: dict[str, Any] = {"features": [4, 4, 8, 8, 16, 4], "norm": ["instance", {"affine": True}]}
+UNET_VAE = {"image_size": 32, "latent_size": 3, **UNET}
+VAE = {"image_size": 16, "latent_size": 3, "channels": [4, 8]}
+
+
+@pytest.mark.parametrize(
+    ("named", "earlier", "kind"),
+    [
+        ({"name": "BasicUNet", "out_channels": 3, **UNET}, {"out_channels": 3, **UNET}, BasicUNet),
+        ({"name": "UNetEncoder", **UNET}, UNET, UNetEncoder),
+        ({"name": "BetaVAE", **VAE}, VAE, FeatureVAE),
+        ({"name": "UNetVAE", **UNET_VAE}, {"encoder": "unet", **UNET_VAE}, UNetFeatureVAE),
+    ],
+)
+def test_a_network_is_built_from_its_description(named: dict[str, Any], earlier: dict[str, Any], kind: type) -> None:
+    """Descriptions of earlier versions have no name; the weights are the same, number by number."""
+    built = []
+    for architecture in (named, earlier):
+        torch.manual_seed(0)
+        built.append(build_network(architecture))
+    assert type(built[0]) is type(built[1]) is kind
+    weights, others = (network.state_dict() for network in built)
+    assert all(torch.equal(weights[name], others[name]) for name in weights.keys() | others.keys())
+
+
+@pytest.mark.parametrize("architecture", [{"name": "BetaVAE", **VAE}, {"name": "UNetVAE", **UNET_VAE}])
+def test_what_is_published_has_the_weights_of_what_is_trained(architecture: dict[str, Any]) -> None:
+    trained, published = build_network(architecture, {"sampling": True}).eval(), build_network(architecture).eval()
+    published.load_state_dict(trained.state_dict())
+    x = torch.rand(2, 1, architecture["image_size"], architecture["image_size"])
+    assert torch.equal(published(x), trained(x)[1])
+    assert torch.allclose(torch.jit.script(published)(x), published(x), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("architecture", "words"),
+    [
+        ({"name": "os.system", "command": "true"}, "name must be one of BasicUNet, .*; got 'os.system'"),
+        ({"encoder": "os.system"}, "name must be one of .*; got 'os.system'"),
+        ({"name": ["BasicUNet"]}, "name must be one of"),
+        ({"name": "UNetEncoder", "depth": 9}, "no UNetEncoder has these arguments: .*depth"),
+        ({"name": "BetaVAE"}, "no BetaVAE has these arguments"),
+    ],
+)
+def test_a_description_runs_nothing_else(architecture: dict[str, Any], words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        build_network(architecture)
 
 
 @pytest.mark.parametrize(("size", "way_out"), [(40, 32), (16, 32), (250, 256)])

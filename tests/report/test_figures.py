@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 
-from ufc_monai.report import radiological, save_cluster_montage, save_elbow
+from ufc_monai.report.clusters import save_cluster_montage, save_elbow
+from ufc_monai.report.drawing import radiological
 
 
 def test_right_is_on_the_left_and_front_is_at_the_top() -> None:

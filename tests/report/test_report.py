@@ -2,28 +2,26 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from conftest import ROOT
 from full_disk import full_at
+from jinja2 import UndefinedError
 from matplotlib.image import imread
 
 from ufc_monai.errors import InputError
 from ufc_monai.files import sha256_of
-from ufc_monai.report import (
-    Overlay,
-    save_cluster_map,
-    save_embedding_map,
-    save_overlays,
-    save_preview,
-    save_reconstructions,
-    save_views,
-    write_report,
-)
+from ufc_monai.report.clusters import save_cluster_map, save_embedding_map
 from ufc_monai.report.curves import curves_svg, read_metrics
+from ufc_monai.report.page import write_page
 from ufc_monai.report.records import standing_record
+from ufc_monai.report.run import write_report
+from ufc_monai.report.slices import Overlay, save_overlays, save_preview, save_reconstructions, save_views
 
 VAE, CONTRASTIVE, UNET = "ufc_feature_vae", "ufc_cluster_contrastive", "ufc_unet_segmentation"
 NASTY = "<script>alert(1)</script>"
@@ -64,8 +62,9 @@ def a_run(tmp_path: Path) -> Path:
 def test_report_holds_what_ran(a_run: Path) -> None:
     write_report(a_run, a_run / "report.html")
     text = (a_run / "report.html").read_text(encoding="utf-8")
-    for words in ("Test", "Clusters", "beta-VAE", "Too early to say.", "Linear probe", "0.900", "What ran", "<svg"):
+    for words in ("Test", "Clusters", "beta-VAE", "Too early to say.", "Linear probe", "0.900", "What ran"):
         assert words in text
+    assert text.count("data:image/svg+xml;base64,") == 2
     assert text.count("data:image/png;base64,") == 1
     assert text.count("<section>") == text.count("</section>") == 7
 
@@ -78,7 +77,7 @@ def test_a_number_of_clusters_that_was_asked_for_is_not_the_elbows(a_run: Path) 
     labels["provenance"]["elbow"] = {"chosen": 5, "reason": "k = 5 is the elbow."}
     write(path, labels)
     write_report(a_run, a_run / "report.html")
-    said = "2 clusters of 2 slices. So many were asked for. k = 5 is the elbow."
+    said = "2 clusters of 2 slices. This number was requested. k = 5 is the elbow."
     assert said in (a_run / "report.html").read_text(encoding="utf-8")
 
 
@@ -92,6 +91,30 @@ def test_what_was_left_out_or_out_of_date_is_said(a_run: Path) -> None:
     assert "and 2 more (see run.json)" in text
     assert "out of date (--allow_stale): by stage 3, fine-tuning" in text
     assert NASTY not in text
+
+
+WITHOUT = """
+import sys
+
+for name in ("torch", "monai", "pandas", "ignite"):
+    sys.modules[name] = None
+from ufc_monai.__main__ import main
+
+sys.exit(main(["report", "--folder", sys.argv[1]]))
+"""
+
+
+def test_a_runs_report_needs_neither_pytorch_nor_an_extra(a_run: Path) -> None:
+    done = subprocess.run([sys.executable, "-c", WITHOUT, str(a_run)], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    assert (a_run / "report.html").is_file()
+
+
+def test_a_page_without_what_its_template_shows_is_not_written(tmp_path: Path) -> None:
+    for template in ("run.html", "study.html", "study.md"):
+        with pytest.raises(UndefinedError):
+            write_page(tmp_path / "page.html", template)
+    assert not list(tmp_path.iterdir())
 
 
 def test_names_are_escaped_and_nothing_is_fetched(a_run: Path) -> None:
@@ -221,14 +244,13 @@ def test_a_run_that_was_cut_off_is_shown_up_to_there(a_run: Path) -> None:
     write_report(a_run, a_run / "report.html")
 
 
-def test_curves_scale_with_the_page_and_leave_out_what_there_is_not() -> None:
-    svg = curves_svg([{"epoch": 1, "loss": 2.0}, {"epoch": 2, "loss": 1.0}], [["loss", "chance"], ["kl"]], "a")
-    head = svg[: svg.index(">")]
-    assert "viewBox" in head
-    assert "width=" not in head
+def test_curves_leave_out_what_there_is_not() -> None:
+    metrics = [{"epoch": 1, "loss": 2.0}, {"epoch": 2, "loss": 1.0}]
+    svg = curves_svg(metrics, [["loss", "chance"], ["kl"]])
     assert "loss" in svg
     assert "chance" not in svg
-    assert curves_svg([], [["loss"]], "a") == ""
+    assert curves_svg(metrics, [["loss", "chance"], ["kl"]]) == svg
+    assert curves_svg([], [["loss"]]) == ""
 
 
 @pytest.mark.parametrize(("patients", "clusters"), [(1, 1), (3, 60), (200, 5)])
@@ -309,4 +331,4 @@ def test_on_a_full_disk_the_earlier_report_stands(a_run: Path) -> None:
     assert path.read_text() == "an earlier report"
     assert not list(a_run.glob(".*"))
     write_report(a_run, path)
-    assert "<svg" in path.read_text(encoding="utf-8")
+    assert "image/svg+xml" in path.read_text(encoding="utf-8")

@@ -7,18 +7,20 @@ import subprocess
 import sys
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
+from itertools import chain
 from pathlib import Path
 
 import pytest
 from conftest import ROOT
 
-from ufc_monai.files import write_json
-from ufc_monai.lock import _marked
-from ufc_monai.study import execute as module
-from ufc_monai.study.execute import execute
-from ufc_monai.study.runs import Run
-from ufc_monai.study.state import failure_of, lock_of, read_plan, state_of, write_plan
+from ufc_monai.clustering import PseudoLabels
+from ufc_monai.errors import InputError
+from ufc_monai.files import read_json, write_json
+from ufc_monai.study.execute import cluster, execute, perform, threads
+from ufc_monai.study.runs import SELECTION, SHUFFLE, Run
+from ufc_monai.study.state import failure_of, read_plan, state_of, states_of, write_plan
 
 WRITER = """
 import json, pathlib, sys
@@ -37,14 +39,13 @@ if "fail" in words and not pathlib.Path("mended").exists():
 
 def a_run(name: str, *needs: str, words: tuple[str, ...] = ()) -> Run:
     return Run(
-        name, "pretraining", (("python", "write.py", f"runs/{name}", *words),), (f"runs/{name}/run.json",), needs
+        name, "pretraining", (("python", "-m", "write", f"runs/{name}", *words),), (f"runs/{name}/run.json",), needs
     )
 
 
 @pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def folder(tmp_path: Path) -> Path:
     (tmp_path / "write.py").write_text(WRITER)
-    monkeypatch.setattr(module, "PAUSE", 0.01)
     return tmp_path
 
 
@@ -53,31 +54,50 @@ def begin(folder: Path, *runs: Run) -> list[Run]:
     return list(runs)
 
 
+def execute_here(folder: Path, runs: Sequence[Run], devices: Sequence[str | None] = (None,)) -> dict[str, str]:
+    with threads(folder, len(devices)) as submit:
+        execute(folder, runs, submit, devices, lambda: write_plan(folder, runs, {}))
+    return states_of(folder, runs)
+
+
 def order(folder: Path) -> list[str]:
     return (folder / "order.txt").read_text().splitlines()
 
 
 def test_every_run_once_behind_its_needs(folder: Path) -> None:
     runs = begin(folder, a_run("a"), a_run("b", "a"), a_run("c"), a_run("d", "b", "c"))
-    with ThreadPoolExecutor(2) as pool:  # two processes' worth of workers on one folder
-        for crew in [pool.submit(execute, folder, runs, jobs=2) for _ in range(2)]:
-            crew.result()
+    execute_here(folder, runs, (None, None))
     done = order(folder)
     assert sorted(done) == ["a", "b", "c", "d"]
     assert done.index("a") < done.index("b") < done.index("d")
     assert done.index("c") < done.index("d")
-    assert not list(folder.rglob("*.lock"))
     assert not list(folder.rglob("checkpoint.pt"))
+
+
+def test_the_first_of_the_plan_goes_first(folder: Path) -> None:
+    """A study that is stopped early has all of the first repeat, not the beginning of every one."""
+    runs = begin(folder, a_run("a"), a_run("b", "a"), a_run("c"), a_run("d", "c"))
+    execute_here(folder, runs)
+    assert order(folder) == ["a", "b", "c", "d"]
 
 
 def test_what_is_complete_is_not_done_again_and_what_is_not_begins_anew(folder: Path) -> None:
     runs = begin(folder, a_run("a"), a_run("b"))
-    execute(folder, runs)
+    execute_here(folder, runs)
     (folder / "runs" / "b" / "run.json").write_text(json.dumps({"status": "started"}))
     (folder / "runs" / "b" / "half.txt").write_text("")
-    assert execute(folder, runs) == {"a": "complete", "b": "complete"}
+    assert execute_here(folder, runs) == {"a": "complete", "b": "complete"}
     assert order(folder) == ["a", "b", "b"]
     assert not (folder / "runs" / "b" / "half.txt").exists()
+
+
+def test_a_run_that_two_workers_were_given_is_done_once(folder: Path) -> None:
+    """As a scheduler does that has taken one of them for lost."""
+    (run,) = begin(folder, a_run("a"))
+    with ThreadPoolExecutor(2) as pool:
+        assert [pool.submit(perform, folder, run).result() for _ in range(2)] == [None, None]
+        assert list(pool.map(perform, [folder] * 4, [run] * 4)) == [None] * 4
+    assert order(folder) == ["a"]
 
 
 def test_a_record_may_go_while_it_is_looked_at(folder: Path) -> None:
@@ -102,29 +122,20 @@ def test_a_record_may_go_while_it_is_looked_at(folder: Path) -> None:
 
 def test_a_failed_run_is_marked_and_the_rest_goes_on(folder: Path) -> None:
     runs = begin(folder, a_run("a", words=("fail",)), a_run("b", "a"), a_run("c", "b"), a_run("d"))
-    assert execute(folder, runs) == {"a": "failed", "b": "waiting", "c": "waiting", "d": "complete"}
+    assert execute_here(folder, runs) == {"a": "failed", "b": "waiting", "c": "waiting", "d": "complete"}
     content = json.loads((folder / "study.json").read_text())
     assert [run["state"] for run in content["runs"]] == ["failed", "waiting", "waiting", "complete"]
     assert content["runs"][0]["error"] == "error: out of luck"
     assert "working" in (folder / "runs" / "a" / "log.txt").read_text()
     (folder / "mended").touch()
-    assert set(execute(folder, runs).values()) == {"complete"}
+    assert set(execute_here(folder, runs).values()) == {"complete"}
     assert order(folder) == ["a fail", "d", "a fail", "b", "c"]
     assert not failure_of(folder, runs[0]).exists()
 
 
-def test_what_another_process_does_is_left_to_it(folder: Path) -> None:
-    runs = begin(folder, a_run("a"), a_run("b"))
-    other = lock_of(folder, runs[0])
-    assert other.acquire()
-    assert execute(folder, runs) == {"a": "running", "b": "complete"}
-    other.release()
-    assert state_of(folder, runs[0]) == "waiting"
-
-
 def test_jobs_are_spread_over_devices(folder: Path) -> None:
     runs = begin(folder, *(a_run(name) for name in "abcdef"))
-    execute(folder, runs, jobs=2, devices=("cuda:0", "cuda:1"))
+    execute_here(folder, runs, ("cuda:0", "cuda:1"))
     assert {line[2:] for line in order(folder)} == {"--device cuda:0", "--device cuda:1"}
 
 
@@ -139,48 +150,160 @@ if "slow" in sys.argv and not pathlib.Path("quick").exists():
     (place / "left_behind.txt").touch()
 """
 DRIVER = """
-import pathlib
-from ufc_monai.study.execute import execute
+from pathlib import Path
+from ufc_monai.study.execute import execute, threads
 from ufc_monai.study.state import read_plan
-execute(pathlib.Path("."), read_plan(pathlib.Path("."))[0])
+with threads(Path("."), 1) as submit:
+    execute(Path("."), read_plan(Path("."))[0], submit, [None], lambda: None)
 """
 
 
-def test_goes_on_after_sigkill(folder: Path) -> None:
-    """The training that the dead process has left behind is ended and gone on with; what was complete stays."""
+@pytest.fixture
+def asleep(folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[Run]:
+    """A plan whose second run sleeps in its training until there is a file ``quick``."""
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
     (folder / "write.py").write_text(SLEEPER + WRITER)
     training = ("slow", "monai.bundle", "--config_file", "runs/b/train.json")
-    runs = begin(folder, a_run("a"), a_run("b", "a", words=training), a_run("c", "b"))
+    return begin(folder, a_run("a"), a_run("b", "a", words=training), a_run("c", "b"))
+
+
+def wait_for(path: Path, process: subprocess.Popen[bytes] | None = None) -> None:
+    while not path.exists():
+        time.sleep(0.05)
+        assert process is None or process.poll() is None
+
+
+def has_gone_on(folder: Path) -> bool:
+    """Whether each run was done once, the training from its checkpoint, and nothing beside it."""
+    done = order(folder)
+    resumed = [line.endswith("--resume True") for line in done]
+    left = (folder / "runs" / "b" / "left_behind.txt").exists()
+    return [line.split()[0] for line in done] == ["a", "b", "c"] and resumed == [False, True, False] and not left
+
+
+@pytest.mark.parametrize(
+    "number", [signal.SIGKILL, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)], ids=lambda s: s.name
+)
+def test_goes_on_after_a_signal(folder: Path, asleep: list[Run], number: signal.Signals) -> None:
+    """The training under way ends with the study's process, and is gone on with; what was complete stays."""
     words = [sys.executable, "-W", "ignore", "-c", DRIVER]
-    with subprocess.Popen(words, cwd=folder, env={**os.environ, "PYTHONPATH": str(ROOT)}) as study:
-        while not (folder / "asleep").exists():
-            time.sleep(0.05)
-            assert study.poll() is None
-        study.send_signal(signal.SIGKILL)
-    assert state_of(folder, runs[1]) == "waiting"
-    token = json.loads((folder / "runs" / "b.lock").read_text())["token"]
-    assert len(_marked(token)) == 1
+    with subprocess.Popen(words, cwd=folder, stderr=subprocess.DEVNULL) as study:
+        wait_for(folder / "asleep", study)
+        study.send_signal(number)
+    assert state_of(folder, asleep[1]) == "waiting"
+    assert not failure_of(folder, asleep[1]).exists()
     (folder / "quick").touch()
-    assert set(execute(folder, runs).values()) == {"complete"}
-    assert [line.split()[0] for line in order(folder)] == ["a", "b", "c"]
-    assert [line.endswith("--resume True") for line in order(folder)] == [False, True, False]
-    assert not _marked(token)
-    assert not (folder / "runs" / "b" / "left_behind.txt").exists()
+    assert set(execute_here(folder, asleep).values()) == {"complete"}
+    assert has_gone_on(folder)
 
 
-def test_who_was_silent_for_too_long_leaves_the_run_to_his_heir(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (folder / "write.py").write_text(SLEEPER)
-    monkeypatch.setattr(module, "REFRESH", 0.05)
-    (run,) = runs = begin(folder, a_run("a", words=("slow",)))
-    with ThreadPoolExecutor(1) as pool:
-        study = pool.submit(execute, folder, runs)
-        while not (folder / "asleep").exists():
-            time.sleep(0.01)
-        heir = lock_of(folder, run)
-        os.replace(heir._written(), heir.path)
-        assert study.result() == {"a": "running"}
-    assert not failure_of(folder, run).exists()
-    assert heir.is_held()
+def test_what_ends_the_driver_stops_what_is_under_way(folder: Path, asleep: list[Run]) -> None:
+    with pytest.raises(KeyboardInterrupt), threads(folder, 1) as submit:
+        future = submit(asleep[1], None)
+        wait_for(folder / "asleep")
+        raise KeyboardInterrupt
+    assert isinstance(future.exception(), KeyboardInterrupt)
+    assert states_of(folder, asleep[1:2]) == {"b": "waiting"}
+
+
+@pytest.mark.slow
+def test_a_cluster_that_loses_a_worker(folder: Path, asleep: list[Run]) -> None:
+    distributed = pytest.importorskip("distributed")
+    workers = {"n_workers": 2, "processes": True, "threads_per_worker": 1, "resources": {"GPU": 1}}
+    with (
+        distributed.LocalCluster(dashboard_address=":0", **workers) as found,
+        distributed.Client(found) as client,
+        cluster(folder, asleep, found.scheduler_address, gpus=True) as submit,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        study = pool.submit(execute, folder, asleep, submit, [None] * 3, lambda: None)
+        wait_for(folder / "asleep")
+        (folder / "quick").touch()
+        busy = [address for address, keys in client.processing().items() if keys]
+        os.kill(client.run(os.getpid, workers=busy)[busy[0]], signal.SIGKILL)
+        study.result()
+    assert set(states_of(folder, asleep).values()) == {"complete"}
+    assert has_gone_on(folder)
+
+
+def test_runs_that_are_no_command_work_on_clusters(folder: Path) -> None:
+    clusters = {f"{name}.nii.gz": [i % 3 for i in range(first, 30)] for name, first in (("a", 0), ("b", 10), ("c", 29))}
+    (folder / "runs" / "clusters").mkdir(parents=True)
+    PseudoLabels(clusters, 3, {"seed": 7}).save(folder / "runs" / "clusters" / "pseudo_labels.json")
+    write_json(folder / "split.json", {"folds": [{"label_orders": [["c.nii.gz", "a.nii.gz"]]}]})
+    needs = ("clusters",)
+    dealt = [Run(f"dealt{i}", SHUFFLE, (), (f"runs/dealt{i}/run.json",), needs, seed=i % 2) for i in range(3)]
+    chosen = Run("selection", SELECTION, (), ("runs/selection/run.json",), needs)
+    begin(folder, *dealt, chosen)
+    assert [perform(folder, run) for run in (*dealt, chosen)] == [None] * 4
+    found = [PseudoLabels.load(folder / run.folder / "pseudo_labels.json") for run in dealt]
+    assert found[0].clusters == found[2].clusters != found[1].clusters
+    for labels in found:
+        assert {image: len(c) for image, c in labels.clusters.items()} == {
+            image: len(c) for image, c in clusters.items()
+        }
+        assert sorted(chain(*labels.clusters.values())) == sorted(chain(*clusters.values()))
+        assert labels.clusters != clusters
+    assert found[1].provenance["shuffled_with_seed"] == 1
+    assert read_json(folder / "runs" / "selection" / "selection.json", "x")["chosen"] == ["a.nii.gz", "c.nii.gz"]
+
+
+def test_a_cluster_keeps_to_the_order_of_the_plan(folder: Path) -> None:
+    distributed = pytest.importorskip("distributed")
+    runs = begin(folder, a_run("a"), a_run("b", "a"), a_run("c"), a_run("d"), a_run("e"))
+    alone = {"n_workers": 1, "threads_per_worker": 1, "processes": False, "dashboard_address": ":0"}
+    with (
+        distributed.LocalCluster(**alone) as found,
+        cluster(folder, runs, found.scheduler_address, gpus=False) as submit,
+    ):
+        execute(folder, runs, submit, [None] * 5, lambda: None)
+    done = order(folder)
+    assert sorted(done) == ["a", "b", "c", "d", "e"]
+    assert done.index("b") < done.index("e")
+
+
+def test_a_process_that_dies_with_its_run_fails_it(folder: Path) -> None:
+    """Of a worker that is out of memory, say, again and again."""
+    runs = begin(folder, a_run("a"), a_run("b", "a"), a_run("c"))
+
+    def submit(run: Run, _: str | None) -> Future[str | None]:
+        future = Future[str | None]()
+        if run.name == "a":
+            future.set_exception(MemoryError("3 workers have died"))
+        else:
+            future.set_result(perform(folder, run))
+        return future
+
+    execute(folder, runs, submit, [None] * 3, lambda: None)
+    assert states_of(folder, runs) == {"a": "failed", "b": "waiting", "c": "complete"}
+    assert json.loads(failure_of(folder, runs[0]).read_text()) == {"error": "MemoryError: 3 workers have died"}
+
+
+def test_a_cluster_that_goes_away_fails_no_run(folder: Path) -> None:
+    runs = begin(folder, a_run("a"))
+    gone = Future[str | None]()
+    gone.set_exception(CancelledError())
+    with pytest.raises(InputError, match="the cluster is gone"):
+        execute(folder, runs, lambda *_: gone, [None], lambda: None)
+    assert states_of(folder, runs) == {"a": "waiting"}
+
+
+def test_a_worker_that_does_not_see_the_study_says_so(tmp_path: Path) -> None:
+    assert str(perform(tmp_path, a_run("a"))).endswith("every worker must see the study at the same path")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_scheduler_that_does_not_answer(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("distributed")
+    monkeypatch.setattr("ufc_monai.study.execute.CONNECTING", 0.1)
+    with pytest.raises(InputError, match=r"^--scheduler: no Dask scheduler answers at tcp://127\.0\.0\.1:9 \("):
+        cluster(folder, [], "tcp://127.0.0.1:9", gpus=False).__enter__()
+
+
+def test_without_dask_one_is_told_what_to_install(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    with pytest.raises(InputError, match=r'^--scheduler: .* pip install "ufc-monai\[study\]"$'):
+        cluster(folder, [], "tcp://127.0.0.1:9", gpus=False).__enter__()
 
 
 def test_the_plan_on_disk_is_the_plan(folder: Path) -> None:

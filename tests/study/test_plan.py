@@ -2,13 +2,18 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from conftest import NAMES, ROOT
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from ufc_monai.commands.options import RunOptions
+from ufc_monai.commands.plan import plan_stages
 from ufc_monai.data import Case, make_split
 from ufc_monai.errors import InputError
 from ufc_monai.study.options import StudyOptions, trimmed, volumes_of
@@ -82,6 +87,38 @@ def test_arms_differ_in_their_start_alone() -> None:
             by_cell.setdefault((run.fold, run.budget, run.draw, run.init_seed), set()).add("\n".join(same))
     assert len(by_cell) == 4 * 2 * 2
     assert all(len(commands) == 1 for commands in by_cell.values())
+
+
+COMMON = st.fixed_dictionaries(
+    {},
+    optional={
+        "window": st.just([0, 255]),
+        "background_labels": st.just([2]),
+        "skip_bad": st.booleans(),
+        "threads": st.integers(1, 4),
+        "n_clusters": st.integers(2, 9),
+    },
+)
+OVER = st.fixed_dictionaries({}, optional={VAE: st.just({"epochs": 2}), UNET: st.just({"norm": "batch"})})
+OF_A_RUN = {"split_path", "cache_dir", "output_dir", "ckpt_dir", "pretrained_path", "pseudo_labels_path"}
+OF_A_RUN |= {"fold", "seed", "label_draw"}
+
+
+def in_common(commands: Iterable[tuple[str, ...]]) -> set[tuple[tuple[str, str], ...]]:
+    """The options of commands, without places and what chooses patients and seeds."""
+    pairs = (zip(command[4::2], command[5::2], strict=True) for command in commands)
+    return {tuple(sorted(pair for pair in options if pair[0][2:] not in OF_A_RUN)) for options in pairs}
+
+
+@settings(deadline=None, max_examples=30)
+@given(keys=COMMON, overrides=OVER, preset=st.sampled_from(["cpu", "paper"]))
+def test_a_study_starts_its_stages_as_a_run_does(keys: dict[str, Any], overrides: dict[str, Any], preset: str) -> None:
+    shared: dict[str, Any] = {"keys": keys, "overrides": overrides, "preset": preset}
+    runs = plan_runs(replace(BASE, methods=("ufc",), budgets=("2",), folds=1, **shared), split())
+    options = RunOptions(BASE.dataset_dir, BASE.folder, BASE.bundles, labelled=2, method="ufc", **shared)
+    stages = plan_stages(options, [Case(f"l{i:02}.nii.gz", f"m{i}.nii.gz", f"l{i:02}") for i in range(12)])
+    assert len(stages) == 6
+    assert in_common(sum((run.commands for run in runs), ())) == in_common(stage.command for stage in stages)
 
 
 def test_no_patient_is_tested_with_weights_of_another_fold() -> None:
@@ -194,3 +231,11 @@ def test_what_there_is_not_is_refused(changes: dict[str, Any], words: str) -> No
 def test_three_labelled_volumes_measure_nothing() -> None:
     with pytest.raises(InputError, match="not measurable with 3 labelled volumes"):
         plan_runs(BASE, split(patients=3))
+
+
+def test_the_elbow_knows_the_batches_of_stage_2() -> None:
+    for overrides in ({}, {CONTRASTIVE: {"batch_size": 12}}):
+        runs = plan(methods=("ufc",), folds=1, overrides=overrides)
+        (command,) = (run.commands[0] for run in runs if run.kind == "clusters")
+        assert ("--batch_size" in command) == bool(overrides)
+        assert not overrides or value(command, "batch_size") == "12"

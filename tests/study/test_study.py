@@ -8,18 +8,27 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
+import psutil
 import pytest
 from conftest import NAMES, ROOT, SMALL
 
 from ufc_monai.__main__ import main
 from ufc_monai.commands import memory
-from ufc_monai.data import make_phantom
+from ufc_monai.files import write_json
+from ufc_monai.lock import at_work
+from ufc_monai.machine import Limit
+from ufc_monai.phantom import make_phantom
 from ufc_monai.study import command
+from ufc_monai.study.runs import Run
+from ufc_monai.study.state import failure_of
 
 VAE, CONTRASTIVE, UNET = NAMES
 PROTOCOL = ["--methods", "random,simclr", "--budgets", "1,2", "--folds", "2", "--seeds", "1", "--init_seeds", "1"]
+
+ONE_RUN = ["--methods", "random", "--budgets", "1", "--folds", "1", "--seeds", "1", "--init_seeds", "1"]
 
 
 def arguments(data: Path, folder: Path, *more: str) -> list[str]:
@@ -43,7 +52,7 @@ def states(folder: Path) -> list[str]:
 @pytest.fixture
 def planned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The command of a study that has been planned, and of which nothing runs."""
-    monkeypatch.setattr(command, "execute", lambda *_, **__: {})
+    monkeypatch.setattr(command, "execute", lambda *_: None)
     monkeypatch.setattr(command, "write_study_report", lambda *_: None)
     make_phantom(tmp_path / "data", patients=8, matrix=40)
     words = arguments(tmp_path / "data", tmp_path / "study", *PROTOCOL)
@@ -92,7 +101,7 @@ def test_a_study_that_goes_on_needs_its_memory_again(
 ) -> None:
     needed = json.loads((tmp_path / "study" / "study.json").read_text())["memory_bytes"]
     assert needed > 5e8
-    monkeypatch.setattr(memory, "memory_limits", lambda: [memory.Limit(2 * needed, "this machine")])
+    monkeypatch.setattr(memory, "memory_limits", lambda: [Limit(2 * needed, "this machine")])
     assert main([*planned, "--jobs", "2"]) == 0
     assert main([*planned, "--jobs", "3"]) == 1
     assert capsys.readouterr().err.startswith("error: memory: 3 jobs need")
@@ -101,7 +110,11 @@ def test_a_study_that_goes_on_needs_its_memory_again(
 def test_failed_runs_are_no_success(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(command, "execute", lambda _, runs, **__: {run.name: "failed" for run in runs[:2]})
+    def fail(folder: Path, runs: Sequence[Run], *_: object) -> None:
+        for run in runs[:2]:
+            write_json(failure_of(folder, run), {"error": "out of luck"})
+
+    monkeypatch.setattr(command, "execute", fail)
     make_phantom(tmp_path / "data", patients=8, matrix=40)
     assert main(arguments(tmp_path / "data", tmp_path / "study", *PROTOCOL)) == 1
     assert "error: 2 of 12 runs failed, see above." in capsys.readouterr().err
@@ -116,32 +129,98 @@ def test_a_preset_that_is_none_is_refused_at_once(tmp_path: Path, capsys: pytest
 
 
 @pytest.mark.slow
-def test_killed_and_started_again_gives_the_same_table(
-    phantom: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
-) -> None:
-    whole, killed = tmp_path / "whole", tmp_path / "killed"
-    with start(arguments(phantom, whole, *PROTOCOL, "--jobs", "2")) as study:
+def test_a_bad_volume_is_left_out_of_every_run(tmp_path: Path) -> None:
+    data, folder = tmp_path / "data", tmp_path / "study"
+    make_phantom(data, patients=8, matrix=40)
+    bad = data / "ct_train_1001_image.nii.gz"
+    bad.write_bytes(bad.read_bytes()[:200])
+    assert main(arguments(data, folder, *ONE_RUN, "--skip_bad", "True")) == 0
+    records = [json.loads(path.read_text()) for path in folder.glob("runs/**/run.json")]
+    assert len(records) == 2
+    assert [[Path(name).name for name in record["skipped"]] for record in records] == [[bad.name], [bad.name]]
+
+
+SMALLEST = ["--methods", "random,simclr", *ONE_RUN[2:]]
+"""Two fine-tunings, a pretraining and its probe."""
+
+
+@pytest.fixture(scope="module")
+def whole(phantom: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A study that nothing has disturbed."""
+    folder = tmp_path_factory.mktemp("study") / "whole"
+    with start(arguments(phantom, folder, *SMALLEST, "--jobs", "2")) as study:
         assert study.wait() == 0
-    with start(arguments(phantom, killed, *PROTOCOL, "--jobs", "2")) as study:
-        while states(killed).count("complete") < 4:
+    return folder
+
+
+def assert_same_tables(folder: Path, whole: Path) -> None:
+    assert states(folder) == ["complete"] * 4
+    for name in ("study.csv", "study.md"):
+        assert (folder / name).read_bytes() == (whole / name).read_bytes()
+
+
+@pytest.mark.slow
+def test_killed_and_started_again_gives_the_same_table(
+    phantom: Path, whole: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    killed = tmp_path / "killed"
+    with start(arguments(phantom, killed, *SMALLEST, "--jobs", "2")) as study:
+        while states(killed).count("complete") < 1:
             time.sleep(0.05)
             assert study.poll() is None
         study.send_signal(signal.SIGKILL)
     assert "waiting" in states(killed)
-    with start(arguments(phantom, killed, *PROTOCOL, "--jobs", "2")) as study:
+    with start(arguments(phantom, killed, *SMALLEST, "--jobs", "2")) as study:
         assert study.wait() == 0
-    assert set(states(killed)) == {"complete"}
-    for name in ("study.csv", "study.md"):
-        assert (killed / name).read_bytes() == (whole / name).read_bytes()
+    assert_same_tables(killed, whole)
     times = {path: os.stat(path).st_mtime_ns for path in killed.rglob("run.json")}
-    assert len(times) == 8 * 2 + 2 * 2
+    assert len(times) == 6
     (killed / "study.md").unlink()
     with caplog.at_level("INFO"):
-        assert main(arguments(phantom, killed, *PROTOCOL, "--jobs", "2")) == 0
-    assert "all 12 runs are complete" in caplog.text
-    assert (killed / "study.md").read_bytes() == (whole / "study.md").read_bytes()
+        assert main(arguments(phantom, killed, *SMALLEST, "--jobs", "2")) == 0
+    assert "all 4 runs are complete" in caplog.text
+    assert_same_tables(killed, whole)
     assert {path: os.stat(path).st_mtime_ns for path in killed.rglob("run.json")} == times
-    assert main(arguments(phantom, killed, *PROTOCOL, "--window", "[0,400]")) == 1
+    assert main(arguments(phantom, killed, *SMALLEST, "--window", "[0,400]")) == 1
     message = capsys.readouterr().err
     assert "holds a study with other options (keys" in message
     assert len(message.splitlines()) == 1
+
+
+@pytest.mark.slow
+def test_a_cluster_that_loses_a_worker_gives_the_same_table(phantom: Path, whole: Path, tmp_path: Path) -> None:
+    distributed = pytest.importorskip("distributed")
+    workers = {"n_workers": 2, "processes": True, "threads_per_worker": 1}
+    with (
+        distributed.LocalCluster(dashboard_address=":0", **workers) as found,
+        distributed.Client(found) as client,
+        start(arguments(phantom, tmp_path, *SMALLEST, "--scheduler", found.scheduler_address)) as study,
+    ):
+        while not (records := list(tmp_path.glob("runs/**/train/run.json"))):
+            time.sleep(0.05)
+            assert study.poll() is None
+        begun = str(records[0].relative_to(tmp_path / "runs").parents[1])
+        busy = client.run(lambda: (os.getpid(), [p.cmdline() for p in psutil.Process().children()]))
+        lost = [process for process, stages in busy.values() if begun in str(stages)]
+        os.kill(lost[0], signal.SIGKILL)
+        assert study.wait() == 0
+    assert_same_tables(tmp_path, whole)
+
+
+def test_a_cluster_decides_where_runs_go(planned: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    for more, words in (
+        (["--jobs", "2"], "leave out --jobs and --devices"),
+        (["--devices", "cpu"], "leave out --jobs and --devices"),
+        (["--preset", "auto"], "--preset: name it"),
+    ):
+        assert main([*planned, "--scheduler", "tcp://127.0.0.1:9", *more]) == 1
+        assert words in capsys.readouterr().err
+
+
+def test_two_studies_in_one_folder_are_refused(
+    planned: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with at_work(tmp_path / "study" / "study.lock"):
+        assert main([*planned, "--dry_run"]) == 0
+        assert main(planned) == 1
+    assert f"error: --folder: {tmp_path / 'study'} is in use (process {os.getpid()} on " in capsys.readouterr().err

@@ -6,6 +6,7 @@ import csv
 import json
 import re
 from collections.abc import Callable
+from dataclasses import astuple
 from pathlib import Path
 from typing import Any
 
@@ -101,7 +102,7 @@ def cells(table: Table) -> dict[tuple[str, str], list[str]]:
 
 def test_means_and_spreads(tmp_path: Path) -> None:
     study = Study(tmp_path).finish(lambda run, _: 0.5 + 0.1 * run.fold + 0.02 * (run.init_seed or 0))
-    table = study_tables(read_results(tmp_path, study.runs), [])[0]
+    table = study_tables(read_results(tmp_path, study.runs))[0]
     # the missed structure halves it: folds 26 and 31 on average, seeds 1 apart
     assert table.rows[0] == ["random", "28.5 (1.0; 3.5)", "28.5 (1.0; 3.5)", "0.800"]
     assert table.rows[2][3] == "0.900"
@@ -109,7 +110,7 @@ def test_means_and_spreads(tmp_path: Path) -> None:
 
 def test_what_the_validation_says_of_the_steps(tmp_path: Path) -> None:
     study = Study(tmp_path, folds=1).finish(lambda *_: 0.5)
-    table = next(t for t in study_tables(read_results(tmp_path, study.runs), []) if t.title == "Validation")
+    table = next(t for t in study_tables(read_results(tmp_path, study.runs)) if t.title == "Validation")
     assert table.rows[:2] == [["random", budget, "100", "3", "62.0 (2.0; -)", "60 %"] for budget in ("1", "4")]
 
 
@@ -119,13 +120,13 @@ def test_a_training_too_short_to_be_validated_is_told(tmp_path: Path) -> None:
         path.write_text(json.dumps({"epoch": 1, "iteration": 12, "loss": 1.0}) + "\n")
     write_study_report(tmp_path, study.runs, ABOUT)
     assert "| random | 1 | 12 | 0 | - | - |" in (tmp_path / "study.md").read_text(encoding="utf-8")
-    again, _ = read_recorded(tmp_path / "study.csv")
-    assert study_tables(again, []) == study_tables(read_results(tmp_path, study.runs), [])
+    again = read_recorded(tmp_path / "study.csv")
+    assert study_tables(again) == study_tables(read_results(tmp_path, study.runs))
 
 
 def test_what_pretraining_came_to(tmp_path: Path) -> None:
     study = Study(tmp_path, folds=1, seeds=2).finish(lambda *_: 0.5)
-    table = next(t for t in study_tables(read_results(tmp_path, study.runs), []) if t.title == "Pretraining")
+    table = next(t for t in study_tables(read_results(tmp_path, study.runs)) if t.title == "Pretraining")
     assert table.head == ["method", "runs", "steps", "loss", "effective rank"]
     assert table.rows == [[method, "2", "-", "1", "9"] for method in ("simclr", "ufc")]
 
@@ -141,7 +142,7 @@ def test_metrics_that_are_gone_are_named(tmp_path: Path) -> None:
 def test_paired_differences_and_their_words(tmp_path: Path) -> None:
     study = Study(tmp_path, init_seeds=2).finish(pattern)
     results = read_results(tmp_path, study.runs)
-    table = cells(study_tables(results, [])[1])
+    table = cells(study_tables(results)[1])
     difference, interval, p, patients, repeats, *_ = table["ufc - random", "1"]
     assert abs(float(difference) - 5) < 0.5  # of two structures one gains 10
     assert (patients, repeats) == ("16", "3")
@@ -155,6 +156,30 @@ def test_paired_differences_and_their_words(tmp_path: Path) -> None:
     assert "no difference measured at 4 labelled volumes" in ufc
     assert simclr.startswith("SimCLR and random initialisation: no difference measured at 1")
     assert any(line.startswith("Noise of initialisation") for line in said)
+
+
+def test_pairs_are_those_that_both_arms_have(tmp_path: Path) -> None:
+    """Each arm lacks another run; resampling goes by a patient's place, so that the table has to be in order."""
+    study = Study(tmp_path).finish(pattern)
+    folder = {run: tmp_path / run.records[1] for run in study.runs if run.kind == FINE_TUNING and run.budget == "1"}
+    dice: dict[str, dict[tuple[Any, ...], float]] = {"random": {}, "ufc": {}}
+    for run, record in folder.items():
+        if (run.method, run.fold, run.init_seed) in {("random", 0, 0), ("ufc", 1, 1), ("ufc", 0, 2)}:
+            record.unlink()
+        elif run.method in dice:
+            for patient in study.split["folds"][run.fold]["test"]:
+                dice[run.method][(run.draw, run.init_seed), (run.fold, patient)] = 50 * pattern(run, patient)
+    pairs = dice["ufc"].keys() & dice["random"].keys()
+    repeats, patients = (sorted({pair[i] for pair in pairs}) for i in (0, 1))
+    table = np.full((len(repeats), len(patients)), np.nan)
+    for repeat, patient in pairs:
+        difference = dice["ufc"][repeat, patient] - dice["random"][repeat, patient]
+        table[repeats.index(repeat), patients.index(patient)] = difference
+    found = read_results(tmp_path, study.runs).difference("ufc", "random", "1")
+    expected = statistics.paired_difference(table)
+    assert found is not None
+    assert expected is not None
+    assert astuple(found) == pytest.approx(astuple(expected))
 
 
 def test_noise_is_between_runs_with_the_same_labels(tmp_path: Path) -> None:
@@ -182,18 +207,18 @@ def test_runs_that_have_not_converged_are_flagged_and_counted(tmp_path: Path) ->
     stuck = lambda run: ["aorta"] if (run.method, run.fold, run.budget) == ("random", 1, "1") else []  # noqa: E731
     study = Study(tmp_path).finish(pattern, stuck)
     results = read_results(tmp_path, study.runs)
-    tables = study_tables(results, [])
+    tables = study_tables(results)
     assert tables[0].rows[0][1].endswith("†3")
     assert cells(tables[1])["ufc - random", "1"][-1] == "0 / 3"
     assert len(tables[-1].rows) == 3
     said = verdict(results)
-    assert "(3 of these runs have not converged" in said[0]
+    assert "(3 of these runs did not converge" in said[0]
     assert any(line.startswith("NOT CONVERGED: 3 of 36 runs have not learned aorta") for line in said)
 
 
 def test_hd95_is_never_0_where_it_is_not_defined(tmp_path: Path) -> None:
     study = Study(tmp_path).finish(lambda run, _: 0.5)
-    table = next(t for t in study_tables(read_results(tmp_path, study.runs), []) if "HD95" in t.title)
+    table = next(t for t in study_tables(read_results(tmp_path, study.runs)) if "HD95" in t.title)
     dice, dice_defined, hd95, hd95_defined, pooled = cells(table)["ufc", "4"]
     assert (dice, dice_defined) == ("25.0 (0.0; 0.0)", str(2 * 3 * 8 * 2))
     assert (hd95, hd95_defined) == ("5.0 (0.0; 0.0)", f"{2 * 3 * 8} of {2 * 3 * 8 * 2}")
@@ -205,7 +230,7 @@ def test_missing_runs_are_said(tmp_path: Path) -> None:
     gone = next(run for run in study.runs if run.method == "ufc" and run.kind == FINE_TUNING)
     (tmp_path / gone.records[1]).unlink()
     results = read_results(tmp_path, study.runs)
-    assert study_tables(results, [])[0].rows[2][1].endswith("‡5 of 6")
+    assert study_tables(results)[0].rows[2][1].endswith("‡5 of 6")
     assert verdict(results)[-1] == "Incomplete: 1 of 36 runs are missing."
 
 
@@ -229,7 +254,7 @@ def test_clusterings_by_k(tmp_path: Path) -> None:
     study = Study(tmp_path, methods=("ufc",), clusterings=asked, budgets=("1",)).finish(
         lambda run, _: 0.6 if run.method == "ufc_agglomerative_3" else 0.8
     )
-    table = next(t for t in study_tables(read_results(tmp_path, study.runs), asked) if "Clusterings" in t.title)
+    table = next(t for t in study_tables(read_results(tmp_path, study.runs, asked)) if "Clusterings" in t.title)
     assert table.head == ["clusters", "3", "20"]
     assert [cell.split()[0] for cell in table.rows[0]] == ["agglomerative", "30.0", "40.0"]
 
@@ -279,9 +304,10 @@ def test_report_escapes_and_fetches_nothing(tmp_path: Path) -> None:
     assert lengths == [8, 5, 7]  # other measures, structures, validation: the | of a name makes no column
     with open(tmp_path / "study.csv", newline="") as file:
         rows = list(csv.DictReader(file))
-    assert len(rows) == 3 * 2 * 2 * 2 * 8
-    assert len({(r["method"], r["labels"], r["fold"], r["fine_tuning_seed"], r["volume"]) for r in rows}) == len(rows)
-    assert rows[0][f"hd95_mm_{NASTY}"] == ""
+    assert len(rows) == 3 * 2 * 2 * 2 * 8 * 2
+    keys = ("method", "labels", "fold", "fine_tuning_seed", "volume", "structure")
+    assert len({tuple(row[key] for key in keys) for row in rows}) == len(rows)
+    assert {row["hd95_mm"] for row in rows if row["structure"] == NASTY} == {""}
 
 
 def test_the_same_results_make_the_same_files(tmp_path: Path) -> None:

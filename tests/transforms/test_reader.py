@@ -13,7 +13,7 @@ from monai.transforms import Compose, Orientationd
 from scans import FILES, OBLIQUE, SHAPE, STRAIGHT, make_image, sitk, write_all, write_dicom
 
 from ufc_monai.errors import InputError
-from ufc_monai.report import radiological
+from ufc_monai.report.drawing import radiological
 from ufc_monai.transforms import LoadVolume, LoadVolumed, SimpleITKReader, reader
 
 BOTH = ["image", "label"]

@@ -21,8 +21,8 @@ from monai.bundle import ConfigParser, verify_net_in_out
 
 from ufc_monai.commands.run import copy_bundles
 from ufc_monai.commands.segment import segment
-from ufc_monai.data import make_phantom
 from ufc_monai.engines import published_network
+from ufc_monai.phantom import make_phantom
 from ufc_monai.served import named_classes, starting_point
 from ufc_monai.transfer import load_weights, read_network
 from ufc_monai.zoo import bundle_files, bundle_metadata, metadata_of, model_card, placeholders

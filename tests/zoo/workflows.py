@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 from monai.bundle import ConfigWorkflow
 
-from ufc_monai.data import make_phantom
+from ufc_monai.phantom import make_phantom
 
 BUNDLES = Path(os.environ.get("UFC_BUNDLES", Path(__file__).parents[2] / "bundles"))
 """In a checkout of the zoo: its folder ``models``."""

@@ -20,6 +20,7 @@ __all__ = [
     "add_keys",
     "add_options",
     "add_preset",
+    "add_replace",
     "given",
     "overrides_of",
     "require_folder",
@@ -41,6 +42,7 @@ KEYS = {
     "label_draw": "which of five nested orders grants the labels (default: 0)",
     "seed": "seed of every stage (default: 0)",
     "skip_bad": "True: go on without the volumes whose image or label is a bad file",
+    "include_test_images": "True: train on images of imagesTs, or of dataset.json's list 'test', too",
     "threads": "PyTorch's threads; 1 on a machine that others use too",
     "device": "where to compute, e.g. cpu or cuda:0",
 }
@@ -49,7 +51,7 @@ EXISTING = ("refuse", "keep", "overwrite")
 """What ``segment`` can do about masks that are there already; the first is the default."""
 VALUES = ("ids", "channels")
 """What the masks of a label server can hold; the first is the default."""
-STUDY_KEYS = ("window", "labels", "background_labels", "n_clusters", "skip_bad", "threads")
+STUDY_KEYS = ("window", "labels", "background_labels", "n_clusters", "skip_bad", "include_test_images", "threads")
 """Those that a study takes; it sets the others itself."""
 
 
@@ -94,6 +96,16 @@ def add_keys(parser: argparse.ArgumentParser, keys: Iterable[str]) -> None:
     )
 
 
+def add_replace(parser: argparse.ArgumentParser) -> None:
+    """What lets a run take the place of another."""
+    parser.add_argument(
+        "--replace",
+        type=value_of,
+        choices=(True, False),
+        help="True: repeat in the folder what has run there with other options (default: refuse)",
+    )
+
+
 def run_options(chosen: argparse.Namespace) -> RunOptions:
     """The options of a run, or of what foretells or prepares one.
 
@@ -108,7 +120,7 @@ def run_options(chosen: argparse.Namespace) -> RunOptions:
         folder=chosen.folder,
         bundles=find_bundles(chosen.bundles),
         preset=chosen.preset,
-        **given(chosen, ["labelled", "method", "compare", "tracking"]),
+        **given(chosen, ["labelled", "method", "compare", "tracking", "replace"]),
         keys=given(chosen, KEYS),
         overrides=overrides_of(chosen),
     )
@@ -142,7 +154,7 @@ def value_of(text: str) -> Any:
     """A number, list or mapping as one writes it in Python; anything else stays text."""
     try:
         return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):  # all that literal_eval raises
         return text
 
 

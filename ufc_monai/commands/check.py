@@ -17,27 +17,34 @@ from ufc_monai.bundles import UNET
 from ufc_monai.commands.check_tables import (
     estimate_table,
     label_table,
+    labels_example,
     problem_list,
     size,
     split_table,
+    standing_against,
+    unnamed_ids,
     volume_table,
 )
-from ufc_monai.commands.estimate import estimate_stages, known_ignore_id, known_labels, open_config, reading_memory
-from ufc_monai.commands.options import RunOptions, default_bundles, training_configs
+from ufc_monai.commands.estimate import (
+    estimate_stages,
+    known_ignore_id,
+    known_labels,
+    read_volumes,
+    reading_memory,
+)
+from ufc_monai.commands.options import RunOptions, default_bundles, open_config, open_split_of, training_configs
 from ufc_monai.commands.plan import plan_stages
 from ufc_monai.commands.stages import shown
-from ufc_monai.data import Case, find_cases, make_split, open_split, without_bad
-from ufc_monai.data.inspect import VolumeFacts, inspect_cases
+from ufc_monai.data import Case, find_cases, make_split, without_bad
+from ufc_monai.data.inspect import VolumeFacts
 from ufc_monai.errors import InputError
-from ufc_monai.report import Overlay, save_preview
+from ufc_monai.report.slices import Overlay, save_preview
 
 __all__ = ["run_check"]
 
 logger = logging.getLogger(__name__)
 
 PREVIEWS = 24
-MOST_NAMES = 20
-"""Ids without a name that are shown in the preview and in the example of ``--labels``."""
 
 
 @dataclass(frozen=True)
@@ -89,36 +96,29 @@ def run_check(options: RunOptions, *, output: Path = Path("check_preview.png"), 
     if any(f.slices for f in found.facts):
         _say(*_estimate(found))
         _say(_drawn(found, output))
-    if odd := problem_list(found.facts) + _remarks(found, granted):
+    against = standing_against(found.facts, found.labels, found.background)
+    if odd := against + problem_list(found.facts, blocking=False) + _remarks(found, granted):
         _say(*odd)
     wrong = sum(problem.blocking for f in found.facts for problem in f.problems)
     if wrong:
         _say(f"{wrong} problem{'s' * (wrong > 1)}: mend what is marked with ! above, then check again")
     else:
-        condition = ", once the structures are named" if found.labels is None and _unnamed(found) else ""
+        condition = ", once the structures are named" if against else ""
         _say(f"ready{condition}: {_next_command(found)}")
     return int(wrong > 0)
 
 
 def _find_out(options: RunOptions) -> _Findings:
-    cases = find_cases(options.dataset_dir)
+    cases = find_cases(options.dataset_dir, options.include_test_images)
     plan_stages(options, cases)  # refuses options that do not fit, as the run would
-    labels, ignore_id, config = known_labels(options), known_ignore_id(options), open_config(options, UNET)
-    window, background, channels = config["window"], config["background_labels"], config["channels"]
-    facts = inspect_cases(
-        options.dataset_dir,
-        cases,
-        labels=labels,
-        background_labels=background,
-        ignore_id=ignore_id,
-        previews=PREVIEWS,
-        channels=channels,
-    )
+    facts = read_volumes(options, cases, PREVIEWS)
     if options.skip_bad:
         bad = {f.image: p.text for f in facts for p in f.problems if p.bad_file}
         cases, skipped = without_bad(cases, options.dataset_dir, bad)
         facts = [f for f in facts if f.image not in skipped]
         plan_stages(options, cases)
+    window, background = (open_config(options, UNET)[key] for key in ("window", "background_labels"))
+    labels, ignore_id = known_labels(options), known_ignore_id(options)
     return _Findings(options, cases, facts, labels, background, ignore_id, (window[0], window[1]))
 
 
@@ -134,7 +134,7 @@ def _totals(found: _Findings) -> str:
 def _written(found: _Findings, write: Path | None) -> str:
     if write is None:
         return "  (run draws the same; --write split.json writes it down)"
-    split = open_split(write, found.options.dataset_dir, skip_bad=found.options.skip_bad)
+    split = open_split_of(found.options, write)
     return f"  (written to {split.path}; hand it to a stage with --split_path)"
 
 
@@ -152,7 +152,7 @@ def _estimate(found: _Findings) -> list[str]:
 
 def _drawn(found: _Findings, output: Path) -> str:
     low, high = _suggested_window(found) or found.window
-    names = found.labels or _unnamed(found)
+    names = found.labels or unnamed_ids(found.facts, found.background)
     overlays = []
     for f in found.facts:
         if f.preview:
@@ -167,17 +167,12 @@ def _classes(label: NDArray[Any] | None, ids: Sequence[int]) -> NDArray[np.uint8
     """Classes 1..n in the order of the ids, 0 for all else."""
     if label is None:
         return None
-    classes = np.zeros(label.shape, dtype=np.uint8)
-    for n, i in enumerate(ids, start=1):
-        classes[label == i] = n
-    return classes
+    return np.select([label == i for i in (0, *ids)], range(len(ids) + 1), 0).astype(np.uint8)
 
 
 def _remarks(found: _Findings, granted: Sequence[str]) -> list[str]:
     """What is odd about the data set as a whole."""
     lines = []
-    if found.labels is None and (unnamed := _unnamed(found)):
-        lines += ["- the structures have no names", f"    Name those that you want: {_example_of_labels(unnamed)}"]
     if found.labels is not None and granted:
         seen = {value for f in found.facts if f.image in granted for value in f.label_voxels}
         missing = [name for name, i in found.labels.items() if i not in seen]
@@ -208,38 +203,25 @@ def _suggested_window(found: _Findings) -> tuple[int, int] | None:
     return None if low >= high or (low <= found.window[0] and found.window[1] <= high) else (low, high)
 
 
-def _unnamed(found: _Findings) -> dict[str, int]:
-    """The ids that were found, named by themselves."""
-    ids = {int(value) for f in found.facts for value in f.label_voxels if value > 0 and value == int(value)}
-    return {str(i): i for i in sorted(ids - set(found.background))[:MOST_NAMES]}
-
-
-def _example_of_labels(ids: Mapping[str, int]) -> str:
-    return f'--labels "{ {f"name of {i}": i for i in ids.values()} }"'
-
-
 def _next_command(found: _Findings) -> str:
     """The run that was foretold, with what should be added."""
-    options, keys = found.options, dict(found.options.keys)
-    words = ["python", "-m", "ufc_monai", "run", "--dataset_dir", str(options.dataset_dir)]
-    if options.labelled is not None:
-        words += ["--labelled", str(options.labelled)]
-    if options.preset != "auto":
-        words += ["--preset", options.preset]
-    if window := _suggested_window(found):
-        keys["window"] = list(window)
-    for key, value in keys.items():
-        words += [f"--{key}", str(value)]
+    options, window, usual = found.options, _suggested_window(found), default_bundles()
+    given = {
+        "dataset_dir": options.dataset_dir,
+        "labelled": options.labelled,
+        "preset": None if options.preset == "auto" else options.preset,
+        **options.keys,
+        **({"window": list(window)} if window else {}),
+        "method": options.method,
+        "bundles": None if usual and options.bundles.resolve() == usual.resolve() else options.bundles,
+    }
+    words = ["python", "-m", "ufc_monai", "run", *(["--compare"] if options.compare else [])]
+    words += [word for key, value in given.items() if value is not None for word in (f"--{key}", str(value))]
     for bundle, changes in options.overrides.items():
         words += [word for key, value in changes.items() for word in ("--set", f"{bundle}.{key}={value}")]
-    words += ["--method", options.method] if options.method else []
-    words += ["--compare"] if options.compare else []
-    usual = default_bundles()
-    if usual is None or options.bundles.resolve() != usual.resolve():
-        words += ["--bundles", str(options.bundles)]
     command = shown(words)
-    unnamed = found.labels is None and _unnamed(found)
-    return f"{command} {_example_of_labels(unnamed)}" if unnamed else command
+    unnamed = found.labels is None and unnamed_ids(found.facts, found.background)
+    return f"{command} {labels_example(unnamed)}" if unnamed else command
 
 
 def _say(*lines: str) -> None:

@@ -13,11 +13,24 @@ from ufc_monai.commands.memory import VARIES, own_memory, size
 from ufc_monai.data.inspect import VolumeFacts
 from ufc_monai.data.problems import ADVICE, LEAVE_OUT, Problem
 from ufc_monai.engines.log import duration
+from ufc_monai.transforms.labels import is_id
 
-__all__ = ["estimate_table", "label_table", "problem_list", "size", "split_table", "volume_table"]
+__all__ = [
+    "estimate_table",
+    "label_table",
+    "labels_example",
+    "problem_list",
+    "size",
+    "split_table",
+    "standing_against",
+    "unnamed_ids",
+    "volume_table",
+]
 
 MOST_ROWS = 40
 """With more volumes than that, only the odd ones are listed."""
+MOST_NAMES = 20
+"""Ids without a name that are shown in the preview and in the example of ``--labels``."""
 WIDTH = 110
 STAGES = {VAE: "1  beta-VAE, clusters", CONTRASTIVE: "2  contrastive pretraining", UNET: "3  fine-tuning"}
 
@@ -76,20 +89,51 @@ def estimate_table(estimates: Sequence[StageEstimate]) -> list[str]:
     return _aligned([head, *rows, ("all", "", duration(time), size(disk), size(memory))], left=1)
 
 
-def problem_list(facts: Sequence[VolumeFacts]) -> list[str]:
-    """What is odd, one paragraph a kind, the blocking ones first and marked with an exclamation mark."""
-    found: dict[str, list[tuple[VolumeFacts, Problem]]] = defaultdict(list)
+def problem_list(facts: Sequence[VolumeFacts], blocking: bool) -> list[str]:
+    """What is odd, one paragraph a kind.
+
+    Args:
+        facts: of the volumes.
+        blocking: list what has to be mended, marked with an exclamation mark; else the rest.
+    """
+    found: dict[str, list[tuple[str, Problem]]] = defaultdict(list)
     for f in facts:
-        for problem in f.problems:
-            found[problem.kind].append((f, problem))
+        for problem in (p for p in f.problems if p.blocking == blocking):
+            found[problem.kind].append((f.image, problem))
     lines = []
-    for kind, where in sorted(found.items(), key=lambda item: not item[1][0][1].blocking):
-        mark = "!" if where[0][1].blocking else "-"
+    for kind, where in found.items():
         more = f" ({len(where)} volumes like it)" if len(where) > 3 else ""
-        lines += [f"{mark} {f.image}: {problem.text}" for f, problem in (where[:1] if more else where)]
+        lines += [f"{'!' if blocking else '-'} {i}: {p.text}" for i, p in (where[:1] if more else where)]
         lines[-1] += more
         lines.append(f"    {ADVICE[kind]} {LEAVE_OUT if where[0][1].bad_file else ''}".rstrip())
     return lines
+
+
+def standing_against(
+    facts: Sequence[VolumeFacts], labels: Mapping[str, int] | None, ignored: Sequence[int]
+) -> list[str]:
+    """What has to be mended before anything is trained: the one answer of ``check``, ``run``, ``select`` and ``study``.
+
+    Args:
+        facts: of the volumes.
+        labels: names and ids of the structures; ``None`` if nobody has named them.
+        ignored: ids that become background.
+    """
+    lines = problem_list(facts, blocking=True)
+    if labels is None and (ids := unnamed_ids(facts, ignored)):
+        lines += ["! the structures have no names", f"    Name those that you want: {labels_example(ids)}"]
+    return lines
+
+
+def unnamed_ids(facts: Sequence[VolumeFacts], ignored: Sequence[int]) -> dict[str, int]:
+    """The first ids that were found, named by themselves."""
+    ids = {int(value) for f in facts for value in f.label_voxels if value and is_id(value)}
+    return {str(i): i for i in sorted(ids - set(ignored))[:MOST_NAMES]}
+
+
+def labels_example(ids: Mapping[str, int]) -> str:
+    """The option that would name structures."""
+    return f'--labels "{ {f"name of {i}": i for i in ids.values()} }"'
 
 
 def _volume_row(f: VolumeFacts) -> tuple[str, ...]:

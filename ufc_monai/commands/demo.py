@@ -11,8 +11,8 @@ from typing import Any
 
 from ufc_monai.commands.options import RunOptions, find_bundles
 from ufc_monai.commands.run import run_all
-from ufc_monai.data import make_phantom
 from ufc_monai.errors import InputError
+from ufc_monai.phantom import make_phantom
 
 __all__ = ["run_demo"]
 

@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 import math
-import os
 import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
-from monai.bundle import ConfigParser
 
 from ufc_monai.bundles import BUNDLES, UNET, VAE
 from ufc_monai.clustering import Agglomerative
 from ufc_monai.commands.measure import measure_step
-from ufc_monai.commands.memory import PROCESS_BYTES
-from ufc_monai.commands.options import RunOptions, training_configs
-from ufc_monai.commands.stages import config_path
+from ufc_monai.commands.memory import LESS_MEMORY
+from ufc_monai.commands.options import RunOptions, open_config
 from ufc_monai.data import Case, find_ignore_id, find_labels, make_split
-from ufc_monai.data.inspect import VolumeFacts
+from ufc_monai.data.inspect import VolumeFacts, inspect_cases
+from ufc_monai.data.readers import reading_bytes
 from ufc_monai.engines import set_threads
 from ufc_monai.errors import InputError
+from ufc_monai.machine import PROCESS_BYTES, at_once
+from ufc_monai.transforms.labels import is_id
 
 __all__ = [
     "StageEstimate",
@@ -29,12 +29,10 @@ __all__ = [
     "known_ignore_id",
     "known_labels",
     "least_memory",
-    "open_config",
+    "read_volumes",
     "reading_memory",
 ]
 
-READING_BYTES = 12
-"""Bytes a voxel while a volume is read: float32, as stored, turned and cropped."""
 WARD_SECONDS = 2e-8
 """Ward's tree of n slices takes this times n^2."""
 FEATURE_BYTES = 4 * 8
@@ -103,15 +101,36 @@ def estimate_training(
 
 def reading_memory(cases: Sequence[Case], facts: Sequence[VolumeFacts]) -> tuple[int, int]:
     """How many volumes are read at once while the slice store is built, and the bytes that the process then takes."""
-    largest = max((math.prod(f.grid.shape) for f in facts if f.grid), default=0)
-    at_once = min(os.cpu_count() or 1, len(cases))
-    return at_once, PROCESS_BYTES + at_once * largest * READING_BYTES
+    sizes = sorted(_reading_sizes(cases, facts).values(), reverse=True)
+    readers = at_once(sizes)
+    return readers, PROCESS_BYTES + sum(sizes[:readers])
 
 
-def least_memory(estimates: Iterable[StageEstimate], cases: Sequence[Case], facts: Sequence[VolumeFacts]) -> int:
-    """Bytes of main memory that the largest process takes; the training's part of it is a GPU's where there is one."""
-    trained = [e.memory_bytes for e in estimates if e.device.startswith("cpu")]
-    return max([reading_memory(cases, facts)[1], *trained])
+def least_memory(
+    estimates: Iterable[StageEstimate], cases: Sequence[Case], facts: Sequence[VolumeFacts]
+) -> tuple[int, str]:
+    """Bytes of main memory that the largest process needs, and what would need less.
+
+    The training's part of it is a GPU's where there is one; volumes can be read one after the other.
+    """
+    sizes = _reading_sizes(cases, facts)
+    largest = max(sizes, key=sizes.__getitem__)
+    needs = [(PROCESS_BYTES + sizes[largest], f"smaller volumes (crop or resample {largest}, the largest)")]
+    needs += [(e.memory_bytes, LESS_MEMORY) for e in estimates if e.device.startswith("cpu")]
+    return max(needs)
+
+
+def _reading_sizes(cases: Sequence[Case], facts: Sequence[VolumeFacts]) -> dict[str, int]:
+    """Bytes that reading each image takes; one that was not looked at counts as the largest."""
+    known = {f.image: reading_bytes(f.grid.shape, f.label is not None) for f in facts if f.grid}
+    return {case.image: known.get(case.image, max(known.values(), default=0)) for case in cases}
+
+
+def read_volumes(options: RunOptions, cases: Sequence[Case], previews: int = 0) -> list[VolumeFacts]:
+    """What the volumes are like, as a run will read them; ``previews`` of them keep a slice to show."""
+    how = {key: open_config(options, UNET)[key] for key in ("background_labels", "channels")}
+    how["ignore_id"] = known_ignore_id(options)
+    return inspect_cases(options.dataset_dir, cases, labels=known_labels(options), previews=previews, **how)
 
 
 def known_labels(options: RunOptions) -> dict[str, int] | None:
@@ -128,20 +147,8 @@ def known_ignore_id(options: RunOptions) -> int | None:
     return find_ignore_id(open_config(options, UNET)["labels"], options.dataset_dir)
 
 
-def open_config(options: RunOptions, bundle: str) -> ConfigParser:
-    """The configuration that a run trains a bundle with."""
-    folder = options.bundles / bundle / "configs"
-    parser = ConfigParser()
-    parser.read_config([str(folder / f"{config}.json") for config in training_configs(options, bundle)])
-    data = config_path(options.dataset_dir, "--dataset_dir")
-    keys = {key: value for key, value in options.keys.items() if key in parser}
-    for key, value in {**keys, **options.overrides.get(bundle, {}), "dataset_dir": data}.items():
-        parser[key] = value
-    return parser
-
-
 class _Amount:
-    """Slices of a list of images, and the seconds that one core takes to read them."""
+    """Slices of a list of images, the seconds that one reader takes for them, and how many read at once."""
 
     def __init__(self, cases: Sequence[Case], facts: Sequence[VolumeFacts]) -> None:
         read = [f for f in facts if f.slices]
@@ -149,6 +156,7 @@ class _Amount:
             raise InputError("no volume can be read, so there is nothing to estimate from.")
         # the first file that is read waits for imports
         usual = statistics.fmean(f.slices for f in read), statistics.median(f.seconds for f in read)
+        self.readers = reading_memory(cases, facts)[0]
         self.of = {c.image: usual for c in cases} | {f.image: (f.slices, f.seconds) for f in read}
 
     def slices(self, images: Iterable[str]) -> int:
@@ -168,9 +176,9 @@ def _estimate(
 ) -> StageEstimate:
     parser = open_config(options, bundle)
     if bundle == UNET:
-        found = sorted({int(i) for f in facts for i in f.label_voxels if i > 0} - {*parser["background_labels"]})
+        found = {int(i) for f in facts for i in f.label_voxels if i and is_id(i)} - {*parser["background_labels"]}
         # how many there are is all that counts; MONAI would read names as configuration
-        parser["class_ids"] = {str(i): i for i in (known_labels(options) or {}).values() or found or [1]}
+        parser["class_ids"] = {str(i): i for i in (known_labels(options) or {}).values() or sorted(found) or [1]}
     setting = {
         key: parser.get_parsed_content(key) for key in ("batch_size", "epochs", "image_size", "channels", "threads")
     }
@@ -181,10 +189,11 @@ def _estimate(
     epochs = max(setting["epochs"], math.ceil(parser.get("min_steps", 0) / batches))
     looked_at = math.ceil(epochs / parser["val_interval"]) * amount.slices(validation) if validation else 0
     seconds = epochs * batches * measured.step + looked_at / batch * measured.forward
-    seconds += amount.reading(images) / (os.cpu_count() or 1) + amount.reading(validation)
+    seconds += amount.reading(images) / amount.readers + amount.reading(validation)
     memory = measured.memory
     if bundle == VAE:
-        _refuse_clusters(options.keys.get("n_clusters"), n)
+        if (k := options.keys.get("n_clusters", 0)) > n:
+            raise InputError(f"--n_clusters must be 2 to {n} for about {n} slices to cluster, got {k}.")
         seconds += n / batch * measured.forward + WARD_SECONDS * min(n, Agglomerative().largest_tree) ** 2
         memory = max(memory, PROCESS_BYTES + FEATURE_BYTES * parser["latent_size"] * n)
     return StageEstimate(
@@ -196,8 +205,3 @@ def _estimate(
         memory_bytes=memory,
         device=f"cpu, threads: {threads}" if torch.device(device).type == "cpu" else str(device),
     )
-
-
-def _refuse_clusters(n_clusters: int | None, n: int) -> None:
-    if n_clusters is not None and n_clusters > n:
-        raise InputError(f"--n_clusters must be 2 to {n} for about {n} slices to cluster, got {n_clusters}.")

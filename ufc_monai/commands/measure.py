@@ -14,8 +14,9 @@ from monai.data import list_data_collate
 from monai.transforms import Compose
 from torch import Tensor
 
-from ufc_monai.commands.memory import PROCESS_BYTES, refuse_too_little
-from ufc_monai.errors import find_input_error
+from ufc_monai.commands.memory import refuse_too_little
+from ufc_monai.errors import unwrapped
+from ufc_monai.machine import PROCESS_BYTES
 from ufc_monai.transforms import AxialSlicesd
 
 __all__ = ["Measured", "measure_step"]
@@ -63,16 +64,11 @@ def measure_step(parser: ConfigParser) -> Measured:
     for key, value in WITHOUT_FILES.items():
         if key in parser:
             parser[key] = value
-    try:
-        with torch.random.fork_rng():
-            measured = _Step(parser).measure()
-            if "local" in parser:  # a method that trains the decoder as well, for as many steps again
-                measured = replace(measured, step=measured.step + _Step(parser, "local").measure().step)
-            return measured
-    except RuntimeError as e:
-        # MONAI wraps what a configuration raises
-        reason = find_input_error(e)
-        raise (reason or e) from e
+    with unwrapped(), torch.random.fork_rng():
+        measured = _Step(parser).measure()
+        if "local" in parser:  # a method that trains the decoder as well, for as many steps again
+            measured = replace(measured, step=measured.step + _Step(parser, "local").measure().step)
+        return measured
 
 
 class _Step:

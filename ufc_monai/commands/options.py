@@ -5,17 +5,21 @@ from __future__ import annotations
 import difflib
 import importlib.util
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
+from monai.bundle import ConfigParser
 
-from ufc_monai.bundles import BUNDLES, CONTRASTIVE, RENAMED, VAE, methods
-from ufc_monai.data import Case, find_cases, without_bad
+from ufc_monai.bundles import BUNDLES, CONTRASTIVE, VAE, methods
+from ufc_monai.commands.stages import config_path
+from ufc_monai.data import Case, Split, find_cases, open_split, without_bad
 from ufc_monai.engines import check_device, check_settings, checked_bool
-from ufc_monai.errors import InputError
+from ufc_monai.engines.configuration import is_plain
+from ufc_monai.engines.overrides import meant
+from ufc_monai.errors import InputError, unwrapped
 from ufc_monai.files import read_json
 
 __all__ = [
@@ -24,12 +28,13 @@ __all__ = [
     "default_bundles",
     "find_bundles",
     "is_setting",
+    "open_config",
+    "open_split_of",
+    "stage_2_batch",
     "training_configs",
     "usable_cases",
 ]
 
-NUMBERS = {"fold": 0, "label_draw": 0, "seed": 0, "threads": 1, "n_clusters": 2}
-"""Keys that are whole numbers, and the least that they may be."""
 SHARED = ("fold", "split_path", "split_seed")
 """Keys that no bundle may have to itself: the stages would work with different patients."""
 PLACES = ("bundle_root", "dataset_dir", "output_dir", "ckpt_dir", "resume")
@@ -53,6 +58,7 @@ class RunOptions:
         overrides: keys of one bundle's training, by the bundle's name.
         estimate: say beforehand how long it will take.
         tracking: ``"mlflow"`` also records every stage, and the report, in ``mlruns.db`` of the folder.
+        replace: repeat stages that have run with other options, in their place.
     """
 
     dataset_dir: Path
@@ -66,6 +72,7 @@ class RunOptions:
     overrides: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     estimate: bool = True
     tracking: str | None = None
+    replace: bool = False
 
     @property
     def fold(self) -> int:
@@ -76,6 +83,11 @@ class RunOptions:
     def skip_bad(self) -> bool:
         """Whether to go on without the volumes whose files are bad."""
         return checked_bool(self.keys.get("skip_bad", False), "--skip_bad")
+
+    @property
+    def include_test_images(self) -> bool:
+        """Whether test images train, too."""
+        return checked_bool(self.keys.get("include_test_images", False), "--include_test_images")
 
     @property
     def label_draw(self) -> int:
@@ -106,24 +118,36 @@ def default_bundles() -> Path | None:
 
 
 def usable_cases(options: RunOptions) -> list[Case]:
-    """The volumes of the data set; with ``skip_bad``, those whose files are good. Each of the others is named.
+    """The volumes to train and test on; with ``skip_bad``, those whose files are good. Each of the others is named.
 
     Raises:
         InputError: if there is none.
     """
-    cases = find_cases(options.dataset_dir)
+    cases = find_cases(options.dataset_dir, options.include_test_images)
     return without_bad(cases, options.dataset_dir)[0] if options.skip_bad else cases
 
 
+def open_split_of(options: RunOptions, path: Path) -> Split:
+    """The split at ``path``, which is drawn as the options say if there is none; errors as of ``open_split``."""
+    return open_split(
+        path,
+        options.dataset_dir,
+        skip_bad=options.skip_bad,
+        include_test_images=options.include_test_images,
+    )
+
+
 def check_options(options: RunOptions) -> None:
-    """Refuse a key, a bundle or a method that there is not.
+    """Refuse all that a stage would refuse when it starts, as far as it depends on no data.
+
+    ``check``, ``run``, ``select`` and ``study`` ask it before they read a volume.
 
     Raises:
-        InputError: naming it; or if what tracks is not installed.
+        InputError: at an unknown key, bundle or method, an invalid value, or if what tracks is not installed.
     """
     _check_overrides(options)
     _check_method(options)
-    _check_keys(options.keys)
+    _check_values(options)
     if options.tracking and importlib.util.find_spec(options.tracking) is None:
         raise InputError(
             f'--tracking: {options.tracking} is not installed. Install it, in the clone: pip install -e ".[tracking]".'
@@ -139,6 +163,33 @@ def training_configs(options: RunOptions, bundle: str) -> list[str]:
     preset = automatic if options.preset == "auto" else options.preset
     method = options.method.split("+") if options.method and bundle == CONTRASTIVE else []
     return ["train", *([] if preset == "paper" else preset.split("+")), *method]
+
+
+def open_config(options: RunOptions, bundle: str, configs: Sequence[str] = ()) -> ConfigParser:
+    """The configuration that a run starts a bundle with.
+
+    Args:
+        options: of the run.
+        bundle: its name.
+        configs: names of its configurations, the later laid over the earlier; by default those of its training.
+    """
+    parser = ConfigParser()
+    names = configs or training_configs(options, bundle)
+    parser.read_config([str(options.bundles / bundle / "configs" / f"{name}.json") for name in names])
+    changes = {key: value for key, value in options.keys.items() if key in parser}
+    changes |= {} if configs else options.overrides.get(bundle, {})
+    for key, value in {**changes, "dataset_dir": config_path(options.dataset_dir, "--dataset_dir")}.items():
+        parser[key] = value
+    return parser
+
+
+def stage_2_batch(options: RunOptions) -> dict[str, int]:
+    """The key that tells stage 1's clustering what stage 2's batches hold, where it would take another number.
+
+    The elbow's number of clusters is capped so that an anchor expects enough positives in a batch.
+    """
+    size = open_config(options, CONTRASTIVE).get_parsed_content("batch_size")
+    return {} if size == open_config(options, VAE, ["inference"])["batch_size"] else {"batch_size": size}
 
 
 def is_setting(config: Mapping[str, Any], key: str) -> bool:
@@ -162,17 +213,9 @@ def _check_overrides(options: RunOptions) -> None:
                 raise InputError(
                     f"--set: {key} is the same in all stages; --fold and --label_draw choose the patients."
                 )
-            if new := RENAMED.get(key):
-                raise InputError(f"--set: {key} is called {new} now.")
             if re.split("::|#", key)[0] not in known:
-                near = difflib.get_close_matches(key, known, n=1)
-                meant = f"Did you mean {near[0]}?" if near else "Its docs/README.md lists them."
-                raise InputError(f"--set: {key} is no key of {bundle}. {meant}")
-        literal = {key: value for key, value in settings.items() if str(value)[:1] not in ("$", "@", "%")}
-        try:
-            check_settings(literal)
-        except InputError as e:
-            raise InputError(f"--set: {bundle}: {e}") from e
+                hint = meant(key, known) or "Its docs/README.md lists them."
+                raise InputError(f"--set: {key} is no key of {bundle}. {hint}")
 
 
 def _check_method(options: RunOptions) -> None:
@@ -180,25 +223,21 @@ def _check_method(options: RunOptions) -> None:
     for name in () if options.method is None else options.method.split("+"):
         if name not in known:
             near = difflib.get_close_matches(name, known, n=1)
-            meant = f"Did you mean {near[0]}?" if near else f"Expected one of {', '.join(known)}."
-            raise InputError(f"--method: there is no {name}.json in {CONTRASTIVE}/configs. {meant}")
+            hint = f"Did you mean {near[0]}?" if near else f"Expected one of {', '.join(known)}."
+            raise InputError(f"--method: there is no {name}.json in {CONTRASTIVE}/configs. {hint}")
 
 
-def _check_keys(keys: Mapping[str, Any]) -> None:
-    """Refuse at once what a stage would refuse later."""
-    for key, least in NUMBERS.items():
-        value = keys.get(key, least)
-        if not isinstance(value, int) or value < least:
-            raise InputError(f"--{key} must be a whole number of {least} or more, got {value!r}.")
-    window, background = keys.get("window", [0, 1]), keys.get("background_labels", [])
-    if not (_are_numbers(window) and len(window) == 2 and window[0] < window[1]):
-        raise InputError(f'--window must be two rising numbers like "[-125,275]"; got {window!r}.')
-    if not _are_numbers(background):
-        raise InputError(f'--background_labels must be a list of ids like "[3,4]"; got {background!r}.')
-    checked_bool(keys.get("skip_bad", False), "--skip_bad")
-    if "device" in keys:
-        check_device(keys["device"])
-
-
-def _are_numbers(value: Any) -> bool:
-    return isinstance(value, list | tuple) and all(isinstance(n, int | float) for n in value)
+def _check_values(options: RunOptions) -> None:
+    """Refuse at once what a stage would refuse when it starts."""
+    keys = options.keys
+    with unwrapped("--"):
+        check_settings(keys)
+        for key in ("skip_bad", "include_test_images"):
+            checked_bool(keys.get(key, False), key)
+        if "device" in keys:
+            check_device(keys["device"])
+        open_config(options, VAE, ["inference"]).get_parsed_content("method")
+    for bundle in BUNDLES:
+        settings = open_config(options, bundle).get()
+        with unwrapped(f"{bundle}: "):
+            check_settings({key: value for key, value in settings.items() if is_plain(value)})

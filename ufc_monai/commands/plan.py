@@ -7,16 +7,19 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ufc_monai.bundles import BUNDLES, CONTRASTIVE, UNET, VAE
-from ufc_monai.commands.options import RunOptions, check_options, is_setting, training_configs
+from ufc_monai.commands.options import RunOptions, check_options, is_setting, stage_2_batch, training_configs
 from ufc_monai.commands.stages import Stage, bundle_command, config_path
 from ufc_monai.commands.tracking import tracking_words
-from ufc_monai.data import Case, make_split
+from ufc_monai.data import Case, find_cases, make_split
 from ufc_monai.errors import InputError
 from ufc_monai.files import read_json
 
-__all__ = ["plan_clusters", "plan_stages"]
+__all__ = ["plan_clusters", "plan_stages", "stage_command"]
 
 logger = logging.getLogger(__name__)
+
+SPLIT = f"{VAE}/eval/split.json"
+LABELS = f"{VAE}/eval/inference/pseudo_labels.json"
 
 
 def plan_stages(options: RunOptions, cases: Sequence[Case]) -> list[Stage]:
@@ -44,7 +47,7 @@ def plan_stages(options: RunOptions, cases: Sequence[Case]) -> list[Stage]:
     if options.compare:
         arm = {"pretrained_path": "none", "ckpt_dir": f"{UNET}/models_random"}
         stages += plan.segmentation("random initialisation", "random_", arm, held_out)
-    if any(case.label is None for case in cases):
+    if any(case.label is None for case in [*cases, *_test_images(options)]):
         stages.append(plan.unlabelled_masks())
     return stages
 
@@ -66,86 +69,87 @@ class _Planner:
         self.train = {bundle: training_configs(options, bundle) for bundle in BUNDLES}
 
     def pretraining(self) -> list[Stage]:
-        features, labels = f"{VAE}/eval/inference", f"{VAE}/eval/inference/pseudo_labels.json"
-        split = f"{VAE}/eval/split.json"
+        made, found = (*_weights(VAE), SPLIT), (LABELS, f"{VAE}/eval/inference/features.npz")
+        batch, train = stage_2_batch(self.options), self.train
         return [
-            self._stage("stage 1: train the beta-VAE", VAE, self.train[VAE], "train", (), (*_weights(VAE), split)),
-            self._stage(
-                "stage 1: features and clusters",
-                VAE,
-                ["inference"],
-                "inference",
-                (*_weights(VAE), split),
-                (labels, f"{features}/features.npz"),
-            ),
+            self._stage("stage 1: train the beta-VAE", VAE, train[VAE], (), made),
+            self._stage("stage 1: features and clusters", VAE, ["inference"], made, found, batch),
             self._stage(
                 "stage 2: contrastive pretraining",
-                CONTRASTIVE,
-                self.train[CONTRASTIVE],
-                "train",
-                (labels, split),
-                _weights(CONTRASTIVE),
+                *(CONTRASTIVE, train[CONTRASTIVE], (LABELS, SPLIT), _weights(CONTRASTIVE)),
             ),
         ]
 
     def probe(self) -> Stage:
+        title, inputs = "stage 2: linear probe of the encoder", (*_weights(CONTRASTIVE), LABELS)
         result = (f"{CONTRASTIVE}/eval/probe/probe.json",)
-        labels = f"{VAE}/eval/inference/pseudo_labels.json"
-        title, inputs = "stage 2: linear probe of the encoder", (*_weights(CONTRASTIVE), labels)
-        return self._stage(title, CONTRASTIVE, ["probe"], "probe", inputs, result, reads_labels=True)
+        return self._stage(title, CONTRASTIVE, ["probe"], inputs, result, reads_labels=True)
 
     def segmentation(self, arm: str, prefix: str, start: Mapping[str, str], held_out: bool) -> list[Stage]:
-        weights = tuple(f"{start.get('ckpt_dir', f'{UNET}/models')}/{name}" for name in ("model.pt", "network.json"))
-        split = f"{VAE}/eval/split.json"
-        keys: dict[str, Any] = {**start}
-        if prefix:
-            keys["output_dir"] = f"{UNET}/eval/{prefix}train"
-        if self.options.labelled is not None:
-            keys["labelled_volumes"] = self.options.labelled
-        inputs = (split,) if "pretrained_path" in start else (split, *_weights(CONTRASTIVE))
-        record = f"{prefix}train"
-        stages = [
-            self._stage(f"stage 3: fine-tune, {arm}", UNET, self.train[UNET], record, inputs, weights, keys, True)
-        ]
+        weights = _weights(UNET, start.get("ckpt_dir"))
+        budget = {} if self.options.labelled is None else {"labelled_volumes": self.options.labelled}
+        inputs = (SPLIT,) if "pretrained_path" in start else (SPLIT, *_weights(CONTRASTIVE))
+        title, keys = f"stage 3: fine-tune, {arm}", {**start, **budget}
+        stages = [self._stage(title, UNET, self.train[UNET], inputs, weights, keys, prefix, reads_labels=True)]
         if held_out:
-            place = {"output_dir": f"{UNET}/eval/{prefix}evaluate"} if prefix else {}
-            place |= {key: start[key] for key in ("ckpt_dir",) if key in start}
             title, result = f"stage 3: test, {arm}", (f"{UNET}/eval/{prefix}evaluate/dice.csv",)
-            record = f"{prefix}evaluate"
-            stages.append(
-                self._stage(title, UNET, ["train", "evaluate"], record, (split, *weights), result, place, True)
-            )
+            keys = {key: start[key] for key in ("ckpt_dir",) if key in start}
+            configs, inputs = ["train", "evaluate"], (SPLIT, *weights)
+            stages.append(self._stage(title, UNET, configs, inputs, result, keys, prefix, reads_labels=True))
         return stages
 
     def unlabelled_masks(self) -> Stage:
-        masks = (f"{UNET}/eval/inference/**/*_seg.*",)
-        keys = {"unlabelled_only": True}
-        title = "stage 3: segment the unlabelled volumes"
-        return self._stage(title, UNET, ["inference"], "inference", _weights(UNET), masks, keys)
+        title, masks = "stage 3: segment the unlabelled volumes", (f"{UNET}/eval/inference/**/*_seg.*",)
+        return self._stage(title, UNET, ["inference"], _weights(UNET), masks, {"unlabelled_only": True})
 
     def _stage(
         self,
         title: str,
         bundle: str,
         configs: list[str],
-        record: str,
         inputs: tuple[str, ...],
         outputs: tuple[str, ...],
         keys: Mapping[str, Any] | None = None,
+        prefix: str = "",
         reads_labels: bool = False,
     ) -> Stage:
-        known = read_json(self.options.bundles / bundle / "configs" / f"{configs[0]}.json", "--bundles")
-        common = {key: value for key, value in self.options.keys.items() if is_setting(known, key)}
-        if configs[-1] == "evaluate":  # which takes everything else from network.json
-            common = {key: value for key, value in common.items() if key in ("skip_bad", "threads", "device")}
-        training = self.options.overrides.get(bundle, {}) if configs == self.train[bundle] else {}
-        command = bundle_command(bundle, configs, self.dataset_dir, {**common, **training, **(keys or {})})
-        place = f"{bundle}/eval/{record}/run.json"
-        return Stage(title, command, place, inputs, outputs, reads_labels, self.tracking)
+        """A stage; ``prefix`` gives it an output folder beside that of the same stage of another arm."""
+        place = f"{bundle}/eval/{prefix}{'train' if configs == self.train[bundle] else configs[-1]}"
+        own = {**(keys or {}), **({"output_dir": place} if prefix else {})}
+        command = stage_command(self.options, bundle, configs, self.dataset_dir, own)
+        return Stage(title, command, f"{place}/run.json", inputs, outputs, reads_labels, self.tracking)
 
 
-def _weights(bundle: str) -> tuple[str, str]:
-    return f"{bundle}/models/model.pt", f"{bundle}/models/network.json"
+def stage_command(
+    options: RunOptions, bundle: str, configs: Sequence[str], dataset_dir: str, keys: Mapping[str, Any]
+) -> tuple[str, ...]:
+    """The command of one stage, of a run or of a study.
+
+    Args:
+        options: their keys go to every stage that leaves them to the user, their overrides to the bundle's training.
+        bundle: its name.
+        configs: names of its configurations, the later laid over the earlier.
+        dataset_dir: folder of the data set, from :func:`config_path`.
+        keys: of this stage alone; they win.
+    """
+    known = read_json(options.bundles / bundle / "configs" / f"{configs[0]}.json", "--bundles")
+    common = {key: value for key, value in options.keys.items() if is_setting(known, key)}
+    if configs[-1] == "evaluate":  # which takes everything else from network.json
+        common = {key: value for key, value in common.items() if key in ("skip_bad", "threads", "device")}
+    trains = configs[0] == "train" and configs[-1] != "evaluate"
+    training = options.overrides.get(bundle, {}) if trains else {}
+    return bundle_command(bundle, configs, dataset_dir, {**common, **training, **keys})
+
+
+def _test_images(options: RunOptions) -> list[Case]:
+    """Those of the data set's folder: nothing is trained on them, but they are segmented."""
+    found = find_cases(options.dataset_dir, include_test_images=True) if options.dataset_dir.is_dir() else []
+    return [case for case in found if case.of_test_set]
+
+
+def _weights(bundle: str, ckpt_dir: str | None = None) -> tuple[str, str]:
+    folder = ckpt_dir or f"{bundle}/models"
+    return f"{folder}/model.pt", f"{folder}/network.json"
 
 
 def _check_fold(split: Mapping[str, Any], options: RunOptions) -> None:

@@ -14,19 +14,21 @@ from pathlib import Path
 from tqdm import tqdm
 
 from ufc_monai.bundles import BUNDLES, UNET, VAE
-from ufc_monai.commands.check_tables import estimate_table, problem_list
-from ufc_monai.commands.estimate import estimate_stages, known_ignore_id, known_labels, least_memory, open_config
+from ufc_monai.commands.check_tables import estimate_table, standing_against
+from ufc_monai.commands.estimate import estimate_stages, known_ignore_id, known_labels, least_memory, read_volumes
 from ufc_monai.commands.memory import refuse_too_little
-from ufc_monai.commands.options import RunOptions, usable_cases
+from ufc_monai.commands.options import RunOptions, open_config, open_split_of, usable_cases
 from ufc_monai.commands.plan import plan_stages
-from ufc_monai.commands.stages import Ledger, Stage, digest, is_training, run_stage, shown
+from ufc_monai.commands.process import run_stage
+from ufc_monai.commands.stages import Ledger, Stage, digest, is_training, refuse_changes, shown
 from ufc_monai.commands.tracking import track_report
-from ufc_monai.data import Case, open_split
-from ufc_monai.data.inspect import VolumeFacts, inspect_cases
+from ufc_monai.data import Case
+from ufc_monai.data.inspect import VolumeFacts
 from ufc_monai.errors import InputError
-from ufc_monai.files import atomic_path, files_below, readable_disk_errors, sha256_of
-from ufc_monai.lock import Lock
-from ufc_monai.report import run_summary, write_report
+from ufc_monai.files import atomic_path, files_below, sha256_of
+from ufc_monai.lock import at_work
+from ufc_monai.report.run import write_report
+from ufc_monai.report.summary import run_summary
 
 __all__ = ["copy_bundles", "data_digests", "look_at_data", "run_all", "run_stages"]
 
@@ -67,29 +69,16 @@ def run_stages(options: RunOptions, cases: Sequence[Case], stages: Sequence[Stag
     Raises:
         InputError: if the data set is not that of the folder, another run works there, or a stage fails.
     """
-    lock = _claim(options.folder)
-    with lock.kept():
+    with at_work(options.folder / "run.lock") as lock:
         _run_stages(options, cases, stages, lock)
 
 
-def _claim(folder: Path) -> Lock:
-    """The claim on a run's folder. What a run that was killed has left behind is ended first."""
-    path = folder / "run.lock"
-    if folder.exists() and not folder.is_dir():
-        raise InputError(f"--folder: {folder} is a file. Name the folder of the run.")
-    lock = Lock(path)
-    with readable_disk_errors(path):
-        if not lock.acquire():
-            raise InputError(
-                f"--folder: another run is at work in {folder} ({path}). Wait for its end, or name another --folder."
-            )
-    return lock
-
-
-def _run_stages(options: RunOptions, cases: Sequence[Case], stages: Sequence[Stage], lock: Lock) -> None:
+def _run_stages(options: RunOptions, cases: Sequence[Case], stages: Sequence[Stage], lock: int) -> None:
     split = options.folder / VAE / "eval" / "split.json"
     if split.is_file():
-        open_split(split, options.dataset_dir, skip_bad=options.skip_bad)  # refuses other files, as every stage would
+        open_split_of(options, split)  # refuses other files, as every stage would
+    if not options.replace:
+        refuse_changes(options.folder, options.bundles, stages)
     copy_bundles(options.bundles, options.folder)
     options = replace(options, bundles=options.folder)
     ledger = Ledger.open(options.folder, *data_digests(options, cases))
@@ -103,7 +92,7 @@ def _run_stages(options: RunOptions, cases: Sequence[Case], stages: Sequence[Sta
         logger.info("\n# %d of %d, %s%s\n%s", number, len(stages), stage.title, note, shown(stage.words))
         if not done:
             ledger.begin(stage, goes_on)
-            run_stage(stage, options.folder, goes_on, lock.mark)
+            run_stage(stage, options.folder, goes_on, lock)
             ledger.complete(stage)
 
 
@@ -139,35 +128,29 @@ def data_digests(options: RunOptions, cases: Sequence[Case]) -> tuple[str, str]:
 
 def _look_first(options: RunOptions, cases: Sequence[Case], stages: Sequence[Stage], everything: bool) -> None:
     """Say how long the trainings will take; before the first of them, refuse what ``check`` would refuse."""
-    facts = look_at_data(options, cases, everything)
+    facts = look_at_data(options, cases, everything, names=any(stage.reads_labels for stage in stages))
     begun = {Path(stage.record).parts[0] for stage in stages}
     estimates = [e for e in estimate_stages(options, cases, facts) if e.bundle in begun]
     logger.info("on %s, about\n%s", estimates[0].device, "\n".join(estimate_table(estimates)))
-    refuse_too_little(least_memory(estimates, cases, facts))
+    need, less = least_memory(estimates, cases, facts)
+    refuse_too_little(need, less=less)
 
 
-def look_at_data(options: RunOptions, cases: Sequence[Case], everything: bool) -> list[VolumeFacts]:
+def look_at_data(options: RunOptions, cases: Sequence[Case], everything: bool, names: bool = True) -> list[VolumeFacts]:
     """What the volumes are like.
 
     Args:
         options: of the run.
         cases: all volumes.
         everything: read all volumes; else only a few, for an estimate.
+        names: whether the structures have to have names, since something reads the labels.
 
     Raises:
         InputError: if something has to be mended first.
     """
     some = sorted({round(i * (len(cases) - 1) / (SAMPLED - 1)) for i in range(SAMPLED)})
-    config = open_config(options, UNET)
-    facts = inspect_cases(
-        options.dataset_dir,
-        cases if everything else [cases[i] for i in some],
-        labels=known_labels(options),
-        background_labels=config["background_labels"],
-        ignore_id=known_ignore_id(options),
-        channels=config["channels"],
-    )
-    blocking = [replace(f, problems=tuple(p for p in f.problems if p.blocking)) for f in facts]
-    if lines := problem_list(blocking):
+    facts = read_volumes(options, cases if everything else [cases[i] for i in some])
+    labels = known_labels(options) if names else {}
+    if lines := standing_against(facts, labels, open_config(options, UNET)["background_labels"]):
         raise InputError("\n".join(["the data set has to be mended first (check shows all of it):", *lines]))
     return facts

@@ -19,7 +19,7 @@ from ufc_monai.bundles import UNET
 from ufc_monai.commands.arguments import EXISTING
 from ufc_monai.commands.stages import config_path
 from ufc_monai.data import image_items
-from ufc_monai.errors import InputError, find_input_error
+from ufc_monai.errors import InputError, find_input_error, last_words, unwrapped
 from ufc_monai.formats import suffix_of
 from ufc_monai.served import check_mask_values
 from ufc_monai.transfer import load_weights, read_record
@@ -80,7 +80,8 @@ def segment(
         for scan, error in _infer(bundle, scans, settings):
             failed += [error] if error else []
             for mask in Path(temporary).rglob("*_seg.*"):
-                written.append(_move(mask, goals[scan]))
+                goals[scan].parent.mkdir(parents=True, exist_ok=True)
+                written.append(Path(shutil.move(mask, goals[scan])))
     if written:
         _tell(bundle, target, len(written))
     if failed:
@@ -187,14 +188,12 @@ def _infer(
             # the scans come later: in a configuration a name that begins with $ would be run
             **{"dataset::data": [{}], "handlers": [], **overrides},
         )
-        try:
+        with unwrapped():
             workflow.initialize()
             dataset, network, evaluator = (
                 workflow.parser.get_parsed_content(key) for key in ("dataset", "network", "evaluator")
             )
             load_weights(network, bundle / "models")
-        except RuntimeError as error:
-            raise find_input_error(error) or error from error
         evaluator.interrupt_resume_enabled = False  # else a failed run could only be gone on with
         for scan in tqdm(scans, "segment", unit="scan", disable=None):
             dataset.data = [scan]
@@ -202,11 +201,6 @@ def _infer(
             try:
                 evaluator.run()
             except Exception as error:
-                failed = str(find_input_error(error) or f"{scan['image']}: {error}")
+                words = last_words(error)
+                failed = words if find_input_error(error) else f"{scan['image']}: {words}"
             yield scan["image"], failed
-
-
-def _move(mask: Path, goal: Path) -> Path:
-    goal.parent.mkdir(parents=True, exist_ok=True)
-    shutil.move(mask, goal)
-    return goal

@@ -14,7 +14,7 @@ from ufc_monai.commands.plan import plan_clusters
 from ufc_monai.commands.run import run_stages
 from ufc_monai.errors import InputError
 from ufc_monai.files import sha256_of, write_json
-from ufc_monai.report import save_coverage
+from ufc_monai.report.selection import save_coverage
 
 __all__ = ["select"]
 

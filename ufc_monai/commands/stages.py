@@ -6,24 +6,30 @@ import hashlib
 import logging
 import os
 import shlex
-import signal
-import subprocess
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from ufc_monai.errors import InputError
 from ufc_monai.files import found_json, inert, sha256_of, write_json
 
-__all__ = ["RESUME", "Ledger", "Stage", "bundle_command", "config_path", "is_training", "run_stage", "shown"]
+__all__ = [
+    "RESUME",
+    "Ledger",
+    "Stage",
+    "bundle_command",
+    "config_path",
+    "is_training",
+    "refuse_changes",
+    "shown",
+]
 
 logger = logging.getLogger(__name__)
 
 
-PATIENCE = 30.0
-"""Seconds that a stage has to end after it was told to."""
+HOW = ("--threads", "--device")
+"""Options of a command by which a stage is not another one."""
 RESUME = ("--resume", "True")
 """What makes a training go on."""
 
@@ -79,12 +85,11 @@ class Ledger:
 
     def is_complete(self, stage: Stage) -> bool:
         """Whether the stage has run with this command, configurations, data and inputs, and its outputs stand."""
-        entry = self._entries.get(stage.title)
-        return entry is not None and entry == {**self._reads(stage), "outputs": self._outputs(stage)}
+        return self._is(stage, outputs=self._outputs(stage))
 
     def is_begun(self, stage: Stage) -> bool:
         """Whether the stage was begun with this command, configurations, data and inputs, and has not ended."""
-        return self._entries.get(stage.title) == {**self._reads(stage), "begun": True}
+        return self._is(stage, begun=True)
 
     def begin(self, stage: Stage, goes_on: bool = False) -> None:
         """Note that a stage is about to run: until it has ended, what it leaves is no result.
@@ -114,6 +119,11 @@ class Ledger:
         self._entries[stage.title] = {**self._reads(stage), "outputs": outputs}
         write_json(self.folder / "stages.json", self._entries)
 
+    def _is(self, stage: Stage, **state: Any) -> bool:
+        """Whether the entry of a stage is what it would be now, whatever it was computed on."""
+        there, now = self._entries.get(stage.title, {}), {**self._reads(stage), **state}
+        return {**there, "command": _options(there.get("command", ()))} == {**now, "command": _options(stage.command)}
+
     def _reads(self, stage: Stage) -> dict[str, Any]:
         return {
             "command": list(stage.command),
@@ -130,6 +140,39 @@ class Ledger:
     def _hashes(self, names: Sequence[str]) -> dict[str, str | None]:
         files = {name: self.folder / name for name in names}
         return {name: sha256_of(file) if file.is_file() else None for name, file in files.items()}
+
+
+def refuse_changes(folder: Path, bundles: Path, stages: Sequence[Stage]) -> None:
+    """Refuse to repeat, in its place, a stage that has run or was begun with other options or configurations.
+
+    Args:
+        folder: of the run.
+        bundles: where configurations are copied from that the folder lacks.
+        stages: of the run as it is asked for now.
+
+    Raises:
+        InputError: naming the options, what they were and what they are.
+    """
+    entries, changed = found_json(folder / "stages.json", "--folder"), dict[str, None]()
+    for stage in (stage for stage in stages if stage.title in entries):
+        entry = entries[stage.title]
+        was, now = (_options(command) for command in (entry["command"], stage.command))
+        other = {key: [options.get(key, "default") for options in (was, now)] for key in was | now}
+        changed |= {f"{key.removeprefix('--')} {a} / {b}": None for key, (a, b) in other.items() if a != b}
+        for name in entry["configs"].keys() & config_files(stage.command):
+            file = next((place / name for place in (folder, bundles) if (place / name).is_file()), None)
+            if file and entry["configs"][name] != sha256_of(file):
+                changed[f"the content of {name}"] = None
+    if changed:
+        raise InputError(
+            f"--folder: {folder} holds a run with other options (then / now): {', '.join(changed)}. Name another "
+            "--folder, or repeat in this one what that changes: --replace True."
+        )
+
+
+def _options(command: Sequence[str]) -> dict[str, str]:
+    """The options of a command, but for those that say how it is computed, not what."""
+    return {key: value for key, value in zip(command[4::2], command[5::2], strict=True) if key not in HOW}
 
 
 def bundle_command(
@@ -180,62 +223,6 @@ def is_training(command: Sequence[str]) -> bool:
 def shown(command: Sequence[str]) -> str:
     """A command as one would type it; lists hold single quotes and stand in double ones, if nothing speaks against."""
     return " ".join(f'"{w}"' if "'" in w and not set(w) & set('"$`\\!') else shlex.quote(w) for w in command)
-
-
-def run_stage(stage: Stage, folder: Path, goes_on: bool, mark: Mapping[str, str]) -> None:
-    """Start a stage and wait for it. What it says to its standard output goes to ``log.txt``.
-
-    Args:
-        stage: the stage.
-        folder: of the run.
-        goes_on: resume its training.
-        mark: goes into its environment.
-
-    Raises:
-        InputError: if it fails.
-    """
-    words = [sys.executable, "-W", "ignore::UserWarning", *stage.words[1:], *(RESUME if goes_on else ())]
-    # waiting threads that spin make two busy processes slow each other many times over
-    environment = {"OMP_WAIT_POLICY": "PASSIVE", **os.environ, **mark}
-    with open(folder / "log.txt", "a", encoding="utf-8") as log:
-        log.write(f"\n# {stage.title}\n{shown(stage.words)}\n")
-        log.flush()
-        code = _wait(words, folder, environment, log, folder / stage.record)
-    if code:
-        raise InputError(
-            f"'{stage.title}' ended with exit code {code}; its message stands above. Mend it and run the same command "
-            "again: complete stages are skipped, a training goes on."
-        )
-
-
-def _wait(words: Sequence[str], folder: Path, environment: Mapping[str, str], log: IO[str], record: Path) -> int:
-    """Run a program in a process group of its own, so that what stops us (Ctrl-C, say) reaches it through us, once."""
-    # nohup has a hangup ignored, and so do we then
-    ends = [s for s in (signal.SIGHUP, signal.SIGTERM) if signal.getsignal(s) is signal.SIG_DFL]
-    for end in ends:
-        signal.signal(end, signal.default_int_handler)
-    try:
-        with subprocess.Popen(words, cwd=folder, env=environment, stdout=log, process_group=0) as program:
-            try:
-                return program.wait()
-            except KeyboardInterrupt:
-                # before its record is there a stage has nothing to tidy up, and would show where its imports stood;
-                # what a script starts with & is deaf to SIGINT, and so is all that it starts
-                tidies_up = record.is_file() and signal.getsignal(signal.SIGINT) is not signal.SIG_IGN
-                program.send_signal(signal.SIGINT if tidies_up else signal.SIGTERM)
-                _see_it_end(program)
-                raise
-    finally:
-        for end in ends:
-            signal.signal(end, signal.SIG_DFL)
-
-
-def _see_it_end(program: subprocess.Popen[bytes]) -> None:
-    """Leave nothing behind that goes on training: whoever does not end by himself, or has us asked twice, is ended."""
-    try:
-        program.wait(PATIENCE)
-    except (subprocess.TimeoutExpired, KeyboardInterrupt):
-        program.kill()
 
 
 def digest(hashes: Mapping[str, str]) -> str:

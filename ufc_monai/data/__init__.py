@@ -1,8 +1,6 @@
-"""Data: finding volumes, splitting patients, the slice store, and the synthetic phantom."""
+"""Data: finding volumes, splitting patients, and the slice store."""
 
 from __future__ import annotations
-
-from typing import TYPE_CHECKING
 
 from ufc_monai.data.case import MMWHS_LABELS, Case
 from ufc_monai.data.datalist import (
@@ -21,13 +19,6 @@ from ufc_monai.data.slices import SliceDataset
 from ufc_monai.data.split import Split
 from ufc_monai.data.split_file import open_split, shared_split_path
 from ufc_monai.data.store import SliceStore
-from ufc_monai.lazy import import_when_used
-
-if TYPE_CHECKING:
-    from ufc_monai.data.phantom import make_phantom
-    from ufc_monai.data.phantom_skin import make_skin_phantom
-else:
-    __getattr__ = import_when_used(__name__, {"make_phantom": "phantom", "make_skin_phantom": "phantom_skin"})
 
 __all__ = [
     "MMWHS_LABELS",
@@ -41,8 +32,6 @@ __all__ = [
     "find_ignore_id",
     "find_labels",
     "image_items",
-    "make_phantom",
-    "make_skin_phantom",
     "make_split",
     "open_scans",
     "open_split",

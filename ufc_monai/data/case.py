@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 __all__ = ["MMWHS_LABELS", "Case"]
 
@@ -28,12 +28,14 @@ class Case:
         label: path of its label, or ``None``.
         patient: whom it belongs to; patients are what is split, never volumes or slices.
         role: ``training``, ``validation`` or ``test`` where the data set has an official split.
+        of_test_set: whether it lies where data sets keep a test set: ``imagesTs``, or dataset.json's list ``test``.
     """
 
     image: str
     label: str | None
     patient: str
     role: str | None = None
+    of_test_set: bool = field(default=False, compare=False)
 
     def item(self, dataset_dir: str | os.PathLike[str]) -> dict[str, str]:
         """The volume as MONAI's transforms take it: absolute paths under ``image`` and, if any, ``label``."""

@@ -8,6 +8,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from ufc_monai.data.official import with_roles
 from ufc_monai.errors import InputError
 from ufc_monai.files import inert
 from ufc_monai.formats import FORMATS, PICTURES, is_dicom_series, stem_of, suffix_of
+from ufc_monai.transforms.labels import LARGEST_ID
 
 __all__ = [
     "Case",
@@ -37,8 +39,6 @@ MASK_ENDINGS = ("_seg", "_segmentation", "_label", "_mask")
 """What masks are called that lie beside images."""
 IGNORE_NAME = "ignore"
 """What nnU-Net calls the id of voxels that nobody has judged."""
-MOST_ID = 65535
-"""What a mask can hold, as a picture can."""
 CHANNEL = re.compile(r"(?!0000)\d{4}")
 """nnU-Net's number of a further channel, which ends an image's name."""
 
@@ -62,8 +62,11 @@ def require_dataset_dir(dataset_dir: str | os.PathLike[str]) -> Path:
     return root
 
 
-def find_cases(dataset_dir: str | os.PathLike[str]) -> list[Case]:
+def find_cases(dataset_dir: str | os.PathLike[str], include_test_images: bool = False) -> list[Case]:
     """Find the labelled and unlabelled volumes of a folder.
+
+    Those of ``imagesTs`` and of dataset.json's list ``test`` may be somebody's test set: they are left out, with or
+    without labels, unless they are asked for or the official split names them.
 
     Understood, in this order: a ``dataset.json`` that lists ``training`` (Medical Segmentation Decathlon; entries
     without ``label``, and the lists ``unlabelled`` and ``test``, are unlabelled; an entry may name its ``patient``);
@@ -74,11 +77,16 @@ def find_cases(dataset_dir: str | os.PathLike[str]) -> list[Case]:
     a file or the folder of a DICOM series, a label is a file, and the two may differ in format. An
     ``official_split.json`` says who trains, validates and tests.
 
+    Args:
+        dataset_dir: the folder.
+        include_test_images: take in the test images.
+
     Returns:
         The cases, sorted by image path.
 
     Raises:
-        InputError: if the folder is missing or holds no volume, a listed file is missing, or two entries are the same.
+        InputError: if the folder is missing or holds no volume but test images, a listed file is missing, or two
+            entries are the same.
     """
     root = require_dataset_dir(dataset_dir)
     cases = listed_cases(root) or _from_folders(root) or _from_mmwhs_names(root) or _from_anywhere(root)
@@ -91,11 +99,20 @@ def find_cases(dataset_dir: str | os.PathLike[str]) -> list[Case]:
     for one, other in pairwise(cases):
         if one.image == other.image:
             raise InputError(f"{root}: {one.image} is listed twice. Keep one entry.")
-    return with_roles(cases, root)
+    cases = with_roles(cases, root)
+    found = [case for case in cases if include_test_images or case.role or not case.of_test_set]
+    if not found:
+        raise InputError(
+            f"dataset_dir: all {len(cases)} volumes of {root} are test images (imagesTs, or dataset.json's 'test'). "
+            "Pass --include_test_images True to train on them."
+        )
+    if len(found) < len(cases):
+        _say_that_test_images_are_left_out(root, len(cases) - len(found))
+    return found
 
 
 def image_items(dataset_dir: str | os.PathLike[str], unlabelled_only: bool = False) -> list[dict[str, str]]:
-    """The images of a folder, for inference: items with ``image`` and ``patient``, never ``label``.
+    """The images of a folder, test images too, for inference: items with ``image`` and ``patient``, never ``label``.
 
     Args:
         dataset_dir: as in :func:`find_cases`; or one image: its file, or the folder of its DICOM series.
@@ -103,7 +120,7 @@ def image_items(dataset_dir: str | os.PathLike[str], unlabelled_only: bool = Fal
     """
     if dataset_dir and (os.path.isfile(dataset_dir) or is_dicom_series(dataset_dir)):
         return [_one_image(Path(os.path.abspath(dataset_dir)))]
-    cases = [c for c in find_cases(dataset_dir) if not (unlabelled_only and c.label)]
+    cases = [c for c in find_cases(dataset_dir, include_test_images=True) if not (unlabelled_only and c.label)]
     if not cases:
         raise InputError(f"dataset_dir: every image of {dataset_dir} has a label. Pass --unlabelled_only False.")
     return [Case(c.image, None, c.patient).item(dataset_dir) for c in cases]
@@ -169,10 +186,9 @@ def _one_image(path: Path) -> dict[str, str]:
 
 def _checked_labels(labels: Any, key: str) -> dict[str, int]:
     named = isinstance(labels, Mapping) and all(isinstance(name, str) for name in labels)
-    if not named or not all(isinstance(i, int) and 0 < i <= MOST_ID and i is not True for i in labels.values()):
+    if not named or not all(isinstance(i, int) and 0 < i <= LARGEST_ID and i is not True for i in labels.values()):
         raise InputError(
-            f"labels must map names to ids above 0 and up to {MOST_ID}, like {{'liver': 1, 'spleen': 2}}; got "
-            f"{labels!r}."
+            f"labels must map names to ids of 1 to {LARGEST_ID}, like {{'liver': 1, 'spleen': 2}}; got {labels!r}."
         )
     for name in labels:
         inert(name, key)  # it ends up in metadata.json
@@ -200,9 +216,8 @@ def _from_folders(root: Path) -> list[Case]:
         # a label of the image's very name goes before one with an ending
         label_of = {_without_ending(plain_stem(f)): f for f in labels} | {plain_stem(f): f for f in labels}
         found = [(image, label_of.get(plain_stem(image))) for image in images]
-        cases += [
-            Case(_relative(i, root), _relative(label, root) if label else None, plain_stem(i)) for i, label in found
-        ]
+        new = (_case(root, image, label, plain_stem(image)) for image, label in found)
+        cases += [replace(case, of_test_set=image_folder == "imagesTs") for case in new]
         alone += [_relative(label, root) for label in labels if label not in {label for _, label in found}]
     if cases and alone:
         more = f", ... ({len(alone)} of them)" if len(alone) > 5 else ""
@@ -232,8 +247,7 @@ def _from_mmwhs_names(root: Path) -> list[Case]:
     for name, image in found.items():
         if name.name.endswith("_image"):
             patient = name.name.removesuffix("_image")
-            label = found.get(name.with_name(f"{patient}_label"))
-            cases.append(Case(_relative(image, root), _relative(label, root) if label else None, patient))
+            cases.append(_case(root, image, found.get(name.with_name(f"{patient}_label")), patient))
     return cases
 
 
@@ -264,6 +278,15 @@ def _say_that_it_leads_nowhere(link: Path) -> None:
     logger.warning("%s is a link that leads nowhere: it is left out", link)
 
 
+@functools.cache
+def _say_that_test_images_are_left_out(root: Path, n: int) -> None:
+    logger.info(
+        "%s: %d test images (imagesTs, or dataset.json's 'test') are left out of training; --include_test_images True "
+        "takes them in",
+        root, n,
+    )  # fmt: skip
+
+
 def _images_below(folder: Path) -> Iterator[Path]:
     """The images in a folder and all folders below it."""
     images = _images(folder)
@@ -271,6 +294,10 @@ def _images_below(folder: Path) -> Iterator[Path]:
     folders = (f for f in folder.iterdir() if f.is_dir() and not (f.is_symlink() or f.name.startswith(".")))
     for below in sorted(set(folders).difference(images)):
         yield from _images_below(below)
+
+
+def _case(root: Path, image: Path, label: Path | None, patient: str) -> Case:
+    return Case(_relative(image, root), None if label is None else _relative(label, root), patient)
 
 
 def _relative(path: Path, root: Path) -> str:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +14,6 @@ from ufc_monai.files import inside, read_json
 from ufc_monai.formats import is_dicom_series, stem_of
 
 __all__ = ["listed_cases", "plain_stem", "read_dataset_json"]
-
-logger = logging.getLogger(__name__)
 
 UNLABELLED_LISTS = ("unlabelled", "unlabeled", "test")
 """Lists of a dataset.json whose images come without labels."""
@@ -50,9 +48,7 @@ def listed_cases(root: Path) -> list[Case]:
                 f"{root / 'dataset.json'}: the list '{name}' holds labels. ufc_monai draws the test patients itself: "
                 "move labelled entries to 'training', or take them out of the folder to keep them unseen."
             )
-        if unlabelled:
-            logger.info("%d unlabelled volumes of dataset.json's list '%s' join pretraining", len(unlabelled), name)
-        cases += unlabelled
+        cases += [replace(case, of_test_set=name == "test") for case in unlabelled]
     return cases
 
 

@@ -6,7 +6,6 @@ import os
 import time
 from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,10 +13,10 @@ from typing import Any, NamedTuple
 import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from ufc_monai.data.datalist import Case, find_cases
 from ufc_monai.data.problems import MOST_IDS, Grid, Problem, grid_problems, hu_problems, label_problems
+from ufc_monai.data.readers import read_together, stored_bytes
 from ufc_monai.errors import WAY_OUT, InputError
 from ufc_monai.files import sha256_of, size_of
 from ufc_monai.formats import PICTURES, suffix_of
@@ -100,7 +99,7 @@ def inspect_cases(
         ignore_id: the id of voxels that do not count.
         previews: how many volumes, evenly spread, keep a slice to show.
         channels: 3 for pictures in colours.
-        workers: threads, each of which holds one volume; ``None`` for one a core.
+        workers: threads, each of which holds one volume; ``None`` for one a core, but no more than memory allows.
 
     Returns:
         The facts, in the order of the cases.
@@ -115,13 +114,8 @@ def inspect_cases(
     def inspect(index: int) -> VolumeFacts:
         return _inspect(Path(dataset_dir), cases[index], claimed, index in shown, channels)
 
-    with ThreadPoolExecutor(workers or os.cpu_count()) as pool:
-        found = pool.map(inspect, range(len(cases)))
-        try:
-            facts = list(tqdm(found, "reading", len(cases), leave=False, unit="volume", disable=None))
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
+    sizes = [stored_bytes(Path(dataset_dir, case.image), case.label is not None) for case in cases]
+    facts = read_together(inspect, sizes, "reading", workers, leave=False)
     odd = [_same_content(Path(dataset_dir), facts), _odd_spacing(facts)]
     return [replace(f, problems=f.problems + tuple(p for kind in odd for p in kind[f.image])) for f in facts]
 

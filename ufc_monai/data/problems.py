@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ufc_monai.transforms.grid import grids_apart
+from ufc_monai.transforms.labels import is_id
 
 __all__ = ["ADVICE", "LEAVE_OUT", "Grid", "Problem", "grid_problems", "hu_problems", "label_problems"]
 
@@ -132,7 +133,7 @@ def label_problems(voxels: Mapping[float, int], claimed: Collection[int] | None)
         voxels: number of voxels of each value.
         claimed: the ids that mean something, 0 among them; ``None`` if that is not known.
     """
-    strange = [value for value in voxels if value < 0 or value != int(value)]
+    strange = [value for value in voxels if not is_id(value)]
     if strange or len(voxels) > MOST_IDS:
         return [Problem("no label", f"its label holds values that are no ids: {_few(strange or list(voxels))}.")]
     if not any(voxels):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from bisect import bisect_right
 from collections.abc import Mapping, Sequence
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -21,7 +23,7 @@ __all__ = ["SliceDataset"]
 
 
 class SliceDataset(Dataset[dict[str, Any]]):
-    """The axial slices of volumes, read from a memory-mapped store on disk.
+    """The axial slices of volumes, read from a store on disk.
 
     ``transform`` is what a ``CacheDataset`` would take as well, and gives the same samples there. What stands before
     and including :class:`~ufc_monai.transforms.AxialSlicesd` runs once a volume and its result is kept in the store;
@@ -31,7 +33,7 @@ class SliceDataset(Dataset[dict[str, Any]]):
         data: items of one volume each, with the paths of ``image`` and, if wanted, ``label``.
         transform: a ``Compose`` with one ``AxialSlicesd``.
         cache_dir: folder of the store; entries are found again by what they were made of.
-        workers: threads that build missing entries; ``None`` for one a core.
+        workers: threads that build missing entries; ``None`` for one a core, but no more than memory allows.
 
     Raises:
         InputError: if ``data`` is empty, ``transform`` has no ``AxialSlicesd``, or a volume cannot be used.
@@ -65,10 +67,10 @@ class SliceDataset(Dataset[dict[str, Any]]):
         self.slice_transform = Compose(steps[cut + 1 :])
         with first_rank():
             self.entries: list[StoreEntry] = SliceStore(cache_dir, steps[: cut + 1]).open(self.data, workers)
-        self._ends = np.cumsum([len(entry) for entry in self.entries])
+        self._ends = list(accumulate(len(entry) for entry in self.entries))
 
     def __len__(self) -> int:
-        return int(self._ends[-1])
+        return self._ends[-1]
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         return dict(self.slice_transform(self.stored(index)))
@@ -119,5 +121,5 @@ class SliceDataset(Dataset[dict[str, Any]]):
         if not -len(self) <= index < len(self):
             raise IndexError(f"slice {index} of {len(self)}")
         index %= len(self)
-        volume = int(np.searchsorted(self._ends, index, side="right"))
-        return self.entries[volume], index - int(self._ends[volume]) + len(self.entries[volume])
+        volume = bisect_right(self._ends, index)
+        return self.entries[volume], index - self._ends[volume] + len(self.entries[volume])

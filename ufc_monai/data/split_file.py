@@ -35,6 +35,7 @@ def open_split(
     sha256: str | None = None,
     required: bool = True,
     skip_bad: bool = False,
+    include_test_images: bool = False,
 ) -> Split:
     """Take over the split at ``path``, or draw and write it if there is none.
 
@@ -46,6 +47,8 @@ def open_split(
         required: ``False`` gives an empty split, which holds nothing out, where no ``dataset_dir`` is named.
         skip_bad: leave out the volumes whose image or label is a bad file, see :func:`without_bad`. A split that is
             drawn does not have them; of one that is there they are left out, and the file stays as it is.
+        include_test_images: draw a split with the test images, see :func:`find_cases`. One that is there says itself
+            whether it has them.
 
     Raises:
         InputError: if the split was made for other files, with another seed, is not the earlier stage's, or is damaged.
@@ -54,7 +57,8 @@ def open_split(
         raise InputError(f"split_seed must be a whole number of 0 or more, got {seed!r}.")
     if not required and not os.fspath(dataset_dir):
         return Split("", "", make_split([], seed) | {"images": {}}, "")
-    cases, path = find_cases(dataset_dir), Path(path)
+    path = Path(path)
+    cases = find_cases(dataset_dir, include_test_images or _has_test_images(path, dataset_dir))
     cases, skipped = without_bad(cases, dataset_dir) if skip_bad else (cases, {})
     if sha256 is not None and (not path.is_file() or sha256_of(path) != sha256):
         raise InputError(
@@ -80,6 +84,11 @@ def shared_split_path(bundle_root: str | os.PathLike[str]) -> str:
     """Where the last stage finds the split: stage 1's beside its bundle, or its own if it is run alone."""
     beside = Path(bundle_root, "..", VAE, "eval", "split.json")
     return os.fspath(beside if beside.is_file() else Path(bundle_root, "eval", "split.json"))
+
+
+def _has_test_images(path: Path, dataset_dir: str | os.PathLike[str]) -> bool:
+    known = _read_split(path)["images"] if path.is_file() else {}
+    return any(case.of_test_set and case.image in known for case in find_cases(dataset_dir, include_test_images=True))
 
 
 def _read_split(path: Path) -> dict[str, Any]:

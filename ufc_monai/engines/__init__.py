@@ -14,16 +14,18 @@ from ufc_monai.engines.compute import (
     set_threads,
     slices_at_once,
 )
-from ufc_monai.engines.console import checked_bool, checked_share, readable_errors
+from ufc_monai.engines.configuration import configuration, settings_of
+from ufc_monai.engines.console import checked_bool, readable_errors
 from ufc_monai.engines.convergence import training_dice
-from ufc_monai.engines.dice import DiceTable
+from ufc_monai.engines.dice import DiceTable, MeanDice
 from ufc_monai.engines.guard import LossGuard
 from ufc_monai.engines.loaders import CombinedLoader
 from ufc_monai.engines.log import MetricsLog
 from ufc_monai.engines.monitors import ContrastiveMonitor, LatentMonitor
 from ufc_monai.engines.overrides import check_overrides
 from ufc_monai.engines.paint import ClusterPainter, keep_centroids
-from ufc_monai.engines.published import build_network, published_network, weights_digest
+from ufc_monai.engines.prepare import prepare
+from ufc_monai.engines.published import published_network, weights_digest
 from ufc_monai.engines.record import RunRecord
 from ufc_monai.engines.save import FeatureSaver, WeightsSaver
 from ufc_monai.engines.schedule import MomentumSchedule
@@ -69,6 +71,7 @@ __all__ = [
     "LatentMonitor",
     "LinearProbe",
     "LossGuard",
+    "MeanDice",
     "MetricsLog",
     "MomentumSchedule",
     "OverlaysPicture",
@@ -84,22 +87,23 @@ __all__ = [
     "TrainingCheckpoint",
     "ViewsPicture",
     "WeightsSaver",
-    "build_network",
     "check_device",
     "check_guidance",
     "check_overrides",
     "check_probe",
     "check_settings",
     "checked_bool",
-    "checked_share",
     "compiled",
+    "configuration",
     "keep_centroids",
     "open_pseudo_labels",
+    "prepare",
     "pretraining_verdict",
     "published_network",
     "readable_errors",
     "resolve_precision",
     "set_threads",
+    "settings_of",
     "slices_at_once",
     "track",
     "training_dice",

@@ -7,9 +7,11 @@ import sys
 from pathlib import Path
 from types import TracebackType
 
-from ufc_monai.errors import InputError, find_input_error
+from ufc_monai.errors import InputError, last_words
 
-__all__ = ["checked_bool", "checked_share", "from_command_line", "readable_errors"]
+__all__ = ["checked_bool", "from_command_line", "log_beside", "readable_errors"]
+
+_place: Path | None = None
 
 
 def from_command_line() -> bool:
@@ -18,8 +20,9 @@ def from_command_line() -> bool:
 
 
 def readable_errors() -> None:
-    """Show an :class:`InputError` that ends the process as its one or two lines, without a traceback.
+    """Show an error that ends the process without its traceback.
 
+    An :class:`InputError` is its one or two lines, any other error one line that names the log with its traceback.
     Called first in a bundle's ``initialize``; a process that is not that bundle's alone stays as it is. It changes what
     is printed, never what is raised; the exit code stays 1. ``UFC_TRACEBACK=1`` in the environment brings the traceback
     back.
@@ -28,15 +31,10 @@ def readable_errors() -> None:
         sys.excepthook = _show
 
 
-def checked_share(value: object, key: str) -> float:
-    """A number between 0 and 1, neither of the two.
-
-    Raises:
-        InputError: naming the key otherwise.
-    """
-    if not isinstance(value, int | float) or not 0 < value < 1:
-        raise InputError(f"{key} must be a number between 0 and 1, got {value!r}.")
-    return float(value)
+def log_beside(output_dir: Path) -> None:
+    """Have the traceback of an error that ends the process go to ``log.txt`` of the folder, beside ``run.json``."""
+    global _place
+    _place = output_dir
 
 
 def checked_bool(value: object, key: str) -> bool:
@@ -55,11 +53,6 @@ def checked_bool(value: object, key: str) -> bool:
     return words[str(value).lower()]
 
 
-def _show(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
-    reason = find_input_error(error)
-    if issubclass(kind, KeyboardInterrupt):
-        sys.stderr.write("\nstopped\n")
-    elif reason is None:
-        sys.__excepthook__(kind, error, traceback)
-    else:
-        sys.stderr.write(f"error: {reason}\n")
+def _show(kind: type[BaseException], error: BaseException, _: TracebackType | None) -> None:
+    stopped = issubclass(kind, KeyboardInterrupt)
+    sys.stderr.write("\nstopped\n" if stopped else f"error: {last_words(error, _place)}\n")

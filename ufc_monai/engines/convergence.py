@@ -8,13 +8,12 @@ from typing import Any
 
 import torch
 from monai.inferers import Inferer
-from monai.metrics import DiceHelper
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Subset
 from tqdm import tqdm
 
 from ufc_monai.data import SliceDataset
-from ufc_monai.engines.dice import mean_over_present
+from ufc_monai.engines.dice import ClassDice, mean_over_present
 from ufc_monai.transforms import IGNORE
 
 __all__ = ["training_dice"]
@@ -53,7 +52,7 @@ def training_dice(
         ``not_converged``, the structures whose mean is below 0.1, which a warning names, too.
     """
     network.eval()
-    dice = DiceHelper(include_background=False, reduction="none", get_not_nans=False, num_classes=len(names) + 1)
+    dice = ClassDice(len(names) + 1)
     rows = []
     for slices in tqdm(list(_volumes(dataset)), "Dice on training volumes", unit="volume", leave=False, disable=None):
         predicted, reference = [], []

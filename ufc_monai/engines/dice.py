@@ -8,15 +8,61 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+import monai.handlers
 import torch
 from ignite.engine import Engine, Events
+from monai.metrics import DiceHelper
 from torch import Tensor
 
 from ufc_monai.files import atomic_path
 
-__all__ = ["DiceTable", "mean_over_present"]
+__all__ = ["ClassDice", "DiceTable", "MeanDice", "mean_over_present"]
 
 logger = logging.getLogger(__name__)
+
+
+class ClassDice(DiceHelper):
+    """MONAI's Dice, of class maps: (B, 1, ...) in, (B, structures) out, NaN where the reference has no such structure.
+
+    It counts the voxels of one structure after the other, where MONAI's sums would take eight bytes a voxel.
+
+    Args:
+        n_classes: classes including background, which has no Dice.
+    """
+
+    def __init__(self, n_classes: int) -> None:
+        super().__init__(
+            include_background=False,
+            reduction="none",
+            get_not_nans=False,
+            num_classes=n_classes,
+        )
+
+    def compute_channel(self, y_pred: Tensor, y: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Dice of two masks (H, W[, D]) of one structure.
+
+        Args:
+            y_pred: the prediction.
+            y: the reference.
+            mask: where voxels count.
+        """
+        y_pred = y_pred if mask is None else y_pred & mask.bool()
+        reference = y.count_nonzero()
+        if not reference:
+            return torch.tensor(torch.nan, device=y.device)
+        return 2.0 * (y & y_pred).count_nonzero() / (reference + y_pred.count_nonzero())
+
+
+class MeanDice(monai.handlers.MeanDice):
+    """MONAI's handler of that name over :class:`ClassDice`, for an evaluator's class maps ``pred`` and ``label``.
+
+    Args:
+        n_classes: as of :class:`ClassDice`.
+    """
+
+    def __init__(self, n_classes: int) -> None:
+        super().__init__(output_transform=monai.handlers.from_engine(["pred", "label"]))
+        self.metric_fn.dice_helper = ClassDice(n_classes)
 
 
 class DiceTable:
@@ -28,7 +74,7 @@ class DiceTable:
     Args:
         output_dir: folder of ``dice.csv``.
         names: names of the classes 1..n.
-        metric: name of the evaluator's ``MeanDice``, without background.
+        metric: name of the evaluator's :class:`MeanDice`.
     """
 
     def __init__(self, output_dir: str | os.PathLike[str], names: Sequence[str], metric: str = "mean_dice") -> None:

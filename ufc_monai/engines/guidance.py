@@ -82,7 +82,7 @@ def check_guidance(
         InputError: naming ``pseudo_labels_path`` and what differs, or that there are no positions.
     """
     if preset is not None and not hasattr(loss, "preset"):
-        raise InputError(f"contrast is {preset!r}, but this method contrasts nothing: leave contrast null.")
+        raise InputError(f"loss_preset is {preset!r}, but this method contrasts nothing: leave loss_preset null.")
     if mates not in MATES or mates not in dataset[0]:
         raise InputError(f"mates must be cluster or position, or partition with glcl.json; got {mates!r}.")
     if mates != "cluster":
@@ -90,7 +90,7 @@ def check_guidance(
         if mates == "position" and threshold is None:
             raise InputError("mates position needs a mates_threshold, such as 0.1 (pcl.json).")
     elif pseudo_labels is None and preset is not None and uses_groups(preset):
-        raise InputError(f"pseudo_labels_path is none, but contrast {preset!r} needs pseudo-labels: run stage 1.")
+        raise InputError(f"pseudo_labels_path is none, but loss_preset {preset!r} needs pseudo-labels: run stage 1.")
     if pseudo_labels is not None:
         _check_origin(pseudo_labels, split, fold)
         pseudo_labels.check_images(dataset.slices_per_image())

@@ -14,7 +14,7 @@ from monai.bundle import ConfigParser
 from ufc_monai.bundles import RENAMED
 from ufc_monai.errors import InputError
 
-__all__ = ["check_overrides"]
+__all__ = ["check_overrides", "meant"]
 
 VERBS = {"run", "run_workflow"}
 """What ``monai.bundle`` starts a configuration by; the words of a server that calls it are none of our business."""
@@ -45,13 +45,25 @@ def check_overrides(arguments: Sequence[str]) -> None:
     configs = [ConfigParser.load_config_file(file) for file in files]
     known = {_top(key) for config in configs for key in config}
     for key in given:
-        if new := RENAMED.get(_top(key)):
-            raise InputError(f"--{key} is called --{new} now.")
         if _top(key) not in known | RUN_ARGUMENTS:
-            meant = _near(_top(key), known, 0.6)
-            hint = f" Did you mean --{meant}?" if meant else " The keys are listed in the bundle's docs/README.md."
-            raise InputError(f"--{key} is no key of {', '.join(files)}.{hint}")
+            hint = meant(_top(key), known, "--") or "The keys are listed in the bundle's docs/README.md."
+            raise InputError(f"--{key} is no key of {', '.join(files)}. {hint}")
     _check_configs(files, configs)
+
+
+def meant(key: str, known: Collection[str], dashes: str = "", cutoff: float = 0.6) -> str | None:
+    """One sentence that says which of the known keys an unknown one stands for, if that can be told.
+
+    Args:
+        key: the unknown key.
+        known: keys of the configuration.
+        dashes: what stands before a key where the user types it.
+        cutoff: how alike two names have to be, of 1.
+    """
+    if (renamed := RENAMED.get(key)) in known:
+        return f"It is called {dashes}{renamed} now."
+    near = next(iter(difflib.get_close_matches(key, known, n=1, cutoff=cutoff)), None)
+    return f"Did you mean {dashes}{near}?" if near else None
 
 
 def _given(arguments: Sequence[str]) -> dict[str, Any]:
@@ -80,17 +92,11 @@ def _check_configs(files: Sequence[str], configs: Sequence[Mapping[str, Any]]) -
     for file, config in zip(files, configs, strict=True):
         laid_over = config is not configs[0]
         for key in map(_top, config):
-            if new := RENAMED.get(key):
-                raise InputError(f"{file}: the key {key} is called {new} now.")
             if key in used or (laid_over and key in first):
                 continue
-            if meant := _near(key, missing | first if laid_over else missing, SURE):
-                raise InputError(f"{file}: nothing reads the key {key}. Did you mean {meant}?")
+            if hint := meant(key, missing | first if laid_over else missing, cutoff=SURE):
+                raise InputError(f"{file}: nothing reads the key {key}. {hint}")
 
 
 def _top(key: str) -> str:
     return re.split("::|#", key.lstrip("+"))[0]
-
-
-def _near(name: str, names: Collection[str], cutoff: float) -> str | None:
-    return next(iter(difflib.get_close_matches(name, names, n=1, cutoff=cutoff)), None)

@@ -1,4 +1,4 @@
-"""Handlers that leave a picture of what a stage has done; :mod:`ufc_monai.report` draws them."""
+"""Handlers that leave a picture of what a stage has done; :mod:`ufc_monai.report`, imported then, draws it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -18,12 +18,14 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils.data import default_collate
 
-import ufc_monai.report as report  # whose parts are imported when they draw
 from ufc_monai.data import SliceDataset
 from ufc_monai.engines.batch import PrepareBatch
 from ufc_monai.engines.features import encode, spread
 from ufc_monai.ranks import Reporter
 from ufc_monai.transforms import LoadVolume, Standardise
+
+if TYPE_CHECKING:
+    from ufc_monai.report.slices import Overlay
 
 __all__ = ["EmbeddingPicture", "OverlaysPicture", "ReconstructionsPicture", "ViewsPicture"]
 
@@ -62,7 +64,9 @@ class ReconstructionsPicture(Reporter):
         network.eval()  # the posterior's mean in place of a draw
         reconstructions = network((images - mean) / deviation)[0] * deviation + mean
         network.train(training)
-        report.save_reconstructions(self.path, _pictures(images), _pictures(reconstructions.clamp(0, 1)))
+        from ufc_monai.report.slices import save_reconstructions
+
+        save_reconstructions(self.path, _pictures(images), _pictures(reconstructions.clamp(0, 1)))
 
 
 class ViewsPicture(Reporter):
@@ -90,7 +94,9 @@ class ViewsPicture(Reporter):
         views, _ = prepare(batch, engine.state.device)
         first, second = views.chunk(2)
         titles = ["" if c < 0 else f"cluster {c}" for c in batch["cluster"].tolist()]
-        report.save_views(self.path, _pictures(batch["image"]), _pictures(first), _pictures(second), titles)
+        from ufc_monai.report.slices import save_views
+
+        save_views(self.path, _pictures(batch["image"]), _pictures(first), _pictures(second), titles)
 
 
 class EmbeddingPicture(Reporter):
@@ -129,7 +135,9 @@ class EmbeddingPicture(Reporter):
         points = PCA(2, svd_solver="full").fit_transform(features)
         items = self.dataset.items
         clusters = np.array([self.dataset[i]["cluster"] for i in some])
-        report.save_embedding_map(self.path, points, clusters, np.array([items[i]["position"] for i in some]))
+        from ufc_monai.report.clusters import save_embedding_map
+
+        save_embedding_map(self.path, points, clusters, np.array([items[i]["position"] for i in some]))
 
 
 class OverlaysPicture:
@@ -159,10 +167,10 @@ class OverlaysPicture:
         self.low, self.high = window
         self.metric = metric
         self.load = LoadVolume(channels)
-        self._overlays: list[report.Overlay] = []
+        self._overlays: list[Overlay] = []
 
     def attach(self, engine: Engine) -> None:
-        """Draw for an evaluator whose output holds one-hot ``pred`` and ``label``, voxel by voxel the image's file."""
+        """Draw for an evaluator; its output holds class maps ``pred`` and ``label`` on the grid of the image's file."""
         engine.add_event_handler(Events.STARTED, lambda _: self._overlays.clear())
         engine.add_event_handler(Events.ITERATION_COMPLETED, self._keep)
         engine.add_event_handler(Events.COMPLETED, self._draw)
@@ -170,15 +178,16 @@ class OverlaysPicture:
     def _keep(self, engine: Engine) -> None:
         self._overlays += [self._overlay(item) for item in engine.state.output]
 
-    def _overlay(self, item: Mapping[str, Any]) -> report.Overlay:
+    def _overlay(self, item: Mapping[str, Any]) -> Overlay:
         file = item["image"].meta["filename_or_obj"]
         image = _to_ras(self.load(file))
-        # max is several times faster than argmax over this axis
-        reference, prediction = (_to_ras(item[key].max(dim=0, keepdim=True).indices) for key in ("label", "pred"))
+        reference, prediction = (_to_ras(item[key]) for key in ("label", "pred"))
         z = int((reference > 0).sum(dim=(0, 1, 2)).argmax())
         shown = ((_axial(image, z) - self.low) / (self.high - self.low)).clip(0, 1)
         width, height, _ = affine_to_spacing(image.affine, r=3).tolist()
-        return report.Overlay(Path(file).name, shown, _axial(reference, z), _axial(prediction, z), height / width)
+        from ufc_monai.report.slices import Overlay
+
+        return Overlay(Path(file).name, shown, _axial(reference, z), _axial(prediction, z), height / width)
 
     def _draw(self, engine: Engine) -> None:
         dice = engine.state.metric_details[self.metric].cpu().nanmean(dim=1).tolist()
@@ -192,7 +201,9 @@ class OverlaysPicture:
             for i in ranked
             if i in places
         ]
-        report.save_overlays(self.path, shown, self.names)
+        from ufc_monai.report.slices import save_overlays
+
+        save_overlays(self.path, shown, self.names)
 
 
 def _sample(dataset: SliceDataset) -> dict[str, Any]:

@@ -30,7 +30,7 @@ from ufc_monai.data import SliceDataset, Split
 from ufc_monai.engines.features import encode
 from ufc_monai.errors import InputError
 from ufc_monai.files import sha256_of, write_json
-from ufc_monai.report import PAIRS_MEAN, pair_text
+from ufc_monai.report.pairs import PAIRS_MEAN, pair_text
 
 __all__ = ["LinearProbe", "calibrate_norms", "check_probe", "probe_auc"]
 

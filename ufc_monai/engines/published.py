@@ -9,15 +9,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from monai.networks.nets import BasicUNet
 from torch import Tensor, nn
 
-from ufc_monai.bundles import UNET, VAE
 from ufc_monai.errors import InputError
-from ufc_monai.networks import UNetEncoder, feature_network
+from ufc_monai.networks import build_network
 from ufc_monai.transfer import read_network, read_weights
 
-__all__ = ["build_network", "published_network", "weights_digest"]
+__all__ = ["published_network", "weights_digest"]
 
 logger = logging.getLogger(__name__)
 
@@ -44,10 +42,10 @@ def published_network(ckpt_dir: str | os.PathLike[str], stage: str, metadata: Ma
     """
     model = Path(ckpt_dir, "model.pt")
     if model.is_file():
-        network = build_network(stage, read_network(ckpt_dir, stage)["architecture"])
+        network = build_network(read_network(ckpt_dir, stage)["architecture"])
         digest = weights_digest(read_weights(model), network)
     elif described := metadata.get("network"):
-        network, digest = build_network(stage, described["architecture"]), described["weights_sha256"]
+        network, digest = build_network(described["architecture"]), described["weights_sha256"]
         if "demonstration" in described:
             logger.warning("the weights of %s are a demonstration: %s", stage, described["demonstration"])
     else:
@@ -72,13 +70,3 @@ def weights_digest(weights: Mapping[str, Tensor], network: nn.Module) -> str:
         value = weights[name].detach().cpu().contiguous()
         digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode() + value.numpy().tobytes())
     return digest.hexdigest()
-
-
-def build_network(stage: str, architecture: Mapping[str, Any]) -> nn.Module:
-    """The untrained network of a bundle, by what its ``network.json`` says of the architecture."""
-    if stage == VAE:
-        return feature_network(architecture)
-    if stage == UNET:
-        network: nn.Module = BasicUNet(spatial_dims=2, **architecture)
-        return network
-    return UNetEncoder(**architecture)

@@ -18,6 +18,8 @@ from typing import Any
 import torch
 
 import ufc_monai
+from ufc_monai.engines.configuration import sections_of, settings_of
+from ufc_monai.engines.console import log_beside
 from ufc_monai.errors import InputError
 from ufc_monai.files import read_json, sha256_of, write_json
 from ufc_monai.lineage import refuse_stale
@@ -33,15 +35,17 @@ PACKAGES = ("monai", "torch", "numpy", "scipy", "scikit-learn", "pytorch-ignite"
 class RunRecord:
     """The record of one run of a bundle, kept as ``run.json`` in its output folder.
 
-    A run is known by its stage, its settings, the content of its input files and the volumes that it skips. The same
-    run may be made again in the same folder; another one is refused there.
+    A run is known by its stage, its configuration, the content of its input files and the volumes that it skips. The
+    same run may be made again in the same folder; another one is refused there.
 
     Args:
         output_dir: folder of ``run.json``.
         stage: the bundle and the configuration, e.g. ``"ufc_feature_vae/train"``.
-        settings: the values that define the run; JSON values.
+        config: the merged configuration (:func:`~ufc_monai.engines.configuration`); what has a say in results counts.
+        resolved: values that only show once it is evaluated; JSON values, recorded beside the plain ones.
         inputs: files that an earlier stage wrote, by name; those that do not exist count as none.
-        environment: what was found out at start: device, threads, precision.
+        outputs: files that the run writes, by name.
+        environment: what was found out at start, such as device and precision.
         previous: the ``run.json`` of the stage before, named in the record.
         ckpt_dir: of a training, the folder of its weights and of the checkpoints that it goes on from.
         resume: whether it goes on from them.
@@ -56,8 +60,10 @@ class RunRecord:
         self,
         output_dir: str | os.PathLike[str],
         stage: str,
-        settings: Mapping[str, Any],
+        config: Mapping[str, Any],
+        resolved: Mapping[str, Any] | None = None,
         inputs: Mapping[str, str | os.PathLike[str] | None] | None = None,
+        outputs: Mapping[str, str | os.PathLike[str]] | None = None,
         environment: Mapping[str, Any] | None = None,
         previous: str | os.PathLike[str] | None = None,
         ckpt_dir: str | os.PathLike[str] | None = None,
@@ -70,21 +76,24 @@ class RunRecord:
         self.ckpt_dir = None if ckpt_dir is None else Path(ckpt_dir)
         self.resume = resume
         self.allow_stale = allow_stale
+        self.outputs = dict(outputs or {})
         self.content: dict[str, Any] = {
             "stage": stage,
             "status": "started",
-            "settings": dict(settings),
+            "settings": _plain({**settings_of(config), **(resolved or {})}),
+            "configuration": sections_of(config),
             "inputs": {name: _file(path) for name, path in (inputs or {}).items()},
             "skipped": dict(skipped or {}),
             "previous_run": _file(previous),
-            "environment": {key: str(value) for key, value in (environment or {}).items()} | {"ranks": world_size()},
+            "environment": {key: str(value) for key, value in (environment or {}).items()}
+            | {"threads": str(torch.get_num_threads()), "ranks": world_size()},
         }
 
     @property
     def identity(self) -> dict[str, Any]:
         """What the run is known by, as JSON holds it."""
-        known = {key: self.content[key] for key in ("stage", "settings", "inputs", "skipped")}
-        return dict(json.loads(json.dumps(known)))
+        known = {key: self.content[key] for key in ("stage", "settings", "configuration", "inputs", "skipped")}
+        return _plain(known)
 
     def differences(self, other: Mapping[str, Any]) -> list[str]:
         """What distinguishes the run of another record, or of another's identity, from this one, in words."""
@@ -112,6 +121,7 @@ class RunRecord:
         elif there is not None:
             self.content["resumed"] = [*there.get("resumed", []), _now()]
         self._began = monotonic()
+        log_beside(self.path.parent)
         self.content |= {
             "started": there["started"] if self.resume and there else _now(),
             "command": sys.argv,
@@ -122,12 +132,11 @@ class RunRecord:
         }
         write_json(self.path, self.content)
 
-    def finish(self, results: Mapping[str, Any], outputs: Mapping[str, str | os.PathLike[str]] | None = None) -> None:
+    def finish(self, results: Mapping[str, Any]) -> None:
         """Write the record as complete.
 
         Args:
             results: figures of the run; what is not a finite number, text or list of them is left out.
-            outputs: files that the run wrote, by name.
 
         Raises:
             InputError: if a training has no loss or an evaluation no figure: nothing was done.
@@ -146,7 +155,7 @@ class RunRecord:
             "finished": _now(),
             "seconds": round(monotonic() - self._began, 1),
             "results": plain,
-            "outputs": {name: _file(path) for name, path in (outputs or {}).items()},
+            "outputs": {name: _file(path) for name, path in self.outputs.items()},
         }
         write_json(self.path, self.content)
         logger.info("%s complete in %.0f s: %s", self.content["stage"], self.content["seconds"], self.path)
@@ -195,17 +204,22 @@ def _differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
     if one.get("stage") != other["stage"]:
         return [f"stage {one.get('stage')} / {other['stage']}"]
     found = []
-    for part in ("settings", "inputs"):
+    for part in ("settings", "inputs", "configuration"):
         a, b = one.get(part, {}), other[part]
         for key in sorted({*a, *b}):
             x, y = a.get(key), b.get(key)
             if part == "inputs":
                 x, y = (v and v["sha256"][:8] for v in (x, y))
             if x != y:
-                found.append(f"{key} {x} / {y}")
+                found.append(f"configuration of {key}" if part == "configuration" else f"{key} {x} / {y}")
     if one.get("skipped", {}).keys() != other["skipped"].keys():
         found.append(f"volumes skipped {len(one.get('skipped', {}))} / {len(other['skipped'])}")
     return found
+
+
+def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Values as JSON holds them."""
+    return dict(json.loads(json.dumps(values, default=str)))
 
 
 def is_number(value: object) -> bool:

@@ -8,20 +8,20 @@ import math
 import os
 import statistics
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
-from typing import Any
 
 import torch
 from ignite.engine import Engine, Events
 from monai.data.utils import affine_to_spacing
 from monai.metrics import compute_hausdorff_distance
+from monai.transforms.utils import generate_spatial_bounding_box
 from torch import Tensor
 
 from ufc_monai.files import atomic_path
 
-__all__ = ["StructureRow", "StructureTable", "hd95", "pooled_dice"]
+__all__ = ["StructureRow", "StructureTable", "hd95", "pooled_dice", "structure_rows"]
 
 logger = logging.getLogger(__name__)
 
@@ -66,7 +66,7 @@ class StructureTable:
         self._rows: list[StructureRow] = []
 
     def attach(self, engine: Engine) -> None:
-        """Read the one-hot ``pred`` and ``label`` of an evaluator."""
+        """Read the class maps ``pred`` and ``label`` of an evaluator, (1, H, W, D)."""
         engine.add_event_handler(Events.STARTED, lambda _: self._rows.clear())
         engine.add_event_handler(Events.ITERATION_COMPLETED, self._measure)
         engine.add_event_handler(Events.COMPLETED, self._write)
@@ -74,7 +74,9 @@ class StructureTable:
     def _measure(self, engine: Engine) -> None:
         for item in engine.state.output:
             name = os.path.relpath(str(item["image"].meta["filename_or_obj"]), self.root).replace(os.sep, "/")
-            self._rows += _rows(name, self.names, item)
+            predicted, reference = (torch.as_tensor(item[key])[0].cpu() for key in ("pred", "label"))
+            spacing = affine_to_spacing(item["label"].affine).tolist()
+            self._rows += structure_rows(name, self.names, predicted, reference, spacing)
 
     def _write(self, engine: Engine) -> None:
         with atomic_path(self.path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
@@ -107,7 +109,11 @@ def hd95(predicted: Tensor, reference: Tensor, spacing: Sequence[float]) -> floa
         return None
     if predicted.shape[-1] == 1:  # a picture: its surface is the outline
         predicted, reference, spacing = predicted[..., 0], reference[..., 0], spacing[:-1]
-    masks = (mask.bool()[None, None] for mask in (predicted, reference))
+    predicted, reference = predicted.bool(), reference.bool()
+    # MONAI crops as well, but only after it has made floats of all
+    start, end = generate_spatial_bounding_box((predicted | reference)[None])
+    box = tuple(map(slice, start, end))
+    masks = (mask[box][None, None] for mask in (predicted, reference))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # MONAI's own use of an argument that it has deprecated
         distance = compute_hausdorff_distance(
@@ -124,13 +130,27 @@ def pooled_dice(rows: Sequence[StructureRow]) -> float | None:
     return 2 * both / sum(row.predicted + row.reference for row in rows)
 
 
-def _rows(volume: str, names: Sequence[str], item: Mapping[str, Any]) -> list[StructureRow]:
-    spacing = affine_to_spacing(item["label"].affine).tolist()
-    predicted, reference = (torch.as_tensor(item[key]).bool().cpu() for key in ("pred", "label"))
+def structure_rows(
+    volume: str,
+    names: Sequence[str],
+    predicted: Tensor,
+    reference: Tensor,
+    spacing: Sequence[float],
+) -> list[StructureRow]:
+    """Measure one volume, one structure at a time.
+
+    Args:
+        volume: its name.
+        names: names of the classes 1..n.
+        predicted: class map, (H, W, D).
+        reference: class map of the same shape.
+        spacing: of the grid, one number an axis.
+    """
     rows = []
     for index, name in enumerate(names, start=1):
-        p, r = predicted[index], reference[index]
-        both, of_p, of_r = int((p & r).sum()), int(p.sum()), int(r.sum())
+        p, r = predicted == index, reference == index
+        # a sum would copy each mask as int64
+        both, of_p, of_r = (int(mask.count_nonzero()) for mask in (p & r, p, r))
         dice = round(2 * both / (of_p + of_r), 6) if of_r else None
         distance = hd95(p, r, spacing)
         distance = distance if distance is None else round(distance, 4)

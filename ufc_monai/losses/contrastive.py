@@ -208,7 +208,7 @@ def alike(groups: Tensor, others: Tensor, threshold: float | None = None) -> Ten
 
 def _preset(name: str) -> Preset:
     if name not in PRESETS:
-        raise InputError(f"contrast (the loss's preset) must be one of {', '.join(PRESETS)}; got {name!r}.")
+        raise InputError(f"loss_preset must be one of {', '.join(PRESETS)}; got {name!r}.")
     return PRESETS[name]
 
 

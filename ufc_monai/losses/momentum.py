@@ -78,7 +78,7 @@ class QueueContrastiveLoss(ContrastiveLoss):
     ) -> None:
         super().__init__(preset, temperature, threshold)
         if self.preset.include_self:
-            raise InputError(f"contrast {preset} counts the anchor among its keys; a queue has none of it. Take ufc.")
+            raise InputError(f"loss_preset {preset} counts the anchor among its keys; a queue has none. Take ufc.")
         if size < 1:
             raise InputError(f"queue_size must be 1 or more, got {size}.")
         self.queue = KeyQueue(size, embedding_size)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from ufc_monai.networks.build import build_network
 from ufc_monai.networks.decoder import LocalNetwork, UNetDecoder
 from ufc_monai.networks.encoder import ContrastiveNetwork, ProjectionHead, UNetEncoder
 from ufc_monai.networks.momentum import BootstrapNetwork, MomentumNetwork
-from ufc_monai.networks.unet_vae import UNetFeatureVAE, UNetVAE, feature_network
+from ufc_monai.networks.unet_vae import UNetFeatureVAE, UNetVAE
 from ufc_monai.networks.vae import BetaVAE, FeatureVAE
 
 __all__ = [
@@ -20,5 +21,5 @@ __all__ = [
     "UNetEncoder",
     "UNetFeatureVAE",
     "UNetVAE",
-    "feature_network",
+    "build_network",
 ]

@@ -10,8 +10,6 @@ from torch import Tensor, nn
 
 from ufc_monai.networks.encoder import LEAKY_RELU, UNetEncoder
 
-__all__ = ["LocalNetwork", "UNetDecoder"]
-
 
 class UNetDecoder(nn.Module):
     """The decoder of MONAI's 2D ``BasicUNet`` up to half of the resolution, under the same parameter names.
@@ -40,7 +38,7 @@ class UNetDecoder(nn.Module):
 
 
 class LocalNetwork(nn.Module):
-    """What GLCL trains in its second step: the decoder, behind an encoder that stands still.
+    """What GLCL trains in its second step: the decoder, behind a frozen encoder.
 
     Args:
         encoder: the pretrained encoder; no gradient reaches it.
@@ -60,7 +58,7 @@ class LocalNetwork(nn.Module):
         )
 
     def train(self, mode: bool = True) -> LocalNetwork:
-        """As usual, but for the encoder: its batch norms keep the statistics that they were pretrained with."""
+        """As usual, except that the encoder's batch norms keep their pretrained statistics."""
         super().train(mode)
         self.encoder.eval()
         return self

@@ -8,8 +8,6 @@ import torch
 from monai.networks.nets.basic_unet import Down, TwoConv
 from torch import Tensor, nn
 
-__all__ = ["ContrastiveNetwork", "ProjectionHead", "UNetEncoder"]
-
 LEAKY_RELU = ("LeakyReLU", {"negative_slope": 0.1, "inplace": True})
 """The activation of MONAI's BasicUNet."""
 

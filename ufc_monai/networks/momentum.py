@@ -5,8 +5,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-__all__ = ["BootstrapNetwork", "MomentumNetwork"]
-
 
 class MomentumNetwork(nn.Module):
     """The two encoders of MoCo (He et al. 2020): queries learn, keys follow.

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
-from typing import Any
 
 import torch
 from monai.networks.blocks import Convolution
@@ -13,9 +12,7 @@ from torch import Tensor, nn
 
 from ufc_monai.errors import InputError
 from ufc_monai.networks.encoder import UNetEncoder
-from ufc_monai.networks.vae import FeatureVAE, draw
-
-__all__ = ["UNetFeatureVAE", "UNetVAE", "feature_network"]
+from ufc_monai.networks.vae import draw
 
 FACTOR = 16
 """How much smaller the deepest map of the encoder is than the image."""
@@ -39,7 +36,7 @@ class UNetVAE(UNetEncoder):
         use_sigmoid: keep reconstructions within [0, 1]; ``False`` for standardised slices, which are not.
 
     Raises:
-        InputError: if ``image_size`` is no such multiple.
+        InputError: at another ``image_size``.
 
     Example:
         >>> net = UNetVAE(image_size=32, latent_size=8, features=(4, 4, 8, 8, 16, 4))
@@ -103,22 +100,3 @@ class UNetFeatureVAE(UNetVAE):
     def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]
         """Posterior means, (B, latent_size), of slices (B, in_channels, image_size, image_size)."""
         return self.encode_forward(x)[0]
-
-
-FEATURE_NETWORKS: dict[str, Callable[..., nn.Module]] = {"vae": FeatureVAE, "unet": UNetFeatureVAE}
-
-
-def feature_network(architecture: Mapping[str, Any]) -> nn.Module:
-    """The feature extractor that the ``architecture`` of stage 1's network.json describes.
-
-    Args:
-        architecture: arguments of the network; its word ``encoder`` says of which, ``"vae"`` by default.
-
-    Raises:
-        InputError: at another word.
-    """
-    settings = dict(architecture)
-    encoder = settings.pop("encoder", "vae")
-    if encoder not in FEATURE_NETWORKS:
-        raise InputError(f"network.json: encoder must be one of {', '.join(FEATURE_NETWORKS)}, got {encoder!r}.")
-    return FEATURE_NETWORKS[encoder](**settings)

@@ -10,8 +10,6 @@ from torch import Tensor
 
 from ufc_monai.errors import InputError
 
-__all__ = ["BetaVAE", "FeatureVAE", "draw"]
-
 
 class BetaVAE(VarAutoEncoder):
     """MONAI's ``VarAutoEncoder`` for square slices: AE, VAE and beta-VAE in one.
@@ -70,9 +68,7 @@ class BetaVAE(VarAutoEncoder):
 
     def reparameterize(self, mu: Tensor, logvar: Tensor) -> Tensor:
         """Draw ``z ~ N(mu, exp(logvar))`` while training; the mean in eval mode and without ``sampling``."""
-        if self.training and self.sampling:
-            return draw(mu, logvar)
-        return mu
+        return draw(mu, logvar) if self.training and self.sampling else mu
 
 
 class FeatureVAE(BetaVAE):

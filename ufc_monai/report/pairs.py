@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from ufc_monai.report.markdown import aligned
+
 __all__ = ["PAIRS_HEAD", "PAIRS_MEAN", "pair_rows", "pair_text"]
 
 METHODS = {"simclr": "SimCLR, MoCo", "glcl": "GLCL", "pcl": "PCL", "ufc": "UFC, these clusters"}
@@ -32,12 +34,7 @@ def pair_text(shares: Mapping[str, Mapping[str, Any]], clusterings: Mapping[str,
         clusterings: ``clusterings`` of ``probe.json``: the same for each file of clusters; told if there are several.
     """
     others = [[f"UFC, {name}", *_percent(row)] for name, row in clusterings.items()] if len(clusterings) > 1 else []
-    rows = [list(PAIRS_HEAD), *pair_rows(shares), *others]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join(
-        "  ".join([row[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(row[1:], widths[1:], strict=True))])
-        for row in rows
-    )
+    return aligned([PAIRS_HEAD, *pair_rows(shares), *others])
 
 
 def _percent(row: Mapping[str, Any]) -> list[str]:

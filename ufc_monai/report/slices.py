@@ -89,14 +89,8 @@ def save_overlays(path: str | os.PathLike[str], overlays: Sequence[Overlay], nam
     legend = _legend_height(names, 3 * SIDE)
     figure = Figure(figsize=(3 * SIDE, (height + 0.3) * len(overlays) + legend), facecolor="black")
     total = figure.get_figheight()
-    sides = {
-        "left": 0,
-        "right": 1,
-        "bottom": legend / total,
-        "top": 1 - 0.3 / total,
-        "hspace": 0.3 / height,
-        "wspace": 0.01,
-    }
+    sides = {"left": 0, "right": 1, "bottom": legend / total, "top": 1 - 0.3 / total}
+    sides |= {"hspace": 0.3 / height, "wspace": 0.01}
     for row, overlay in zip(figure.subplots(len(overlays), 3, squeeze=False, gridspec_kw=sides), overlays, strict=True):
         for axes, mask, part in zip(
             row, (None, overlay.reference, overlay.prediction), ("", "reference", "prediction"), strict=True

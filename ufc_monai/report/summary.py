@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ufc_monai.bundles import UNET
+from ufc_monai.report.markdown import aligned
 from ufc_monai.report.records import STAGES, read_record, standing_record
 
 __all__ = ["ARMS", "column_means", "dice_files", "dice_table", "judgement", "run_summary"]
@@ -52,15 +53,9 @@ def dice_table(files: Mapping[str, Path]) -> str:
         files: the ``dice.csv`` of each column, by its title.
     """
     means = {title: column_means(path) for title, path in files.items()}
-    rows = list(next(iter(means.values())))
-    width = max(len(row) for row in rows)
-    lines = [f"{'Dice':<{width}}" + "".join(f"  {title:>{max(12, len(title))}}" for title in means)]
-    for row in [*rows[1:], rows[0]]:
-        cells = [f"{column[row]:.3f}" if row in column else "-" for column in means.values()]
-        lines.append(
-            f"{row:<{width}}" + "".join(f"  {c:>{max(12, len(t))}}" for c, t in zip(cells, means, strict=True))
-        )
-    return "\n".join(lines)
+    first, *others = next(iter(means.values()))
+    rows = [[n, *(f"{column[n]:.3f}" if n in column else "-" for column in means.values())] for n in (*others, first)]
+    return aligned([["Dice", *means], *rows])
 
 
 def column_means(path: Path) -> dict[str, float]:

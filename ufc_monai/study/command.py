@@ -6,10 +6,8 @@ import csv
 import json
 import logging
 import shlex
-import time
-from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,20 +15,21 @@ import torch
 
 from ufc_monai.bundles import BUNDLES
 from ufc_monai.commands.memory import refuse_too_little
-from ufc_monai.commands.options import usable_cases
+from ufc_monai.commands.options import open_split_of, usable_cases
 from ufc_monai.commands.run import copy_bundles, data_digests, look_at_data
-from ufc_monai.data import Case, make_split, open_split
+from ufc_monai.data import Case, make_split
 from ufc_monai.engines import check_device
 from ufc_monai.engines.log import duration
 from ufc_monai.errors import InputError
 from ufc_monai.files import atomic_path, sha256_of
+from ufc_monai.lock import at_work
 from ufc_monai.study.estimate import Estimator, measured_seconds, plan_table
-from ufc_monai.study.execute import execute
+from ufc_monai.study.execute import cluster, execute, threads
 from ufc_monai.study.options import StudyOptions, trimmed
 from ufc_monai.study.plan import plan_runs
 from ufc_monai.study.report import write_study_report
 from ufc_monai.study.runs import Run
-from ufc_monai.study.state import COMPLETE, FAILED, RUNNING, note_states, plan_lock, read_plan, states_of, write_plan
+from ufc_monai.study.state import COMPLETE, FAILED, read_plan, states_of, write_plan
 
 __all__ = ["run_study"]
 
@@ -45,6 +44,7 @@ def run_study(
     *,
     jobs: int = 1,
     devices: Sequence[str] = (),
+    scheduler: str | None = None,
     budget_minutes: float | None = None,
     dry_run: bool = False,
 ) -> None:
@@ -52,58 +52,65 @@ def run_study(
 
     Args:
         options: what to compare.
-        jobs: runs at once.
+        jobs: runs at once, on this machine.
         devices: which they are spread over.
+        scheduler: address of a Dask scheduler whose workers do the runs, instead of this machine.
         budget_minutes: trim a new plan to what takes as long.
         dry_run: show the plan, or what is left of the one in the folder, and start nothing.
 
     Raises:
-        InputError: if an option or the data set does not fit, or is not that of the study in the folder; at the end,
-            if runs have failed.
+        InputError: if an option or the data set does not fit, or is not that of the study in the folder; if another
+            process is at work there; at the end, if runs have failed.
     """
-    if jobs < 1:
-        raise InputError(f"--jobs must be 1 or more, got {jobs}.")
-    for device in devices:
-        check_device(device)
-    if options.preset == "auto":  # said once, so that every process on the folder means the same
+    _check_places(options, jobs, devices, scheduler)
+    if options.preset == "auto":  # said once, so that every command on the folder means the same
         options = replace(options, preset="paper" if torch.cuda.is_available() else "cpu")
     cases = usable_cases(options.for_run())
-    desk = _Desk(options, cases, jobs, devices[0] if devices else None, budget_minutes, dry_run)
+    desk = _Desk(options, cases, jobs, devices, scheduler is None, budget_minutes, dry_run)
     if dry_run:
         return desk.show()
-    options.folder.mkdir(parents=True, exist_ok=True)
-    lock = plan_lock(options.folder)
-    while not lock.acquire():  # another process is planning
-        time.sleep(1)
-    with lock.kept():
-        runs, _ = desk.open()
-    states = execute(options.folder, runs, jobs=jobs, devices=devices)
-    note_states(options.folder)
-    _say_what_is_left(options.folder, states)
-    write_study_report(options.folder, *read_plan(options.folder))  # another process may have made it grow
+    folder = options.folder.resolve()
+    with at_work(folder / "study.lock"):
+        runs, about = desk.open()
+        slots: list[str | None] = [devices[i % len(devices)] if devices else None for i in range(jobs)]
+        executor = threads(folder, jobs)
+        if scheduler:
+            slots, gpus = [None] * len(runs), "cpu" not in options.preset.split("+")
+            executor = cluster(folder, runs, scheduler, gpus=gpus)
+        with executor as submit:
+            execute(folder, runs, submit, slots, lambda: write_plan(folder, runs, about))
+        states = states_of(folder, runs)
+        _say_what_is_left(folder, states)
+        write_study_report(folder, runs, about)
     if failed := sum(state == FAILED for state in states.values()):
         raise InputError(f"{failed} of {len(runs)} runs failed, see above. The same command tries them again.")
 
 
+def _check_places(options: StudyOptions, jobs: int, devices: Sequence[str], scheduler: str | None) -> None:
+    if jobs < 1:
+        raise InputError(f"--jobs must be 1 or more, got {jobs}.")
+    if scheduler and (jobs > 1 or devices):
+        raise InputError(
+            "--scheduler: the cluster's workers say how many runs there are at once: leave out --jobs and --devices."
+        )
+    if scheduler and options.preset == "auto":
+        raise InputError("--preset: name it for a --scheduler, e.g. paper; auto would look for a GPU on this machine.")
+    for device in devices:
+        check_device(device)
+
+
+@dataclass
 class _Desk:
     """Where a plan is made, or an old one found to fit."""
 
-    def __init__(
-        self,
-        options: StudyOptions,
-        cases: Sequence[Case],
-        jobs: int,
-        device: str | None,
-        budget_minutes: float | None,
-        dry_run: bool,
-    ) -> None:
-        self.options = options
-        self.cases = cases
-        self.jobs = jobs
-        self.device = device
-        self.budget_minutes = budget_minutes
-        self.dry_run = dry_run
-        self.memory = 0
+    options: StudyOptions
+    cases: Sequence[Case]
+    jobs: int
+    devices: Sequence[str]
+    local: bool
+    budget_minutes: float | None
+    dry_run: bool
+    memory: int = 0
 
     def show(self) -> None:
         """Print the plan, or what is left of the one in the folder."""
@@ -119,7 +126,7 @@ class _Desk:
             InputError: if the folder holds a study of other data or with other options.
         """
         folder = self.options.folder
-        split = open_split(folder / "split.json", self.options.dataset_dir, skip_bad=self.options.for_run().skip_bad)
+        split = open_split_of(self.options.for_run(), folder / "split.json")
         copy_bundles(self.options.bundles, folder)
         self.options = replace(self.options, bundles=folder)
         about = self._about(split.sha256)
@@ -146,7 +153,7 @@ class _Desk:
         states = states_of(folder, runs)
         rest = [run for run in runs if states[run.name] != COMPLETE]
         if rest:
-            refuse_too_little(old.get("memory_bytes", 0), self.jobs)
+            self._refuse_too_little(old.get("memory_bytes", 0))
             self._announce(rest, measured_seconds(folder, runs, old["estimated_seconds"]), old["trimmed"], len(runs))
         else:
             logger.info("all %d runs are complete", len(runs))
@@ -168,10 +175,10 @@ class _Desk:
         runs, options = plan_runs(self.options, split), self.options
         logger.info("%d runs; timing the stages", len(runs))
         facts = look_at_data(options.for_run(), self.cases, everything)
-        estimator = Estimator(options, self.cases, facts, self.device)
+        estimator = Estimator(options, self.cases, facts, self.devices[0] if self.devices else None)
         seconds, cut = estimator.seconds(runs), []
-        self.memory = estimator.memory()
-        refuse_too_little(self.memory, self.jobs)
+        self.memory, less = estimator.memory()
+        self._refuse_too_little(self.memory, less)
         smaller = trimmed(options, split)
         while self.budget_minutes is not None and sum(seconds.values()) / self.jobs > 60 * self.budget_minutes:
             step = next(smaller, None)
@@ -182,6 +189,10 @@ class _Desk:
             runs = plan_runs(step[1], split)
             seconds = estimator.seconds(runs)
         return runs, seconds, _last_of_each(cut)
+
+    def _refuse_too_little(self, memory: int, *less: str) -> None:
+        if self.local:
+            refuse_too_little(memory, self.jobs, *less)
 
     def _announce(
         self, runs: Sequence[Run], seconds: Mapping[str, float], cut: Sequence[str], all_runs: int | None = None
@@ -247,12 +258,9 @@ def _publish_labels(path: Path, split: Mapping[str, Any]) -> None:
 
 
 def _say_what_is_left(folder: Path, states: Mapping[str, str]) -> None:
-    count = Counter(states.values())
-    logger.info("%d of %d runs are complete", count[COMPLETE], len(states))
+    logger.info("%d of %d runs are complete", list(states.values()).count(COMPLETE), len(states))
     for name in [name for name, state in states.items() if state == FAILED]:
         logger.warning("failed: %s, see %s", name, folder / "runs" / name / "log.txt")
-    if count[RUNNING]:
-        logger.info("%d are being done by other processes; the last of them writes the whole report", count[RUNNING])
 
 
 def _last_of_each(cut: Sequence[str]) -> list[str]:

@@ -69,8 +69,8 @@ class Estimator:
             self._timed[name] = estimate_training(options, bundle, self.cases, self.facts)
         return self._timed[name].seconds
 
-    def memory(self) -> int:
-        """Bytes of main memory that the largest run takes, of those that were timed."""
+    def memory(self) -> tuple[int, str]:
+        """Bytes of main memory that the largest run needs, of those that were timed, and what would need less."""
         return least_memory(self._timed.values(), self.cases, self.facts)
 
     def _reading(self) -> float:

@@ -1,225 +1,202 @@
-"""Running a plan: several runs at once, beside other processes that see the same folder."""
+"""Running a plan: one run is a function, and an executor calls it, in threads here or on a Dask cluster."""
 
 from __future__ import annotations
 
 import contextlib
 import logging
-import os
 import shutil
-import signal
-import subprocess
-import sys
+import socket
 import threading
-import time
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, ThreadPoolExecutor, wait
 from pathlib import Path
-from typing import IO
 
+from ufc_monai.commands.process import run_command, stopped_by_signals
 from ufc_monai.commands.stages import RESUME, is_training, shown
-from ufc_monai.engines.log import duration
-from ufc_monai.files import read_json, write_json
-from ufc_monai.lock import REFRESH, Lock
-from ufc_monai.study.runs import SELECTION, SHUFFLE, Run
-from ufc_monai.study.selection import write_selection
-from ufc_monai.study.shuffle import shuffle_pseudo_labels
-from ufc_monai.study.state import COMPLETE, FAILED, WAITING, failure_of, lock_of, note_states, states_of
+from ufc_monai.errors import InputError
+from ufc_monai.files import write_json
+from ufc_monai.lock import at_work
+from ufc_monai.study.clusters import work_on_clusters
+from ufc_monai.study.runs import Run
+from ufc_monai.study.state import COMPLETE, failure_of, state_of
 
-__all__ = ["execute"]
+__all__ = ["Submit", "cluster", "execute", "perform", "threads"]
 
 logger = logging.getLogger(__name__)
 
-PAUSE = 1.0
-"""Seconds until a worker without work looks again."""
+Submit = Callable[[Run, str | None], "Future[str | None]"]
+"""Hands a run over, with the device that it computes on."""
+CONNECTING = 30
+"""Seconds that a scheduler has to answer."""
 
 
-def execute(folder: Path, runs: Sequence[Run], *, jobs: int = 1, devices: Sequence[str] = ()) -> dict[str, str]:
-    """Do every run that is not complete and that nobody else does; what has failed before is tried again.
+def execute(
+    folder: Path, runs: Sequence[Run], submit: Submit, slots: Sequence[str | None], note: Callable[[], None]
+) -> None:
+    """Do every run that is not complete, each once; what has failed before is tried again.
+
+    A run that needs a failed one is not begun. Of the runs that could begin, the first of the plan does.
 
     Args:
         folder: of the study.
         runs: its plan, each run behind those that it needs.
-        jobs: runs at once.
-        devices: job i computes on device i, beginning again behind the last; none leaves it to the bundles.
+        submit: from :func:`threads` or :func:`cluster`.
+        slots: the device of each of the runs that are handed over at once; ``None`` leaves it to the bundles.
+        note: called at the beginning, and whenever runs have ended.
 
-    Returns:
-        The state of every run when nothing is left that this process could do.
+    Raises:
+        InputError: if the cluster is gone.
     """
-    crew = _Crew(folder, runs)
-    with ThreadPoolExecutor(jobs) as pool, _stopping(crew):
-        workers = [pool.submit(crew.work, devices[i % len(devices)] if devices else None) for i in range(jobs)]
-        # the main thread must stay awake for signals
-        while not all(worker.done() for worker in workers):
-            time.sleep(0.2)
-    for worker in workers:
-        worker.result()
-    return states_of(folder, runs)
-
-
-@dataclass
-class _Crew:
-    """The workers of one process."""
-
-    folder: Path
-    runs: Sequence[Run]
-    began: float = field(default_factory=time.time)
-    stop: threading.Event = field(default_factory=threading.Event)
-    turn: threading.Lock = field(default_factory=threading.Lock)
-    programs: set[subprocess.Popen[bytes]] = field(default_factory=set)
-    complete: dict[str, str] = field(default_factory=dict)
-
-    def work(self, device: str | None) -> None:
-        """Take one run after the other, until there is none left or only others' runs are to be waited for."""
-        while not self.stop.is_set():
-            with self.turn:
-                taken, may_come = self._take()
-            if taken is None and not may_come:
+    todo = [run for run in runs if state_of(folder, run) != COMPLETE]
+    complete = {run.name for run in runs} - {run.name for run in todo}
+    free, under_way = list(slots), dict[Future[str | None], tuple[Run, str | None]]()
+    with stopped_by_signals():
+        while True:
+            for run in [run for run in todo if complete.issuperset(run.needs)][: len(free)]:
+                todo.remove(run)
+                failure_of(folder, run).unlink(missing_ok=True)
+                device = free.pop(0)
+                under_way[submit(run, device)] = run, device
+            note()
+            if not under_way:
                 return
-            if taken is None:
-                self.stop.wait(PAUSE)
-                continue
-            run, lock = taken
-            try:
-                self._do(run, lock, device)
-            finally:
-                lock.release()
-
-    def _take(self) -> tuple[tuple[Run, Lock] | None, bool]:
-        """The next run with its claim, if there is one; and whether one may come yet."""
-        states = states_of(self.folder, [run for run in self.runs if run.name not in self.complete])
-        self.complete |= {name: state for name, state in states.items() if state == COMPLETE}
-        states |= self.complete
-        retried = {run.name for run in self.runs if states[run.name] == FAILED and self._failed_before(run)}
-        lost: set[str] = set()
-        open_runs = [run for run in self.runs if states[run.name] == WAITING or run.name in retried]
-        may_come = False
-        for run in open_runs:
-            if any(need in lost or (states[need] == FAILED and need not in retried) for need in run.needs):
-                lost.add(run.name)
-            elif all(states[need] == COMPLETE for need in run.needs):
-                lock = lock_of(self.folder, run)
-                if lock.acquire():
-                    return (run, lock), True
-                may_come = True  # somebody is about to do it, or has just given it back
-            else:
-                may_come = True
-        return None, may_come
-
-    def _failed_before(self, run: Run) -> bool:
-        try:
-            return failure_of(self.folder, run).stat().st_mtime < self.began
-        except FileNotFoundError:
-            return True
-
-    def _do(self, run: Run, lock: Lock, device: str | None) -> None:
-        if all(state == COMPLETE for state in states_of(self.folder, [run]).values()):
-            return  # somebody was quicker between the look and the claim
-        place, began = self.folder / run.folder, time.monotonic()
-        goes_on = bool(_checkpoints(place))
-        if not goes_on:
-            shutil.rmtree(place, ignore_errors=True)
-        failure_of(self.folder, run).unlink(missing_ok=True)
-        place.mkdir(parents=True, exist_ok=True)
-        error = None
-        if run.commands:
-            error = self._run_commands(run, lock, device, goes_on)
-        else:
-            WITHOUT_COMMANDS[run.kind](self.folder, run)
-            write_json(self.folder / run.records[0], {"stage": run.kind, "status": "complete"})
-        if self.stop.is_set() or not lock.refresh():
-            return
-        seconds = time.monotonic() - began
-        if error is None:
-            for checkpoint in _checkpoints(place):  # nobody goes on from it
-                checkpoint.unlink(missing_ok=True)
-            logger.info("%s: complete in %s", run.name, duration(seconds))
-        else:
-            write_json(failure_of(self.folder, run), {"error": error})
-            logger.warning("%s: FAILED: %s", run.name, error)
-        note_states(self.folder)
-
-    def _run_commands(self, run: Run, lock: Lock, device: str | None, goes_on: bool) -> str | None:
-        """Run the commands in order, going on with trainings; what the first that fails said last."""
-        path = self.folder / run.folder / "log.txt"
-        with open(path, "ab") as log:
-            for command in run.commands:
-                words = [*command, *(["--device", device] if device else [])]
-                words += RESUME if goes_on and is_training(command) else ()
-                logger.info("%s\n  %s", run.name, shown(words))
-                log.write(f"\n# {shown(words)}\n".encode())
-                log.flush()
-                code = self._wait(words, lock, log)
-                if self.stop.is_set():
-                    return None
-                if code:
-                    return _last_line(path, code)
-        return None
-
-    def _wait(self, command: Sequence[str], lock: Lock, log: IO[bytes]) -> int:
-        words = [sys.executable, "-W", "ignore::UserWarning", *command[1:]]
-        # waiting threads that spin make two busy processes slow each other many times over
-        environment = {"OMP_WAIT_POLICY": "PASSIVE", **os.environ, **lock.mark}
-        with subprocess.Popen(
-            words, cwd=self.folder, env=environment, stdout=log, stderr=log, process_group=0
-        ) as program:
-            self.programs.add(program)
-            try:
-                while True:
-                    if self.stop.is_set() or not lock.refresh():
-                        program.terminate()
-                    with contextlib.suppress(subprocess.TimeoutExpired):
-                        return program.wait(REFRESH)
-            finally:
-                self.programs.discard(program)
-
-    def end(self) -> None:
-        """Stop: no run is taken any more, and those under way end."""
-        self.stop.set()
-        for program in list(self.programs):
-            with contextlib.suppress(ProcessLookupError):
-                program.terminate()
+            for future in wait(under_way, return_when=FIRST_COMPLETED).done:
+                run, device = under_way.pop(future)
+                free.append(device)
+                if error := _error_of(future):
+                    write_json(failure_of(folder, run), {"error": error})
+                    logger.warning("%s: FAILED: %s", run.name, error)
+                else:
+                    complete.add(run.name)
+                    logger.info("%s: complete, %d of %d", run.name, len(complete), len(runs))
 
 
 @contextlib.contextmanager
-def _stopping(crew: _Crew) -> Iterator[None]:
-    """Ctrl-C, hanging up and SIGTERM stop the workers, and their programs with them."""
-    # nohup has a hangup ignored, and so do we then
-    ends = [s for s in (signal.SIGHUP, signal.SIGTERM) if signal.getsignal(s) is signal.SIG_DFL]
-    if threading.current_thread() is not threading.main_thread():
-        ends = []
+def threads(folder: Path, jobs: int) -> Iterator[Submit]:
+    """An executor of threads here; whatever ends the block early stops the runs under way.
+
+    Args:
+        folder: of the study.
+        jobs: runs at once.
+    """
+    stop = threading.Event()
+    with ThreadPoolExecutor(jobs) as pool:
+        try:
+            yield lambda run, device: pool.submit(perform, folder, run, device, stop)
+        except BaseException:
+            stop.set()
+            raise
+
+
+@contextlib.contextmanager
+def cluster(folder: Path, runs: Sequence[Run], address: str, *, gpus: bool) -> Iterator[Submit]:
+    """A Dask cluster as an executor. It takes back what a lost worker was doing, and gives it to another one.
+
+    When the block ends early, runs that workers have begun go on to their end; the next command finds them complete.
+
+    Args:
+        folder: of the study; workers see it at the same path.
+        runs: its plan; the earlier a run stands there, the earlier it is done.
+        address: of the scheduler, e.g. ``tcp://10.0.0.1:8786``.
+        gpus: whether each run asks its worker for one ``GPU``.
+
+    Raises:
+        InputError: if Dask is not installed, or no scheduler answers.
+    """
     try:
-        for end in ends:
-            signal.signal(end, signal.default_int_handler)
-        yield
-    except KeyboardInterrupt:
-        crew.end()
-        raise
-    finally:
-        for end in ends:
-            signal.signal(end, signal.SIG_DFL)
+        import dask
+        from distributed import Client
+    except ImportError as e:
+        raise InputError('--scheduler: Dask is not installed. Run: pip install "ufc-monai[study]"') from e
+    logging.getLogger("distributed").setLevel(logging.CRITICAL)  # what it says of a scheduler that is gone, we say
+    try:
+        client = Client(address, timeout=CONNECTING, set_as_default=False)
+    except (OSError, ValueError) as e:
+        raise InputError(f"--scheduler: no Dask scheduler answers at {address} ({e}).") from e
+    with client:
+        logger.info("%d workers; dashboard: %s", len(client.nthreads()), client.dashboard_link)
+        if gpus:
+            logger.info("each run takes one GPU of a worker's resources, see dask worker --resources GPU=1")
+        pool = client.get_executor(pure=False, resources={"GPU": 1} if gpus else {})
+        places = {run.name: place for place, run in enumerate(runs)}
+
+        def submit(run: Run, device: str | None) -> Future[str | None]:
+            with dask.annotate(priority=-places[run.name]):  # else in the order in which they could begin
+                future: Future[str | None] = pool.submit(perform, folder, run, device)
+            return future
+
+        yield submit
+
+
+def perform(folder: Path, run: Run, device: str | None = None, stop: threading.Event | None = None) -> str | None:
+    """Do one run, in this process; safe to call again wherever it was cut off.
+
+    The run's own lock keeps others out: what a lost worker has left behind, or a worker that only seemed lost.
+
+    Args:
+        folder: of the study.
+        run: what to do.
+        device: where its commands compute; ``None`` leaves it to the bundles.
+        stop: stops it.
+
+    Returns:
+        What went wrong, if anything did.
+
+    Raises:
+        KeyboardInterrupt: if it was stopped.
+    """
+    if not (folder / "study.json").is_file():
+        return f"{folder} is not on {socket.gethostname()}: every worker must see the study at the same path"
+    place = folder / run.folder
+    with at_work(place.with_name(f".{place.name}.lock"), wait=stop is None) as lock:
+        if state_of(folder, run) == COMPLETE:
+            return None
+        goes_on = bool(_checkpoints(place))
+        if not goes_on:
+            shutil.rmtree(place, ignore_errors=True)
+        place.mkdir(parents=True, exist_ok=True)
+        if not run.commands:
+            work_on_clusters(folder, run)
+            write_json(folder / run.records[0], {"stage": run.kind, "status": "complete"})
+        elif error := _run_commands(folder, run, device, lock, goes_on, stop):
+            return error
+        for checkpoint in _checkpoints(place):  # nobody goes on from it
+            checkpoint.unlink(missing_ok=True)
+    return None
+
+
+def _run_commands(
+    folder: Path, run: Run, device: str | None, lock: int, goes_on: bool, stop: threading.Event | None
+) -> str | None:
+    """Run the commands in order, going on with trainings; what the first that fails said last."""
+    path = folder / run.folder / "log.txt"
+    with open(path, "ab") as log:
+        for command, record in zip(run.commands, run.records, strict=True):
+            words = [*command, *(["--device", device] if device else [])]
+            words += RESUME if goes_on and is_training(command) else ()
+            logger.info("%s\n  %s", run.name, shown(words))
+            log.write(f"\n# {shown(words)}\n".encode())
+            log.flush()
+            if code := run_command(words, folder, lock, folder / record, log, log, stop):
+                return _last_line(path, code)
+    return None
+
+
+def _error_of(future: Future[str | None]) -> str | None:
+    """What went wrong with a run: in it, or with the process that did it."""
+    try:
+        return future.result()
+    except CancelledError as e:
+        raise InputError("--scheduler: the cluster is gone. Start it, and give the same command again.") from e
+    except InputError as e:
+        return str(e)
+    except Exception as e:
+        return f"{type(e).__name__}: {e}"
 
 
 def _checkpoints(place: Path) -> list[Path]:
     """What a run's training goes on from."""
     return sorted((place / "models").glob("checkpoint*.pt"))
-
-
-def _deal(folder: Path, run: Run) -> None:
-    """Deal the pseudo-labels of the run that this one needs out anew."""
-    target = folder / run.folder / "pseudo_labels.json"
-    shuffle_pseudo_labels(folder / "runs" / run.needs[0] / "pseudo_labels.json", target, run.seed or 0)
-
-
-def _select(folder: Path, run: Run) -> None:
-    """Order the labelled training volumes of a fold by how they cover the clusters."""
-    labelled = read_json(folder / "split.json", "--folder")["folds"][run.fold]["label_orders"][0]
-    clusters = folder / "runs" / run.needs[0] / "pseudo_labels.json"
-    write_selection(clusters, folder / run.folder / "selection.json", labelled)
-
-
-WITHOUT_COMMANDS = {SHUFFLE: _deal, SELECTION: _select}
-"""Runs that are no stage's command."""
 
 
 def _last_line(path: Path, code: int) -> str:

@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ufc_monai.bundles import CONTRASTIVE, UNET, VAE
-from ufc_monai.commands.options import is_setting, training_configs
-from ufc_monai.commands.stages import bundle_command, config_path
-from ufc_monai.files import read_json
+from ufc_monai.commands.options import stage_2_batch, training_configs
+from ufc_monai.commands.plan import stage_command
+from ufc_monai.commands.stages import config_path
 from ufc_monai.study.arms import Arm, Clusters, find_arms
 from ufc_monai.study.options import StudyOptions, check_study, volumes_of
 from ufc_monai.study.runs import CLUSTERS, FEATURES, FINE_TUNING, PRETRAINING, PROBE, SELECTION, SHUFFLE, Run
@@ -55,6 +55,7 @@ class _Planner:
     def __init__(self, options: StudyOptions) -> None:
         self.options = options
         self.dataset_dir = config_path(options.dataset_dir.resolve(), "--dataset_dir")
+        self.batch = stage_2_batch(options.for_run())
         self.runs: dict[str, Run] = {}
 
     def add_fine_tuning(
@@ -119,7 +120,9 @@ class _Planner:
     def _clusters(self, clusters: Clusters, fold: int, seed: int) -> str:
         features = self._features(fold)
         name = f"fold{fold}/{clusters.name}"
-        command = self._command(VAE, clusters.configs, f"runs/{name}", f"runs/{features}", clusters.keys)
+        command = self._command(
+            VAE, clusters.configs, f"runs/{name}", f"runs/{features}", {**self.batch, **clusters.keys}
+        )
         self.runs[name] = Run(name, CLUSTERS, (command,), (f"runs/{name}/run.json",), (features,), fold)
         if not clusters.shuffled:
             return name
@@ -145,13 +148,7 @@ class _Planner:
     def _command(
         self, bundle: str, configs: Sequence[str], output_dir: str, weights: str, keys: Mapping[str, Any]
     ) -> tuple[str, ...]:
-        """A command with keys of the study, of the bundle's training, and of the run; the later win."""
-        known = read_json(self.options.bundles / bundle / "configs" / f"{configs[0]}.json", "--bundles")
-        common = {key: value for key, value in self.options.keys.items() if is_setting(known, key)}
-        if configs[-1] == "evaluate":  # which takes everything else from network.json
-            common = {key: value for key, value in common.items() if key == "threads"}
-        trains = configs[0] == "train" and configs[-1] != "evaluate"
-        training = self.options.overrides.get(bundle, {}) if trains else {}
+        """A command with the keys of the study and of the run; the latter win."""
         places = {"split_path": "split.json", "cache_dir": "cache", "output_dir": output_dir}
         places["ckpt_dir"] = f"{weights}/models"
-        return bundle_command(bundle, configs, self.dataset_dir, {**common, **training, **keys, **places})
+        return stage_command(self.options.for_run(), bundle, configs, self.dataset_dir, {**keys, **places})

@@ -9,18 +9,13 @@ from typing import Any
 
 from ufc_monai.errors import InputError
 from ufc_monai.files import found_json, read_json, write_json
-from ufc_monai.lock import Lock
 from ufc_monai.study.runs import Run
 
 __all__ = [
     "COMPLETE",
     "FAILED",
-    "RUNNING",
     "WAITING",
     "failure_of",
-    "lock_of",
-    "note_states",
-    "plan_lock",
     "read_plan",
     "state_of",
     "states_of",
@@ -28,7 +23,7 @@ __all__ = [
 ]
 
 FORMAT = 1
-COMPLETE, FAILED, RUNNING, WAITING = "complete", "failed", "running", "waiting"
+COMPLETE, FAILED, WAITING = "complete", "failed", "waiting"
 
 
 def write_plan(folder: Path, runs: Sequence[Run], about: Mapping[str, Any]) -> None:
@@ -57,38 +52,16 @@ def read_plan(folder: Path) -> tuple[list[Run], dict[str, Any]]:
     return runs, {key: value for key, value in content.items() if key != "format"}
 
 
-def note_states(folder: Path) -> None:
-    """Bring the states in ``study.json`` up to date, unless somebody else is writing it."""
-    lock = plan_lock(folder)
-    if lock.acquire():
-        try:
-            write_plan(folder, *read_plan(folder))
-        finally:
-            lock.release()
-
-
-def plan_lock(folder: Path) -> Lock:
-    """The claim on ``study.json``."""
-    return Lock(folder / "study.lock")
-
-
 def states_of(folder: Path, runs: Sequence[Run]) -> dict[str, str]:
     """The state of every run, by its name."""
     return {run.name: state_of(folder, run) for run in runs}
 
 
 def state_of(folder: Path, run: Run) -> str:
-    """``complete``, ``failed``, ``running`` or ``waiting``, from the files that the run has left."""
+    """``complete``, ``failed`` or ``waiting``, from the files that the run has left."""
     if all(_is_complete(folder / record) for record in run.records):
         return COMPLETE
-    if lock_of(folder, run).is_held():
-        return RUNNING
     return FAILED if failure_of(folder, run).is_file() else WAITING
-
-
-def lock_of(folder: Path, run: Run) -> Lock:
-    """The claim on a run."""
-    return Lock(folder / f"{run.folder}.lock")
 
 
 def failure_of(folder: Path, run: Run) -> Path:

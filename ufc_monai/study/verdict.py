@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 from ufc_monai.study.arms import COVERING, NOT_CENTRED, RANDOM, SHUFFLED
-from ufc_monai.study.results import Results
-from ufc_monai.study.statistics import Noise, Paired
+from ufc_monai.study.results import BETWEEN, Results
+from ufc_monai.study.statistics import Paired
 
 __all__ = ["REFERENCES", "comparisons", "verdict"]
 
@@ -37,9 +38,7 @@ def verdict(results: Results) -> list[str]:
     """A sentence for each comparison, then what has to be known with them."""
     lines = [_sentence(results, one, other) for one, other in comparisons(results)]
     if not lines:
-        lines = [
-            "Nothing is compared yet: that takes random or simclr, and another method. For the steps see Validation."
-        ]
+        lines = ["Nothing to compare: that takes random or simclr and one more method. For the steps see Validation."]
     return lines + _reservations(results)
 
 
@@ -50,7 +49,7 @@ def _sentence(results: Results, one: str, other: str) -> str:
         words = _judged(found, one, other, _at(budget))
         stuck = len(results.not_converged(one, budget)) + len(results.not_converged(other, budget))
         if stuck and found is not None:
-            words += f" ({stuck} of these runs have not converged, so that this may be the length of training)"
+            words += f" ({stuck} of these runs did not converge, so training may have been too short)"
         parts.append(words)
     return f"{_name(one)} and {_name(other)}: " + "; ".join(parts) + "."
 
@@ -60,7 +59,7 @@ def _judged(found: Paired | None, one: str, other: str, at: str) -> str:
         return f"nothing to compare {at}"
     figures = f"{found.mean:+.1f} [{found.low:.1f}, {found.high:.1f}] Dice"
     if found.patients < LEAST_PATIENTS:
-        return f"not measurable {at} with {found.patients} test patients ({figures}; {LEAST_PATIENTS} are the least)"
+        return f"not measurable {at} with {found.patients} test patients ({figures}; it takes {LEAST_PATIENTS})"
     clear = found.p < SIGNIFICANT and (found.low > 0 or found.high < 0)
     if not clear:
         return f"no difference measured {at} ({figures})"
@@ -73,31 +72,31 @@ def _judged(found: Paired | None, one: str, other: str, at: str) -> str:
 
 def _reservations(results: Results) -> list[str]:
     lines = []
-    noise = [(m, b, results.noise(m, b)) for m in results.methods for b in results.budgets]
-    known: list[tuple[str, str, Noise]] = [entry for entry in noise if not math.isnan(entry[2].sd)]
+    arms = list(itertools.product(results.methods, results.budgets))
+    known = [noise.sd for noise in itertools.starmap(results.noise, arms) if not math.isnan(noise.sd)]
     if known:
-        least, most = (pick(n.sd for *_, n in known) for pick in (min, max))
         lines.append(
-            f"Noise of initialisation: runs with the same labels and other seeds differ by {least:.1f} to {most:.1f} "
-            "points (standard deviation). A difference of single runs that is no larger means nothing."
+            f"Noise of initialisation: runs with the same labels and other seeds differ by {min(known):.1f} to "
+            f"{max(known):.1f} points (standard deviation). A difference of single runs that is no larger means "
+            "nothing."
         )
     else:
         lines.append("The noise of initialisation was not measured: take --init_seeds 3, or --draws with --seeds 2.")
+    tested = {arm: len(results.counted(*arm)) for arm in arms}
     pairs = [(one, other, b) for one, other in comparisons(results) for b in results.budgets]
-    made = sum(bool(results.counted(one, b) and results.counted(other, b)) for one, other, b in pairs)
+    made = sum(tested[one, b] > 0 and tested[other, b] > 0 for one, other, b in pairs)
     if made > 1:
         lines.append(f"{made} comparisons were made; about one in twenty looks like a difference by chance alone.")
-    stuck = [t for m in results.methods for b in results.budgets for t in results.not_converged(m, b)]
+    counted, planned = sum(tested.values()), sum(n for *_, n in results.planned)
+    stuck = [names for arm in arms for names in results.not_converged(*arm)["not_converged"]]
     if stuck:
-        names = ", ".join(sorted({name for t in stuck for name in t.not_converged}))
-        total = sum(t.run.counts for t in results.tested)
+        names = ", ".join(sorted({name for names in stuck for name in names.split(BETWEEN)}))
         lines.append(
-            f"NOT CONVERGED: {len(stuck)} of {total} runs have not learned {names} (Dice below 10 % on the very "
-            "volumes they were trained on). Train longer before you compare anything."
+            f"NOT CONVERGED: {len(stuck)} of {counted} runs have not learned {names} (Dice below 10 % even on the "
+            "training volumes). Train longer before you compare anything."
         )
-    missing = sum(results.planned.values()) - sum(t.run.counts for t in results.tested)
-    if missing or results.failed:
-        lines.append(f"Incomplete: {missing} of {sum(results.planned.values())} runs are missing.")
+    if planned > counted or results.failed:
+        lines.append(f"Incomplete: {planned - counted} of {planned} runs are missing.")
     return lines
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ufc_monai.transforms.affine import affine_between, inverse_affine, sampling_grid
 from ufc_monai.transforms.batch import BatchAugment, BatchAugmentd
+from ufc_monai.transforms.chain import slice_chain, volume_chain
 from ufc_monai.transforms.crop import BodyCrop, BodyCropd, label_region
 from ufc_monai.transforms.labels import (
     IGNORE,
@@ -48,6 +49,8 @@ __all__ = [
     "inverse_affine",
     "label_region",
     "sampling_grid",
+    "slice_chain",
     "slice_id",
     "upsample_argmax",
+    "volume_chain",
 ]

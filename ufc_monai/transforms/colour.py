@@ -7,8 +7,6 @@ from torch import Tensor
 
 from ufc_monai.errors import InputError
 
-__all__ = ["change_colour", "changes_colour"]
-
 
 def changes_colour(saturation: Tensor, hue: Tensor, grey: Tensor) -> bool:
     """Whether parameters, (B,) each, change any sample; to be asked while they lie on the CPU."""
@@ -25,7 +23,7 @@ def change_colour(image: Tensor, saturation: Tensor, hue: Tensor, grey: Tensor) 
         grey: above 0 for the samples that lose their colours, (B,).
 
     Raises:
-        InputError: if there are no colours to change.
+        InputError: if the images do not have three channels.
     """
     if image.shape[1] != 3:
         raise InputError(

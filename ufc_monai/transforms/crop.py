@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 from monai.config import KeysCollection
-from monai.data import MetaTensor
 from monai.transforms import CropForeground
 from monai.transforms.croppad.dictionary import Cropd
 from monai.utils import optional_import
@@ -17,8 +16,6 @@ from ufc_monai.errors import InputError
 from ufc_monai.transforms.labels import IGNORE
 
 ndimage, _ = optional_import("scipy.ndimage")
-
-__all__ = ["BodyCrop", "BodyCropd", "label_region"]
 
 MAX_BODY_LOSS = 0.05
 """The share of the body's outline that a crop may lose before the whole slice is taken instead."""
@@ -208,7 +205,7 @@ def _part_of(box: Box, region: Sequence[float]) -> Box:
 
 def _cuts(start: NDArray[np.int64], end: NDArray[np.int64], label: Tensor) -> bool:
     """Whether a labelled voxel lies outside of the box."""
-    plain = label.as_tensor() if isinstance(label, MetaTensor) else label
+    plain = label.as_subclass(Tensor)
     labelled = (plain > 0) & (plain != IGNORE)
     low = np.maximum(start, 0)
     return bool(labelled.sum() > labelled[:, low[0] : end[0], low[1] : end[1]].sum())

@@ -11,14 +11,12 @@ from numpy.typing import NDArray
 
 nib, _ = optional_import("nibabel")
 
-__all__ = ["grids_apart", "is_invertible", "ras_grid"]
-
 TOLERANCE = 0.5
 """How far grids may be apart that count as one, as a share of the smallest spacing."""
 
 
 def is_invertible(affine: NDArray[Any]) -> bool:
-    """Whether an affine (4, 4) puts voxels somewhere, and no two at one place."""
+    """Whether an affine (4, 4) is finite and gives every voxel a place of its own."""
     return bool(np.isfinite(affine).all() and np.linalg.matrix_rank(affine[:3, :3]) == 3)
 
 

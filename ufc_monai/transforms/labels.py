@@ -18,6 +18,13 @@ __all__ = ["IGNORE", "ClassesToIds", "ClassesToIdsd", "ClearIgnoredd", "RemapLab
 IGNORE = 255
 """Class index of pixels that nobody has judged: no loss, no metric (nnU-Net's ``ignore`` label)."""
 UNCLAIMED = -1
+LARGEST_ID = 2**16 - 1
+"""Of a structure; what labels and masks are stored in goes no further."""
+
+
+def is_id(value: float) -> bool:
+    """Whether a voxel's value may be the id of a structure, or of the background."""
+    return 0 <= value <= LARGEST_ID and value == int(value)
 
 
 class RemapLabels(Transform):
@@ -43,7 +50,9 @@ class RemapLabels(Transform):
     def __init__(
         self, labels: Mapping[str, int], background_labels: Sequence[int] = (), ignore_id: int | None = None
     ) -> None:
-        if not isinstance(background_labels, list | tuple) or not all(isinstance(i, int) for i in background_labels):
+        if not isinstance(background_labels, list | tuple) or not all(
+            isinstance(i, int) and is_id(i) for i in background_labels
+        ):
             raise InputError(f"background_labels must be a list of ids like [3,4], got {background_labels!r}.")
         ids = [int(i) for i in labels.values()]
         others = [0, *{int(i) for i in background_labels}, *([] if ignore_id is None else [ignore_id])]
@@ -61,14 +70,14 @@ class RemapLabels(Transform):
         """Return class indices (uint8) in the shape of ``label``; its meta data are kept."""
         plain = _plain(label)
         ids = plain.long()
-        table = torch.full((max(max(self.class_of), int(ids.max())) + 1,), UNCLAIMED, dtype=torch.int16)
+        table = torch.full((max(self.class_of) + 2,), UNCLAIMED, dtype=torch.int16)  # the last: all larger ids
         for i, n in self.class_of.items():
             table[i] = n
-        classes = table[ids.clamp(min=0)]
+        classes = table[ids.clamp(0, len(table) - 1)]
         if (classes == UNCLAIMED).any() or (ids < 0).any() or (ids != plain).any():
             name = label.meta.get("filename_or_obj", "label") if isinstance(label, MetaTensor) else "label"
             strange = [i for i in torch.unique(plain).tolist() if i not in self.class_of]
-            if no_ids := [i for i in strange if i < 0 or i != int(i)]:
+            if no_ids := [i for i in strange if not is_id(i)]:
                 raise InputError(
                     f"{name}: holds values that are no ids: {_short(no_ids)}. Export the label anew, by the nearest "
                     f"voxel where it is resampled. {WAY_OUT}"

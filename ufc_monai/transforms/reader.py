@@ -1,4 +1,4 @@
-"""Reading what MONAI's own readers do not: NRRD, MetaImage, DICOM series and pictures, all through SimpleITK."""
+"""Readers: NIfTI through nibabel; NRRD, MetaImage, DICOM series and pictures through SimpleITK."""
 
 from __future__ import annotations
 
@@ -10,17 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from monai.data.image_reader import ImageReader
-from monai.data.utils import orientation_ras_lps
+from monai.data.image_reader import ImageReader, NibabelReader
+from monai.data.utils import correct_nifti_header_if_necessary, orientation_ras_lps
 from monai.utils import MetaKeys, SpaceKeys, ensure_tuple, optional_import
 from numpy.typing import NDArray
 
 from ufc_monai.errors import InputError
 from ufc_monai.formats import FORMATS, NIFTI, PICTURES, dicom_files, suffix_of
-from ufc_monai.transforms.nifti import NiftiReader
 
-__all__ = ["SimpleITKReader", "reader_for", "simple_itk"]
-
+nib, _ = optional_import("nibabel")
 logger = logging.getLogger(__name__)
 
 LUMINANCE = (2125, 7154, 721)
@@ -29,6 +27,28 @@ POSITION, ORIENTATION = "0020|0032", "0020|0037"
 """DICOM's tags ImagePositionPatient and ImageOrientationPatient."""
 UNEVEN = 0.05
 """How far a DICOM slice may lie from where it belongs, as a share of the slice spacing."""
+
+
+class NiftiReader(NibabelReader):
+    """MONAI's reader of NIfTI, without colours, complex numbers and headers without an affine.
+
+    Where the sform does not fit the voxel sizes, MONAI takes the qform in its place. This reader does so only if the
+    header says that there is one.
+    """
+
+    def read(self, data: Sequence[str | os.PathLike[str]] | str | os.PathLike[str], **kwargs: Any) -> Any:
+        """Read one file, or several.
+
+        Args:
+            data: their paths.
+            kwargs: of ``nibabel.load``.
+
+        Raises:
+            InputError: if voxels are not real numbers, or the header has no affine.
+        """
+        self.filenames = ensure_tuple(data)
+        images = [_usable(nib.load(name, **{**self.kwargs, **kwargs})) for name in self.filenames]
+        return images if len(images) > 1 else images[0]
 
 
 class SimpleITKReader(ImageReader):
@@ -55,7 +75,7 @@ class SimpleITKReader(ImageReader):
         """Read one file or folder into a SimpleITK image of three dimensions.
 
         Raises:
-            InputError: if it is no one-channel volume, or a folder holds none, several or an incomplete DICOM series.
+            InputError: if it is not a 3D volume of one channel, or a folder does not hold one whole DICOM series.
         """
         (path,) = (Path(name) for name in ensure_tuple(data))
         if path.is_dir():
@@ -95,7 +115,7 @@ def reader_for(path: str | os.PathLike[str], channels: int = 1) -> ImageReader:
         channels: 1, or 3 for a colour picture.
 
     Raises:
-        InputError: if it is in none of the formats understood, or asked for colours that it cannot have.
+        InputError: if the format is unknown, or a volume is to be read in colours.
     """
     if channels != 1 and suffix_of(path) not in PICTURES:
         raise InputError(
@@ -110,6 +130,17 @@ def reader_for(path: str | os.PathLike[str], channels: int = 1) -> ImageReader:
     return reader
 
 
+def stored_shape(path: Path) -> tuple[int, ...]:
+    """Numbers whose product is that of a volume's voxels, read from its header alone; colours count, too."""
+    if suffix_of(path) in NIFTI:
+        return tuple(nib.load(path).shape)
+    files = dicom_files(path) if path.is_dir() else [path]
+    header = simple_itk(path).ImageFileReader()
+    header.SetFileName(files[0])
+    header.ReadImageInformation()
+    return (*header.GetSize(), len(files), header.GetNumberOfComponents())
+
+
 def simple_itk(path: str | os.PathLike[str] = "this format") -> Any:
     """SimpleITK, imported when it is first needed: NIfTI does without.
 
@@ -122,6 +153,19 @@ def simple_itk(path: str | os.PathLike[str] = "this format") -> Any:
     return module
 
 
+def _usable(image: Any) -> Any:
+    name, kind, header = image.get_filename(), image.get_data_dtype(), image.header
+    if kind.names or kind.kind == "c":
+        found = "colours" if kind.names else "complex numbers"
+        raise InputError(f"{name}: expected one real number per voxel, got {found}. Export the grey values alone.")
+    if not (header["sform_code"] or header["qform_code"]):
+        raise InputError(
+            f"{name}: its header holds no affine (qform and sform codes are 0): its orientation is unknown. Export it "
+            "again with its position."
+        )
+    return correct_nifti_header_if_necessary(image) if header["qform_code"] else image
+
+
 def _read_series(folder: Path) -> Any:
     """The one DICOM series of a folder, float32 (colours as they are)."""
     sitk = simple_itk(folder)
@@ -132,7 +176,7 @@ def _read_series(folder: Path) -> Any:
     if left := sorted({file.name for file in dicom_files(folder)} - {Path(name).name for name in names}):
         raise InputError(
             f"{folder}: {len(left)} of its DICOM files cannot be read as slices of the series, first {left[0]}. Copy "
-            "them anew, or take them out if they are no slices."
+            "them again, or move them elsewhere if they are not slices."
         )
     first = sitk.ImageFileReader()
     first.SetFileName(names[0])
@@ -155,7 +199,7 @@ def _check_positions(reader: Any, folder: Path) -> None:
     if n == 1:
         return
     if not all(reader.HasMetaDataKey(i, tag) for i in range(n) for tag in (POSITION, ORIENTATION)):
-        raise InputError(f"{folder}: some of the {n} DICOM slices have no position or orientation. Export them anew.")
+        raise InputError(f"{folder}: some of the {n} DICOM slices have no position or orientation. Export them again.")
     positions, orientations = (
         np.array([[float(number) for number in reader.GetMetaData(i, tag).split("\\")] for i in range(n)])
         for tag in (POSITION, ORIENTATION)
@@ -169,7 +213,7 @@ def _check_positions(reader: Any, folder: Path) -> None:
         raise InputError(
             f"{folder}: {int(wrong.sum())} of the {n - 1} gaps between its DICOM slices are not the usual "
             f"{abs(spacing):g} mm straight ahead, first from {positions[at]} to {positions[at + 1]} mm: slices are "
-            "missing, doubled, unevenly spaced or tilted. Export the series anew, or resample it."
+            "missing, doubled, unevenly spaced or tilted. Export the series again, or resample it."
         )
 
 

@@ -16,8 +16,6 @@ from torch.nn import functional as F
 
 from ufc_monai.errors import InputError
 
-__all__ = ["RestoreGridd", "upsample_argmax"]
-
 
 def upsample_argmax(logits: Tensor, size: tuple[int, int], slices: int = 16) -> Tensor:
     """The winning class of every pixel after resizing each slice bilinearly.

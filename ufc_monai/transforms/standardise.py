@@ -10,8 +10,6 @@ from monai.transforms import MapTransform, Transform
 from monai.utils import TransformBackends
 from torch import Tensor
 
-__all__ = ["Standardise", "Standardised"]
-
 GREY_LEVEL = 1 / 255
 """What varies by less is flat, and is not blown up."""
 

@@ -19,8 +19,6 @@ from ufc_monai.errors import WAY_OUT, InputError
 from ufc_monai.transforms.grid import grids_apart, is_invertible, ras_grid
 from ufc_monai.transforms.reader import reader_for
 
-__all__ = ["AxialSlices", "AxialSlicesd", "LoadVolume", "LoadVolumed", "slice_id", "slice_items"]
-
 logger = logging.getLogger(__name__)
 
 
@@ -33,9 +31,8 @@ class LoadVolume(LoadImage):
         channels: 1 for volumes and grey pictures, 3 for colour pictures.
 
     Raises:
-        InputError: if there is no such number of channels; when called on a file that is in no known format, cannot be
-            read, is no 3D volume, cannot have so many channels, does not say how it lies, or holds a NaN or infinite
-            voxel.
+        InputError: if ``channels`` is neither 1 nor 3; when called, if the file has an unknown format, cannot be read,
+            is not a 3D volume of ``channels``, has no invertible affine, or holds NaN or infinite voxels.
     """
 
     def __init__(self, channels: int = 1) -> None:
@@ -58,13 +55,13 @@ class LoadVolume(LoadImage):
             raise InputError(f"{e} {WAY_OUT}") from e
         except Exception as e:
             raise InputError(
-                f"{filename}: cannot be read as a volume ({_last_line(e)}). Copy the file anew or remove it. {WAY_OUT}"
+                f"{filename}: cannot be read as a volume ({_last_line(e)}). Copy the file again or remove it. {WAY_OUT}"
             ) from e
         self._check(filename, loaded if self.image_only else loaded[0])
         return loaded
 
     def _check(self, filename: Any, volume: MetaTensor) -> None:
-        """Refuse what is no volume of real voxels that lie somewhere."""
+        """Refuse a wrong shape, an affine that cannot be inverted, and voxels that are not finite."""
         if volume.ndim != 4 or volume.shape[0] != self.channels:
             wanted = "one channel" if self.channels == 1 else f"{self.channels} channels"
             raise InputError(
@@ -73,8 +70,8 @@ class LoadVolume(LoadImage):
             )
         if not is_invertible(volume.affine.numpy()):
             raise InputError(
-                f"{filename}: the affine in its header cannot be inverted, so that nobody knows how it lies. Export it "
-                f"anew. {WAY_OUT}"
+                f"{filename}: the affine in its header cannot be inverted: its position is unknown. Export it again. "
+                f"{WAY_OUT}"
             )
         if not torch.stack(torch.aminmax(volume)).isfinite().all():  # ten times as quick as looking at each
             raise InputError(
@@ -91,8 +88,8 @@ class LoadVolumed(LoadImaged):
         channels: of the image; a label has one.
 
     Raises:
-        InputError: as :class:`LoadVolume`, and when a label does not have the shape of its image, or is stored in
-            another orientation and does not meet it.
+        InputError: as :class:`LoadVolume`, and if a label differs from its image in shape, or in both orientation and
+            position.
     """
 
     def __init__(self, keys: KeysCollection, allow_missing_keys: bool = False, channels: int = 1) -> None:
@@ -105,7 +102,7 @@ class LoadVolumed(LoadImaged):
         d = dict(data)
         first, *others = list(self.key_iterator(d))
         loaded = self._loader(d[first], reader)
-        # MONAI Label takes the image's loader into its own hands and asks it for the meta data, too
+        # MONAI Label sets image_only to False on the image's loader
         d[first] = loaded if self._loader.image_only else loaded[0]
         for key in others:
             d[key] = self._label_loader(d[key], reader)
@@ -121,8 +118,7 @@ class AxialSlices(Transform):
 
     def __call__(self, volume: Tensor) -> list[Tensor]:
         """Return D plain tensors; they share the volume's memory."""
-        plain = volume.as_tensor() if isinstance(volume, MetaTensor) else volume
-        return list(plain.unbind(dim=-1))
+        return list(volume.as_subclass(Tensor).unbind(dim=-1))
 
 
 class AxialSlicesd(MapTransform):
@@ -172,7 +168,7 @@ class AxialSlicesd(MapTransform):
 
 
 def slice_id(image: str, index: int) -> str:
-    """The name of a slice that every stage knows it by."""
+    """The name of a slice, the same in every stage."""
     return f"{image}#{index}"
 
 
@@ -197,8 +193,8 @@ def _check_grids(image: MetaTensor, label: MetaTensor, named: str, path: Any) ->
         return
     if axes != label_axes:
         raise InputError(
-            f"{path}: is stored as {label_axes}, {named} as {axes}, and they do not meet: a mirrored label would be "
-            f"learned. Write the label anew with the image's header. {WAY_OUT}"
+            f"{path}: is stored as {label_axes}, {named} as {axes}, and their grids differ: a mirrored label would be "
+            f"learned. Write the label again with the image's header. {WAY_OUT}"
         )
     logger.warning("%s lies up to %.1f mm beside %s by its header; voxels are matched one by one", path, apart, named)
 

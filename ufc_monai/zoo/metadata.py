@@ -9,15 +9,16 @@ from pathlib import Path
 from typing import Any
 
 from ufc_monai.bundles import UNET, VAE
-from ufc_monai.engines import build_network, weights_digest
+from ufc_monai.engines import weights_digest
 from ufc_monai.files import atomic_path, inert, read_arrays, read_json
+from ufc_monai.networks import build_network
 from ufc_monai.transfer import load_weights, read_network
 
 __all__ = ["bundle_metadata", "metadata_of", "metadata_text", "placeholders", "write_metadata"]
 
 DEMONSTRATION = "The weights are a demonstration on synthetic patients and know nothing of real ones."
 """What ``description`` and ``intended_use`` end with while it is true."""
-SYNTHETIC = "synthetic patients, made by ufc_monai.data.make_phantom"
+SYNTHETIC = "synthetic patients, made by ufc_monai.phantom.make_phantom"
 PLACEHOLDERS = {
     "authors": "ufc_monai founders",
     "copyright": "Copyright (c) ufc_monai founders",
@@ -41,7 +42,7 @@ def bundle_metadata(bundle: Path, *, served: bool = False) -> dict[str, Any]:
     """
     models = bundle / "models"
     record = read_network(models, bundle.name)
-    network = build_network(bundle.name, record["architecture"])
+    network = build_network(record["architecture"])
     load_weights(network, models)
     described = {
         "architecture": record["architecture"],

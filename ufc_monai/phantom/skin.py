@@ -1,4 +1,4 @@
-"""Synthetic dermoscopic pictures of skin lesions, for the tests: the archives' own may not all be passed on."""
+"""Synthetic dermoscopic pictures of skin lesions."""
 
 from __future__ import annotations
 
@@ -6,15 +6,13 @@ import os
 from pathlib import Path
 
 import numpy as np
+import SimpleITK
 from numpy.random import Generator
 from numpy.typing import NDArray
 from scipy import ndimage
 from tqdm import tqdm
 
 from ufc_monai.files import atomic_path
-from ufc_monai.transforms.reader import simple_itk
-
-__all__ = ["make_skin_phantom"]
 
 Array = NDArray[np.float64]
 
@@ -111,7 +109,6 @@ def _mottled(rng: Generator, shape: tuple[int, ...], width: float) -> Array:
 
 
 def _write(path: Path, pixels: NDArray[np.uint8]) -> Path:
-    sitk = simple_itk(path)
     with atomic_path(path) as temporary:
-        sitk.WriteImage(sitk.GetImageFromArray(pixels, isVector=pixels.ndim == 3), temporary, True)
+        SimpleITK.WriteImage(SimpleITK.GetImageFromArray(pixels, isVector=pixels.ndim == 3), temporary, True)
     return path

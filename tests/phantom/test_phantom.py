@@ -12,13 +12,19 @@ import pytest
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from ufc_monai.data import MMWHS_LABELS, find_cases, make_phantom
-from ufc_monai.data.phantom_anatomy import STRAY_LABEL, Patient, draw_patient, render
+from ufc_monai.data import MMWHS_LABELS, find_cases
+from ufc_monai.phantom import make_phantom
+from ufc_monai.phantom.ct import Patient, draw_patient, render
+from ufc_monai.phantom.heart import STRAY_LABEL, STRUCTURES
 
 MATRIX = 48
 PATIENTS = range(12)
 LEFT = ("left_ventricle", "left_atrium")
 RIGHT = ("right_ventricle", "right_atrium")
+
+
+def test_the_structures_are_those_of_the_data_set() -> None:
+    assert {name: structure.id for name, structure in STRUCTURES.items()} == MMWHS_LABELS
 
 
 @cache
@@ -124,11 +130,11 @@ def test_left_is_left(n: int) -> None:
 
 def test_patients_differ_within_the_stated_ranges() -> None:
     patients = [drawn(n)[0] for n in PATIENTS]
-    assert all(2.5 <= p.thickness <= 6 and 24 <= p.matrix[2] <= 44 for p in patients)
+    assert all(2.5 <= p.spacing[2] <= 6 and 24 <= p.matrix[2] <= 44 for p in patients)
     assert {p.matrix[0] for p in patients} == {MATRIX}
     assert len({p.matrix[1] for p in patients}) == 2, "square and other slices"
     assert len({p.matrix[2] for p in patients}) > 4
-    assert len({p.pixel for p in patients}) == len(patients)
+    assert len({p.spacing for p in patients}) == len(patients)
 
 
 def test_files_of_labelled_and_unlabelled_patients(folder: Path) -> None:
@@ -152,7 +158,7 @@ def test_stored_orientation_keeps_every_voxel_in_its_place(folder: Path, n: int,
     patient, hu, _ = drawn(n)
     image = load(folder / f"ct_train_{1001 + n}_image.nii.gz")
     assert "".join(nib.aff2axcodes(image.affine)) == orientation
-    np.testing.assert_allclose(image.header.get_zooms(), [patient.pixel, patient.pixel, patient.thickness], rtol=1e-5)
+    np.testing.assert_allclose(image.header.get_zooms(), patient.spacing, rtol=1e-5)
     upright = nib.as_closest_canonical(image)
     np.testing.assert_array_equal(np.asarray(upright.dataobj), hu)
     np.testing.assert_allclose(upright.affine[:3, 3], patient.origin, rtol=1e-5, atol=1e-3)

@@ -1,0 +1,132 @@
+"""The report of a run: one HTML file made of what its stages have left."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import shlex
+import statistics
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ufc_monai.bundles import CONTRASTIVE, UNET, VAE
+from ufc_monai.errors import InputError
+from ufc_monai.files import found_json, sha256_of
+from ufc_monai.report.curves import curves_svg, read_metrics
+from ufc_monai.report.page import data_uri, png, write_page
+from ufc_monai.report.pairs import PAIRS_HEAD, PAIRS_MEAN, pair_rows
+from ufc_monai.report.records import STAGES, read_record, standing_record
+from ufc_monai.report.summary import ARMS, column_means, dice_files, judgement
+
+__all__ = ["write_report"]
+
+DICE = [["loss"], ["val_mean_dice"]]
+SPHERE = [["loss", "chance"], ["effective_rank"], ["alignment", "uniformity"]]
+CURVES = {
+    "vae": (f"{VAE}/eval/train", [["explained"], ["kl"], ["active_dimensions"]]),
+    "contrastive": (f"{CONTRASTIVE}/eval/train", SPHERE),
+    "pretrained encoder": (f"{UNET}/eval/train", DICE),
+    "random weights": (f"{UNET}/eval/random_train", DICE),
+}
+"""The stages whose metrics are drawn, and which of them, a list for each panel."""
+
+
+def write_report(run_folder: str | os.PathLike[str], path: str | os.PathLike[str]) -> None:
+    """Write the report of a run.
+
+    Args:
+        run_folder: holds the three bundles with what their runs have left; what has not run is left out.
+        path: the HTML file.
+
+    Raises:
+        InputError: if nothing has run there.
+    """
+    folder = Path(run_folder)
+    records = {title: record for title, place in STAGES.items() if (record := read_record(folder, place))}
+    if not records:
+        raise InputError(f"--folder: no stage has run in {folder}: there is no {folder / STAGES['stage 1, training']}.")
+    probe = found_json(folder / CONTRASTIVE / "eval" / "probe" / "probe.json", "--folder")
+    write_page(
+        path,
+        "run.html",
+        **_about(folder, records),
+        **_dice(folder),
+        labels=found_json(folder / VAE / "eval" / "inference" / "pseudo_labels.json", "--folder"),
+        clusterings=_clusterings(folder / VAE / "eval", probe),
+        probe=probe,
+        pairs_head=PAIRS_HEAD,
+        pairs=pair_rows(probe.get("false_negatives") or {}),
+        pairs_mean=PAIRS_MEAN,
+        pictures={file.relative_to(folder).as_posix(): png(file) for file in folder.glob("*/eval/*/*.png")},
+        curves={
+            name: data_uri(curves_svg(read_metrics(folder / place / "metrics.jsonl"), panels).encode(), "svg+xml")
+            for name, (place, panels) in CURVES.items()
+        },
+    )
+
+
+def _about(folder: Path, records: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """What ran, and what stands in the way of believing its figures."""
+    commands = {title: [str(word) for word in record.get("command", [])] for title, record in records.items()}
+    words = [word for command in commands.values() for part in command for word in part.split("=", 1)]
+    data_set = words[words.index("--dataset_dir") + 1] if "--dataset_dir" in words[:-1] else ""
+    return {
+        "records": records,
+        "data_set": data_set,
+        "name": Path(data_set).name or "Run",
+        "began": next(iter(records.values())).get("started", "")[:16].replace("T", " "),
+        "split": found_json(folder / VAE / "eval" / "split.json", "--folder"),
+        "seconds": sum(record.get("seconds", 0) for record in records.values()),
+        "in_full": {
+            title: f"{shlex.join(['python', *commands[title]])}\n\n{json.dumps(record, indent=2, ensure_ascii=False)}"
+            for title, record in records.items()
+        },
+        "outdated": [title for title in records if not standing_record(folder, STAGES[title])],
+        "stale": [title for title, record in records.items() if record.get("stale")],
+        "skipped": {image: why for record in records.values() for image, why in record.get("skipped", {}).items()},
+        "stuck": sorted({n for r in records.values() for n in r.get("results", {}).get("not_converged", [])}),
+    }
+
+
+def _dice(folder: Path) -> dict[str, Any]:
+    """Dice of both starts of fine-tuning: of each test volume, and the means on test and training volumes."""
+    files = dice_files(folder)
+    columns = {arm: column_means(path) for arm, path in files.items()}
+    structures = [name for name in next(iter(columns.values()), ()) if name != "mean"]
+    for arm in files:
+        columns[f"training volumes, {arm.split()[0]}"] = _training_dice(folder, arm)
+    return {
+        "volumes": {arm: list(csv.reader(io.StringIO(path.read_text("utf-8")))) for arm, path in files.items()},
+        "columns": columns,
+        "structures": structures,
+        "budget": standing_record(folder, STAGES["stage 3, fine-tuning"]).get("settings", {}).get("labelled_volumes"),
+        "judgement": judgement(folder) if files else "",
+    }
+
+
+def _training_dice(folder: Path, arm: str) -> dict[str, float]:
+    """Dice on the training volumes by structure, and their mean."""
+    results, name = read_record(folder, f"{UNET}/eval/{ARMS[arm]}train").get("results", {}), "training_dice_"
+    dice = {key.removeprefix(name): value for key, value in results.items() if key.startswith(name)}
+    return {**dice, "mean": statistics.fmean(dice.values())} if dice else {}
+
+
+def _clusterings(folder: Path, probe: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """All clusterings of the features that the report shows, the one shown first."""
+    found: list[dict[str, Any]] = []
+    for path in sorted(folder.glob("*/pseudo_labels*.json"), key=_shown_first):
+        labels = found_json(path, "--folder")
+        pairs = probe.get("clusterings", {}).get(path.relative_to(folder).as_posix(), {})
+        known = pairs.get("false_negatives") is not None and pairs["sha256"] == sha256_of(path)
+        place = path.parent.name + path.stem.removeprefix("pseudo_labels").replace("_", ", ")
+        found.append({"labels": labels, "place": place, "false_negatives": pairs["false_negatives"] if known else None})
+    models = [entry["labels"]["provenance"].get("model_sha256") for entry in found]
+    return [entry for entry, model in zip(found, models, strict=True) if model == models[0]]
+
+
+def _shown_first(path: Path) -> tuple[bool, str, int, str]:
+    """The clusters shown above first, then by folder, cuts of one tree from few to many clusters."""
+    return path.parent.name != "inference", path.parent.name, len(path.name), path.name

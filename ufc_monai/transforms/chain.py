@@ -1,0 +1,83 @@
+"""What all stages do to a volume: one chain, from its file to the network's grid or to slices of the store."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from monai.transforms import CastToTyped, Orientationd, Resized, ScaleIntensityRanged, Transform
+
+from ufc_monai.transforms.crop import BodyCropd
+from ufc_monai.transforms.labels import RemapLabelsd
+from ufc_monai.transforms.standardise import Standardised
+from ufc_monai.transforms.volume import AxialSlicesd, LoadVolumed
+
+__all__ = ["slice_chain", "volume_chain"]
+
+STORED = {"image": torch.float16, "label": torch.uint8}
+RESIZED = {"image": "area", "label": "nearest"}
+
+
+def volume_chain(
+    preprocessing: Mapping[str, Any],
+    channels: int = 1,
+    remap: RemapLabelsd | None = None,
+    *,
+    labels_as_stored: bool = False,
+    compact: bool = False,
+) -> list[Transform]:
+    """Load, orient, remap, crop, window and resize ``image``, and ``label`` if there is one.
+
+    The list is flat and begins with the loader, so that a server can take that into its own hands, and
+    :class:`~ufc_monai.transforms.RestoreGridd` can undo the rest.
+
+    Args:
+        preprocessing: ``image_size``, ``window`` (the values that become 0 and 1), ``region`` (of
+            :class:`~ufc_monai.transforms.BodyCropd`) and ``standardise``, as in network.json.
+        channels: of the image.
+        remap: makes class indices of the label's ids; ``None`` where only the image is read.
+        labels_as_stored: leave the label on the grid of its file, as a reference of restored masks.
+        compact: end with the types of the slice store, float16 and uint8, and leave standardising to what reads it.
+
+    Returns:
+        Transforms of an item with the paths of ``image`` and ``label``; volumes (C, image_size, image_size, D) come
+        out, the image in [0, 1] or standardised slice by slice.
+    """
+    read = ["image", "label"] if remap else ["image"]
+    moved = read[:1] if labels_as_stored else read
+    (low, high), size = preprocessing["window"], preprocessing["image_size"]
+    chain: list[Transform] = [
+        LoadVolumed(read, channels=channels),
+        Orientationd(moved, axcodes="RAS", labels=None),
+        *([remap] if remap else []),
+        BodyCropd(moved, region=preprocessing["region"]),
+        ScaleIntensityRanged("image", a_min=low, a_max=high, b_min=0.0, b_max=1.0, clip=True),
+        Resized(moved, spatial_size=(size, size, -1), mode=[RESIZED[key] for key in moved]),
+    ]
+    if compact:
+        return [*chain, CastToTyped(moved, dtype=[STORED[key] for key in moved])]
+    return [*chain, Standardised("image", axes=(1, 2))] if preprocessing["standardise"] else chain
+
+
+def slice_chain(
+    preprocessing: Mapping[str, Any],
+    channels: int,
+    root: str | os.PathLike[str],
+    remap: RemapLabelsd | None = None,
+    *,
+    standardise: bool = False,
+) -> list[Transform]:
+    """The volume chain, cut into axial slices for a :class:`~ufc_monai.data.SliceDataset`; samples are float32.
+
+    Args:
+        preprocessing: as in :func:`volume_chain`.
+        channels: of the image.
+        root: folder that the paths in the slices' ids are relative to.
+        remap: as in :func:`volume_chain`.
+        standardise: standardise every sample; a training does it batch by batch, behind its augmentation.
+    """
+    chain = volume_chain(preprocessing, channels, remap, compact=True)
+    chain += [AxialSlicesd(["image", "label"] if remap else ["image"], root), CastToTyped("image", torch.float32)]
+    return [*chain, Standardised("image")] if standardise else chain
