@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ufc_monai.clustering import Clustering, ClusteringMethod, PseudoLabels, cluster_slices, cut_tree
-from ufc_monai.clustering.quality import agreement, quality, quality_warnings, raw_pixel_tree
+from ufc_monai.clustering.quality import agreement, cluster_quality, quality_warnings, raw_pixel_tree
 from ufc_monai.clustering.space import assign, centre_per_patient, centroids, load_space
 from ufc_monai.clustering.tree import landmark_labels
 from ufc_monai.errors import InputError
@@ -183,7 +183,7 @@ def _write(
     if not _single_pictures(slices):
         figures = agreement(labels, slices.patients, slices.positions)
         raw = _raw_pixel_agreement(folder, slices, k)
-    sizes = quality(found.features, labels, seed=provenance["seed"])
+    sizes = cluster_quality(found.features, labels, seed=provenance["seed"])
     _save_arrays(
         folder / f"centroids{suffix}.npz",
         centroids=centroids(found.features, labels),

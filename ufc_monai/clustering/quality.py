@@ -52,7 +52,7 @@ def _pairs(counts: NDArray[Any]) -> float:
     return float((counts * (counts - 1) / 2).sum())
 
 
-def quality(features: NDArray[Any], labels: NDArray[np.int64], *, seed: int = 0) -> dict[str, float]:
+def cluster_quality(features: NDArray[Any], labels: NDArray[np.int64], *, seed: int = 0) -> dict[str, float]:
     """Sizes and separation of clusters.
 
     Args:
@@ -81,7 +81,7 @@ def quality_warnings(
 
     Args:
         follows: of :func:`agreement`; may be empty.
-        sizes: of :func:`quality`.
+        sizes: of :func:`cluster_quality`.
         n_clusters: number of clusters.
         n_slices: number of slices.
     """

@@ -25,7 +25,7 @@ from torch.optim.swa_utils import update_bn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from ufc_monai.clustering import PseudoLabels, false_negatives
+from ufc_monai.clustering import PseudoLabels, count_false_negatives
 from ufc_monai.data import SliceDataset, Split
 from ufc_monai.engines.features import encode
 from ufc_monai.errors import InputError
@@ -93,7 +93,7 @@ class LinearProbe:
             InputError: if the pseudo-labels are of other data.
         """
         present = self._present(self.training)
-        pairs = false_negatives(present, self._clusters(), _positions(self.training))
+        pairs = count_false_negatives(present, self._clusters(), _positions(self.training))
         held_out = self._present(self.validation)
         calibrate_norms(self.encoders["untrained"], self.training, self.device, self.seed)
         scores = {which: self._scores(encoder, present, held_out) for which, encoder in self.encoders.items()}
@@ -134,7 +134,7 @@ class LinearProbe:
             folder = self.pseudo_labels_path.absolute().parent.parent
             for path in sorted(folder.glob("*/pseudo_labels*.json")):
                 with contextlib.suppress(InputError):
-                    row = false_negatives(present, self._of_training(PseudoLabels.load(path)))["ufc"]
+                    row = count_false_negatives(present, self._of_training(PseudoLabels.load(path)))["ufc"]
                     shares[path.relative_to(folder).as_posix()] = {**row, "sha256": sha256_of(path)}
         return shares
 
