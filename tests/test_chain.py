@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ import pytest
 import torch
 from conftest import NAMES, ROOT, SMALL, copy_bundles, refused, run_bundle, run_chain
 
+from ufc_monai.artifacts.labelling import cut_again
+from ufc_monai.base.errors import InputError
 from ufc_monai.data.case import MMWHS_LABELS
 from ufc_monai.phantom.ct import make_phantom
 
@@ -110,6 +113,67 @@ def test_clusterings_by_small_configurations(name: str, chain: Path, phantom: Pa
     assert record["settings"]["clustering"] == ("agglomerative" if "+" in name or name in TREES else name)
     share = labels["provenance"]["quality"]["largest_share"]
     assert record["results"]["largest_share"] == pytest.approx(share, abs=1e-6)
+
+
+@pytest.fixture
+def small_file(chain: Path) -> Iterator[Callable[[dict[str, Any]], str]]:
+    """Lays a clustering over stage 1's inference.json: one small file."""
+    path = chain / VAE / "configs" / "new.json"
+
+    def write(clustering: dict[str, Any]) -> str:
+        path.write_text(json.dumps({"clustering": clustering}))
+        return "inference+new"
+
+    yield write
+    path.unlink()
+
+
+BISECTING = {"_target_": "sklearn.cluster.BisectingKMeans", "n_clusters": "@n_clusters", "random_state": "@seed"}
+
+
+@pytest.mark.parametrize("n_clusters", [None, 5])
+def test_a_new_clustering_is_one_small_file(
+    n_clusters: int | None, small_file: Any, chain: Path, phantom: Path, tmp_path: Path
+) -> None:
+    configs = small_file(BISECTING)
+    run_bundle(chain, VAE, configs, phantom, output_dir=str(tmp_path / "one"), n_clusters=n_clusters)
+    run_bundle(chain, VAE, configs, phantom, output_dir=str(tmp_path / "two"), n_clusters=n_clusters)
+    one, two = ((tmp_path / name / "pseudo_labels.json").read_bytes() for name in ("one", "two"))
+    assert one == two
+    labels = json.loads(one)
+    k, origin = labels["n_clusters"], labels["provenance"]
+    assert k == (n_clusters or origin["elbow"]["chosen"])
+    assert origin["method"] == f"BisectingKMeans(n_clusters={k}, random_state=0)"
+    # features are centred as for every clustering
+    patients = np.load(tmp_path / "one" / "centroids.npz")["patients"].tolist()
+    assert patients == [image.removesuffix("_image.nii.gz") for image in sorted(labels["clusters"])]
+    with pytest.raises(InputError, match=r"BisectingKMeans\(.*\), which leaves no tree to cut"):
+        cut_again(tmp_path / "one", 3)
+
+
+def test_a_new_clustering_goes_through_stage_2(small_file: Any, chain: Path, phantom: Path, tmp_path: Path) -> None:
+    run_bundle(chain, VAE, small_file(BISECTING), phantom, output_dir=str(tmp_path / "new"), n_clusters=4)
+    path = {"pseudo_labels_path": str(tmp_path / "new" / "pseudo_labels.json")}
+    where = {"output_dir": str(tmp_path / "out"), "ckpt_dir": str(tmp_path / "models")}
+    run_bundle(chain, CONTRASTIVE, "train", phantom, **SMALL[CONTRASTIVE], **path, **where)
+    assert (tmp_path / "models" / "model.pt").is_file()
+
+
+@pytest.mark.parametrize(
+    ("clustering", "keys", "said"),
+    [
+        ({"_target_": "sklearn.cluster.HDBSCAN", "copy": True}, {"n_clusters": 5}, "n_clusters: HDBSCAN finds the num"),
+        ({"_target_": "sklearn.decomposition.PCA"}, {"linkage": "single"}, "linkage must be one of"),
+        ({"_target_": "collections.OrderedDict"}, {}, "clustering must be one of agglomerative, kmeans, dbscan, or"),
+    ],
+)
+def test_a_new_clustering_is_checked_before_anything_is_computed(
+    clustering: Any, keys: Any, said: str, small_file: Any, chain: Path, phantom: Path, tmp_path: Path
+) -> None:
+    with refused() as message:
+        run_bundle(chain, VAE, small_file(clustering), phantom, output_dir=str(tmp_path), **keys)
+    assert said in message[0]
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_clustering_is_checked_before_anything_is_computed(chain: Path, phantom: Path, tmp_path: Path) -> None:

@@ -11,17 +11,21 @@ from typing import Any
 import numpy as np
 import pytest
 from matplotlib.image import imread
+from sklearn.cluster import AgglomerativeClustering, BisectingKMeans
 
 from ufc_monai.artifacts.labelling import Slices, assign_slices, cut_again, label_slices
 from ufc_monai.base.errors import InputError
-from ufc_monai.clustering.centroids import assign, centroids
+from ufc_monai.clustering.clusterers import Agglomerative
 from ufc_monai.clustering.method import ClusteringMethod
 from ufc_monai.clustering.pseudo_labels import PseudoLabels
-from ufc_monai.clustering.raw_pixels import raw_pixels
-from ufc_monai.clustering.tree import cut_tree, merge_tree
+from ufc_monai.clustering.quality import raw_pixels
+from ufc_monai.clustering.space import assign, centroids
+from ufc_monai.clustering.tree import cut_tree
 
 THREE = ClusteringMethod(n_clusters=3, k_range=(2, 9))
 METHODS = [
+    ClusteringMethod(clustering=BisectingKMeans(n_clusters=3, random_state=0)),
+    ClusteringMethod(clustering=AgglomerativeClustering(n_clusters=None), k_range=(2, 9)),
     THREE,
     ClusteringMethod(linkage="average", feature_scaling="l2", n_clusters=3),
     ClusteringMethod(linkage="complete", feature_scaling="pca", n_clusters=3),
@@ -87,8 +91,9 @@ def test_files_fit_together(tmp_path: Path) -> None:
         replace(THREE, linkage="average"),
         replace(THREE, linkage="complete", feature_scaling="pca", centred=False),
         replace(THREE, max_slices_in_tree=30),
+        replace(THREE, clustering=AgglomerativeClustering()),
     ],
-    ids=["ward", "average", "complete", "sample"],
+    ids=["ward", "average", "complete", "sample", "scikit-learn"],
 )
 def test_another_cut_is_that_of_a_new_fit(method: ClusteringMethod, tmp_path: Path) -> None:
     features, slices = some_slices()
@@ -137,7 +142,7 @@ def test_every_method_says_what_it_did(labelled: tuple[ClusteringMethod, Path, A
     assert origin["quality"]["silhouette"] == pytest.approx(results["silhouette"], abs=1e-6)
     assert origin["quality"]["largest_share"] < 0.5
     assert results["nmi_position"] > 0.5
-    assert (folder / "dendrogram.npz").is_file() == (method.clustering == "agglomerative")
+    assert (folder / "dendrogram.npz").is_file() == ("ggl" in method.describe())
     assert (folder / "elbow.png").is_file() == ("elbow" in origin)
     assert ("searched" in results) == ("elbow" in origin)
 
@@ -159,7 +164,7 @@ def test_new_slices_go_to_the_nearest_centre(labelled: tuple[ClusteringMethod, P
 def test_assigned_slices_are_not_the_trees() -> None:
     """What the documents warn of: slices that a tree has merged early may lie nearer to another cluster's centre."""
     features = np.random.default_rng(0).normal(size=(200, 3))
-    labels = cut_tree(merge_tree(features), 8)
+    labels = cut_tree(Agglomerative().fit(features).tree_, 8)
     assert 0.5 < (assign(features, centroids(features, labels)) == labels).mean() < 1
 
 

@@ -8,20 +8,25 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from scipy.cluster.hierarchy import linkage
 
-from ufc_monai.clustering.curve import (
+from ufc_monai.clustering.clusterers import Agglomerative
+from ufc_monai.clustering.elbow import (
     CurvePoint,
+    choose_n_clusters,
+    expected_positives,
+    farthest_from_chord,
+    find_knee,
     fitted_curve,
     mean_within_cluster_distance,
     same_cluster_chance,
     tree_curve,
 )
-from ufc_monai.clustering.elbow import choose_n_clusters, expected_positives, farthest_from_chord, find_knee
-from ufc_monai.clustering.tree import cut_tree, merge_tree
+from ufc_monai.clustering.tree import cut_tree
 
 
 def curve_of(features: NDArray[Any]) -> Callable[[Sequence[int]], Iterable[CurvePoint]]:
-    return partial(tree_curve, features, merge_tree(features))
+    return partial(tree_curve, features, Agglomerative().fit(features).tree_)
 
 
 KS = list(range(2, 21))
@@ -63,7 +68,8 @@ def test_planted_blobs_are_counted() -> None:
     rng = np.random.default_rng(0)
     features = 20 * np.eye(6, 8)[np.repeat(np.arange(6), 30)] + rng.normal(size=(180, 8))
     elbow = choose_n_clusters(curve_of(features), 180, k_range=(2, 20))
-    assert (elbow.n_clusters, elbow.chord, elbow.method) == (6, 6, "kneed")
+    assert elbow.n_clusters == 6
+    assert "k = 6 is the elbow" in elbow.reason
     assert elbow.ks == tuple(range(2, 21))
     assert elbow.searched == (2, 20)
     assert "k = 6 is the elbow" in elbow.reason
@@ -71,7 +77,7 @@ def test_planted_blobs_are_counted() -> None:
 
 def test_curve_is_that_of_the_cuts() -> None:
     features = np.random.default_rng(1).normal(size=(60, 4))
-    tree = merge_tree(features)
+    tree = Agglomerative().fit(features).tree_
     elbow = choose_n_clusters(curve_of(features), 60, k_range=(3, 8))
     for k, distance in zip(elbow.ks, elbow.distances, strict=True):
         assert distance == pytest.approx(mean_within_cluster_distance(features, cut_tree(tree, k)), rel=1e-12)
@@ -84,7 +90,10 @@ def test_one_pass_chooses_as_a_cut_for_each_number_does(groups: int, batch_size:
     features = 4 * rng.normal(size=(groups, 6))[rng.integers(groups, size=400)] + rng.normal(size=(400, 6))
     one_pass, cuts = (
         choose_n_clusters(curve, 400, batch_size=batch_size)
-        for curve in (curve_of(features), partial(fitted_curve, features, partial(cut_tree, merge_tree(features))))
+        for curve in (
+            curve_of(features),
+            partial(fitted_curve, features, partial(cut_tree, Agglomerative().fit(features).tree_)),
+        )
     )
     assert one_pass.distances == pytest.approx(cuts.distances, rel=1e-12)
     assert replace(one_pass, distances=cuts.distances) == cuts
@@ -92,13 +101,14 @@ def test_one_pass_chooses_as_a_cut_for_each_number_does(groups: int, batch_size:
 
 def test_chord_where_kneed_finds_nothing() -> None:
     elbow = choose_n_clusters(curve_of(np.ones((30, 3))), 30, k_range=(2, 10))
-    assert (elbow.n_clusters, elbow.method, elbow.distances[0]) == (2, "chord", 0)
+    assert (elbow.n_clusters, elbow.distances[0]) == (2, 0)
+    assert "farthest from the chord" in elbow.reason
     assert "kneed finds no elbow" in elbow.reason
 
 
 def test_search_ends_where_positives_become_few() -> None:
     features = np.random.default_rng(2).normal(size=(300, 4))
-    tree = merge_tree(features)
+    tree = Agglomerative().fit(features).tree_
     elbow = choose_n_clusters(curve_of(features), 300, batch_size=12)
     last = elbow.searched[1]
     assert 3 < last < 60
@@ -127,7 +137,7 @@ def test_range_above_the_number_of_slices() -> None:
 
 def test_grid_of_an_expensive_clustering_is_coarse() -> None:
     features = np.random.default_rng(4).normal(size=(300, 4))
-    tree = merge_tree(features)
+    tree = Agglomerative().fit(features).tree_
     asked: list[int] = []
 
     def cluster(k: int) -> NDArray[np.int64]:
@@ -164,3 +174,28 @@ def test_expected_positives_against_a_count() -> None:
         views = np.tile(rng.choice(labels, size=12), 2)
         counts.append((views == views[0]).sum() - 1)
     assert np.mean(counts) == pytest.approx(expected_positives(same_cluster_chance(labels), 12), rel=0.03)
+
+
+@pytest.mark.parametrize("method", ["ward", "single"])
+def test_equals_the_figures_of_each_cut(method: str) -> None:
+    points = np.random.default_rng(0).normal(size=(90, 5)).astype(np.float32)
+    tree = linkage(points, method)  # single linkage: a chain
+    curve = np.array(list(tree_curve(points, tree, range(1, 91))))
+    expected = np.array(list(fitted_curve(points, partial(cut_tree, tree), range(1, 91))))
+    np.testing.assert_allclose(curve, expected, rtol=1e-12, atol=1e-14)
+    assert curve.min() >= 0
+
+
+def test_any_rising_numbers() -> None:
+    points = np.random.default_rng(1).normal(size=(30, 2))
+    tree = linkage(points, "ward")
+    curve = list(tree_curve(points, tree, range(1, 31)))
+    assert list(tree_curve(points, tree, [2, 7, 30])) == [curve[1], curve[6], curve[29]]
+    assert list(tree_curve(points, tree, [])) == []
+
+
+@pytest.mark.parametrize("ks", [[0, 2], [2, 31], [3, 2], [2, 2]])
+def test_impossible_numbers(ks: list[int]) -> None:
+    points = np.random.default_rng(2).normal(size=(30, 2))
+    with pytest.raises(ValueError, match="must rise from 1 or more to 30 or less"):
+        next(tree_curve(points, linkage(points, "ward"), ks))

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ufc_monai.clustering.false_negatives import false_negatives
+from ufc_monai.clustering.false_negatives import count_false_negatives
 
 
 def counted(present: Any, clusters: Any, positions: Any) -> dict[str, dict[str, float | None]]:
@@ -45,7 +45,7 @@ def test_against_a_loop_over_pairs(data: st.DataObject) -> None:
     clusters = np.array(data.draw(st.lists(st.integers(0, 3), min_size=n, max_size=n)))
     # sixty-fourths, so that no difference is near the threshold
     positions = np.array(data.draw(st.lists(st.integers(0, 63), min_size=n, max_size=n))) / 64
-    found = false_negatives(present, clusters, positions)
+    found = count_false_negatives(present, clusters, positions)
     for method, row in counted(present, clusters, positions).items():
         for name, value in row.items():
             rounded = None if value is None else pytest.approx(value, abs=5.1e-5)
@@ -54,7 +54,7 @@ def test_against_a_loop_over_pairs(data: st.DataObject) -> None:
 
 def test_clusters_that_are_the_anatomy_have_no_false_negatives() -> None:
     level = np.tile(np.arange(3), 20)
-    rows = false_negatives(np.eye(3, dtype=bool)[level], level)
+    rows = count_false_negatives(np.eye(3, dtype=bool)[level], level)
     assert rows["ufc"]["false_negatives"] == 0
     assert rows["ufc"]["true_positives"] == 1
     assert rows["simclr"]["false_negatives"] == pytest.approx(19 / 59, abs=1e-4)
@@ -65,12 +65,12 @@ def test_clusters_that_are_the_anatomy_have_no_false_negatives() -> None:
 def test_single_clusters_are_simclr() -> None:
     rng = np.random.default_rng(0)
     present = rng.random((50, 3)) > 0.5
-    rows = false_negatives(present, np.arange(50))
+    rows = count_false_negatives(present, np.arange(50))
     assert rows["ufc"] == rows["simclr"]
 
 
 def test_empty_slices_are_not_alike() -> None:
-    rows = false_negatives(np.zeros((9, 2), dtype=bool), np.zeros(9, dtype=np.int64))
+    rows = count_false_negatives(np.zeros((9, 2), dtype=bool), np.zeros(9, dtype=np.int64))
     assert rows["simclr"]["false_negatives"] == 0
     assert rows["ufc"] == {"pushed_apart": 0, "false_negatives": None, "true_positives": 0}
 
@@ -79,7 +79,7 @@ def test_many_slices_make_no_table_of_pairs() -> None:
     rng = np.random.default_rng(0)
     n = 20_000
     tracemalloc.start()
-    false_negatives(rng.random((n, 7)) > 0.5, rng.integers(0, 30, n), rng.random(n))
+    count_false_negatives(rng.random((n, 7)) > 0.5, rng.integers(0, 30, n), rng.random(n))
     _, most = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert most < n**2 / 8  # one bit a pair

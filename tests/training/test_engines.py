@@ -16,8 +16,9 @@ from ufc_monai.checks.overrides import check_overrides
 from ufc_monai.evaluation.dice import mean_over_present
 from ufc_monai.training.batch import PrepareBatch
 from ufc_monai.training.compute import AutocastInferer, resolve_precision
-from ufc_monai.transforms.batch import BatchAugment, BatchAugmentd, TwoViewsd
+from ufc_monai.transforms.batch import BatchAugment, BatchAugmentd
 from ufc_monai.transforms.standardise import Standardise
+from ufc_monai.transforms.views import TwoViewsd
 
 
 def test_precision_is_a_fixed_rule(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,8 +16,9 @@ from ufc_monai.networks.vae import BetaVAE
 from ufc_monai.report import clusters, slices
 from ufc_monai.training.batch import PrepareBatch
 from ufc_monai.training.pictures import EmbeddingPicture, OverlaysPicture, ReconstructionsPicture, ViewsPicture
-from ufc_monai.transforms.batch import BatchAugment, TwoViewsd
+from ufc_monai.transforms.batch import BatchAugment
 from ufc_monai.transforms.standardise import Standardise
+from ufc_monai.transforms.views import TwoViewsd
 
 
 class Slices(list[dict[str, Any]]):

@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from ufc_monai.transforms.batch import BatchAugment, BatchAugmentd, TwoViews, TwoViewsd
+from ufc_monai.transforms.batch import BatchAugment, BatchAugmentd
+from ufc_monai.transforms.views import TwoViews, TwoViewsd
 
 SPATIAL = [
     {"rotation": 30.0},

@@ -17,9 +17,10 @@ from monai.transforms import Compose, Orientationd
 
 from ufc_monai.base.errors import InputError
 from ufc_monai.data.case import MMWHS_LABELS
-from ufc_monai.transforms.batch import BatchAugment, BatchAugmentd, TwoViews, TwoViewsd
+from ufc_monai.transforms.batch import BatchAugment, BatchAugmentd
 from ufc_monai.transforms.crop import BodyCrop, BodyCropd
 from ufc_monai.transforms.labels import ClassesToIds, ClassesToIdsd, RemapLabels, RemapLabelsd
+from ufc_monai.transforms.views import TwoViews, TwoViewsd
 from ufc_monai.transforms.volume import AxialSlices, AxialSlicesd, LoadVolume, LoadVolumed, slice_id
 
 PATIENT = "ct_train_1001"

@@ -11,30 +11,20 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ufc_monai.base.errors import InputError
 from ufc_monai.base.files import atomic_path, read_arrays, write_arrays
-from ufc_monai.clustering.agreement import agreement, warning
-from ufc_monai.clustering.centring import centre_per_patient
-from ufc_monai.clustering.centroids import assign, centroids
-from ufc_monai.clustering.landmarks import landmark_labels
 from ufc_monai.clustering.method import ClusteringMethod
 from ufc_monai.clustering.pipeline import Clustering, cluster_slices
 from ufc_monai.clustering.pseudo_labels import PseudoLabels
-from ufc_monai.clustering.quality import quality, size_warning
-from ufc_monai.clustering.raw_pixels import raw_pixel_tree
-from ufc_monai.clustering.space import Scaling, load_space
-from ufc_monai.clustering.tree import cut_tree
+from ufc_monai.clustering.quality import agreement, cluster_quality, quality_warnings, raw_pixel_tree
+from ufc_monai.clustering.space import assign, centre_per_patient, centroids, load_space
+from ufc_monai.clustering.tree import cut_tree, landmark_labels
 from ufc_monai.report.clusters import save_cluster_map, save_cluster_montage, save_elbow
-
-if TYPE_CHECKING:
-    import torch
-    import torch.distributed as dist
-
 
 logger = logging.getLogger(__name__)
 
@@ -61,23 +51,13 @@ class Slices:
     thumbnails: NDArray[np.uint8]
 
 
-def group_slices(
-    features: NDArray[Any],
-    slices: Slices,
-    method: ClusteringMethod | None = None,
-    *,
-    device: torch.device | str = "cpu",
-    group: dist.ProcessGroup | None = None,
-) -> Clustering:
-    """The clusters of :func:`label_slices`, which is also how other processes take part in its search for them.
-
-    Arguments are those of :func:`~ufc_monai.clustering.pipeline.cluster_slices`, with the slices.
-    """
+def group_slices(features: NDArray[Any], slices: Slices, method: ClusteringMethod | None = None) -> Clustering:
+    """The clusters of :func:`label_slices`, which is also how other processes take part in its search for them."""
     method = method or ClusteringMethod()
     if method.centred and _single_pictures(slices):
         logger.info("most patients have one slice: features are not centred per patient")
         method = replace(method, centred=False)
-    return cluster_slices(features, slices.patients, slices.positions, method, device=device, group=group)
+    return cluster_slices(features, slices.patients, method)
 
 
 def label_slices(
@@ -87,8 +67,6 @@ def label_slices(
     method: ClusteringMethod | None = None,
     *,
     provenance: Mapping[str, Any] | None = None,
-    device: torch.device | str = "cpu",
-    group: dist.ProcessGroup | None = None,
 ) -> dict[str, Any]:
     """Cluster slices; write ``pseudo_labels.json``, the tree, the centres and the pictures.
 
@@ -98,10 +76,8 @@ def label_slices(
         features: posterior means, (n, d).
         slices: whose features they are.
         method: how; ``None`` is Ward's tree of the centred features, cut at the elbow. Nothing is centred where every
-            patient has one slice.
+            patient has one slice. The other processes of its group call :func:`group_slices`.
         provenance: where the features come from, kept in the file.
-        device: where Ward's tree is made.
-        group: processes that share the work on it; the others call :func:`group_slices`.
 
     Returns:
         ``n_clusters``, the range searched, and the figures of agreement and quality.
@@ -110,20 +86,16 @@ def label_slices(
         InputError: at fewer than two slices, features that are not finite, or a method that the slices do not allow.
     """
     folder = Path(folder)
-    found = group_slices(features, slices, method, device=device, group=group)
-    elbow = found.elbow
+    found = group_slices(features, slices, method)
     _save_tree(folder, found, slices)
-    _save_arrays(
-        folder / "raw_pixels.npz", **raw_pixel_tree(slices.thumbnails, slices.patients, centred=found.method.centred)
-    )
+    raw = raw_pixel_tree(slices.thumbnails, slices.patients, centred=bool(found.patient_means))
+    _save_arrays(folder / "raw_pixels.npz", **raw)
     with atomic_path(folder / "thumbnails.npy") as temporary:
         np.save(temporary, slices.thumbnails, allow_pickle=False)
-    reason = elbow.reason if elbow else found.method.describe()
+    reason = found.elbow.reason if found.elbow else found.provenance["method"]
     logger.info("%d clusters of %d slices. %s", found.n_clusters, len(slices.ids), reason)
-    origin = {**(provenance or {}), **found.provenance()}
-    cut = _Cut(found.features, found.scaling, found.patient_means, found.labels)
-    figures = _write(folder, "", slices, cut, origin)
-    searched = {"searched": list(elbow.searched)} if elbow else {}
+    figures = _write(folder, "", slices, found, {**(provenance or {}), **found.provenance})
+    searched = {"searched": list(found.elbow.searched)} if found.elbow else {}
     return {"n_clusters": found.n_clusters, **searched, **figures}
 
 
@@ -133,14 +105,8 @@ def _save_tree(folder: Path, found: Clustering, slices: Slices) -> None:
     if found.tree is None:
         tree.unlink(missing_ok=True)
     else:
-        _save_arrays(
-            tree,
-            tree=found.tree,
-            landmarks=found.landmarks,
-            ids=slices.ids,
-            patients=slices.patients,
-            positions=slices.positions,
-        )
+        of = {"ids": slices.ids, "patients": slices.patients, "positions": slices.positions}
+        _save_arrays(tree, tree=found.tree, landmarks=found.landmarks, **of)
     if found.elbow is None:
         picture.unlink(missing_ok=True)
     else:
@@ -163,7 +129,7 @@ def cut_again(folder: str | os.PathLike[str], n_clusters: int) -> Path:
     """
     folder = Path(folder)
     provenance = PseudoLabels.load(folder / "pseudo_labels.json").provenance
-    if not provenance["method"].startswith("agglomerative"):
+    if "slices_in_tree" not in provenance and not (folder / "dendrogram.npz").is_file():
         raise InputError(
             f"{folder} holds clusters by {provenance['method']}, which leaves no tree to cut. Run inference.json with "
             "other settings and another --output_dir instead."
@@ -180,7 +146,7 @@ def cut_again(folder: str | os.PathLike[str], n_clusters: int) -> Path:
     features, means = centre_per_patient(features, slices.patients) if centred else (features, {})
     features = scaling(features)
     labels = landmark_labels(features, landmarks, labels)
-    _write(folder, f"_k{n_clusters}", slices, _Cut(features, scaling, means, labels), provenance)
+    _write(folder, f"_k{n_clusters}", slices, Clustering(labels, features, scaling, means), provenance)
     return folder / f"pseudo_labels_k{n_clusters}.json"
 
 
@@ -210,56 +176,45 @@ def assign_slices(path: str | os.PathLike[str], features: NDArray[Any], patients
     return assign(scaling(features), centres)
 
 
-class _Cut(NamedTuple):
-    """Clusters in their space: what was clustered, how features come there, each patient's mean, the labels."""
-
-    features: NDArray[np.float64]
-    scaling: Scaling
-    means: Mapping[str, NDArray[np.float64]]
-    labels: NDArray[np.int64]
-
-
-def _write(folder: Path, suffix: str, slices: Slices, cut: _Cut, provenance: Mapping[str, Any]) -> dict[str, float]:
+def _write(
+    folder: Path, suffix: str, slices: Slices, found: Clustering, provenance: Mapping[str, Any]
+) -> dict[str, float]:
     """Write what depends on the number of clusters; the pseudo-labels last, for they say that all is there."""
-    k = int(cut.labels.max()) + 1
+    labels, k = found.labels, found.n_clusters
     figures, raw = {}, {}  # a patient of one slice has no levels, and agrees with any cluster
     if not _single_pictures(slices):
-        figures = agreement(cut.labels, slices.patients, slices.positions)
+        figures = agreement(labels, slices.patients, slices.positions)
         raw = _raw_pixel_agreement(folder, slices, k)
-    sizes = quality(cut.features, cut.labels, seed=provenance["seed"])
+    sizes = cluster_quality(found.features, labels, seed=provenance["seed"])
     _save_arrays(
         folder / f"centroids{suffix}.npz",
-        centroids=centroids(cut.features, cut.labels),
-        patients=list(cut.means),
-        patient_means=list(cut.means.values()),
+        centroids=centroids(found.features, labels),
+        patients=list(found.patient_means),
+        patient_means=list(found.patient_means.values()),
         model_sha256=provenance.get("model_sha256", ""),
-        **vars(cut.scaling),
+        **vars(found.scaling),
     )
-    _draw(folder, suffix, slices, cut.labels, figures, raw)
-    warnings = [warning(figures) if figures else None, size_warning(sizes, k, len(slices.ids))]
+    _draw_examples(folder / f"clusters{suffix}.png", slices, labels, k)
+    compared = (("VAE features", figures), ("raw pixels", raw)) if figures else ()
+    rows = [(name, values["nmi_patient"], values["nmi_position"]) for name, values in compared]
+    save_cluster_map(folder / f"cluster_map{suffix}.png", labels, slices.patients, slices.positions, rows)
+    judged = {"agreement": figures, "agreement_of_raw_pixels": raw, "quality": sizes}
     origin = {
         **provenance,
-        "agreement": _rounded(figures),
-        "agreement_of_raw_pixels": _rounded(raw),
-        "quality": _rounded(sizes),
-        "warnings": [text for text in warnings if text],
+        **{name: {key: round(value, 6) for key, value in part.items()} for name, part in judged.items()},
+        "warnings": quality_warnings(figures, sizes, k, len(labels)),
     }
     by_image: dict[str, list[int]] = defaultdict(list)
-    for name, label in zip(slices.ids, cut.labels.tolist(), strict=True):
+    for name, label in zip(slices.ids, labels.tolist(), strict=True):
         by_image[name.rpartition("#")[0]].append(label)
     PseudoLabels(dict(by_image), k, origin).save(folder / f"pseudo_labels{suffix}.json")
-    _tell(figures, raw, sizes, origin["warnings"])
+    _tell(rows, sizes, origin["warnings"])
     return {**figures, **sizes}
 
 
-def _tell(
-    figures: Mapping[str, float], raw: Mapping[str, float], sizes: Mapping[str, float], warnings: Sequence[str]
-) -> None:
-    if figures:
-        logger.info(
-            "clusters agree (NMI) %.2f with the patient, %.2f with the position; those of raw pixels %.2f, %.2f",
-            *(part[name] for part in (figures, raw) for name in ("nmi_patient", "nmi_position")),
-        )
+def _tell(compared: Sequence[tuple[str, float, float]], sizes: Mapping[str, float], warnings: Sequence[str]) -> None:
+    for name, patient, position in compared:
+        logger.info("clusters of %s agree (NMI) %.2f with the patient, %.2f with the position", name, patient, position)
     silhouette = f"; silhouette {sizes['silhouette']:.2f}" if "silhouette" in sizes else ""
     share, single = sizes["largest_share"], sizes["single_slices"]
     logger.info("largest cluster %.0f %% of the slices, %d of one slice%s", 100 * share, single, silhouette)
@@ -270,39 +225,25 @@ def _tell(
 def _raw_pixel_agreement(folder: Path, slices: Slices, n_clusters: int) -> dict[str, float]:
     """Agreement of as many clusters of raw pixels."""
     file = read_arrays(folder / "raw_pixels.npz", "slices", "tree")
-    some, tree = file["slices"], file["tree"]
-    labels = cut_tree(tree, min(n_clusters, len(some)))
+    some = file["slices"]
+    labels = cut_tree(file["tree"], min(n_clusters, len(some)))
     return agreement(labels, [slices.patients[i] for i in some], np.asarray(slices.positions)[some])
 
 
-def _draw(
-    folder: Path,
-    suffix: str,
-    slices: Slices,
-    labels: NDArray[np.int64],
-    figures: Mapping[str, float],
-    raw: Mapping[str, float],
-) -> None:
+def _draw_examples(path: Path, slices: Slices, labels: NDArray[np.int64], n_clusters: int) -> None:
     images, titles = [], []
-    for cluster in range(min(int(labels.max()) + 1, SHOWN)):
+    for cluster in range(min(n_clusters, SHOWN)):
         members = np.flatnonzero(labels == cluster)
         shown = members[np.linspace(0, len(members) - 1, min(EXAMPLES, len(members))).round().astype(int)]
         images.append(slices.thumbnails[shown].astype(np.float32) / 255)
         n_patients = len({slices.patients[i] for i in members.tolist()})
         titles.append(f"cluster {cluster} · {len(members)} slices · {n_patients} patient{'s' * (n_patients > 1)}")
-    save_cluster_montage(folder / f"clusters{suffix}.png", images, titles)
-    compared = (("VAE features", figures), ("raw pixels", raw)) if figures else ()
-    rows = [(name, values["nmi_patient"], values["nmi_position"]) for name, values in compared]
-    save_cluster_map(folder / f"cluster_map{suffix}.png", labels, slices.patients, slices.positions, rows)
+    save_cluster_montage(path, images, titles)
 
 
 def _single_pictures(slices: Slices) -> bool:
     """Whether most patients have one slice; centring would make all of these the same."""
     return bool(np.median(list(Counter(slices.patients).values())) <= 1)
-
-
-def _rounded(figures: Mapping[str, float]) -> dict[str, float]:
-    return {name: round(value, 6) for name, value in figures.items()}
 
 
 def _save_arrays(path: Path, **arrays: Any) -> None:

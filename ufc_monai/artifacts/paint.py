@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,31 +23,24 @@ MOST = 255
 """Values that a mask has for clusters."""
 
 
+@dataclass(eq=False)
 class ClusterPainter(Inferer):
     """Paint every axial slice of a volume with the cluster whose centre is nearest to its features.
 
     Where the clusters were centred per patient, features are centred by the slices of the volume. The nearest centre is
     not quite what a tree says of the slices that it was made of.
 
-    Args:
+    Attributes:
         path: ``centroids.npz``; read when the first volume comes.
         model_sha256: of the network's weights, which the clusters must come from.
         normalise: what slices go through on their way into the network.
         batch_size: slices at a time.
     """
 
-    def __init__(
-        self,
-        path: str | os.PathLike[str],
-        model_sha256: str,
-        normalise: Callable[[Tensor], Tensor] | None = None,
-        batch_size: int = 16,
-    ) -> None:
-        super().__init__()
-        self.path = Path(path)
-        self.model_sha256 = model_sha256
-        self.normalise = normalise
-        self.batch_size = batch_size
+    path: str | os.PathLike[str]
+    model_sha256: str
+    normalise: Callable[[Tensor], Tensor] | None = None
+    batch_size: int = 16
 
     def __call__(self, inputs: Tensor, network: nn.Module, *args: Any, **kwargs: Any) -> Tensor:
         """Score the clusters of a volume's slices.
@@ -73,7 +67,7 @@ class ClusterPainter(Inferer):
         return F.one_hot(nearest + 1, len(space.centres) + 1).float().T[None, :, None, None].to(inputs.device)
 
     def _space(self) -> ClusterSpace:
-        if not self.path.is_file():
+        if not Path(self.path).is_file():
             raise InputError(
                 f"there is no {self.path}: run ufc_feature_vae's inference.json, or copy its centroids.npz."
             )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,10 +27,11 @@ THUMBNAIL = 64
 """Largest side of the small pictures that are kept of every slice."""
 
 
+@dataclass(eq=False)
 class PseudoLabeller:
     """Cluster the features of ``features.npz``, see :func:`ufc_monai.artifacts.labelling.label_slices`.
 
-    Args:
+    Attributes:
         output_dir: folder of ``features.npz`` and of what is written.
         dataset: the slices that the features were computed from.
         method: how they are clustered.
@@ -37,20 +39,11 @@ class PseudoLabeller:
         device: where Ward's tree is made, a GPU or else the CPU.
     """
 
-    def __init__(
-        self,
-        output_dir: str | os.PathLike[str],
-        dataset: SliceDataset,
-        method: ClusteringMethod,
-        provenance: Mapping[str, Any],
-        device: torch.device | str = "cpu",
-    ) -> None:
-        self.output_dir = Path(output_dir)
-        self.dataset = dataset
-        self.method = method
-        self.provenance = dict(provenance)
-        # other devices lack the float64 that decides
-        self.device = torch.device(device if torch.device(device).type == "cuda" else "cpu")
+    output_dir: str | os.PathLike[str]
+    dataset: SliceDataset
+    method: ClusteringMethod
+    provenance: Mapping[str, Any]
+    device: torch.device | str = "cpu"
 
     def run(self) -> dict[str, Any]:
         """Cluster and write; all ranks share the work on Ward's tree, and the first does the rest.
@@ -73,22 +66,16 @@ class PseudoLabeller:
         )
         with first_rank() if shared else contextlib.nullcontext():  # which has written the file
             features = self._features(slices.ids)
-        group = dist.group.WORLD if shared else None
-        if not is_first():
-            group_slices(features, slices, self.method, device=self.device, group=group)
-            return {}
-        return label_slices(
-            self.output_dir,
-            features,
-            slices,
-            self.method,
-            provenance=self.provenance,
-            device=self.device,
-            group=group,
-        )
+        # other devices lack the float64 that decides
+        device = self.device if torch.device(self.device).type == "cuda" else "cpu"
+        method = replace(self.method, device=device, group=dist.group.WORLD if shared else None)
+        if is_first():
+            return label_slices(self.output_dir, features, slices, method, provenance=self.provenance)
+        group_slices(features, slices, method)
+        return {}
 
     def _features(self, ids: Sequence[str]) -> NDArray[np.float32]:
-        path = self.output_dir / "features.npz"
+        path = Path(self.output_dir) / "features.npz"
         file = read_arrays(path, "features", "ids")
         if file["ids"].tolist() != list(ids):
             raise InputError(f"{path} holds the features of other slices. Delete it and run inference.json again.")

@@ -1,14 +1,106 @@
-"""How many clusters: the elbow of the mean within-cluster distance (section II.A of the paper)."""
+"""How many clusters: the elbow of the mean within-cluster distance (section II.A of the paper).
+
+The curve over the number of clusters comes from a merge tree in one pass, or from a fit for each number.
+"""
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
-from ufc_monai.clustering.curve import CurvePoint
+from ufc_monai.clustering.space import centroids
+
+
+class CurvePoint(NamedTuple):
+    """What the choice of a number of clusters depends on.
+
+    Attributes:
+        distance: see :func:`mean_within_cluster_distance`.
+        chance: see :func:`same_cluster_chance`.
+    """
+
+    distance: float
+    chance: float
+
+
+def mean_within_cluster_distance(features: NDArray[Any], labels: NDArray[np.int64]) -> float:
+    """Mean over slices of the Euclidean distance to the centre of their cluster."""
+    return float(np.linalg.norm(features - centroids(features, labels)[labels], axis=1).mean())
+
+
+def same_cluster_chance(labels: NDArray[np.int64]) -> float:
+    """How likely two slices, drawn at random, are of one cluster: sum_c q_c^2, for cluster shares q."""
+    return float(np.square(np.bincount(labels) / len(labels)).sum())
+
+
+def fitted_curve(
+    features: NDArray[Any], cluster: Callable[[int], NDArray[np.int64]], ks: Sequence[int]
+) -> Iterator[CurvePoint]:
+    """The points at ``ks``, each when it is asked for.
+
+    Args:
+        features: (n, d), what is clustered.
+        cluster: gives the labels of k clusters.
+        ks: numbers of clusters.
+    """
+    for k in ks:
+        labels = cluster(k)
+        yield CurvePoint(mean_within_cluster_distance(features, labels), same_cluster_chance(labels))
+
+
+def tree_curve(features: NDArray[Any], tree: NDArray[np.float64], ks: Sequence[int]) -> Iterator[CurvePoint]:
+    """The points of the cuts into ``ks`` clusters, each when it is asked for.
+
+    Distances to a centroid do not add up along merges, so the pass undoes merges from the root, and after each it
+    computes only the two clusters that come out. That is d times the sizes of the last max(ks) - 1 merges: n log n in
+    all where the tree is balanced, at worst max(ks) n.
+
+    Args:
+        features: (n, d), what the tree was made of.
+        tree: SciPy's linkage matrix.
+        ks: rising numbers of clusters, 1 to n.
+
+    Raises:
+        ValueError: if they are not.
+
+    Example:
+        >>> from scipy.cluster.hierarchy import linkage
+        >>> points = np.array([[0.0], [2.0], [9.0], [9.0]])
+        >>> [point.distance for point in tree_curve(points, linkage(points, "ward"), [1, 2, 3, 4])]
+        [4.0, 0.5, 0.0, 0.0]
+    """
+    from scipy.cluster.hierarchy import leaves_list  # stage 2 has no use for it
+
+    n = len(tree) + 1
+    if any(np.diff([0, *ks, n + 1]) < 1):
+        raise ValueError(f"numbers of clusters must rise from 1 or more to {n} or less, got {list(ks)}")
+    # In the order of the leaves each cluster is a range of rows.
+    rows = np.asarray(features, dtype=np.float64)[leaves_list(tree)]
+    size = [1] * n + tree[:, 3].astype(np.int64).tolist()
+    root = 2 * n - 2
+    first, total = {root: 0}, {root: _sum_of_distances(rows)}
+    distance, pairs, reached = total[root], n * n, 1
+    for k in ks:
+        for parent in range(2 * n - reached - 1, 2 * n - k - 1, -1):
+            left, right = tree[parent - n, :2].astype(np.int64).tolist()
+            start = first.pop(parent)
+            first |= {left: start, right: start + size[left]}
+            for child in (left, right):
+                total[child] = _sum_of_distances(rows[first[child] : first[child] + size[child]])
+            # Differences leave a trace of rounding where the sum is zero.
+            distance = max(0.0, distance - total.pop(parent) + total[left] + total[right])
+            pairs -= 2 * size[left] * size[right]
+        reached = k
+        yield CurvePoint(distance / n, pairs / n**2)
+
+
+def _sum_of_distances(rows: NDArray[np.float64]) -> float:
+    return float(np.linalg.norm(rows - rows.mean(axis=0), axis=1).sum())
 
 
 @dataclass(frozen=True)
@@ -20,25 +112,27 @@ class Elbow:
         ks: numbers of clusters of the curve.
         distances: mean within-cluster distance for each.
         searched: smallest and largest number searched; it has a say in where the elbow lies, so report it along.
-        chord: the number farthest from the straight line between the curve's ends.
-        method: ``"kneed"``, or ``"chord"`` where kneed finds no elbow.
-        reason: one sentence for the log.
+        reason: one sentence for the log; it says so where kneed finds no elbow, and the number farthest from the
+            straight line between the curve's ends was chosen instead.
     """
 
     n_clusters: int
     ks: tuple[int, ...]
     distances: tuple[float, ...]
     searched: tuple[int, int]
-    chord: int
-    method: str
     reason: str
+
+    def provenance(self) -> dict[str, Any]:
+        """What the file of pseudo-labels tells of it: JSON values."""
+        curve = {"k": list(self.ks), "distance": [round(d, 6) for d in self.distances]}
+        return {"chosen": self.n_clusters, "searched": list(self.searched), "reason": self.reason, **curve}
 
 
 def expected_positives(chance: float, batch_size: int) -> float:
     """Positives that an anchor expects in a batch: 1 + 2 (b - 1) sum_c q_c^2, for cluster shares q.
 
     Args:
-        chance: the sum, see :func:`~ufc_monai.clustering.curve.same_cluster_chance`.
+        chance: the sum, see :func:`same_cluster_chance`.
         batch_size: b, images in a batch of stage 2.
     """
     return 1 + 2 * (batch_size - 1) * chance
@@ -79,14 +173,14 @@ def choose_n_clusters(
             break
         ks.append(k)
         distances.append(point.distance)
-    knee, chord = find_knee(ks, distances), farthest_from_chord(ks, distances)
-    chosen, method = (chord, "chord") if knee is None else (knee, "kneed")
+    knee = find_knee(ks, distances)
+    chosen = farthest_from_chord(ks, distances) if knee is None else knee
     rule = "farthest from the chord (kneed finds no elbow)" if knee is None else "the elbow"
     searched = f"{ks[0]} to {ks[-1]}" if most is None else ", ".join(map(str, ks))
     reason = f"k = {chosen} is {rule} of the mean within-cluster distance over k = {searched}"
     if len(ks) < len(grid):
         reason += f"; beyond, a batch of {batch_size} gives an anchor fewer than {min_positives:g} positives"
-    return Elbow(chosen, tuple(ks), tuple(distances), (ks[0], ks[-1]), chord, method, f"{reason}.")
+    return Elbow(chosen, tuple(ks), tuple(distances), (ks[0], ks[-1]), f"{reason}.")
 
 
 def find_knee(ks: Sequence[int], distances: Sequence[float]) -> int | None:

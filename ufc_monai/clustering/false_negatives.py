@@ -14,10 +14,8 @@ THRESHOLD = 0.1
 """Difference of position from which PCL pushes two slices apart."""
 
 
-def false_negatives(
-    present: NDArray[np.bool_],
-    clusters: NDArray[np.int64] | None = None,
-    positions: NDArray[Any] | None = None,
+def count_false_negatives(
+    present: NDArray[np.bool_], clusters: NDArray[np.int64] | None = None, positions: NDArray[Any] | None = None
 ) -> dict[str, dict[str, float | None]]:
     """Judge by organ presence what contrastive methods do to the pairs of slices of a random batch.
 

@@ -2,37 +2,27 @@
 
 from __future__ import annotations
 
+import copy
 import logging
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from functools import cache, partial
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ufc_monai.base.errors import InputError
-from ufc_monai.clustering.agreement import agreement
-from ufc_monai.clustering.centring import centre_per_patient
-from ufc_monai.clustering.centroids import centroids
-from ufc_monai.clustering.curve import fitted_curve, tree_curve
-from ufc_monai.clustering.elbow import Elbow, choose_n_clusters
-from ufc_monai.clustering.landmarks import choose_landmarks, landmark_labels
+from ufc_monai.clustering.clusterers import Agglomerative, labels_of, tree_of, words
+from ufc_monai.clustering.elbow import Elbow, choose_n_clusters, fitted_curve, tree_curve
 from ufc_monai.clustering.method import ClusteringMethod
-from ufc_monai.clustering.partitions import dbscan, kmeans, typical_radius
-from ufc_monai.clustering.scaling import fit_scaling
-from ufc_monai.clustering.space import Scaling
-from ufc_monai.clustering.tree import cut_tree, merge_tree
-
-if TYPE_CHECKING:
-    import torch
-    import torch.distributed as dist
-
+from ufc_monai.clustering.space import Scaling, centre_per_patient, fit_scaling
+from ufc_monai.clustering.tree import cut_tree, landmark_labels
 
 logger = logging.getLogger(__name__)
 
 FITS = 16
-"""Numbers of clusters at most that k-means is fitted with to find its elbow."""
+"""Numbers of clusters at most that a clustering without a tree is fitted with to find its elbow."""
 
 
 @dataclass(frozen=True)
@@ -40,97 +30,62 @@ class Clustering:
     """Clusters of slices.
 
     Attributes:
-        labels: the cluster of each slice, (n,).
-        n_clusters: their number.
-        tree: SciPy's linkage matrix, to cut at another number; ``None`` but for agglomerative clustering.
-        landmarks: indices of the slices that the tree is made of, all or a sample, (m,); ``None`` without a tree.
-        elbow: the curve over the number of clusters. A tree's is drawn even where ``n_clusters`` was given; there is
-            none for k-means then, and never for DBSCAN.
+        labels: the cluster of each slice, 0 to k - 1, (n,).
         features: what was clustered, (n, m): centred and scaled.
         scaling: how features that are centred become those.
-        centroids: (k, m), in the space that was clustered.
         patient_means: what was subtracted for each patient; empty without centring.
-        agreement: see :func:`~ufc_monai.clustering.agreement.agreement`.
-        method: how they came about, with the ``eps`` that was taken where none was given.
+        tree: SciPy's linkage matrix, to cut at another number; ``None`` where the clustering makes none.
+        landmarks: indices of the slices that the tree is made of, all or a sample, (m,); ``None`` without a tree.
+        elbow: the curve over the number of clusters. A tree's is drawn even where ``n_clusters`` was given; without a
+            tree there is none then, nor where the clustering finds its number itself.
+        provenance: how the clusters came about, as the file of pseudo-labels keeps it: JSON values.
     """
 
     labels: NDArray[np.int64]
-    n_clusters: int
-    tree: NDArray[np.float64] | None
-    landmarks: NDArray[np.int64] | None
-    elbow: Elbow | None
     features: NDArray[np.float64]
     scaling: Scaling
-    centroids: NDArray[np.float64]
     patient_means: dict[str, NDArray[np.float64]]
-    agreement: dict[str, float]
-    method: ClusteringMethod
+    tree: NDArray[np.float64] | None = None
+    landmarks: NDArray[np.int64] | None = None
+    elbow: Elbow | None = None
+    provenance: dict[str, Any] = field(default_factory=dict)
 
-    def provenance(self) -> dict[str, Any]:
-        """How the clusters came about, as the file of pseudo-labels keeps it: JSON values."""
-        told: dict[str, Any] = {
-            "method": self.method.describe(),
-            "centred_per_patient": self.method.centred,
-            "seed": self.method.seed,
-        }
-        if self.landmarks is not None:
-            told["slices_in_tree"] = len(self.landmarks)
-        if elbow := self.elbow:
-            curve = {"k": list(elbow.ks), "distance": [round(d, 6) for d in elbow.distances]}
-            searched = {"searched": list(elbow.searched), "reason": elbow.reason}
-            told["elbow"] = {"chosen": elbow.n_clusters, **searched, **curve}
-        return told
+    @property
+    def n_clusters(self) -> int:
+        """The number of clusters."""
+        return int(self.labels.max()) + 1
 
 
 def cluster_slices(
-    features: NDArray[Any],
-    patients: Sequence[str],
-    positions: NDArray[Any],
-    method: ClusteringMethod | None = None,
-    *,
-    device: torch.device | str = "cpu",
-    group: dist.ProcessGroup | None = None,
+    features: NDArray[Any], patients: Sequence[str], method: ClusteringMethod | None = None
 ) -> Clustering:
     """Centre, scale, cluster.
 
     Args:
         features: posterior means, (n, d).
         patients: the patient of each slice.
-        positions: its position in the volume, in [0, 1].
         method: how; ``None`` is Ward's tree of the centred features, cut at the elbow.
-        device: where Ward's tree is made.
-        group: processes that share the work on Ward's tree; all call this, with the same arguments.
 
     Raises:
         InputError: at fewer than two slices, features that are not finite, or a method that the slices do not allow.
     """
     method = method or ClusteringMethod()
-    if not len(features) == len(patients) == len(positions):
-        raise ValueError(f"{len(features)} features, {len(patients)} patients and {len(positions)} positions differ")
+    if len(features) != len(patients):
+        raise ValueError(f"expected a patient for each feature, got {len(features)} features, {len(patients)} patients")
     features = np.asarray(features, dtype=np.float64)
     _check_features(features)
     means: dict[str, NDArray[np.float64]] = {}
     if method.centred:
         features, means = centre_per_patient(features, patients)
-    scaling = fit_scaling(features, method)
+    scaling = fit_scaling(features, method.feature_scaling, method.pca_components)
     features = scaling(features)
-    if method.clustering == "dbscan" and method.eps is None:
-        method = replace(method, eps=float(f"{typical_radius(features, method.min_samples):.3g}"))
-    if method.clustering == "agglomerative":
-        found = _agglomerative(features, method, partial(merge_tree, device=device, group=group))
-    else:
-        found = PARTITIONS[method.clustering](features, method)
-    centres, figures = centroids(features, found.labels), agreement(found.labels, patients, positions)
-    return Clustering(
-        **found._asdict(),
-        n_clusters=len(centres),
-        features=features,
-        scaling=scaling,
-        centroids=centres,
-        patient_means=means,
-        agreement=figures,
-        method=method,
-    )
+    fitted, found = _group(features, method)
+    if not found["labels"].any():
+        raise InputError(f"clustering: {words(fitted)} joins all {len(features)} slices; one cluster has no negatives.")
+    told = {"method": method.describe(fitted), "centred_per_patient": method.centred, "seed": method.seed}
+    told |= {"slices_in_tree": len(found["landmarks"])} if "landmarks" in found else {}
+    told |= {"elbow": found["elbow"].provenance()} if "elbow" in found else {}
+    return Clustering(features=features, scaling=scaling, patient_means=means, provenance=told, **found)
 
 
 def _check_features(features: NDArray[Any]) -> None:
@@ -140,63 +95,47 @@ def _check_features(features: NDArray[Any]) -> None:
         raise InputError("features hold NaN or infinite values: the VAE diverged. Train it with a lower learning_rate.")
 
 
-class _Result(NamedTuple):
-    """A part of :class:`Clustering`."""
+def _group(features: NDArray[np.float64], method: ClusteringMethod) -> tuple[Any, dict[str, Any]]:
+    """The fitted clusterer, and what of :class:`Clustering` it gives: labels and, if there are, tree and elbow."""
+    clusterer, n = method.clusterer(), len(features)
+    number = getattr(clusterer, "n_clusters", None)
+    if isinstance(number, int) and number > n:
+        raise InputError(f"n_clusters must be 1 to {n} for {n} slices, got {number}.")
+    search = partial(choose_n_clusters, k_range=method.k_range, batch_size=method.batch_size)
 
-    labels: NDArray[np.int64]
-    elbow: Elbow | None = None
-    tree: NDArray[np.float64] | None = None
-    landmarks: NDArray[np.int64] | None = None
+    @cache
+    def fit(k: int) -> Any:
+        return _fitted(clusterer, k, features)
 
-
-def _agglomerative(
-    features: NDArray[np.float64],
-    method: ClusteringMethod,
-    merge: Callable[[NDArray[np.float64], str], NDArray[np.float64]],
-) -> _Result:
-    landmarks = choose_landmarks(len(features), method.largest_tree, seed=method.seed)
-    if len(landmarks) < len(features):
-        logger.info(
-            "the tree is made of a random sample of %d of the %d slices, seed %d (max_slices_in_tree); the others join "
-            "the nearest centre",
-            *(len(landmarks), len(features), method.seed),
-        )
-    sample = features[landmarks]
-    tree = merge(sample, method.linkage)
-    curve = partial(tree_curve, sample, tree)
-    elbow = choose_n_clusters(curve, len(sample), k_range=method.k_range, batch_size=method.batch_size)
-    cut = cut_tree(tree, elbow.n_clusters if method.n_clusters is None else method.n_clusters)
-    return _Result(landmark_labels(features, landmarks, cut), elbow, tree, landmarks)
-
-
-def _kmeans(features: NDArray[np.float64], method: ClusteringMethod) -> _Result:
-    if method.n_clusters is not None:
-        return _Result(kmeans(features, method.n_clusters, seed=method.seed))
-    fit = cache(partial(kmeans, features, seed=method.seed))
-    logger.info("k-means has no tree to cut: its elbow is that of %d fits at most, not of every k", FITS)
-    curve = partial(fitted_curve, features, fit)
-    elbow = choose_n_clusters(curve, len(features), k_range=method.k_range, batch_size=method.batch_size, most=FITS)
-    return _Result(fit(elbow.n_clusters), elbow)
+    fitted = fit(number or min(method.k_range[0], n))
+    tree = tree_of(fitted)
+    if tree is not None:
+        landmarks = getattr(fitted, "landmarks_", np.arange(n))
+        elbow = search(partial(tree_curve, features[landmarks], tree), len(landmarks))
+        labels = landmark_labels(features, landmarks, cut_tree(tree, number or elbow.n_clusters))
+        fitted.n_clusters = None  # the tree is the same for each
+        return fitted, {"labels": labels, "tree": tree, "landmarks": landmarks, "elbow": elbow}
+    if number is not None or not hasattr(clusterer, "n_clusters"):
+        return fitted, {"labels": labels_of(fitted)}
+    logger.info("%s: no tree to cut, so the elbow is that of %d fits at most, not of every k", words(clusterer), FITS)
+    elbow = search(partial(fitted_curve, features, lambda k: labels_of(fit(k))), n, most=FITS)
+    fitted = fit(elbow.n_clusters)
+    return fitted, {"labels": labels_of(fitted), "elbow": elbow}
 
 
-def _dbscan(features: NDArray[np.float64], method: ClusteringMethod) -> _Result:
-    assert method.eps is not None
-    labels, noise = dbscan(features, eps=method.eps, min_samples=method.min_samples)
-    typical = typical_radius(features, method.min_samples)
-    if not labels.any():
-        raise InputError(
-            f"eps: DBSCAN joins all {len(labels)} slices at eps {method.eps:g}, and one cluster has no negatives. Take "
-            f"a smaller one: half of the slices have {method.min_samples - 1} others within {typical:.3g} already."
-        )
-    logger.info(
-        "DBSCAN with eps %g: %d of %d slices are noise, each a cluster of its own; half of the slices have %d others "
-        "within %.3g",
-        *(method.eps, noise, len(labels), method.min_samples - 1, typical),
-    )
-    return _Result(labels)
+def _fitted(clusterer: Any, n_clusters: int, features: NDArray[np.float64]) -> Any:
+    """A copy, fitted; to ``n_clusters`` if it has that."""
+    from threadpoolctl import threadpool_limits  # which a server has no use for
 
-
-PARTITIONS: dict[str, Callable[[NDArray[np.float64], ClusteringMethod], _Result]] = {
-    "kmeans": _kmeans,
-    "dbscan": _dbscan,
-}
+    one = copy.copy(clusterer)
+    if hasattr(one, "n_clusters"):
+        one.n_clusters = n_clusters
+    # Several threads add in the order in which they finish, and the last bits would differ from run to run; not Ward's.
+    with threadpool_limits(None if isinstance(one, Agglomerative) else 1):
+        try:
+            one.fit(features)
+        except InputError:
+            raise
+        except (TypeError, ValueError) as e:
+            raise InputError(f"clustering: {words(one)} cannot be fitted: {' '.join(str(e).split())}") from e
+    return one

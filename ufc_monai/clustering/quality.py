@@ -1,19 +1,58 @@
-"""How good clusters are by themselves: their sizes, and how well they are separated."""
+"""How good clusters are: what they follow, their sizes and separation, and raw pixels as the yardstick."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.metrics import silhouette_score
 
-SAMPLE = 2000
+from ufc_monai.clustering.clusterers import Agglomerative
+from ufc_monai.clustering.space import centre_per_patient
+
+POSITION_BINS = 10
+SILHOUETTE_SLICES = 2000
 """Slices that the silhouette is taken of: its cost grows with their square."""
+RAW_SLICES = 5000
+"""At most so many slices are clustered by their grey values."""
+RAW_SIDE = 16
+"""Side in pixels of the slices that are clustered as they are."""
 
 
-def quality(features: NDArray[Any], labels: NDArray[np.int64], *, seed: int = 0) -> dict[str, float]:
+def agreement(labels: NDArray[np.int64], patients: Sequence[str], positions: NDArray[Any]) -> dict[str, float]:
+    """How far clusters agree with the patient and with the position along the body.
+
+    Args:
+        labels: the cluster of each slice.
+        patients: its patient.
+        positions: its position in the volume, in [0, 1].
+
+    Returns:
+        ``nmi_patient`` and ``nmi_position`` (ten bins), normalised mutual information in [0, 1];
+        ``same_patient_share``, the share of the pairs within clusters that are of one patient, and
+        ``same_patient_chance``, that share among all pairs.
+    """
+    from sklearn.metrics import normalized_mutual_info_score
+    from sklearn.metrics.cluster import contingency_matrix
+
+    _, patient = np.unique(np.asarray(patients), return_inverse=True)
+    bins = np.minimum((np.asarray(positions) * POSITION_BINS).astype(int), POSITION_BINS - 1)
+    in_cluster = _pairs(np.bincount(labels))
+    same_both = _pairs(contingency_matrix(labels, patient).ravel())
+    return {
+        "nmi_patient": float(normalized_mutual_info_score(patient, labels)),
+        "nmi_position": float(normalized_mutual_info_score(bins, labels)),
+        "same_patient_share": same_both / in_cluster if in_cluster else 0.0,
+        "same_patient_chance": _pairs(np.bincount(patient)) / max(_pairs(np.array([len(labels)])), 1.0),
+    }
+
+
+def _pairs(counts: NDArray[Any]) -> float:
+    return float((counts * (counts - 1) / 2).sum())
+
+
+def cluster_quality(features: NDArray[Any], labels: NDArray[np.int64], *, seed: int = 0) -> dict[str, float]:
     """Sizes and separation of clusters.
 
     Args:
@@ -25,31 +64,71 @@ def quality(features: NDArray[Any], labels: NDArray[np.int64], *, seed: int = 0)
         ``largest_share``, the largest cluster's share of the slices; ``single_slices``, clusters of one slice;
         ``silhouette`` in [-1, 1], of the sample, left out where it has one cluster or nothing but single slices.
     """
+    from sklearn.metrics import silhouette_score
+
     sizes = np.bincount(labels)
     figures = {"largest_share": float(sizes.max() / len(labels)), "single_slices": int((sizes == 1).sum())}
-    some = np.random.default_rng(seed).permutation(len(labels))[:SAMPLE]
+    some = np.random.default_rng(seed).permutation(len(labels))[:SILHOUETTE_SLICES]
     if 2 <= len(np.unique(labels[some])) < len(some):
         figures["silhouette"] = float(silhouette_score(features[some], labels[some]))
     return figures
 
 
-def size_warning(figures: Mapping[str, float], n_clusters: int, n_slices: int) -> str | None:
-    """A plain sentence if the sizes leave little to contrast, else ``None``.
+def quality_warnings(
+    follows: Mapping[str, float], sizes: Mapping[str, float], n_clusters: int, n_slices: int
+) -> list[str]:
+    """Plain sentences where the clusters follow patients more than anatomy, or leave little to contrast.
 
     Args:
-        figures: of :func:`quality`.
+        follows: of :func:`agreement`; may be empty.
+        sizes: of :func:`cluster_quality`.
         n_clusters: number of clusters.
         n_slices: number of slices.
     """
-    if figures["single_slices"] > n_slices / 2:
-        return (
-            f"{figures['single_slices']} of {n_slices} slices are clusters of their own: for them the clusters change "
+    texts = []
+    if follows and follows["nmi_patient"] > follows["nmi_position"]:
+        texts.append(
+            f"the clusters follow the patient (NMI {follows['nmi_patient']:.2f}) more than the position in the body "
+            f"(NMI {follows['nmi_position']:.2f}): contrast may learn to tell patients apart. Keep centred on, or take "
+            "fewer clusters."
+        )
+    if sizes["single_slices"] > n_slices / 2:
+        texts.append(
+            f"{sizes['single_slices']} of {n_slices} slices are clusters of their own: for them the clusters change "
             "nothing, contrast is SimCLR's. Take fewer clusters, or a larger eps."
         )
-    if n_clusters > 2 and figures["largest_share"] > 0.5:
-        share = 100 * figures["largest_share"]
-        return (
-            f"one cluster holds {share:.0f} % of the slices, and no two of these are contrasted. Take Ward linkage, "
-            "more clusters, or a smaller eps."
+    elif n_clusters > 2 and sizes["largest_share"] > 0.5:
+        texts.append(
+            f"one cluster holds {100 * sizes['largest_share']:.0f} % of the slices, and no two of these are "
+            "contrasted. Take Ward linkage, more clusters, or a smaller eps."
         )
-    return None
+    return texts
+
+
+def raw_pixels(thumbnails: NDArray[Any]) -> NDArray[np.float64]:
+    """Slices (n, h, w) or (n, h, w, 3) as vectors of at most 16 x 16 mean values, (n, 256 or 768)."""
+    n, height, width = thumbnails.shape[:3]
+    rows, columns = (np.arange(RAW_SIDE + 1) * side // RAW_SIDE for side in (height, width))
+    if min(height, width) < RAW_SIDE:
+        return thumbnails.reshape(n, -1).astype(np.float64)
+    sums = np.add.reduceat(np.add.reduceat(thumbnails.astype(np.float64), rows[:-1], axis=1), columns[:-1], axis=2)
+    areas = np.outer(np.diff(rows), np.diff(columns)).reshape(RAW_SIDE, RAW_SIDE, *(1,) * (sums.ndim - 3))
+    return np.asarray((sums / areas).reshape(n, -1))
+
+
+def raw_pixel_tree(thumbnails: NDArray[Any], patients: Sequence[str], *, centred: bool) -> dict[str, NDArray[Any]]:
+    """Ward's tree of the grey values of slices, spread evenly if there are too many.
+
+    Args:
+        thumbnails: small pictures of all slices, (n, h, w) or (n, h, w, 3).
+        patients: whose they are, (n,).
+        centred: subtract each patient's mean first.
+
+    Returns:
+        ``tree``, SciPy's linkage matrix, and ``slices``, the indices of those clustered.
+    """
+    some = np.unique(np.linspace(0, len(thumbnails) - 1, RAW_SLICES).round().astype(int))
+    pixels = raw_pixels(thumbnails[some])
+    if centred:
+        pixels, _ = centre_per_patient(pixels, [patients[i] for i in some])
+    return {"tree": Agglomerative().fit(pixels).tree_, "slices": some}

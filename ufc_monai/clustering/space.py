@@ -1,14 +1,19 @@
-"""The space in which slices were clustered, as ``centroids.npz`` keeps it. Needs NumPy alone."""
+"""The space that slices are clustered in: features centred per patient and scaled, and the centres of clusters there.
+
+Needs NumPy alone where slices are not clustered: a server paints clusters by :func:`load_space`.
+"""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ufc_monai.base.errors import InputError
 from ufc_monai.base.files import read_arrays
 
 
@@ -33,6 +38,69 @@ class Scaling:
             lengths = np.linalg.norm(scaled, axis=1, keepdims=True)
             scaled /= np.where(lengths > 0, lengths, 1.0)
         return scaled
+
+
+def fit_scaling(features: NDArray[Any], how: str, pca_components: float = 0.9) -> Scaling:
+    """Fit the map of features to the space that is clustered.
+
+    Args:
+        features: what it is fitted to, (n, d), after centring.
+        how: ``feature_scaling`` of :class:`~ufc_monai.clustering.ClusteringMethod`.
+        pca_components: of the same, for ``"pca"``.
+
+    Raises:
+        InputError: if there are fewer components than asked for.
+    """
+    n, d = features.shape
+    if how == "standardised":
+        from sklearn.preprocessing import StandardScaler
+
+        fitted = StandardScaler().fit(features)
+        return Scaling(fitted.mean_, np.diag(1 / fitted.scale_), False)
+    if how == "pca":
+        if pca_components > min(n, d):
+            raise InputError(f"pca_components: {n} features of length {d} have no {pca_components} components.")
+        from sklearn.decomposition import PCA
+
+        fitted = PCA(pca_components, svd_solver="full").fit(features)
+        return Scaling(fitted.mean_, fitted.components_.T, False)
+    return Scaling(np.zeros(d), np.eye(d), how == "l2")
+
+
+def centre_per_patient(
+    features: NDArray[Any], patients: Sequence[str]
+) -> tuple[NDArray[np.float64], dict[str, NDArray[np.float64]]]:
+    """Subtract from every slice's feature the mean feature of its patient.
+
+    Otherwise clusters follow the scanner and the patient rather than the anatomy.
+
+    Args:
+        features: (n, d).
+        patients: the patient of each slice.
+
+    Returns:
+        The centred features (n, d) and each patient's mean (d,), patients sorted.
+    """
+    names, index = np.unique(np.asarray(patients), return_inverse=True)
+    means = centroids(features, index)
+    return features - means[index], dict(zip(names.tolist(), means, strict=True))
+
+
+def centroids(features: NDArray[Any], labels: NDArray[np.int64]) -> NDArray[np.float64]:
+    """The mean feature of each cluster, (k, d), for labels 0 to k - 1."""
+    sums = np.zeros((int(labels.max()) + 1, features.shape[1]))
+    np.add.at(sums, labels, features)
+    return sums / np.bincount(labels)[:, None]
+
+
+def assign(features: NDArray[Any], centres: NDArray[np.float64]) -> NDArray[np.int64]:
+    """The centre that is nearest to each new slice, (n,).
+
+    A tree has no rule for slices that it did not see; this one (Voronoi cells) is close to it, not the same.
+    """
+    from sklearn.metrics import pairwise_distances_argmin  # here and below: a server paints clusters without it
+
+    return np.asarray(pairwise_distances_argmin(np.asarray(features, dtype=np.float64), centres), dtype=np.int64)
 
 
 class ClusterSpace(NamedTuple):

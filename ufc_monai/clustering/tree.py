@@ -1,53 +1,14 @@
-"""Hierarchical agglomerative clustering, and cutting its tree."""
+"""Cuts of a merge tree of all slices or of a sample, the landmarks."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from ufc_monai.base.errors import InputError
-
-if TYPE_CHECKING:
-    import torch
-    import torch.distributed as dist
-
-
-def merge_tree(
-    features: NDArray[Any],
-    linkage: str = "ward",
-    *,
-    device: torch.device | str = "cpu",
-    group: dist.ProcessGroup | None = None,
-) -> NDArray[np.float64]:
-    """The exact merge tree on Euclidean distances.
-
-    Nothing in it is random. Ward's linkage takes memory in proportion to the features, see
-    :func:`~ufc_monai.clustering.reciprocal.ward_linkage`; the others n (n - 1) / 2 * 8 bytes for the distances: 0.04 GB
-    for 3,000 slices, 3.6 GB for 30,000.
-
-    Args:
-        features: (n, d), n at least 2, finite.
-        linkage: ``"ward"``, ``"average"`` or ``"complete"``.
-        device: where Ward's tree is made.
-        group: processes that share the search of Ward's tree; all call this.
-
-    Returns:
-        SciPy's linkage matrix, (n - 1, 4).
-    """
-    if linkage == "ward":
-        # brings PyTorch along, which a cut of a saved tree need not wait for
-        import torch
-
-        from ufc_monai.clustering.reciprocal import ward_linkage
-
-        return ward_linkage(torch.as_tensor(features).to(device), group=group)
-    from scipy.cluster import hierarchy
-
-    return np.asarray(hierarchy.linkage(np.asarray(features, dtype=np.float64), method=linkage))
+from ufc_monai.clustering.space import assign, centroids
 
 
 def cut_tree(tree: NDArray[np.float64], n_clusters: int) -> NDArray[np.int64]:
@@ -65,6 +26,9 @@ def cut_tree(tree: NDArray[np.float64], n_clusters: int) -> NDArray[np.int64]:
     Raises:
         InputError: if ``n_clusters`` is out of range.
     """
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
     n = len(tree) + 1
     if not 1 <= n_clusters <= n:
         raise InputError(f"n_clusters must be 1 to {n} for {n} slices, got {n_clusters}.")
@@ -83,3 +47,26 @@ def by_size(labels: NDArray[Any]) -> NDArray[np.int64]:
     rank = np.empty(len(order), dtype=np.int64)
     rank[order] = np.arange(len(order))
     return rank[label]
+
+
+def landmark_labels(
+    features: NDArray[Any], landmarks: NDArray[np.int64], labels: NDArray[np.int64]
+) -> NDArray[np.int64]:
+    """Labels of all slices: the landmarks stay together as they are, the others join the nearest centroid.
+
+    It is close to a tree of all slices, not the same; so say it in the log, and record seed and number of landmarks.
+
+    Args:
+        features: (n, d), of all slices.
+        landmarks: indices of those that were clustered, (m,).
+        labels: their clusters, 0 to k - 1, (m,).
+
+    Returns:
+        (n,), numbered from the largest cluster down.
+    """
+    everyone = np.full(len(features), -1)
+    everyone[landmarks] = labels
+    others = everyone < 0
+    if others.any():
+        everyone[others] = assign(features[others], centroids(features[landmarks], labels))
+    return by_size(everyone)

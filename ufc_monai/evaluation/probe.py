@@ -28,7 +28,7 @@ from tqdm import tqdm
 from ufc_monai.artifacts.features import encode
 from ufc_monai.base.errors import InputError
 from ufc_monai.base.files import sha256_of, write_json
-from ufc_monai.clustering.false_negatives import false_negatives
+from ufc_monai.clustering.false_negatives import count_false_negatives
 from ufc_monai.clustering.pseudo_labels import PseudoLabels
 from ufc_monai.data.slices import SliceDataset
 from ufc_monai.data.split import Split
@@ -93,7 +93,7 @@ class LinearProbe:
             InputError: if the pseudo-labels are of other data.
         """
         present = self._present(self.training)
-        pairs = false_negatives(present, self._clusters(), _positions(self.training))
+        pairs = count_false_negatives(present, self._clusters(), _positions(self.training))
         held_out = self._present(self.validation)
         calibrate_norms(self.encoders["untrained"], self.training, self.device, self.seed)
         scores = {which: self._scores(encoder, present, held_out) for which, encoder in self.encoders.items()}
@@ -134,7 +134,7 @@ class LinearProbe:
             folder = self.pseudo_labels_path.absolute().parent.parent
             for path in sorted(folder.glob("*/pseudo_labels*.json")):
                 with contextlib.suppress(InputError):
-                    row = false_negatives(present, self._of_training(PseudoLabels.load(path)))["ufc"]
+                    row = count_false_negatives(present, self._of_training(PseudoLabels.load(path)))["ufc"]
                     shares[path.relative_to(folder).as_posix()] = {**row, "sha256": sha256_of(path)}
         return shares
 

@@ -12,7 +12,7 @@ import torch
 from ufc_monai.base.bundles import BUNDLES, UNET, VAE
 from ufc_monai.base.errors import InputError
 from ufc_monai.base.machine import PROCESS_BYTES, at_once
-from ufc_monai.clustering.method import ClusteringMethod
+from ufc_monai.clustering.clusterers import Agglomerative
 from ufc_monai.data.case import Case
 from ufc_monai.data.datalist import find_ignore_id, find_labels
 from ufc_monai.data.draw import make_split
@@ -185,7 +185,7 @@ def _estimate(
     if bundle == VAE:
         if (k := options.keys.get("n_clusters", 0)) > n:
             raise InputError(f"--n_clusters must be 2 to {n} for about {n} slices to cluster, got {k}.")
-        seconds += n / batch * measured.forward + WARD_SECONDS * min(n, ClusteringMethod().largest_tree) ** 2
+        seconds += n / batch * measured.forward + WARD_SECONDS * min(n, Agglomerative().largest_tree) ** 2
         memory = max(memory, PROCESS_BYTES + FEATURE_BYTES * parser["latent_size"] * n)
     return StageEstimate(
         bundle,

@@ -39,7 +39,9 @@ class PrepareBatch:
         single = isinstance(self.target_key, str)
         targets = ensure_tuple(self.target_key)
         keys = {self.image_key, *targets}
-        moved = {key: torch.as_tensor(batch[key]).to(device, non_blocking=non_blocking) for key in keys}
+        # others are made by the transform
+        found = keys & batch.keys()
+        moved = {key: torch.as_tensor(batch[key]).to(device, non_blocking=non_blocking) for key in found}
         ready = dict(self.transform(moved) if self.transform else moved)
         if self.normalise is not None:
             ready[self.image_key] = self.normalise(ready[self.image_key])

@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from monai.config import KeysCollection
@@ -18,9 +18,25 @@ from monai.transforms import MapTransform
 from torch import Tensor
 from torch.nn import functional as F
 
+from ufc_monai.transforms.affine import sampling_grid
 from ufc_monai.transforms.colour import change_colour, changes_colour
 
 Range = Sequence[float]
+
+
+class Augmented(NamedTuple):
+    """An augmented batch.
+
+    Attributes:
+        image: (B, C, H, W).
+        label: (B, 1, H, W), or ``None``.
+        affine: where each pixel of it lies in the batch that was augmented, (B, 2, 3) as
+            :func:`torch.nn.functional.affine_grid` takes it; see :func:`~ufc_monai.transforms.sampling_grid`.
+    """
+
+    image: Tensor
+    label: Tensor | None
+    affine: Tensor
 
 
 class BatchAugment:
@@ -145,6 +161,10 @@ class BatchAugment:
         Returns:
             The new image and label, of the same shapes and dtypes.
         """
+        return self.located(image, label)[:2]
+
+    def located(self, image: Tensor, label: Tensor | None = None) -> Augmented:
+        """Augment a batch as a call does, and tell where its pixels come from; the arguments are the same."""
         drawn = self.randomize(len(image), min(image.shape[-2:]))
         # while they lie on the CPU: asking a GPU would wait for it
         blurred = drawn["blur"].nonzero()[:, 0]
@@ -152,7 +172,8 @@ class BatchAugment:
         coloured = changes_colour(drawn["saturation"], drawn["hue"], drawn["grey"])
         p = _moved(drawn, image)
         noise = self._noise(image)
-        grid = _sampling_grid(image, p)
+        affine = _affine(p)
+        grid = sampling_grid(affine, image.shape[-2:])
         seen = F.grid_sample(image, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
         if label is not None:
             moved = F.grid_sample(
@@ -161,7 +182,7 @@ class BatchAugment:
             label = moved.to(label.dtype)
         if len(blurred):
             seen = _blur(seen, sigma, _beside(blurred, image))
-        return _change_intensity(seen, p, noise, coloured=coloured), label
+        return Augmented(_change_intensity(seen, p, noise, coloured=coloured), label, affine)
 
     def _uniform(self, n: int, low: float, high: float) -> Tensor:
         return torch.rand(n, generator=self.generator) * (high - low) + low
@@ -177,76 +198,29 @@ class BatchAugment:
         return (self._uniform(n, 0, 1) < probability).float()
 
 
-class TwoViews:
-    """Two differently augmented views of every image of a batch: ``aug_1(x)`` and ``aug_2(x)`` of the paper.
-
-    Args:
-        augment: what makes a view.
-        second: what makes the second view; ``None`` for the same.
-    """
-
-    def __init__(self, augment: BatchAugment, second: BatchAugment | None = None) -> None:
-        self.augment = augment
-        self.second = second
-
-    def __call__(self, image: Tensor) -> Tensor:
-        """Return (2B, C, H, W): rows i and i + B are the two views of image i of the batch (B, C, H, W)."""
-        if self.second is None:
-            return self.augment(torch.cat([image, image]))[0]
-        return torch.cat([self.augment(image)[0], self.second(image)[0]])
-
-
 class BatchAugmentd(MapTransform):
     """Dictionary twin of :class:`BatchAugment` for a collated batch: image and labels move together.
 
     Args:
         keys: key of the image and, behind it, of one label at most.
         augment: the augmentation.
+        affine_key: where the new pixels lie in the old image is kept under this key, (B, 2, 3); ``None`` drops it.
     """
 
-    def __init__(self, keys: KeysCollection, augment: BatchAugment) -> None:
+    def __init__(self, keys: KeysCollection, augment: BatchAugment, affine_key: str | None = None) -> None:
         super().__init__(keys)
         self.augment = augment
+        self.affine_key = affine_key
 
     def __call__(self, data: Mapping[str, Any]) -> dict[str, Any]:
         """Augment one batch."""
         d = dict(data)
         image_key, *label_keys = self.keys
-        if not label_keys:
-            d[image_key], _ = self.augment(d[image_key])
-        else:
-            d[image_key], d[label_keys[0]] = self.augment(d[image_key], d[label_keys[0]])
-        return d
-
-
-class TwoViewsd(MapTransform):
-    """Dictionary twin of :class:`TwoViews` for a collated batch: views under the key, other tensors repeated.
-
-    Args:
-        keys: key of the image.
-        augment: what makes a view.
-        second: what makes the second view; ``None`` for the same.
-        repeat_keys: keys of tensors (B, ...) to repeat for the second views, such as pseudo-labels.
-    """
-
-    def __init__(
-        self,
-        keys: KeysCollection,
-        augment: BatchAugment,
-        second: BatchAugment | None = None,
-        repeat_keys: Sequence[str] = (),
-    ) -> None:
-        super().__init__(keys)
-        self.views = TwoViews(augment, second)
-        self.repeat_keys = tuple(repeat_keys)
-
-    def __call__(self, data: Mapping[str, Any]) -> dict[str, Any]:
-        """Make the two views of one batch."""
-        d = dict(data)
-        for key in self.key_iterator(d):
-            d[key] = self.views(d[key])
-        for name in self.repeat_keys:
-            d[name] = torch.cat([d[name], d[name]])
+        d[image_key], label, affine = self.augment.located(d[image_key], *(d[key] for key in label_keys[:1]))
+        if label_keys:
+            d[label_keys[0]] = label
+        if self.affine_key is not None:
+            d[self.affine_key] = affine
         return d
 
 
@@ -263,14 +237,13 @@ def _beside(values: Tensor, image: Tensor) -> Tensor:
     return (values.pin_memory() if image.is_cuda else values).to(image.device, non_blocking=True)
 
 
-def _sampling_grid(image: Tensor, p: Mapping[str, Tensor]) -> Tensor:
+def _affine(p: Mapping[str, Tensor]) -> Tensor:
     """Where each output pixel looks: the unit square, mirrored, scaled by ``field``, turned, moved by ``shift``."""
     cos, sin = torch.cos(p["angle"]) * p["field"], torch.sin(p["angle"]) * p["field"]
     side = 1 - 2 * p["flip"]  # left and right lie along the first axis of an image, the second of the grid
     # grid_sample's square runs from -1 to 1, so a shift by a share of the side counts twice
     x, y = (2 * p["shift"]).unbind(dim=1)
-    theta = torch.stack([torch.stack([cos, -sin * side, x], dim=1), torch.stack([sin, cos * side, y], dim=1)], dim=1)
-    return F.affine_grid(theta, list(image.shape), align_corners=False)
+    return torch.stack([torch.stack([cos, -sin * side, x], dim=1), torch.stack([sin, cos * side, y], dim=1)], dim=1)
 
 
 def _change_intensity(image: Tensor, p: Mapping[str, Tensor], noise: Tensor, *, coloured: bool) -> Tensor:

@@ -11,15 +11,59 @@ from sklearn.decomposition import PCA
 from sklearn.preprocessing import StandardScaler, normalize
 
 from ufc_monai.base.errors import InputError
-from ufc_monai.clustering.method import ClusteringMethod
-from ufc_monai.clustering.scaling import fit_scaling
+from ufc_monai.clustering.clusterers import Agglomerative
+from ufc_monai.clustering.space import assign, centre_per_patient, centroids, fit_scaling
+from ufc_monai.clustering.tree import cut_tree
+
+
+def test_every_patient_has_mean_zero_and_its_mean_is_told() -> None:
+    features = np.array([[1.0, 2.0], [10.0, 0.0], [3.0, 6.0], [20.0, 4.0]], dtype=np.float32)
+    centred, means = centre_per_patient(features, ["b", "a", "b", "a"])
+    np.testing.assert_array_equal(centred, [[-1, -2], [-5, -2], [1, 2], [5, 2]])
+    assert list(means) == ["a", "b"]
+    np.testing.assert_array_equal(means["a"], [15, 2])
+    np.testing.assert_array_equal(means["b"], [2, 4])
+
+
+def test_shift_of_one_patient_is_removed() -> None:
+    features = np.random.default_rng(0).normal(size=(20, 3))
+    patients = ["a"] * 12 + ["b"] * 8
+    shifted = features + np.where(np.arange(20) < 12, 100.0, 0.0)[:, None]
+    np.testing.assert_allclose(centre_per_patient(shifted, patients)[0], centre_per_patient(features, patients)[0])
+
+
+def test_input_is_left_alone() -> None:
+    features = np.ones((3, 2))
+    centre_per_patient(features, ["a", "a", "b"])
+    np.testing.assert_array_equal(features, np.ones((3, 2)))
+
+
+def test_centroids_by_hand() -> None:
+    features = np.array([[1.0, 1.0], [5.0, 0.0], [3.0, 3.0]], dtype=np.float32)
+    np.testing.assert_array_equal(centroids(features, np.array([1, 0, 1])), [[5, 0], [2, 2]])
+
+
+def test_assign_takes_the_nearest() -> None:
+    rng = np.random.default_rng(0)
+    features, centres = rng.normal(size=(50, 4)), rng.normal(size=(6, 4))
+    nearest = np.linalg.norm(features[:, None] - centres, axis=-1).argmin(axis=1)
+    labels = assign(features, centres)
+    np.testing.assert_array_equal(labels, nearest)
+    assert labels.dtype == np.int64
+
+
+def test_assign_agrees_with_the_tree_on_clear_clusters() -> None:
+    rng = np.random.default_rng(1)
+    features = 20 * np.eye(4)[rng.integers(0, 4, 80)] + rng.normal(size=(80, 4))
+    labels = cut_tree(Agglomerative().fit(features).tree_, 4)
+    np.testing.assert_array_equal(assign(features.astype(np.float32), centroids(features, labels)), labels)
+
 
 FEATURES = np.random.default_rng(0).normal(size=(40, 6)) * [1, 5, 0.1, 2, 1, 3] + 7
 
 
 def scaled(features: Any, how: str, components: float = 0.9) -> Any:
-    method = ClusteringMethod(feature_scaling=how, pca_components=components)
-    return fit_scaling(features, method)(features)
+    return fit_scaling(features, how, components)(features)
 
 
 def test_scalings_are_those_of_scikit_learn() -> None:
@@ -44,7 +88,7 @@ def test_more_components_than_there_are() -> None:
 
 @pytest.mark.parametrize("how", ["raw", "standardised", "l2", "pca"])
 def test_new_slices_go_the_same_way(how: str) -> None:
-    scaling = fit_scaling(FEATURES, ClusteringMethod(feature_scaling=how))
+    scaling = fit_scaling(FEATURES, how)
     np.testing.assert_allclose(scaling(FEATURES[3:5].astype(np.float32)), scaling(FEATURES)[3:5], rtol=1e-5, atol=1e-5)
 
 
