@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pkgutil
 import re
 import shlex
 import shutil
@@ -66,6 +67,17 @@ def test_keys_exist(page: Path) -> None:
     known |= {"nproc_per_node", "nnodes", "rdzv_backend", "rdzv_endpoint"}  # torchrun
     used = set(re.findall(r"(?<![\w-])--([a-z]\w*)", page.read_text(encoding="utf-8")))
     assert used - known <= {"help"}
+
+
+@pytest.mark.parametrize("page", [p for p in PAGES if p.name != "CHANGELOG.md"], ids=lambda p: str(p.relative_to(ROOT)))
+def test_sources_exist(page: Path) -> None:
+    """The modules, tests and benchmarks that a page names, and the names of the package in it."""
+    text = page.read_text(encoding="utf-8")
+    rooms = "|".join(path.parent.name for path in ROOT.glob("ufc_monai/*/__init__.py"))
+    files = re.findall(rf"(?<![\w/])(?:tests|benchmarks|ufc_monai|{rooms})/[\w/]+\.py", text)
+    assert [f for f in files if not (ROOT / f).is_file() and not (ROOT / "ufc_monai" / f).is_file()] == []
+    for name in re.findall(r"\bufc_monai(?:\.\w+)+", text):
+        pkgutil.resolve_name(name)
 
 
 def test_every_bundle_is_started_by_hand() -> None:
