@@ -11,6 +11,8 @@ from typing import Any
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 
+from ufc_monai.report.drawing import unframed
+
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7")
 
 
@@ -51,8 +53,7 @@ def curves_svg(metrics: Sequence[Mapping[str, Any]], panels: Sequence[Sequence[s
                 marker = "." if len(points) < 30 else ""
                 axes.plot(*zip(*points, strict=True), style, marker=marker, color=colour, label=name.replace("_", " "))
             axes.set_xlabel("epoch")
-            axes.xaxis.get_major_locator().set_params(integer=True)
-            axes.spines[["top", "right"]].set_visible(False)
+            unframed(axes, whole=True)
             if any("dice" in name for name in names):
                 axes.set_ylim(0, 1)
             axes.legend(frameon=False, fontsize=8)
