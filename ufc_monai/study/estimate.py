@@ -12,7 +12,7 @@ from ufc_monai.base.files import found_json
 from ufc_monai.data.case import Case
 from ufc_monai.data.inspect import VolumeFacts
 from ufc_monai.planning.estimate import StageEstimate, estimate_training, least_memory
-from ufc_monai.study.arms import Arm, find_arms
+from ufc_monai.study.arms import find_arms
 from ufc_monai.study.options import StudyOptions
 from ufc_monai.study.runs import CLUSTERS, FEATURES, FINE_TUNING, PRETRAINING, PROBE, Run
 from ufc_monai.training.log import duration
@@ -31,16 +31,14 @@ class Estimator:
         options: of the study.
         cases: all volumes.
         facts: of all or some of them.
-        device: where the trainings are timed; ``None`` leaves it to the bundles.
     """
 
     options: StudyOptions
     cases: Sequence[Case]
     facts: Sequence[VolumeFacts]
-    device: str | None = None
 
     def __post_init__(self) -> None:
-        self._timed: dict[str, StageEstimate] = {}
+        self._timed: dict[tuple[str, str | None, int | None], StageEstimate] = {}
         found = find_arms(self.options.methods, self.options.clusterings, self.options.bundles)
         self._arms = {arm.name: arm for arm in found}
 
@@ -48,35 +46,28 @@ class Estimator:
         """About how long each run takes, by its name."""
         return {run.name: START * max(1, len(run.commands)) + self._beyond_start(run) for run in runs}
 
-    def _beyond_start(self, run: Run) -> float:
-        if run.kind == FEATURES:
-            return self._training(VAE, None, None)
-        if run.kind == PRETRAINING:
-            arm: Arm = self._arms[str(run.method)]
-            return self._training(str(arm.bundle), arm, None)
-        if run.kind == FINE_TUNING:
-            return self._training(UNET, None, run.volumes) + RESTORED * self._reading() * self._labelled() / 4
-        return self._reading() * self._labelled() if run.kind in (PROBE, CLUSTERS) else 0.0
-
-    def _training(self, bundle: str, arm: Arm | None, labelled: int | None) -> float:
-        method = "+".join(arm.configs) if arm and bundle == CONTRASTIVE else None
-        keys = {**self.options.keys, **({"device": self.device} if self.device else {})}
-        name = f"{bundle} {method} {labelled}"
-        if name not in self._timed:
-            options = self.options.for_run(method=method, labelled=labelled, keys=keys)
-            self._timed[name] = estimate_training(options, bundle, self.cases, self.facts)
-        return self._timed[name].seconds
-
     def memory(self) -> tuple[int, str]:
         """Bytes of main memory that the largest run needs, of those that were timed, and what would need less."""
         return least_memory(self._timed.values(), self.cases, self.facts)
 
-    def _reading(self) -> float:
-        """Seconds that one volume takes."""
-        return statistics.median(f.seconds for f in self.facts if f.slices)
+    def _beyond_start(self, run: Run) -> float:
+        if run.kind == FEATURES:
+            return self._training(VAE)
+        if run.kind == PRETRAINING:
+            arm = self._arms[str(run.method)]
+            return self._training(str(arm.bundle), "+".join(arm.configs) if arm.bundle == CONTRASTIVE else None)
+        labelled = sum(case.label is not None for case in self.cases)
+        reading = labelled * statistics.median(f.seconds for f in self.facts if f.slices)
+        if run.kind == FINE_TUNING:
+            return self._training(UNET, labelled=run.volumes) + RESTORED * reading / 4
+        return reading if run.kind in (PROBE, CLUSTERS) else 0.0
 
-    def _labelled(self) -> int:
-        return sum(case.label is not None for case in self.cases)
+    def _training(self, bundle: str, method: str | None = None, labelled: int | None = None) -> float:
+        key = (bundle, method, labelled)
+        if key not in self._timed:
+            options = self.options.for_run(method=method, labelled=labelled)
+            self._timed[key] = estimate_training(options, bundle, self.cases, self.facts)
+        return self._timed[key].seconds
 
 
 def measured_seconds(folder: Path, runs: Sequence[Run], estimated: Mapping[str, float]) -> dict[str, float]:

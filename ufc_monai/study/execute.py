@@ -198,10 +198,9 @@ def _checkpoints(place: Path) -> list[Path]:
 
 
 def _last_line(path: Path, code: int) -> str:
-    """The last line of a log, where an error stands; of a process that was ended, its signal."""
-    with open(path, "rb") as log:
-        log.seek(max(0, path.stat().st_size - 4000))
-        lines = [line.strip() for line in log.read().decode(errors="replace").splitlines() if line.strip()]
+    """The last line of a log, where an error stands, with the signal that ended the process, if any did."""
+    lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
+    lines = [line.strip() for line in lines if line.strip()]
     errors = [line for line in lines if line.startswith("error: ")]
     said = (errors or lines or [""])[-1]
     return said if code > 0 else f"ended by signal {-code} ({said})"

@@ -37,7 +37,7 @@ OF_RUN = [*FIELDS, "not_converged", "steps", "validations", "validation_dice", "
 COLUMNS = [*OF_RUN, "volume", "patient", "structure", "dice", "hd95_mm", "both", "predicted", "reference"]
 TEXT = dict.fromkeys(("run", "method", "labels", "not_converged", "volume", "patient", "structure"), str)
 """Columns that stay text, even if it looks like a number or a gap."""
-GAPS = dict.fromkeys(("validation_dice", "dice", "hd95_mm"), [""])
+GAPS = {"validation_dice": [""], "dice": [""], "hd95_mm": [""]}
 """Columns that may have gaps."""
 BETWEEN = "; "
 """Between the names of structures that have not converged."""

@@ -79,8 +79,9 @@ def _reservations(results: Results) -> list[str]:
     stuck = [names.split(BETWEEN) for arm in arms for names in results.not_converged(*arm)["not_converged"]]
     if stuck:
         lines.append(
-            f"NOT CONVERGED: {len(stuck)} of {counted} runs have not learned {', '.join(sorted({*itertools.chain(*stuck)}))} "
-            "(Dice below 10 % even on the training volumes). Train longer before you compare anything."
+            f"NOT CONVERGED: {len(stuck)} of {counted} runs have not learned "
+            f"{', '.join(sorted({*itertools.chain(*stuck)}))} (Dice below 10 % even on the training volumes). Train "
+            "longer before you compare anything."
         )
     if planned > counted or results.failed:
         lines.append(f"Incomplete: {planned - counted} of {planned} runs are missing.")
