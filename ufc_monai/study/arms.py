@@ -134,4 +134,6 @@ def _check_known(what: str, name: str, known: Collection[str], others: Collectio
     if name not in known:
         every = sorted({*known, *others})
         near = difflib.get_close_matches(name, every, n=1)
-        raise InputError(f"{what} {name}. " + (f"Did you mean {near[0]}?" if near else f"Expected {', '.join(every)}."))
+        raise InputError(
+            f"{what} {name}. " + (f"Did you mean {near[0]}?" if near else f"Expected one of {', '.join(every)}.")
+        )

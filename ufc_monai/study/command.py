@@ -180,7 +180,7 @@ class _Desk:
             logger.info("\n".join(f"{run.name}: {run.kind}" for run in rest))
         if self.budget_minutes is not None:
             logger.info("to fit %g minutes: %s", self.budget_minutes, "; ".join(cut) or "nothing had to be trimmed")
-        logger.info("\n".join(plan_table(rest, seconds)))
+        logger.info(plan_table(rest, seconds))
         left = f"{len(rest)} of {total} runs are left" if len(rest) < total else f"{total} runs"
         taken = sum(seconds[run.name] for run in rest) / self.jobs
         logger.info("%s: about %s with %d at once", left, duration(taken), self.jobs)

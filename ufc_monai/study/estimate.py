@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import statistics
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ufc_monai.base.bundles import CONTRASTIVE, UNET, VAE
 from ufc_monai.base.files import found_json
 from ufc_monai.data.case import Case
 from ufc_monai.data.inspect import VolumeFacts
 from ufc_monai.planning.estimate import StageEstimate, estimate_training, least_memory
+from ufc_monai.report.markdown import aligned
 from ufc_monai.study.arms import find_arms
 from ufc_monai.study.options import StudyOptions
 from ufc_monai.study.runs import CLUSTERS, FEATURES, FINE_TUNING, PRETRAINING, PROBE, Run
@@ -71,24 +74,21 @@ class Estimator:
 
 
 def measured_seconds(folder: Path, runs: Sequence[Run], estimated: Mapping[str, float]) -> dict[str, float]:
-    """The estimate, put right by what complete runs of the same kind, method and budget have taken."""
-    taken: dict[tuple[str, str | None, str | None], list[float]] = {}
+    """The estimate, corrected by what complete runs of the same kind, method and budget have taken."""
+    taken = defaultdict[Any, list[float]](list)
     for run in runs:
         contents = [found_json(folder / record, "--folder") for record in run.records]
         if all("seconds" in content for content in contents):
-            seconds = sum(content["seconds"] + START for content in contents)
-            taken.setdefault((run.kind, run.method, run.budget), []).append(seconds)
-    means = {key: sum(values) / len(values) for key, values in taken.items()}
+            taken[run.kind, run.method, run.budget].append(sum(content["seconds"] + START for content in contents))
+    means = {key: statistics.fmean(seconds) for key, seconds in taken.items()}
     return {run.name: means.get((run.kind, run.method, run.budget), estimated.get(run.name, 0.0)) for run in runs}
 
 
-def plan_table(runs: Sequence[Run], seconds: Mapping[str, float]) -> list[str]:
-    """How many runs of each kind there are, and how long they take together."""
-    rows: dict[str, list[float]] = {}
+def plan_table(runs: Sequence[Run], seconds: Mapping[str, float]) -> str:
+    """How many runs of each kind there are, and how long each takes."""
+    rows = defaultdict[str, list[float]](list)
     for run in runs:
-        what = " ".join(filter(None, (run.kind, run.method, run.budget and f"at {run.budget}")))
-        rows.setdefault(what, []).append(seconds[run.name])
-    width = max(len(what) for what in rows)
-    return [
-        f"{what:<{width}}  {len(times):>4} x {duration(sum(times) / len(times)):>7}" for what, times in rows.items()
-    ]
+        rows[" ".join(filter(None, (run.kind, run.method, run.budget and f"at {run.budget}")))].append(
+            seconds[run.name]
+        )
+    return aligned([[what, f"{len(times)} x", duration(statistics.fmean(times))] for what, times in rows.items()])

@@ -66,12 +66,12 @@ def volumes_of(budget: str, split: Mapping[str, Any], fold: int) -> int:
     """A label budget in volumes.
 
     Raises:
-        InputError: if it is neither a number nor a share, or the fold has not as many.
+        InputError: if it is neither a number nor a share, or exceeds what the fold has.
     """
     most = len(split["folds"][fold]["label_orders"][0])
     try:
-        share = float(budget.removesuffix("%")) / 100 if budget.endswith("%") else None
-        volumes = int(budget) if share is None else max(1, math.floor(share * most + 0.5))
+        share = budget.endswith("%")
+        volumes = max(1, math.floor(float(budget[:-1]) / 100 * most + 0.5)) if share else int(budget)
     except ValueError as e:
         raise InputError(f"--budgets: expected numbers of volumes, or shares such as 5%, got {budget!r}.") from e
     if not 1 <= volumes <= most:
@@ -91,15 +91,15 @@ def trimmed(options: StudyOptions, split: Mapping[str, Any]) -> Iterator[tuple[l
     """
     yield [], options
     options = replace(options, folds=options.folds or len(split["folds"]))
-    cut: dict[str, str] = {}
-    for name in ("init_seeds", "seeds", "draws", "folds", "budgets"):
-        value = getattr(options, name) or 1
-        most = value if isinstance(value, int) else len(value)
-        for fewer in range(most - 1, 0, -1):
-            less: Any = fewer if isinstance(value, int) else value[:fewer]
-            options = replace(options, **{name: less})
-            cut[name] = f"{name} {less if isinstance(value, int) else ','.join(less)}"
-            yield [*cut.values()], options
+    names, cut = ("init_seeds", "seeds", "draws", "folds"), dict[str, str]()
+    fewer: list[tuple[str, Any]] = [
+        (name, n) for name in names for n in range((getattr(options, name) or 1) - 1, 0, -1)
+    ]
+    fewer += [("budgets", options.budgets[:n]) for n in range(len(options.budgets) - 1, 0, -1)]
+    for name, value in fewer:
+        options = replace(options, **{name: value})
+        cut[name] = f"{name} {','.join(value) if name == 'budgets' else value}"
+        yield list(cut.values()), options
 
 
 def check_study(options: StudyOptions, split: Mapping[str, Any]) -> None:

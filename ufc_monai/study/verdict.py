@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 
-from ufc_monai.report.page import render
+from ufc_monai.report.page import rendered
 from ufc_monai.study.arms import COVERING, NOT_CENTRED, RANDOM, SHUFFLED
 from ufc_monai.study.results import BETWEEN, Results
 
@@ -33,7 +33,7 @@ def verdict(results: Results) -> list[str]:
     counted = {arm: len(results.counted(*arm)) for arm in arms}
     stuck = {arm: results.not_converged(*arm)["not_converged"] for arm in arms}
     noise = [found.sd for found in itertools.starmap(results.noise, arms) if not math.isnan(found.sd)]
-    said = render(
+    said = rendered(
         "verdict.txt",
         names=NAMES,
         significant=SIGNIFICANT,
