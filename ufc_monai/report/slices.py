@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from ufc_monai.report.drawing import class_colours, radiological, save, shortened
 
 FILL, EDGE = 0.3, 0.95
-"""How opaque a structure's area and its outline are."""
+"""Opacity of a structure's area and of its outline."""
 SIDE = 3.2
 """Width of an overlay, inches."""
 PREVIEWS = 6

@@ -31,7 +31,7 @@ def save_label_curves(
         bars = np.array([mean - low, high - mean]).clip(min=0)
         axes.errorbar(beside, mean, bars, fmt="o-", capsize=3, color=COLOURS[i % len(COLOURS)], label=method, ms=4)
     axes.set(xscale="log", xlabel="labelled volumes", ylabel="mean Dice, %")
-    axes.set_xlim(budgets[0] / 1.5, budgets[-1] * 1.5)  # or a single number of labels would fill the axis
+    axes.set_xlim(budgets[0] / 1.5, budgets[-1] * 1.5)  # otherwise a single number of labels would fill the axis
     axes.set_xticks(budgets, [f"{n:g}" for n in budgets])
     axes.minorticks_off()
     unframed(axes)

@@ -35,7 +35,7 @@ from ufc_monai.training.log import duration
 logger = logging.getLogger(__name__)
 
 GROWS = "methods, clusterings, selection, budgets, folds, seeds, draws and init_seeds"
-"""Options that may name more when a study goes on."""
+"""Options that may grow when a study goes on."""
 
 
 def run_study(
@@ -62,7 +62,7 @@ def run_study(
             process is at work there; at the end, if runs have failed.
     """
     _check_places(options, jobs, devices, scheduler)
-    if options.preset == "auto":  # said once, so that every command on the folder means the same
+    if options.preset == "auto":  # resolved once, so that every command on the folder means the same
         options = replace(options, preset="paper" if torch.cuda.is_available() else "cpu")
     desk = _Desk(options, usable_cases(options.for_run()), jobs, devices, scheduler is None, budget_minutes, dry_run)
     if dry_run:

@@ -23,7 +23,7 @@ from ufc_monai.training.log import duration
 START = 8.0
 """Seconds that a program takes to start."""
 RESTORED = 4.0
-"""A test reads, turns back and measures a volume in this many times what reading it takes."""
+"""A test reads, restores and measures a volume in this many times the time to read it."""
 
 
 @dataclass

@@ -76,7 +76,7 @@ def _draw(folder: Path, results: Results) -> None:
     for method in results.methods:
         planned = sum(n for name, _, n in results.planned if name == method)
         counted = {budget: results.counted(method, budget) for budget in results.budgets}
-        # an arm some of whose runs are missing: its means are of other repeats than those of the rest
+        # marks an arm with missing runs: its means are over other repeats than the rest
         arm = method + " ‡" * (sum(map(len, counted.values())) < planned)
         for budget, runs in counted.items():
             if found := results.interval(method, budget):
