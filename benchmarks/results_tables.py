@@ -17,7 +17,7 @@ from statistics import fmean
 from typing import Any
 
 from ufc_monai.report.markdown import markdown_cell, markdown_table
-from ufc_monai.study.recorded import read_recorded
+from ufc_monai.study.results import Results
 from ufc_monai.study.tables import study_tables
 from ufc_monai.study.verdict import verdict
 
@@ -38,7 +38,7 @@ def table_of(name: str, recorded: Path) -> str:
         return TABLES[name](recorded)
     kind, _, what = name.partition(" ")
     study, _, title = what.partition(": ")
-    results = read_recorded(recorded / f"{study}.csv")
+    results = Results.load(recorded / f"{study}.csv")
     if kind == "verdict":
         return "\n".join(f"- {markdown_cell(line)}" for line in verdict(results))
     table = next(table for table in study_tables(results) if table.title == title)

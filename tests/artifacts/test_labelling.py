@@ -39,7 +39,7 @@ METHODS = [
 def without_pictures() -> Iterator[None]:
     """The pictures take most of the time; other tests look at them."""
     with pytest.MonkeyPatch.context() as patch:
-        for name in ("save_cluster_map", "save_cluster_montage"):
+        for name in ("save_cluster_map", "save_rows"):
             patch.setattr(f"ufc_monai.artifacts.labelling.{name}", lambda *_: None)
         yield
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 
-from ufc_monai.report.clusters import save_cluster_montage, save_elbow
-from ufc_monai.report.drawing import radiological
+from ufc_monai.report.clusters import save_elbow
+from ufc_monai.report.drawing import radiological, save_rows
 
 
 def test_right_is_on_the_left_and_front_is_at_the_top() -> None:
@@ -25,7 +25,7 @@ def test_montage_shows_the_slices_in_their_cells(tmp_path: Path) -> None:
     first[1, 16:, 16:] = 1.0  # the second slice's right front quarter
     second[0] = 1.0
     path = tmp_path / "clusters.png"
-    save_cluster_montage(path, [first, second], ["cluster 0 · 2 slices · 1 patients", "cluster 1 · 1 slices"])
+    save_rows(path, [first, second], ["cluster 0\n2 slices", "cluster 1\n1 slice"])
     picture = imread(path)[..., :3].mean(axis=-1)
     height, width = picture.shape[0] // 2, picture.shape[1] // 9
     cells = picture[: 2 * height, : 9 * width].reshape(2, height, 9, width).swapaxes(1, 2)
@@ -39,15 +39,15 @@ def test_montage_shows_the_slices_in_their_cells(tmp_path: Path) -> None:
 @pytest.mark.parametrize("clusters", [1, 60])
 def test_montage_of_few_and_many_clusters(clusters: int, tmp_path: Path) -> None:
     images = [np.full((1 + i % 12, 24, 16), 0.5) for i in range(clusters)]
-    save_cluster_montage(tmp_path / "clusters.png", images, [f"cluster {i}" for i in range(clusters)])
+    save_rows(tmp_path / "clusters.png", images, [f"cluster {i}" for i in range(clusters)])
     height, width = imread(tmp_path / "clusters.png").shape[:2]
     # 24 from the left of the patient to the right, 16 from back to front: a picture that is wider than tall.
     assert height / width == pytest.approx(clusters * 16 / 24 / 9, rel=0.02)
 
 
-def test_montage_needs_a_title_for_each_row(tmp_path: Path) -> None:
+def test_each_row_needs_a_name(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="zip"):
-        save_cluster_montage(tmp_path / "clusters.png", [np.zeros((1, 8, 8))], [])
+        save_rows(tmp_path / "clusters.png", [np.zeros((1, 8, 8))], [])
     assert not list(tmp_path.iterdir())
 
 

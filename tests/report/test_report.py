@@ -18,10 +18,11 @@ from ufc_monai.base.errors import InputError
 from ufc_monai.base.files import sha256_of
 from ufc_monai.report.clusters import save_cluster_map, save_embedding_map
 from ufc_monai.report.curves import curves_svg, read_metrics
+from ufc_monai.report.drawing import save_rows
 from ufc_monai.report.page import write_page
 from ufc_monai.report.records import standing_record
 from ufc_monai.report.run import write_report
-from ufc_monai.report.slices import Overlay, save_overlays, save_preview, save_reconstructions, save_views
+from ufc_monai.report.slices import Overlay, save_overlays, save_preview
 
 VAE, CONTRASTIVE, UNET = "ufc_feature_vae", "ufc_cluster_contrastive", "ufc_unet_segmentation"
 NASTY = "<script>alert(1)</script>"
@@ -50,9 +51,8 @@ def a_run(tmp_path: Path) -> Path:
     labels = {"format": 1, "n_clusters": 2, "provenance": origin, "clusters": {"a": [0, 1]}}
     write(tmp_path / VAE / "eval" / "inference" / "pseudo_labels.json", labels)
     write(tmp_path / UNET / "eval" / "evaluate" / "dice.csv", f"volume,mean,{NASTY}\n{NASTY},0.5,0.5\n")
-    save_reconstructions(
-        tmp_path / VAE / "eval" / "train" / "reconstructions.png", np.zeros((2, 8, 8)), np.ones((2, 8, 8))
-    )
+    slices = np.zeros((2, 8, 8))
+    save_rows(tmp_path / VAE / "eval" / "train" / "reconstructions.png", [slices, slices + 1], ["slice", "copy"])
     scores = {"pretrained": 0.9, "untrained": None}
     probe = {"structures": {NASTY: scores}, "mean": scores, "training_volumes": 4, "validation_volumes": 2}
     write(tmp_path / CONTRASTIVE / "eval" / "probe" / "probe.json", probe)
@@ -283,8 +283,8 @@ def test_embedding_map_of_pictures_is_not_coloured_by_position(cluster: int, tmp
 
 
 def test_views_stand_below_their_slices(tmp_path: Path) -> None:
-    slices, first, second = (np.full((3, 20, 20), level) for level in (0.2, 0.5, 1.0))
-    save_views(tmp_path / "views.png", slices, first, second, ["cluster 0", "cluster 1", "cluster 12"])
+    views = [np.full((3, 20, 20), level) for level in (0.2, 0.5, 1.0)]
+    save_rows(tmp_path / "views.png", views, ["slice", "view 1", "view 2"], ["cluster 0", "cluster 1", "cluster 12"])
     picture = imread(tmp_path / "views.png")[..., 0]
     rows = [picture[int(picture.shape[0] * place), int(picture.shape[1] * 0.4)] for place in (0.25, 0.5, 0.8)]
     np.testing.assert_allclose(rows, [0.2, 0.5, 1.0], atol=0.02)

@@ -190,8 +190,9 @@ def test_through_json_and_back() -> None:
 
 def test_seeds_are_trimmed_first_then_folds_then_budgets() -> None:
     options = replace(BASE, seeds=3, init_seeds=2)
-    steps = list(trimmed(options, split()))
-    assert [step for step, _ in steps] == [
+    whole, *steps = trimmed(options, split())
+    assert whole == ([], options)
+    assert [cut[-1] for cut, _ in steps] == [
         "init_seeds 1",
         "seeds 2",
         "seeds 1",
@@ -200,6 +201,7 @@ def test_seeds_are_trimmed_first_then_folds_then_budgets() -> None:
         "folds 1",
         "budgets 1",
     ]
+    assert steps[-1][0] == ["init_seeds 1", "seeds 1", "folds 1", "budgets 1"]
     counts = [len(plan_runs(smaller, split())) for _, smaller in steps]
     assert counts == sorted(counts, reverse=True)
     assert len(set(counts)) == len(counts)
@@ -208,8 +210,9 @@ def test_seeds_are_trimmed_first_then_folds_then_budgets() -> None:
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"methods": ("ufcc",)}, "--methods: there is no ufcc. Did you mean ufc?"),
-        ({"methods": ("cpu",)}, "--methods: there is no cpu"),
+        ({"methods": ("ufcc",)}, "--methods: unknown method ufcc. Did you mean ufc?"),
+        ({"methods": ("random+ufc",)}, "--methods: unknown method random"),
+        ({"methods": ("cpu",)}, "--methods: unknown method cpu"),
         ({"methods": ("ufc", "ufc")}, "named twice"),
         ({"methods": ()}, "name at least one"),
         ({"budgets": ("7",)}, "--budgets: fold 0 has 6 labelled training volumes, got 7"),
@@ -218,13 +221,13 @@ def test_seeds_are_trimmed_first_then_folds_then_budgets() -> None:
         ({"folds": 5}, "--folds must be 1 to 4"),
         ({"draws": 6}, "--draws must be 1 to 5"),
         ({"seeds": 0}, "--seeds must be 1"),
-        ({"clusterings": ("kmean:20",)}, "--clusterings: there is no kmean"),
+        ({"clusterings": ("kmean:20",)}, "--clusterings: unknown clustering kmean"),
         ({"clusterings": ("agglomerative",)}, "expected NAME:NUMBER"),
         ({"overrides": {VAE: {"epohcs": 1}}}, "Did you mean epochs"),
         ({"overrides": {VAE: {"fold": 1}}}, "same in all stages"),
     ],
 )
-def test_what_there_is_not_is_refused(changes: dict[str, Any], words: str) -> None:
+def test_options_that_do_not_fit_are_refused(changes: dict[str, Any], words: str) -> None:
     with pytest.raises(InputError, match=words.replace("?", r"\?")):
         plan(**changes)
 

@@ -12,8 +12,7 @@ from test_study_report import NASTY, Study, pattern
 
 from ufc_monai.report.markdown import markdown_cell, markdown_table
 from ufc_monai.study import statistics
-from ufc_monai.study.recorded import read_recorded, write_recorded
-from ufc_monai.study.results import read_results
+from ufc_monai.study.results import Results, read_results
 from ufc_monai.study.runs import Run
 from ufc_monai.study.tables import study_tables
 from ufc_monai.study.verdict import verdict
@@ -32,8 +31,8 @@ def test_a_studys_tables_are_made_anew_from_its_files(tmp_path: Path) -> None:
     study = Study(tmp_path, methods=("random", "ufc"), clusterings=("agglomerative:3",), seeds=2, init_seeds=2)
     study.finish(lambda run, p: 0.5 + 0.01 * int(p[1:]) + 0.02 * (run.init_seed or 0), stuck=stuck)
     results = read_results(tmp_path, study.runs, ["agglomerative:3"])
-    write_recorded(tmp_path, results)
-    again = read_recorded(tmp_path / "study.csv")
+    results.save(tmp_path)
+    again = Results.load(tmp_path / "study.csv")
     assert again.clusterings == ["agglomerative:3"]
     tables = study_tables(results)
     assert sum(len(table.rows) for table in tables) > 30
@@ -53,8 +52,8 @@ def test_names_that_look_like_numbers_or_gaps_stay_what_they_are(tmp_path: Path)
         with open(path, "w", newline="") as file:
             csv.writer(file).writerows([head, *([image, names[name], *rest] for image, name, *rest in rows)])
     results = read_results(tmp_path, study.runs)
-    write_recorded(tmp_path, results)
-    for found in (results, read_recorded(tmp_path / "study.csv")):
+    results.save(tmp_path)
+    for found in (results, Results.load(tmp_path / "study.csv")):
         assert found.structures == ["NA", "1"]
         assert set(found.measured["patient"]) <= {f"00{i}" for i in range(len(patients))}
         assert set(found.measured["labels"]) == {"1", "4"}
@@ -65,7 +64,7 @@ def test_a_recorded_study_fills_its_marks(tmp_path: Path) -> None:
     recorded = tmp_path / "docs" / "results"
     recorded.mkdir(parents=True)
     results = read_results(tmp_path, study.runs)
-    write_recorded(recorded, results)
+    results.save(recorded)
     (recorded / "study.csv").rename(recorded / "phantom.csv")
     (recorded / "study_figures.json").rename(recorded / "phantom.json")
     title = "Dice by methods and labels"

@@ -6,7 +6,6 @@ import csv
 import json
 import re
 from collections.abc import Callable
-from dataclasses import astuple
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +20,8 @@ from ufc_monai.data.draw import make_split
 from ufc_monai.study import report, statistics
 from ufc_monai.study.options import StudyOptions
 from ufc_monai.study.plan import plan_runs
-from ufc_monai.study.recorded import read_recorded
 from ufc_monai.study.report import write_study_report
-from ufc_monai.study.results import read_results
+from ufc_monai.study.results import Results, read_results
 from ufc_monai.study.runs import FINE_TUNING, Run
 from ufc_monai.study.state import write_plan
 from ufc_monai.study.tables import Table, study_tables
@@ -121,7 +119,7 @@ def test_a_training_too_short_to_be_validated_is_told(tmp_path: Path) -> None:
         path.write_text(json.dumps({"epoch": 1, "iteration": 12, "loss": 1.0}) + "\n")
     write_study_report(tmp_path, study.runs, ABOUT)
     assert "| random | 1 | 12 | 0 | - | - |" in (tmp_path / "study.md").read_text(encoding="utf-8")
-    again = read_recorded(tmp_path / "study.csv")
+    again = Results.load(tmp_path / "study.csv")
     assert study_tables(again) == study_tables(read_results(tmp_path, study.runs))
 
 
@@ -180,7 +178,7 @@ def test_pairs_are_those_that_both_arms_have(tmp_path: Path) -> None:
     expected = statistics.paired_difference(table)
     assert found is not None
     assert expected is not None
-    assert astuple(found) == pytest.approx(astuple(expected))
+    assert found == pytest.approx(expected)
 
 
 def test_noise_is_between_runs_with_the_same_labels(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from tiny_volumes import save_volume
 from torch import Tensor, nn
 
 from ufc_monai.networks.vae import BetaVAE
-from ufc_monai.report import clusters, slices
+from ufc_monai.report import clusters, drawing, slices
 from ufc_monai.training.batch import PrepareBatch
 from ufc_monai.training.pictures import EmbeddingPicture, OverlaysPicture, ReconstructionsPicture, ViewsPicture
 from ufc_monai.transforms.batch import BatchAugment
@@ -37,11 +37,10 @@ def dataset() -> Any:
 
 @pytest.fixture
 def drawn(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """The arguments of the drawing functions, behind the path, which are not called."""
+    """The arguments of the drawing functions by the picture's name; nothing is drawn."""
     calls: dict[str, Any] = {}
-    for name in ("save_reconstructions", "save_views", "save_embedding_map", "save_overlays"):
-        home = clusters if name == "save_embedding_map" else slices
-        monkeypatch.setattr(home, name, lambda path, *args, n=name: calls.__setitem__(n, args))
+    for home, name in ((drawing, "save_rows"), (clusters, "save_embedding_map"), (slices, "save_overlays")):
+        monkeypatch.setattr(home, name, lambda path, *args: calls.__setitem__(path.stem, args))
     return calls
 
 
@@ -63,7 +62,7 @@ def test_views_are_those_that_training_draws_next(dataset: Any, drawn: dict[str,
     run(ViewsPicture(tmp_path, dataset), prepare_batch=prepare)
     assert torch.equal(augment.state_dict()["generator"], state)
     assert torch.equal(torch.get_rng_state(), everywhere)
-    slices, first, second, titles = drawn["save_views"]
+    (slices, first, second), _, titles = drawn["views"]
     assert slices.shape == first.shape == second.shape == (8, 16, 16)
     expected, _ = augment(torch.from_numpy(np.concatenate([slices, slices]))[:, None])
     np.testing.assert_array_equal(np.concatenate([first, second]), expected[:, 0])
@@ -75,13 +74,13 @@ def test_no_cluster_no_title(dataset: Any, drawn: dict[str, Any], tmp_path: Path
     plain = Slices({**item, "cluster": -1} for item in dataset)
     prepare = PrepareBatch(target_key="cluster", transform=TwoViewsd("image", BatchAugment(), repeat_keys=["cluster"]))
     run(ViewsPicture(tmp_path, plain), prepare_batch=prepare)  # type: ignore[arg-type]
-    assert drawn["save_views"][3] == [""] * 8
+    assert drawn["views"][2] == [""] * 8
 
 
 def test_reconstructions_are_of_the_mean(dataset: Any, drawn: dict[str, Any], tmp_path: Path) -> None:
     vae = BetaVAE(image_size=16, latent_size=4, channels=(4, 8)).train()
     run(ReconstructionsPicture(tmp_path, dataset), network=vae)
-    images, reconstructions = drawn["save_reconstructions"]
+    images, reconstructions = drawn["reconstructions"][0]
     assert vae.training
     with torch.no_grad():
         expected = vae.eval()(torch.from_numpy(images)[:, None])[0].clamp(0, 1)
@@ -103,7 +102,7 @@ def test_standardised_pictures_are_drawn_in_their_own_colours(
             return (x,)
 
     run(ReconstructionsPicture(tmp_path, colours, Standardise()), network=Same())
-    images, reconstructions = drawn["save_reconstructions"]
+    images, reconstructions = drawn["reconstructions"][0]
     assert images.shape == (8, 16, 16, 3)
     np.testing.assert_array_equal(images[0], colours[0]["image"].movedim(0, -1))
     np.testing.assert_allclose(reconstructions, images, atol=1e-5)
@@ -111,24 +110,24 @@ def test_standardised_pictures_are_drawn_in_their_own_colours(
     views = TwoViewsd("image", BatchAugment(), repeat_keys=["cluster"])
     prepare = PrepareBatch(target_key="cluster", transform=views, normalise=Standardise())
     run(ViewsPicture(tmp_path, colours), prepare_batch=prepare)
-    np.testing.assert_allclose(drawn["save_views"][1], images, atol=1e-5)
+    np.testing.assert_allclose(drawn["views"][0][1], images, atol=1e-5)
     assert prepare.normalise is not None
 
 
 def test_embedding_is_that_of_standardised_pictures(colours: Any, drawn: dict[str, Any], tmp_path: Path) -> None:
     run(EmbeddingPicture(tmp_path, colours, nn.Flatten(), Standardise()))
-    expected = drawn.pop("save_embedding_map")[0]
+    expected = drawn.pop("embedding")[0]
     for item in colours:
         item["image"] = Standardise()(item["image"])
     run(EmbeddingPicture(tmp_path, colours, nn.Flatten()))
-    np.testing.assert_allclose(drawn["save_embedding_map"][0], expected, atol=1e-4)
+    np.testing.assert_allclose(drawn["embedding"][0], expected, atol=1e-4)
 
 
 def test_embedding_is_flattened_to_its_main_directions(dataset: Any, drawn: dict[str, Any], tmp_path: Path) -> None:
     for i, item in enumerate(dataset):
         item["image"] = torch.stack([torch.full((1, 4), float(i)), torch.full((1, 4), i % 2 * 0.1)], dim=1)
     run(EmbeddingPicture(tmp_path, dataset, nn.Flatten()))
-    points, clusters, positions = drawn["save_embedding_map"]
+    points, clusters, positions = drawn["embedding"]
     assert points.shape == (20, 2)
     assert abs(np.corrcoef(points[:, 0], positions)[0, 1]) > 0.999
     assert clusters.tolist() == [i // 5 for i in range(20)]
@@ -166,7 +165,7 @@ def overlays_of(folder: Path, dice: list[float], drawn: dict[str, Any]) -> Any:
     OverlaysPicture(folder, ["aorta"], window=(-200, 600)).attach(engine)
     engine.state.metric_details = {"mean_dice": torch.tensor(dice)[:, None]}
     engine.run(range(len(dice)), max_epochs=1)
-    return drawn.get("save_overlays")
+    return drawn.get("overlays")
 
 
 def test_overlay_is_the_fullest_slice_turned_to_ras(drawn: dict[str, Any], tmp_path: Path) -> None:

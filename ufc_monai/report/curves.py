@@ -11,11 +11,13 @@ from typing import Any
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 
+from ufc_monai.report.drawing import unframed
+
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7")
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """The lines of a ``metrics.jsonl``; none if there is no file. A last line that is not whole is left out."""
+    """The lines of a ``metrics.jsonl``; none if there is no file. An incomplete last line is left out."""
     lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
     found = []
     for line in lines:
@@ -32,7 +34,7 @@ def curves_svg(metrics: Sequence[Mapping[str, Any]], panels: Sequence[Sequence[s
     Args:
         metrics: one mapping an epoch, with ``epoch`` and further numbers; a metric may be missing in some.
         panels: for each panel the names of the metrics in it; names that no epoch has are left out. ``chance`` is
-            drawn dashed, for it is a level and no result.
+            drawn dashed, since it is a level, not a result.
 
     Returns:
         An SVG file's content, or nothing if there is nothing to draw.
@@ -51,8 +53,7 @@ def curves_svg(metrics: Sequence[Mapping[str, Any]], panels: Sequence[Sequence[s
                 marker = "." if len(points) < 30 else ""
                 axes.plot(*zip(*points, strict=True), style, marker=marker, color=colour, label=name.replace("_", " "))
             axes.set_xlabel("epoch")
-            axes.xaxis.get_major_locator().set_params(integer=True)
-            axes.spines[["top", "right"]].set_visible(False)
+            unframed(axes, whole=True)
             if any("dice" in name for name in names):
                 axes.set_ylim(0, 1)
             axes.legend(frameon=False, fontsize=8)

@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from ufc_monai.report.drawing import save, shortened
+from ufc_monai.report.drawing import save, shortened, unframed
 
 
 def save_coverage(
@@ -24,7 +24,7 @@ def save_coverage(
         path: the PNG file.
         rows: share of each cluster, (clusters,), by the name of the row.
         covered: share of the average volume that the first 1, 2, ... chosen volumes cover.
-        at_random: what as many volumes drawn at random cover.
+        at_random: share that as many volumes drawn at random cover.
     """
     figure = Figure(figsize=(12, max(3.0, 0.3 * len(rows) + 1.4)), layout="constrained")
     table, curve = figure.subplots(1, 2, gridspec_kw={"width_ratios": [2.2, 1]})
@@ -36,10 +36,7 @@ def save_coverage(
     steps = np.arange(1, len(covered) + 1)
     curve.plot(steps, 100 * np.array(covered), "o-", color="tab:blue", label="chosen")
     curve.plot(steps, 100 * np.array(at_random), "o--", color="tab:grey", label="at random, mean")
-    curve.set_xlabel("volumes")
-    curve.set_ylabel("covered of the average volume, %")
-    curve.set_ylim(0, 100)
-    curve.xaxis.get_major_locator().set_params(integer=True)
-    curve.spines[["top", "right"]].set_visible(False)
+    curve.set(xlabel="volumes", ylabel="covered of the average volume, %", ylim=(0, 100))
+    unframed(curve, whole=True)
     curve.legend(frameon=False, loc="lower right")
     save(figure, path)

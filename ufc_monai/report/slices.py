@@ -14,10 +14,10 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
-from ufc_monai.report.drawing import class_colours, named_rows, radiological, save, shortened
+from ufc_monai.report.drawing import class_colours, radiological, save, shortened
 
 FILL, EDGE = 0.3, 0.95
-"""How opaque a structure's area and its outline are."""
+"""Opacity of a structure's area and of its outline."""
 SIDE = 3.2
 """Width of an overlay, inches."""
 PREVIEWS = 6
@@ -31,7 +31,7 @@ class Overlay:
     """An axial slice with structures on it.
 
     Attributes:
-        title: what stands over it.
+        title: text above it.
         image: (x, y) or (x, y, 3) in RAS orientation, in [0, 1].
         reference: class of each pixel, 0 for background; ``None`` if there is no label.
         prediction: the same of the network; ``None`` if there is none.
@@ -45,36 +45,6 @@ class Overlay:
     aspect: float = 1.0
 
 
-def save_reconstructions(path: str | os.PathLike[str], images: NDArray[Any], reconstructions: NDArray[Any]) -> None:
-    """Draw slices over what the auto-encoder makes of them.
-
-    Args:
-        path: PNG file to write.
-        images: (n, H, W) or (n, H, W, 3) in RAS orientation, in [0, 1].
-        reconstructions: the same.
-    """
-    save(named_rows([images, reconstructions], ["slice", "reconstruction"]), path)
-
-
-def save_views(
-    path: str | os.PathLike[str],
-    slices: NDArray[Any],
-    first: NDArray[Any],
-    second: NDArray[Any],
-    titles: Sequence[str],
-) -> None:
-    """Draw slices over the two views of each that the encoder is shown.
-
-    Args:
-        path: PNG file to write.
-        slices: (n, H, W) or (n, H, W, 3) in RAS orientation, in [0, 1].
-        first: the same.
-        second: the same.
-        titles: what stands over each column.
-    """
-    save(named_rows([slices, first, second], ["slice", "view 1", "view 2"], titles), path)
-
-
 def save_overlays(path: str | os.PathLike[str], overlays: Sequence[Overlay], names: Sequence[str]) -> None:
     """Draw one row an overlay: the image alone, with the reference, with the prediction.
 
@@ -83,20 +53,14 @@ def save_overlays(path: str | os.PathLike[str], overlays: Sequence[Overlay], nam
         overlays: with reference and prediction.
         names: names of the classes 1..n, for the legend.
     """
-    height = SIDE * max(_height_over_width(overlay) for overlay in overlays)
-    legend = _legend_height(names, 3 * SIDE)
-    figure = Figure(figsize=(3 * SIDE, (height + 0.3) * len(overlays) + legend), facecolor="black")
-    total = figure.get_figheight()
-    sides = {"left": 0, "right": 1, "bottom": legend / total, "top": 1 - 0.3 / total}
-    sides |= {"hspace": 0.3 / height, "wspace": 0.01}
-    for row, overlay in zip(figure.subplots(len(overlays), 3, squeeze=False, gridspec_kw=sides), overlays, strict=True):
-        for axes, mask, part in zip(
-            row, (None, overlay.reference, overlay.prediction), ("", "reference", "prediction"), strict=True
-        ):
+    height = SIDE * max(o.image.shape[1] * o.aspect / o.image.shape[0] for o in overlays)
+    figure, grid = _black_figure(len(overlays), 3, 3 * SIDE, height, 0.3, names)
+    for row, overlay in zip(grid, overlays, strict=True):
+        masks = {"": None, "reference": overlay.reference, "prediction": overlay.prediction}
+        for axes, (part, mask) in zip(row, masks.items(), strict=True):
             _show(axes, overlay, mask, len(names))
             axes.text(0.99, 0.01, part, color="white", fontsize=9, ha="right", va="bottom", transform=axes.transAxes)
         row[0].set_title(shortened(overlay.title, 100), color="white", fontsize=10, loc="left", x=0.01)
-    _add_legend(figure, names)
     save(figure, path)
 
 
@@ -108,22 +72,35 @@ def save_preview(path: str | os.PathLike[str], previews: Sequence[Overlay], name
         previews: the slices; predictions are not shown.
         names: names of the classes 1..n, for the legend.
     """
-    columns = min(PREVIEWS, len(previews))
+    columns, side = min(PREVIEWS, len(previews)), 2.0
     rows = math.ceil(len(previews) / columns)
-    side = 2.0
-    width = max(columns, 3) * side
-    legend = _legend_height(names, width)
-    figure = Figure(figsize=(width, rows * (side + 0.25) + legend), facecolor="black")
-    total = figure.get_figheight()
-    sides = {"left": 0, "right": 1, "bottom": legend / total, "top": 1 - 0.25 / total, "hspace": 0.14, "wspace": 0.02}
-    grid = figure.subplots(rows, columns, squeeze=False, gridspec_kw=sides).ravel()
-    for axes in grid:
-        axes.set_axis_off()
-    for axes, preview in zip(grid, previews, strict=False):
+    figure, grid = _black_figure(rows, columns, max(columns, 3) * side, side, 0.25, names)
+    for axes, preview in zip(grid.ravel(), previews, strict=False):
         _show(axes, preview, preview.reference, len(names))
         axes.set_title(shortened(preview.title, 26), color="white", fontsize=8, pad=2)
-    _add_legend(figure, names)
     save(figure, path)
+
+
+def _black_figure(
+    rows: int, columns: int, width: float, height: float, head: float, names: Sequence[str]
+) -> tuple[Figure, NDArray[Any]]:
+    """A figure and its grid of axes, ``height`` inches each and ``head`` above, with the classes' legend below."""
+    # as many columns as the longest name allows, at 0.08 inches a letter and the colour before it
+    longest = min(max(map(len, names), default=1), LONGEST_NAME)
+    fitting = max(1, min(4, int(width / (0.08 * longest + 0.7))))
+    legend = 0.22 * math.ceil(len(names) / fitting) + 0.15 if names else 0.05
+    total = rows * (height + head) + legend
+    figure = Figure(figsize=(width, total), facecolor="black")
+    sides = {"left": 0, "right": 1, "bottom": legend / total, "top": 1 - head / total}
+    grid = figure.subplots(rows, columns, squeeze=False, gridspec_kw={**sides, "hspace": head / height, "wspace": 0.01})
+    for axes in grid.ravel():
+        axes.set_axis_off()
+    patches = [
+        Patch(color=tuple(colour), label=shortened(name, LONGEST_NAME))
+        for name, colour in zip(names, class_colours(len(names)), strict=True)
+    ]
+    figure.legend(handles=patches, ncols=fitting, loc="lower center", frameon=False, labelcolor="white", fontsize=9)
+    return figure, np.asarray(grid)
 
 
 def _show(axes: Axes, overlay: Overlay, mask: NDArray[Any] | None, n_classes: int) -> None:
@@ -132,7 +109,6 @@ def _show(axes: Axes, overlay: Overlay, mask: NDArray[Any] | None, n_classes: in
     if mask is not None:
         picture = _blend(picture, radiological(np.asarray(mask)).astype(int), n_classes)
     axes.imshow(picture, aspect=overlay.aspect, interpolation="antialiased")
-    axes.set_axis_off()
 
 
 def _blend(picture: NDArray[np.float64], mask: NDArray[np.int64], n_classes: int) -> NDArray[np.float64]:
@@ -144,28 +120,3 @@ def _blend(picture: NDArray[np.float64], mask: NDArray[np.int64], n_classes: int
     opacity = np.where(mask > 0, np.where(border, EDGE, FILL), 0.0)[..., None]
     blended: NDArray[np.float64] = (1 - opacity) * picture + opacity * colours[mask]
     return blended
-
-
-def _add_legend(figure: Figure, names: Sequence[str]) -> None:
-    patches = [
-        Patch(color=tuple(colour), label=shortened(name, LONGEST_NAME))
-        for name, colour in zip(names, class_colours(len(names)), strict=True)
-    ]
-    columns = _legend_columns(names, figure.get_figwidth())
-    if patches:
-        figure.legend(handles=patches, ncols=columns, loc="lower center", frameon=False, labelcolor="white", fontsize=9)
-
-
-def _legend_columns(names: Sequence[str], width: float) -> int:
-    """So many that the longest name fits, at 0.08 inches a letter and the colour before it."""
-    longest = min(max(map(len, names), default=1), LONGEST_NAME)
-    return max(1, min(4, int(width / (0.08 * longest + 0.7))))
-
-
-def _legend_height(names: Sequence[str], width: float) -> float:
-    return 0.22 * math.ceil(len(names) / _legend_columns(names, width)) + 0.15 if names else 0.05
-
-
-def _height_over_width(overlay: Overlay) -> float:
-    width, height = overlay.image.shape[:2]
-    return float(height * overlay.aspect / width)

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from matplotlib.figure import Figure
 
-from ufc_monai.report.drawing import OKABE_ITO, save
+from ufc_monai.report.drawing import OKABE_ITO, save, unframed
 
 COLOURS = ("#000000", *OKABE_ITO, "#9467bd", "#b9936c")
 
@@ -30,13 +30,11 @@ def save_label_curves(
         beside = volumes * 1.03 ** (i - (len(curves) - 1) / 2)  # so that the intervals do not hide each other
         bars = np.array([mean - low, high - mean]).clip(min=0)
         axes.errorbar(beside, mean, bars, fmt="o-", capsize=3, color=COLOURS[i % len(COLOURS)], label=method, ms=4)
-    axes.set_xscale("log")
-    axes.set_xlim(budgets[0] / 1.5, budgets[-1] * 1.5)  # or a single number of labels would fill the axis
+    axes.set(xscale="log", xlabel="labelled volumes", ylabel="mean Dice, %")
+    axes.set_xlim(budgets[0] / 1.5, budgets[-1] * 1.5)  # otherwise a single number of labels would fill the axis
     axes.set_xticks(budgets, [f"{n:g}" for n in budgets])
     axes.minorticks_off()
-    axes.set_xlabel("labelled volumes")
-    axes.set_ylabel("mean Dice, %")
-    axes.spines[["top", "right"]].set_visible(False)
+    unframed(axes)
     axes.legend(frameon=False, fontsize=8)
     save(figure, path)
 
@@ -56,13 +54,10 @@ def save_structure_bars(
         width = 0.8 / max(1, len(bars))
         for i, (method, dice) in enumerate(bars.items()):
             x = np.arange(len(structures)) + (i - (len(bars) - 1) / 2) * width
-            axes.bar(
-                x, np.nan_to_num(np.array(dice, dtype=float)), width, label=method, color=COLOURS[i % len(COLOURS)]
-            )
+            axes.bar(x, np.nan_to_num(dice), width, label=method, color=COLOURS[i % len(COLOURS)])
         axes.set_xticks(range(len(structures)), structures, fontsize=8, rotation=20 if len(structures) > 4 else 0)
-        axes.set_ylim(0, 100)
         axes.set_title(title, fontsize=9)
-        axes.set_ylabel("Dice, %")
-        axes.spines[["top", "right"]].set_visible(False)
+        axes.set(ylim=(0, 100), ylabel="Dice, %")
+        unframed(axes)
     figure.axes[0].legend(frameon=False, fontsize=7, ncols=4)
     save(figure, path)

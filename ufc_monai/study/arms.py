@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -15,17 +15,16 @@ from ufc_monai.base.files import read_json
 
 RANDOM = "random"
 """Fine-tuning from random weights."""
-VAE_INIT = "vae_init"
-"""Fine-tuning from an auto-encoder on the UNet's own encoder."""
 SHUFFLED = "ufc_random_clusters"
 """The negative control: UFC with the pseudo-labels dealt out anew over the slices."""
 NOT_CENTRED = "ufc_not_centred"
-"""UFC with clusters of the features as they are, patient's mean included, as in the paper."""
+"""UFC with clusters of the plain features, patient's mean included, as in the paper."""
 COVERING = "@coverage"
 """Behind the name of an arm whose labels cover the clusters."""
-NO_CLUSTERINGS = {"train", "cpu", "inference", "metadata", "isic", "unet_encoder"}
-NO_CLUSTERINGS |= {"multi_gpu_train", "multi_gpu_inference"}
-"""Configurations of stage 1 that are no clustering."""
+NO_CLUSTERINGS = {
+    "train", "cpu", "inference", "metadata", "isic", "unet_encoder", "multi_gpu_train", "multi_gpu_inference",
+}  # fmt: skip
+"""Configurations of stage 1 other than clusterings."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +32,7 @@ class Clusters:
     """How the slices are clustered.
 
     Attributes:
-        name: of the run that clusters them.
+        name: of the run that clusters.
         configs: configurations of stage 1 laid over each other.
         keys: keys of the bundle, over those of the study.
         shuffled: whether the pseudo-labels are then dealt out anew over the slices.
@@ -50,11 +49,11 @@ class Arm:
     """One arm of a study.
 
     Attributes:
-        name: as the user gives it; a folder's name.
-        bundle: that pretrains it; ``None`` for random weights.
+        name: as the user gives it, also a folder's name.
+        bundle: the one that pretrains it; ``None`` for random weights.
         configs: laid over the bundle's train.json and the preset, in stage 1 before the preset.
         clusters: the pseudo-labels that guide it, if any.
-        covers: whether its labels are those of the volumes that cover the clusters best, not the split's draw.
+        covers: whether the volumes that cover the clusters best get the labels, not those of the split's draw.
     """
 
     name: str
@@ -73,6 +72,18 @@ class Arm:
         return f"{self.name}{COVERING}" if self.covers else self.name
 
 
+ARMS = {
+    arm.name: arm
+    for arm in (
+        Arm(RANDOM),
+        Arm("vae_init", VAE, ("unet_encoder",)),  # an auto-encoder on the UNet's own encoder
+        Arm(SHUFFLED, CONTRASTIVE, ("ufc",), Clusters(shuffled=True)),
+        Arm(NOT_CENTRED, CONTRASTIVE, ("ufc",), Clusters("clusters_not_centred", keys={"centred": False})),
+    )
+}
+"""Arms other than a method of stage 2 as it is."""
+
+
 def find_arms(methods: Sequence[str], clusterings: Sequence[str], bundles: Path) -> list[Arm]:
     """The arms of a study, in order.
 
@@ -84,9 +95,10 @@ def find_arms(methods: Sequence[str], clusterings: Sequence[str], bundles: Path)
         bundles: folder of the bundles.
 
     Raises:
-        InputError: at a name that there is not, or that comes twice.
+        InputError: at an unknown or repeated name.
     """
-    arms = [_method(name, bundles) for name in methods] + [_clustering(text, bundles) for text in clusterings]
+    arms = [ARMS.get(name) or _method(name, bundles) for name in methods]
+    arms += [_clustering(text, bundles) for text in clusterings]
     names = [arm.name for arm in arms]
     if twice := {name for name in names if names.count(name) > 1}:
         raise InputError(f"--methods: {min(twice)} is named twice.")
@@ -96,46 +108,32 @@ def find_arms(methods: Sequence[str], clusterings: Sequence[str], bundles: Path)
 
 
 def _method(name: str, bundles: Path) -> Arm:
-    if name == RANDOM:
-        return Arm(name)
-    if name == VAE_INIT:
-        return Arm(name, VAE, ("unet_encoder",))
-    if name == SHUFFLED:
-        return Arm(name, CONTRASTIVE, ("ufc",), Clusters(shuffled=True))
-    if name == NOT_CENTRED:
-        return Arm(name, CONTRASTIVE, ("ufc",), Clusters("clusters_not_centred", keys={"centred": False}))
-    folder = bundles / CONTRASTIVE / "configs"
-    known = set(stage_2_methods(bundles))
-    parts = name.split("+")
-    for part in parts:
-        if part not in known:
-            every = sorted({*known, RANDOM, VAE_INIT, SHUFFLED, NOT_CENTRED})
-            raise InputError(f"--methods: there is no {part}. {_meant(part, every)}")
-    return Arm(name, CONTRASTIVE, tuple(parts), Clusters() if _uses_clusters(folder, parts) else None)
+    path: Any = "@default_pseudo_labels_path"
+    for part in name.split("+"):
+        _check_known("--methods: unknown method", part, stage_2_methods(bundles), ARMS)
+        config = read_json(bundles / CONTRASTIVE / "configs" / f"{part}.json", "--bundles")
+        path = config.get("pseudo_labels_path", path)
+    guided = str(path).lower() not in ("none", "null")
+    return Arm(name, CONTRASTIVE, tuple(name.split("+")), Clusters() if guided else None)
 
 
 def _clustering(text: str, bundles: Path) -> Arm:
     name, _, value = text.partition(":")
-    folder = bundles / VAE / "configs"
-    known = {path.stem for path in folder.glob("*.json")} - NO_CLUSTERINGS
-    if name not in known | {"agglomerative"}:
-        raise InputError(f"--clusterings: there is no {name}. {_meant(name, sorted(known | {'agglomerative'}))}")
+    known = {path.stem for path in (bundles / VAE / "configs").glob("*.json")} - NO_CLUSTERINGS
+    _check_known("--clusterings: unknown clustering", name, {*known, "agglomerative"})
     key, number = ("eps", float) if name == "dbscan" else ("n_clusters", int)
     try:
         keys = {key: number(value)}
     except ValueError as e:
         raise InputError(f"--clusterings: expected NAME:NUMBER such as agglomerative:20, got {text!r}.") from e
-    configs = ("inference", *([] if name == "agglomerative" else [name]))
+    configs = ("inference",) if name == "agglomerative" else ("inference", name)
     return Arm(f"ufc_{name}_{value}", CONTRASTIVE, ("ufc",), Clusters(f"clusters_{name}_{value}", configs, keys))
 
 
-def _uses_clusters(folder: Path, configs: Iterable[str]) -> bool:
-    path: Any = "@default_pseudo_labels_path"
-    for config in configs:
-        path = read_json(folder / f"{config}.json", "--bundles").get("pseudo_labels_path", path)
-    return str(path).lower() not in ("none", "null")
-
-
-def _meant(name: str, known: Sequence[str]) -> str:
-    near = difflib.get_close_matches(name, known, n=1)
-    return f"Did you mean {near[0]}?" if near else f"Expected one of {', '.join(known)}."
+def _check_known(what: str, name: str, known: Collection[str], others: Collection[str] = ()) -> None:
+    if name not in known:
+        every = sorted({*known, *others})
+        near = difflib.get_close_matches(name, every, n=1)
+        raise InputError(
+            f"{what} {name}. " + (f"Did you mean {near[0]}?" if near else f"Expected one of {', '.join(every)}.")
+        )

@@ -1,4 +1,4 @@
-"""Runs that are no stage's command: they read the pseudo-labels of the run that they need."""
+"""Runs other than the stages' commands: they read the pseudo-labels of the run that they need."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def work_on_clusters(folder: Path, run: Run) -> None:
 
 
 def _shuffled(labels: PseudoLabels, source: Path, seed: int) -> PseudoLabels:
-    """The negative control: the clusters' sizes and nothing else of them, dealt out anew over all slices."""
+    """The negative control: clusters of the same sizes, dealt out at random over all slices."""
     images = sorted(labels.clusters)
     dealt = np.random.default_rng(seed).permutation([c for image in images for c in labels.clusters[image]]).tolist()
     rest = iter(dealt)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import logging
 import shlex
@@ -11,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import torch
 
 from ufc_monai.base.bundles import BUNDLES
@@ -35,7 +35,7 @@ from ufc_monai.training.log import duration
 logger = logging.getLogger(__name__)
 
 GROWS = "methods, clusterings, selection, budgets, folds, seeds, draws and init_seeds"
-"""Options that may name more when a study goes on."""
+"""Options that may grow when a study goes on."""
 
 
 def run_study(
@@ -52,9 +52,9 @@ def run_study(
     Args:
         options: what to compare.
         jobs: runs at once, on this machine.
-        devices: which they are spread over.
+        devices: to spread them over.
         scheduler: address of a Dask scheduler whose workers do the runs, instead of this machine.
-        budget_minutes: trim a new plan to what takes as long.
+        budget_minutes: trim a new plan to what this time allows.
         dry_run: show the plan, or what is left of the one in the folder, and start nothing.
 
     Raises:
@@ -62,10 +62,9 @@ def run_study(
             process is at work there; at the end, if runs have failed.
     """
     _check_places(options, jobs, devices, scheduler)
-    if options.preset == "auto":  # said once, so that every command on the folder means the same
+    if options.preset == "auto":  # resolved once, so that every command on the folder means the same
         options = replace(options, preset="paper" if torch.cuda.is_available() else "cpu")
-    cases = usable_cases(options.for_run())
-    desk = _Desk(options, cases, jobs, devices, scheduler is None, budget_minutes, dry_run)
+    desk = _Desk(options, usable_cases(options.for_run()), jobs, devices, scheduler is None, budget_minutes, dry_run)
     if dry_run:
         return desk.show()
     folder = options.folder.resolve()
@@ -79,10 +78,13 @@ def run_study(
         with executor as submit:
             execute(folder, runs, submit, slots, lambda: write_plan(folder, runs, about))
         states = states_of(folder, runs)
-        _say_what_is_left(folder, states)
+        failed = [name for name, state in states.items() if state == FAILED]
+        logger.info("%d of %d runs are complete", list(states.values()).count(COMPLETE), len(runs))
+        for name in failed:
+            logger.warning("failed: %s, see %s", name, folder / "runs" / name / "log.txt")
         write_study_report(folder, runs, about)
-    if failed := sum(state == FAILED for state in states.values()):
-        raise InputError(f"{failed} of {len(runs)} runs failed, see above. The same command tries them again.")
+    if failed:
+        raise InputError(f"{len(failed)} of {len(runs)} runs failed, see above. The same command tries them again.")
 
 
 def _check_places(options: StudyOptions, jobs: int, devices: Sequence[str], scheduler: str | None) -> None:
@@ -90,7 +92,7 @@ def _check_places(options: StudyOptions, jobs: int, devices: Sequence[str], sche
         raise InputError(f"--jobs must be 1 or more, got {jobs}.")
     if scheduler and (jobs > 1 or devices):
         raise InputError(
-            "--scheduler: the cluster's workers say how many runs there are at once: leave out --jobs and --devices."
+            "--scheduler: the cluster's workers set how much runs at once: leave out --jobs and --devices."
         )
     if scheduler and options.preset == "auto":
         raise InputError("--preset: name it for a --scheduler, e.g. paper; auto would look for a GPU on this machine.")
@@ -100,7 +102,7 @@ def _check_places(options: StudyOptions, jobs: int, devices: Sequence[str], sche
 
 @dataclass
 class _Desk:
-    """Where a plan is made, or an old one found to fit."""
+    """Makes a plan, or checks that an old one fits."""
 
     options: StudyOptions
     cases: Sequence[Case]
@@ -109,17 +111,17 @@ class _Desk:
     local: bool
     budget_minutes: float | None
     dry_run: bool
-    memory: int = 0
 
     def show(self) -> None:
         """Print the plan, or what is left of the one in the folder."""
         if (self.options.folder / "study.json").is_file():
             self.open()
         else:
-            self._announce(*self._plan(make_split(self.cases, seed=0), everything=False))
+            runs, timing = self._plan(make_split(self.cases, seed=0), everything=False)
+            self._announce(runs, timing["estimated_seconds"], timing["trimmed"], len(runs))
 
     def open(self) -> tuple[list[Run], dict[str, Any]]:
-        """The plan in the study's folder, which is made or grown where necessary, and what else its file holds.
+        """The plan in the study's folder, which is made or grown where necessary, and the rest of its file.
 
         Raises:
             InputError: if the folder holds a study of other data or with other options.
@@ -128,94 +130,71 @@ class _Desk:
         split = open_split_of(self.options.for_run(), folder / "split.json")
         copy_bundles(self.options.bundles, folder)
         self.options = replace(self.options, bundles=folder)
-        about = self._about(split.sha256)
-        if (folder / "study.json").is_file():
-            return self._go_on(about, split.content)
-        runs, seconds, cut = self._plan(split.content, everything=True)
-        about |= self._foretold(seconds, cut)
-        self._write(runs, about, split.content)
-        self._announce(runs, seconds, cut)
-        return runs, about
-
-    def _go_on(self, about: dict[str, Any], split: Mapping[str, Any]) -> tuple[list[Run], dict[str, Any]]:
-        folder = self.options.folder
-        runs, old = read_plan(folder)
-        _refuse_changes(folder, old, about)
-        if old["options"] != about["options"]:
-            # timed anew: there are new kinds of runs
-            grown, seconds, cut = self._plan(split, everything=False)
-            _refuse_other_runs(folder, runs, grown, old["options"], about["options"])
-            about |= self._foretold(seconds, cut)
-            logger.info("%d runs join the study", len(grown) - len(runs))
-            runs, old = grown, about
-            self._write(runs, about, split)
+        runs, about = read_plan(folder) if (folder / "study.json").is_file() else ([], {})
+        now = self._about(split.sha256)
+        if about:
+            _refuse_changes(folder, about, now)
+        if about.get("options") != now["options"]:
+            # timed anew when a study grows: there are new kinds of runs
+            grown, timing = self._plan(split.content, everything=not about)
+            if about:
+                _refuse_other_runs(folder, runs, grown, about["options"], now["options"])
+                logger.info("%d runs join the study", len(grown) - len(runs))
+            runs, about = grown, now | timing
+            if not self.dry_run:
+                write_plan(folder, runs, about)
+                _publish_labels(folder / "labels.csv", split.content)
         states = states_of(folder, runs)
-        rest = [run for run in runs if states[run.name] != COMPLETE]
-        if rest:
-            self._refuse_too_little(old.get("memory_bytes", 0))
-            self._announce(rest, measured_seconds(folder, runs, old["estimated_seconds"]), old["trimmed"], len(runs))
+        if rest := [run for run in runs if states[run.name] != COMPLETE]:
+            if self.local:
+                refuse_too_little(about.get("memory_bytes", 0), self.jobs)
+            seconds = measured_seconds(folder, runs, about["estimated_seconds"])
+            self._announce(rest, seconds, about["trimmed"], len(runs))
         else:
             logger.info("all %d runs are complete", len(runs))
-        return runs, old
+        return runs, about
 
-    def _foretold(self, seconds: Mapping[str, float], cut: Sequence[str]) -> dict[str, Any]:
-        """What ``study.json`` keeps of the timing."""
-        rounded = {name: round(s, 1) for name, s in seconds.items()}
-        return {"estimated_seconds": rounded, "trimmed": list(cut), "memory_bytes": self.memory}
-
-    def _write(self, runs: Sequence[Run], about: Mapping[str, Any], split: Mapping[str, Any]) -> None:
-        if self.dry_run:
-            return
-        write_plan(self.options.folder, runs, about)
-        _publish_labels(self.options.folder / "labels.csv", split)
-
-    def _plan(self, split: Mapping[str, Any], *, everything: bool) -> tuple[list[Run], dict[str, float], list[str]]:
-        """The runs, their seconds, and what was trimmed."""
-        runs, options = plan_runs(self.options, split), self.options
-        logger.info("%d runs; timing the stages", len(runs))
+    def _plan(self, split: Mapping[str, Any], *, everything: bool) -> tuple[list[Run], dict[str, Any]]:
+        """The runs, and what ``study.json`` keeps of their timing."""
+        options = self.options
+        plan_runs(options, split)  # refuses what does not fit, before it takes time
+        logger.info("timing the stages")
         facts = look_at_data(options.for_run(), self.cases, everything)
-        estimator = Estimator(options, self.cases, facts, self.devices[0] if self.devices else None)
-        seconds, cut = estimator.seconds(runs), []
-        self.memory, less = estimator.memory()
-        self._refuse_too_little(self.memory, less)
-        smaller = trimmed(options, split)
-        while self.budget_minutes is not None and sum(seconds.values()) / self.jobs > 60 * self.budget_minutes:
-            step = next(smaller, None)
-            if step is None:
-                cut.append("nothing is left to trim")
-                break
-            cut.append(step[0])
-            runs = plan_runs(step[1], split)
+        device = {"device": self.devices[0]} if self.devices else {}
+        estimator = Estimator(replace(options, keys={**options.keys, **device}), self.cases, facts)
+        for trims, smaller in trimmed(options, split):
+            runs, cut = plan_runs(smaller, split), trims
             seconds = estimator.seconds(runs)
-        return runs, seconds, _last_of_each(cut)
-
-    def _refuse_too_little(self, memory: int, *less: str) -> None:
+            if self.budget_minutes is None or sum(seconds.values()) / self.jobs <= 60 * self.budget_minutes:
+                break
+        else:
+            cut = [*cut, "nothing is left to trim"]
+        memory, less = estimator.memory()
         if self.local:
-            refuse_too_little(memory, self.jobs, *less)
+            refuse_too_little(memory, self.jobs, less)
+        rounded = {name: round(s, 1) for name, s in seconds.items()}
+        return runs, {"estimated_seconds": rounded, "trimmed": cut, "memory_bytes": memory}
 
-    def _announce(
-        self, runs: Sequence[Run], seconds: Mapping[str, float], cut: Sequence[str], all_runs: int | None = None
-    ) -> None:
-        total = sum(seconds[run.name] for run in runs) / self.jobs
+    def _announce(self, rest: Sequence[Run], seconds: Mapping[str, float], cut: Sequence[str], total: int) -> None:
         if self.dry_run:
-            logger.info("\n".join(f"{run.name}: {run.kind}" for run in runs))
+            logger.info("\n".join(f"{run.name}: {run.kind}" for run in rest))
         if self.budget_minutes is not None:
             logger.info("to fit %g minutes: %s", self.budget_minutes, "; ".join(cut) or "nothing had to be trimmed")
-        logger.info("\n".join(plan_table(runs, seconds)))
-        left = f"{len(runs)} of {all_runs} runs are left" if all_runs else f"{len(runs)} runs"
-        logger.info("%s: about %s with %d at once", left, duration(total), self.jobs)
+        logger.info(plan_table(rest, seconds))
+        left = f"{len(rest)} of {total} runs are left" if len(rest) < total else f"{total} runs"
+        taken = sum(seconds[run.name] for run in rest) / self.jobs
+        logger.info("%s: about %s with %d at once", left, duration(taken), self.jobs)
         logger.info("cd %s", shlex.quote(str(self.options.folder)))
 
     def _about(self, split_sha256: str) -> dict[str, Any]:
         options, folder = self.options, self.options.folder
         images, labels = data_digests(options.for_run(), self.cases)
-        names = ("methods", "clusterings", "budgets", "folds", "seeds", "draws", "init_seeds", "selection", "preset")
-        chosen = {name: getattr(options, name) for name in (*names, "keys", "overrides")}
-        chosen["budget_minutes"] = self.budget_minutes
+        chosen = {name: value for name, value in vars(options).items() if not isinstance(value, Path)}
         configs = sorted(path for bundle in BUNDLES for path in (folder / bundle / "configs").glob("*.json"))
         return {
             "data_set": options.dataset_dir.resolve().name,
-            "options": json.loads(json.dumps(chosen)),  # as they will be read again
+            # as they will be read again
+            "options": json.loads(json.dumps({**chosen, "budget_minutes": self.budget_minutes})),
             "images_sha256": images,
             "labels_sha256": labels,
             "split_sha256": split_sha256,
@@ -248,20 +227,11 @@ def _refuse_other_runs(
 
 def _publish_labels(path: Path, split: Mapping[str, Any]) -> None:
     """Write which labels each draw grants: a budget of n volumes takes the first n."""
-    with atomic_path(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
-        table = csv.writer(file)
-        table.writerow(["fold", "draw", "rank", "volume"])
-        for fold, content in enumerate(split["folds"]):
-            for draw, order in enumerate(content["label_orders"]):
-                table.writerows([fold, draw, rank, volume] for rank, volume in enumerate(order, start=1))
-
-
-def _say_what_is_left(folder: Path, states: Mapping[str, str]) -> None:
-    logger.info("%d of %d runs are complete", list(states.values()).count(COMPLETE), len(states))
-    for name in [name for name, state in states.items() if state == FAILED]:
-        logger.warning("failed: %s, see %s", name, folder / "runs" / name / "log.txt")
-
-
-def _last_of_each(cut: Sequence[str]) -> list[str]:
-    """Of ``seeds 4``, ``seeds 3``, ``folds 3`` the last word on each."""
-    return list({step.split()[0]: step for step in cut}.values())
+    rows = [
+        (fold, draw, rank, volume)
+        for fold, content in enumerate(split["folds"])
+        for draw, order in enumerate(content["label_orders"])
+        for rank, volume in enumerate(order, start=1)
+    ]
+    with atomic_path(path) as temporary:
+        pd.DataFrame(rows, columns=["fold", "draw", "rank", "volume"]).to_csv(temporary, index=False)

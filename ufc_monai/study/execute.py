@@ -31,16 +31,16 @@ CONNECTING = 30
 def execute(
     folder: Path, runs: Sequence[Run], submit: Submit, slots: Sequence[str | None], note: Callable[[], None]
 ) -> None:
-    """Do every run that is not complete, each once; what has failed before is tried again.
+    """Do every run that is not complete, each once; runs that failed before are tried again.
 
-    A run that needs a failed one is not begun. Of the runs that could begin, the first of the plan does.
+    A run that needs a failed one does not start. Of the runs that could start, the first in the plan does.
 
     Args:
         folder: of the study.
-        runs: its plan, each run behind those that it needs.
+        runs: its plan, each run after those that it needs.
         submit: from :func:`threads` or :func:`cluster`.
-        slots: the device of each of the runs that are handed over at once; ``None`` leaves it to the bundles.
-        note: called at the beginning, and whenever runs have ended.
+        slots: the device of each of the runs at once; ``None`` leaves it to the bundles.
+        note: called at the start, and whenever runs have ended.
 
     Raises:
         InputError: if the cluster is gone.
@@ -71,7 +71,7 @@ def execute(
 
 @contextlib.contextmanager
 def threads(folder: Path, jobs: int) -> Iterator[Submit]:
-    """An executor of threads here; whatever ends the block early stops the runs under way.
+    """An executor of threads in this process; leaving the block early stops the runs in progress.
 
     Args:
         folder: of the study.
@@ -88,9 +88,9 @@ def threads(folder: Path, jobs: int) -> Iterator[Submit]:
 
 @contextlib.contextmanager
 def cluster(folder: Path, runs: Sequence[Run], address: str, *, gpus: bool) -> Iterator[Submit]:
-    """A Dask cluster as an executor. It takes back what a lost worker was doing, and gives it to another one.
+    """A Dask cluster as an executor. It hands the runs of a lost worker to another one.
 
-    When the block ends early, runs that workers have begun go on to their end; the next command finds them complete.
+    When the block ends early, runs that workers have started finish; the next command finds them complete.
 
     Args:
         folder: of the study; workers see it at the same path.
@@ -106,7 +106,7 @@ def cluster(folder: Path, runs: Sequence[Run], address: str, *, gpus: bool) -> I
         from distributed import Client
     except ImportError as e:
         raise InputError('--scheduler: Dask is not installed. Run: pip install "ufc-monai[study]"') from e
-    logging.getLogger("distributed").setLevel(logging.CRITICAL)  # what it says of a scheduler that is gone, we say
+    logging.getLogger("distributed").setLevel(logging.CRITICAL)  # we report a lost scheduler ourselves
     try:
         client = Client(address, timeout=CONNECTING, set_as_default=False)
     except (OSError, ValueError) as e:
@@ -119,7 +119,7 @@ def cluster(folder: Path, runs: Sequence[Run], address: str, *, gpus: bool) -> I
         places = {run.name: place for place, run in enumerate(runs)}
 
         def submit(run: Run, device: str | None) -> Future[str | None]:
-            with dask.annotate(priority=-places[run.name]):  # else in the order in which they could begin
+            with dask.annotate(priority=-places[run.name]):  # the default is the order in which they could start
                 future: Future[str | None] = pool.submit(perform, folder, run, device)
             return future
 
@@ -129,7 +129,7 @@ def cluster(folder: Path, runs: Sequence[Run], address: str, *, gpus: bool) -> I
 def perform(folder: Path, run: Run, device: str | None = None, stop: threading.Event | None = None) -> str | None:
     """Do one run, in this process; safe to call again wherever it was cut off.
 
-    The run's own lock keeps others out: what a lost worker has left behind, or a worker that only seemed lost.
+    The run's own lock keeps others out: processes of a lost worker, or a worker that only seemed lost.
 
     Args:
         folder: of the study.
@@ -158,7 +158,7 @@ def perform(folder: Path, run: Run, device: str | None = None, stop: threading.E
             write_json(folder / run.records[0], {"stage": run.kind, "status": "complete"})
         elif error := _run_commands(folder, run, device, lock, goes_on, stop):
             return error
-        for checkpoint in _checkpoints(place):  # nobody goes on from it
+        for checkpoint in _checkpoints(place):  # the run is complete, and nothing resumes from it
             checkpoint.unlink(missing_ok=True)
     return None
 
@@ -166,7 +166,7 @@ def perform(folder: Path, run: Run, device: str | None = None, stop: threading.E
 def _run_commands(
     folder: Path, run: Run, device: str | None, lock: int, goes_on: bool, stop: threading.Event | None
 ) -> str | None:
-    """Run the commands in order, going on with trainings; what the first that fails said last."""
+    """Run the commands in order and resume trainings; return the last line of the first that fails."""
     path = folder / run.folder / "log.txt"
     with open(path, "ab") as log:
         for command, record in zip(run.commands, run.records, strict=True):
@@ -181,7 +181,7 @@ def _run_commands(
 
 
 def _error_of(future: Future[str | None]) -> str | None:
-    """What went wrong with a run: in it, or with the process that did it."""
+    """What went wrong with a run, in it or in its process."""
     try:
         return future.result()
     except CancelledError as e:
@@ -193,15 +193,14 @@ def _error_of(future: Future[str | None]) -> str | None:
 
 
 def _checkpoints(place: Path) -> list[Path]:
-    """What a run's training goes on from."""
+    """What a run's training resumes from."""
     return sorted((place / "models").glob("checkpoint*.pt"))
 
 
 def _last_line(path: Path, code: int) -> str:
-    """The last line of a log, where an error stands; of a process that was ended, its signal."""
-    with open(path, "rb") as log:
-        log.seek(max(0, path.stat().st_size - 4000))
-        lines = [line.strip() for line in log.read().decode(errors="replace").splitlines() if line.strip()]
+    """The last line of a log, where an error stands, with the signal that ended the process, if any did."""
+    lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
+    lines = [line.strip() for line in lines if line.strip()]
     errors = [line for line in lines if line.startswith("error: ")]
     said = (errors or lines or [""])[-1]
     return said if code > 0 else f"ended by signal {-code} ({said})"

@@ -23,15 +23,15 @@ class StudyOptions:
         bundles: where the three bundles are copied from.
         methods: names of arms, see :func:`find_arms`.
         budgets: label budgets: numbers of volumes, or shares such as ``"5%"`` of a fold's labelled training volumes.
-        folds: how many; ``None`` is all.
+        folds: number of folds; ``None`` is all.
         seeds: pretraining seeds; fine-tuning has the same.
-        draws: how many label draws each seed goes with; ``None`` pairs seed s with draw s.
+        draws: number of label draws for each seed; ``None`` pairs seed s with draw s.
         init_seeds: fine-tuning seeds of the first fold, seed and draw, for the noise of initialisation alone.
         clusterings: further arms, see :func:`find_arms`.
         selection: how labels are granted: ``"random"`` takes the split's draws, ``"coverage"`` the volumes that cover
-            the clusters best; with both every arm is there twice.
+            the clusters best; with both, every arm comes twice.
         preset: as that of ``run``.
-        keys: keys that are handed to every configuration that has them.
+        keys: set in every configuration that has them.
         overrides: keys of one bundle's training, by the bundle's name.
     """
 
@@ -66,12 +66,12 @@ def volumes_of(budget: str, split: Mapping[str, Any], fold: int) -> int:
     """A label budget in volumes.
 
     Raises:
-        InputError: if it is neither a number nor a share, or the fold has not as many.
+        InputError: if it is neither a number nor a share, or exceeds what the fold has.
     """
     most = len(split["folds"][fold]["label_orders"][0])
     try:
-        share = float(budget.removesuffix("%")) / 100 if budget.endswith("%") else None
-        volumes = int(budget) if share is None else max(1, math.floor(share * most + 0.5))
+        share = budget.endswith("%")
+        volumes = max(1, math.floor(float(budget[:-1]) / 100 * most + 0.5)) if share else int(budget)
     except ValueError as e:
         raise InputError(f"--budgets: expected numbers of volumes, or shares such as 5%, got {budget!r}.") from e
     if not 1 <= volumes <= most:
@@ -79,25 +79,27 @@ def volumes_of(budget: str, split: Mapping[str, Any], fold: int) -> int:
     return volumes
 
 
-def trimmed(options: StudyOptions, split: Mapping[str, Any]) -> Iterator[tuple[str, StudyOptions]]:
-    """Smaller and smaller studies: fewer seeds first, then draws and folds, then budgets, the last named first.
+def trimmed(options: StudyOptions, split: Mapping[str, Any]) -> Iterator[tuple[list[str], StudyOptions]]:
+    """A study, then smaller and smaller ones: fewer seeds first, then draws and folds, then budgets, the last first.
 
     Args:
         options: of the whole study.
         split: the content of ``split.json``.
 
     Yields:
-        What was taken away since the one before, and the options.
+        What has been trimmed so far, and the options.
     """
+    yield [], options
     options = replace(options, folds=options.folds or len(split["folds"]))
-    for name in ("init_seeds", "seeds", "draws", "folds"):
-        for fewer in range((getattr(options, name) or 1) - 1, 0, -1):
-            change: dict[str, Any] = {name: fewer}
-            options = replace(options, **change)
-            yield f"{name} {fewer}", options
-    for left in range(len(options.budgets) - 1, 0, -1):
-        options = replace(options, budgets=options.budgets[:left])
-        yield f"budgets {','.join(options.budgets)}", options
+    names, cut = ("init_seeds", "seeds", "draws", "folds"), dict[str, str]()
+    fewer: list[tuple[str, Any]] = [
+        (name, n) for name in names for n in range((getattr(options, name) or 1) - 1, 0, -1)
+    ]
+    fewer += [("budgets", options.budgets[:n]) for n in range(len(options.budgets) - 1, 0, -1)]
+    for name, value in fewer:
+        options = replace(options, **{name: value})
+        cut[name] = f"{name} {','.join(value) if name == 'budgets' else value}"
+        yield list(cut.values()), options
 
 
 def check_study(options: StudyOptions, split: Mapping[str, Any]) -> None:

@@ -11,7 +11,6 @@ from ufc_monai.base.files import found_json
 from ufc_monai.report.markdown import markdown_table
 from ufc_monai.report.page import png, write_page
 from ufc_monai.report.study import save_label_curves, save_structure_bars
-from ufc_monai.study.recorded import write_recorded
 from ufc_monai.study.results import Results, read_results
 from ufc_monai.study.runs import Run
 from ufc_monai.study.state import FAILED, failure_of, read_plan, states_of
@@ -49,11 +48,12 @@ def write_study_report(folder: Path, runs: Sequence[Run], about: Mapping[str, An
         logger.warning("no run has been tested, so there are no tables")
         return
     said, states = verdict(results), states_of(folder, runs)
-    write_recorded(folder, results)
+    results.save(folder)
     _draw(folder, results)
     asked = [f"{key}: {value}" for key, value in options.items() if value not in (None, [], {})]
     asked += [f"trimmed: {', '.join(about['trimmed'])}"] if about["trimmed"] else []
-    failed = [[run.name, _error(folder, run)] for run in runs if states[run.name] == FAILED]
+    errors = {run.name: found_json(failure_of(folder, run), "--folder") for run in runs if states[run.name] == FAILED}
+    failed = [[name, str(content.get("error", "is being retried"))] for name, content in errors.items()]
     tables = [*study_tables(results), Table("Runs that failed", ["run", "error"], failed)]
     data = {
         "data_set": about["data_set"],
@@ -74,24 +74,14 @@ def _draw(folder: Path, results: Results) -> None:
     curves: dict[str, list[tuple[float, float, float, float]]] = {}
     panels: dict[str, dict[str, list[float]]] = {}
     for method in results.methods:
-        arm = method + _mark(results, method)
-        for budget in results.budgets:
-            found = results.interval(method, budget)
-            if found is None:
-                continue
-            volumes = results.counted(method, budget)["labelled_volumes"].iloc[0]
-            curves.setdefault(arm, []).append((float(volumes), *found))
-            dice = [results.spread(method, budget, results.by_structure[name]).mean for name in results.structures]
-            panels.setdefault(f"labels: {budget}", {})[arm] = dice
+        planned = sum(n for name, _, n in results.planned if name == method)
+        counted = {budget: results.counted(method, budget) for budget in results.budgets}
+        # marks an arm with missing runs: its means are over other repeats than the rest
+        arm = method + " ‡" * (sum(map(len, counted.values())) < planned)
+        for budget, runs in counted.items():
+            if found := results.interval(method, budget):
+                curves.setdefault(arm, []).append((float(runs["labelled_volumes"].iloc[0]), *found))
+                dice = [results.spread(method, budget, results.by_structure[name]).mean for name in results.structures]
+                panels.setdefault(f"labels: {budget}", {})[arm] = dice
     save_label_curves(folder / CURVES, curves)
     save_structure_bars(folder / BARS, results.structures, panels)
-
-
-def _mark(results: Results, method: str) -> str:
-    """The mark of an arm some of whose runs are missing: its means are of other repeats than those of the rest."""
-    planned = sum(n for name, _, n in results.planned if name == method)
-    return " ‡" if sum(len(results.counted(method, b)) for b in results.budgets) < planned else ""
-
-
-def _error(folder: Path, run: Run) -> str:
-    return str(found_json(failure_of(folder, run), "--folder").get("error", "is being retried"))

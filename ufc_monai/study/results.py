@@ -1,10 +1,14 @@
-"""What the complete runs of a study have measured: one tidy table, and what the tables need beside it."""
+"""What the complete runs of a study have measured: one tidy table, and what the tables need beside it.
+
+Both are kept as small files, ``study.csv`` and ``study_figures.json``, from which all tables can be made again.
+"""
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -14,7 +18,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from ufc_monai.base.errors import InputError
-from ufc_monai.base.files import read_json
+from ufc_monai.base.files import atomic_path, read_json, write_json
 from ufc_monai.report.curves import read_metrics
 from ufc_monai.study.arms import RANDOM
 from ufc_monai.study.runs import CLUSTERS, FINE_TUNING, PRETRAINING, PROBE, Run
@@ -23,16 +27,18 @@ from ufc_monai.study.statistics import Noise, Paired, Spread, interval, noise_wi
 
 PRETRAINED = ("loss", "chance", "effective_rank", "alignment", "uniformity", "explained")
 """What a study keeps of a pretraining at its end, as its ``run.json`` names it."""
-OF_RUN: dict[str, type] = {
-    "run": str, "method": str, "labels": str, "labelled_volumes": int, "fold": int, "label_draw": int,
-    "pretraining_seed": int, "fine_tuning_seed": int, "counted": bool, "not_converged": str, "steps": int,
-    "validations": int, "validation_dice": float, "best_step": int,
+FIELDS = {
+    "run": "name", "method": "method", "labels": "budget", "labelled_volumes": "volumes", "fold": "fold",
+    "label_draw": "draw", "pretraining_seed": "seed", "fine_tuning_seed": "init_seed", "counted": "counts",
 }  # fmt: skip
-COLUMNS: dict[str, type] = {
-    **OF_RUN, "volume": str, "patient": str, "structure": str, "dice": float, "hd95_mm": float, "both": int,
-    "predicted": int, "reference": int,
-}  # fmt: skip
-"""Of the tidy table."""
+"""Columns of the tidy table that are fields of :class:`Run`."""
+OF_RUN = [*FIELDS, "not_converged", "steps", "validations", "validation_dice", "best_step"]
+"""Columns that are the same in all rows of a run."""
+COLUMNS = [*OF_RUN, "volume", "patient", "structure", "dice", "hd95_mm", "both", "predicted", "reference"]
+TEXT = dict.fromkeys(("run", "method", "labels", "not_converged", "volume", "patient", "structure"), str)
+"""Columns that stay text, even if it looks like a number or a gap."""
+GAPS = {"validation_dice": [""], "dice": [""], "hd95_mm": [""]}
+"""Columns that may have gaps."""
 BETWEEN = "; "
 """Between the names of structures that have not converged."""
 REPEAT = ["label_draw", "fine_tuning_seed"]
@@ -76,8 +82,8 @@ class Results:
     @cached_property
     def volumes(self) -> pd.DataFrame:
         """One row a run and test volume; ``dice`` is the mean over the structures that the reference holds."""
-        dice = self.measured.groupby(["run", "volume", "patient"], sort=False)["dice"].mean()
-        return dice.reset_index().join(self._about_runs, on="run")
+        rows = self.measured.groupby([*OF_RUN, "volume", "patient"], sort=False, dropna=False)
+        return rows["dice"].mean().reset_index()
 
     @cached_property
     def runs(self) -> pd.DataFrame:
@@ -88,10 +94,15 @@ class Results:
         """
         voxels = self.measured.groupby(["run", "structure"])[["both", "predicted", "reference"]].sum()
         voxels = voxels[voxels["reference"] > 0]
-        return self._about_runs.assign(
-            dice=self.volumes.groupby("run")["dice"].mean(),
-            hd95_mm=self.measured.groupby("run")["hd95_mm"].mean(),
-            pooled=(200 * voxels["both"] / (voxels["predicted"] + voxels["reference"])).groupby("run").mean(),
+        return (
+            self.measured[OF_RUN]
+            .drop_duplicates("run")
+            .set_index("run")
+            .assign(
+                dice=self.volumes.groupby("run")["dice"].mean(),
+                hd95_mm=self.measured.groupby("run")["hd95_mm"].mean(),
+                pooled=(200 * voxels["both"] / (voxels["predicted"] + voxels["reference"])).groupby("run").mean(),
+            )
         )
 
     @cached_property
@@ -99,13 +110,10 @@ class Results:
         """Mean Dice over the volumes that hold a structure, (runs, structures)."""
         return self.measured.groupby(["run", "structure"])["dice"].mean().unstack()
 
-    @cached_property
-    def _about_runs(self) -> pd.DataFrame:
-        return self.measured[list(OF_RUN)].drop_duplicates("run").set_index("run")
-
-    def counted(self, method: str, budget: str) -> pd.DataFrame:
-        """The fine-tunings of one arm at one budget that the tables count: rows of :attr:`runs`."""
-        return _counted(self.runs, method, budget)
+    def counted(self, method: str, budget: str, table: pd.DataFrame | None = None) -> pd.DataFrame:
+        """The fine-tunings of one arm at one budget that the tables count: rows of :attr:`runs`, or of ``table``."""
+        rows = self.runs if table is None else table
+        return rows[rows["counted"] & (rows["method"] == method) & (rows["labels"] == budget)]
 
     def spread(self, method: str, budget: str, scores: pd.Series | None = None) -> Spread:
         """Mean and spread of one arm at one budget.
@@ -140,15 +148,33 @@ class Results:
 
     def _by_repeat_and_patient(self, method: str, budget: str) -> pd.Series:
         """Mean Dice of each patient in each repeat; a patient of two folds' tests counts as two."""
-        return _counted(self.volumes, method, budget).groupby([*REPEAT, "fold", "patient"])["dice"].mean()
+        rows = self.counted(method, budget, self.volumes)
+        return rows.groupby([*REPEAT, "fold", "patient"])["dice"].mean()
+
+    def save(self, folder: Path) -> None:
+        """Write ``study.csv`` and ``study_figures.json`` into a folder."""
+        with atomic_path(folder / "study.csv") as temporary:
+            self.measured.to_csv(temporary, index=False, float_format="%.4f")
+        beside = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "measured"}
+        write_json(folder / "study_figures.json", beside)
+
+    @classmethod
+    def load(cls, path: Path) -> Results:
+        """What :meth:`save` has written.
+
+        Args:
+            path: the CSV file; beside it lies the other, ``study_figures.json`` or one of the CSV's name.
+        """
+        beside = path.with_name("study_figures.json") if path.name == "study.csv" else path.with_suffix(".json")
+        return cls(_read_csv(path), **read_json(beside, "study_figures.json"))
 
 
-def _counted(table: pd.DataFrame, method: str, budget: str) -> pd.DataFrame:
-    return table[table["counted"] & (table["method"] == method) & (table["labels"] == budget)]
+def _read_csv(path: Path) -> pd.DataFrame:
+    return pd.read_csv(path, dtype=TEXT, keep_default_na=False, na_values=GAPS)
 
 
 def _table(values: pd.Series) -> NDArray[np.float64]:
-    """(repeats, patients), NaN where there is none, both in order: resampling draws them by their place."""
+    """(repeats, patients), NaN where a value is missing, both in order: resampling draws them by their place."""
     table = values.dropna().unstack(["fold", "patient"]).sort_index().sort_index(axis=1)
     return np.asarray(table, dtype=float)
 
@@ -168,10 +194,10 @@ def read_results(folder: Path, runs: Sequence[Run], clusterings: Sequence[str] =
     states = states_of(folder, runs)
     complete = [run for run in runs if states[run.name] == COMPLETE]
     tested = [_tested(folder, run, patients) for run in complete if run.kind == FINE_TUNING]
-    measured = pd.concat(tested) if tested else pd.DataFrame(columns=list(COLUMNS))
+    measured = pd.concat(tested) if tested else pd.DataFrame(columns=COLUMNS)
     plan = pd.DataFrame([(run.method, run.budget, run.counts) for run in runs if run.kind == FINE_TUNING])
     return Results(
-        measured=measured[list(COLUMNS)].astype(COLUMNS),
+        measured=measured[COLUMNS],
         methods=list(plan[0].unique()),
         budgets=list(plan[1].unique()),
         **_beside(folder, complete),
@@ -183,37 +209,30 @@ def read_results(folder: Path, runs: Sequence[Run], clusterings: Sequence[str] =
 
 def _tested(folder: Path, run: Run, patients: dict[str, str]) -> pd.DataFrame:
     """The rows of one fine-tuning with its test."""
-    training = _json(folder / run.records[0])
-    names = {"volume": str, "structure": str}
-    missing: dict[str, Any] = {"keep_default_na": False, "na_values": {"dice": [""], "hd95_mm": [""]}}
-    rows = pd.read_csv((folder / run.records[1]).with_name("structures.csv"), dtype=names, **missing)
+    training, test = (folder / record for record in run.records)
+    rows = _read_csv(test.with_name("structures.csv"))
     return rows.rename(columns={"intersection": "both"}).assign(
         dice=100 * rows["dice"],
         patient=[patients.get(image, image) for image in rows["volume"]],
-        run=run.name,
-        method=run.method,
-        labels=run.budget,
-        labelled_volumes=run.volumes,
-        fold=run.fold,
-        label_draw=run.draw,
-        pretraining_seed=run.seed,
-        fine_tuning_seed=run.init_seed,
-        counted=run.counts,
-        not_converged=BETWEEN.join(training["results"].get("not_converged", ())),
-        **_validated((folder / run.records[0]).with_name("metrics.jsonl")),
+        not_converged=BETWEEN.join(_json(training)["results"].get("not_converged", ())),
+        **{column: getattr(run, field) for column, field in FIELDS.items()},
+        **_validated(training.with_name("metrics.jsonl")),
     )
 
 
 def _validated(path: Path) -> dict[str, float]:
-    """What a fine-tuning shows of itself without the test patients."""
+    """What a fine-tuning shows without its test patients."""
     if not path.is_file():
         raise InputError(f"--folder: {path} is gone. Delete {path.parent.parent} to repeat this run.")
     epochs = read_metrics(path)
     validated = [epoch for epoch in epochs if "val_mean_dice" in epoch]
-    nothing: dict[str, Any] = {"val_mean_dice": float("nan"), "iteration": 0}
-    best = max(validated, key=lambda epoch: epoch["val_mean_dice"], default=nothing)
-    dice = {"validation_dice": 100 * best["val_mean_dice"], "best_step": best["iteration"]}
-    return {"steps": epochs[-1]["iteration"], "validations": len(validated), **dice}
+    best: dict[str, float] = max(validated, key=lambda epoch: epoch["val_mean_dice"], default={})
+    return {
+        "steps": epochs[-1]["iteration"],
+        "validations": len(validated),
+        "validation_dice": 100 * best.get("val_mean_dice", math.nan),
+        "best_step": best.get("iteration", 0),
+    }
 
 
 def _beside(folder: Path, complete: Sequence[Run]) -> dict[str, dict[str, list[Any]]]:

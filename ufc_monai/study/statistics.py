@@ -8,26 +8,25 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import permutation_test
 
 RESAMPLES = 9999
-"""Of bootstrap and permutation test; up to that many permutations are all gone through."""
+"""Of bootstrap and permutation test; up to that many permutations are all tried."""
 LEVEL = 0.95
 
 
-@dataclass(frozen=True)
-class Spread:
+class Spread(NamedTuple):
     """Mean and spread of one arm at one budget.
 
     Attributes:
         mean: over repeats, then over folds.
         over_seeds: standard deviation between repeats, each the mean of its folds; NaN with one repeat.
         over_folds: standard deviation between folds, each the mean of its repeats; NaN with one fold.
-        runs: how many runs stand behind it.
+        runs: number of runs behind it.
     """
 
     mean: float
@@ -36,8 +35,7 @@ class Spread:
     runs: int
 
 
-@dataclass(frozen=True)
-class Paired:
+class Paired(NamedTuple):
     """A paired difference of two arms at one budget.
 
     Attributes:
@@ -57,13 +55,12 @@ class Paired:
     repeats: int
 
 
-@dataclass(frozen=True)
-class Noise:
-    """Between runs that differ in nothing but the seed.
+class Noise(NamedTuple):
+    """Between runs that differ only in the seed.
 
     Attributes:
         sd: pooled standard deviation; NaN if nothing was repeated.
-        runs: how many runs it is taken from.
+        runs: number of runs behind it.
     """
 
     sd: float
@@ -84,16 +81,17 @@ def spread(scores: NDArray[np.float64]) -> Spread:
     if not held.size:
         return Spread(math.nan, math.nan, math.nan, 0)
     folds, repeats = np.nanmean(held, axis=1), np.nanmean(held, axis=0)
-    return Spread(float(folds.mean()), _sd(repeats), _sd(folds), int((~np.isnan(held)).sum()))
+    over_seeds, over_folds = (float(v.std(ddof=1)) if len(v) > 1 else math.nan for v in (repeats, folds))
+    return Spread(float(folds.mean()), over_seeds, over_folds, int((~np.isnan(held)).sum()))
 
 
 def paired_difference(differences: NDArray[np.float64], seed: int = 0) -> Paired | None:
     """Judge a paired difference.
 
     The interval is a percentile bootstrap that draws patients and repeats anew at once (Owen 2007, the pigeonhole
-    bootstrap), for two runs on the same patients, or two patients of one run, are not independent. With one repeat only
-    patients are drawn, and the interval knows nothing of the noise of initialisation. The test flips the sign of each
-    patient's mean difference.
+    bootstrap), since two runs on the same patients, or two patients of one run, are not independent. With one repeat
+    only patients are drawn, and the interval knows nothing of the noise of initialisation. The test flips the sign of
+    each patient's mean difference, as swapping the two arms would.
 
     Args:
         differences: (repeats, patients), NaN where a pair is missing.
@@ -105,9 +103,11 @@ def paired_difference(differences: NDArray[np.float64], seed: int = 0) -> Paired
     held = _without_empty(differences)
     if not held.size:
         return None
-    low, high = interval(held, seed)
-    p = _sign_flip_p(np.nanmean(held, axis=0), seed)
-    return Paired(float(np.nanmean(held)), low, high, p, held.shape[1], held.shape[0])
+    repeats, patients = held.shape
+    chance = {"n_resamples": RESAMPLES, "rng": np.random.default_rng(seed)}
+    by_patient = (np.nanmean(held, axis=0),)
+    p = permutation_test(by_patient, np.mean, permutation_type="samples", **chance).pvalue if patients > 1 else 1.0
+    return Paired(float(np.nanmean(held)), *interval(held, seed), float(p), patients, repeats)
 
 
 def interval(values: NDArray[np.float64], seed: int = 0) -> tuple[float, float]:
@@ -117,7 +117,12 @@ def interval(values: NDArray[np.float64], seed: int = 0) -> tuple[float, float]:
         values: (repeats, patients), NaN where one is missing, but not all of them.
         seed: of the resampling.
     """
-    means = _resampled_means(_without_empty(values), np.random.default_rng(seed))
+    held, generator = _without_empty(values), np.random.default_rng(seed)
+    # how often each repeat and each patient was drawn, (resamples, n); a pair weighs the product of the two
+    by_repeat, by_patient = (generator.multinomial(n, np.full(n, 1 / n), RESAMPLES) for n in held.shape)
+    parts = np.nan_to_num(held), ~np.isnan(held) * 1.0
+    total, weight = (((by_repeat @ part) * by_patient).sum(axis=1) for part in parts)
+    means = total[weight > 0] / weight[weight > 0]
     low, high = np.quantile(means, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return float(low), float(high)
 
@@ -130,46 +135,12 @@ def noise_within(groups: Iterable[NDArray[np.float64]]) -> Noise:
         Noise(sd=1.4142135623730951, runs=4)
     """
     several = [group for group in groups if len(group) > 1]
-    freedom = sum(len(group) - 1 for group in several)
-    if not freedom:
-        return Noise(math.nan, 0)
+    runs = sum(map(len, several))
     squares = sum(float(((group - group.mean()) ** 2).sum()) for group in several)
-    return Noise(math.sqrt(squares / freedom), sum(len(group) for group in several))
+    return Noise(math.sqrt(squares / (runs - len(several))) if several else math.nan, runs)
 
 
 def _without_empty(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Without rows and columns that hold nothing but NaN."""
+    """Without rows and columns of nothing but NaN."""
     held = values[~np.isnan(values).all(axis=1)]
     return held[:, ~np.isnan(held).all(axis=0)]
-
-
-def _resampled_means(held: NDArray[np.float64], generator: np.random.Generator) -> NDArray[np.float64]:
-    """Means over resampled repeats and patients, each pair weighing the product of how often both were drawn."""
-    repeats, patients = held.shape
-    # (B, repeats) and (B, patients): how often each was drawn
-    by_repeat = generator.multinomial(repeats, np.full(repeats, 1 / repeats), RESAMPLES)
-    by_patient = generator.multinomial(patients, np.full(patients, 1 / patients), RESAMPLES)
-    there = ~np.isnan(held)
-    total, weight = (((by_repeat @ values) * by_patient).sum(axis=1) for values in (np.nan_to_num(held), there * 1.0))
-    return np.asarray(total[weight > 0] / weight[weight > 0])
-
-
-def _sign_flip_p(differences: NDArray[np.float64], seed: int) -> float:
-    """Two-sided p of a mean of 0; swapping a patient's two arms flips a sign."""
-    if len(differences) < 2:
-        return 1.0
-    pairs = (differences, np.zeros_like(differences))
-    return float(
-        permutation_test(
-            pairs,
-            lambda a, b, axis: (a - b).mean(axis=axis),
-            permutation_type="samples",
-            vectorized=True,
-            n_resamples=RESAMPLES,
-            rng=np.random.default_rng(seed),
-        ).pvalue
-    )
-
-
-def _sd(values: NDArray[np.float64]) -> float:
-    return float(values.std(ddof=1)) if len(values) > 1 else math.nan

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
+from typing import NamedTuple
 
 import pandas as pd
 
@@ -13,8 +13,7 @@ from ufc_monai.study.statistics import Noise, Spread
 from ufc_monai.study.verdict import comparisons
 
 
-@dataclass(frozen=True)
-class Table:
+class Table(NamedTuple):
     """One table.
 
     Attributes:
@@ -34,15 +33,24 @@ def study_tables(results: Results) -> list[Table]:
     Args:
         results: of the study.
     """
+    arms = [(m, b, runs) for m in results.methods for b in results.budgets if len(runs := results.counted(m, b))]
+
+    def by_arm(row: Callable[[Results, str, str, pd.DataFrame], list[str]]) -> list[list[str]]:
+        return [[method, budget, *row(results, method, budget, runs)] for method, budget, runs in arms]
+
+    other = ["method", "labels", "Dice, %", "defined", "HD95", "defined", "pooled Dice, %"]
+    validation = ["method", "labels", "steps", "validations", "Dice, %", "best after"]
+    stuck = results.runs["not_converged"]
+    unconverged = [[str(run), names.replace(BETWEEN, ", ")] for run, names in stuck[stuck != ""].items()]
     return [
         _methods_by_budgets(results),
         _differences(results),
         *_clusterings_by_k(results),
-        _other_measures(results),
-        _structures(results),
+        Table("Dice, HD95, pooled Dice", other, by_arm(_other_measures)),
+        Table("Dice by structure", ["Dice, %", "labels", *results.structures], by_arm(_structures)),
         _pretraining(results),
-        _validation(results),
-        _unconverged(results),
+        Table("Validation", validation, by_arm(_validation)),
+        Table("Runs that have not converged", ["run", "structures"], unconverged),
     ]
 
 
@@ -51,11 +59,7 @@ def _methods_by_budgets(results: Results) -> Table:
     for method in results.methods:
         auc = _number(pd.Series(results.probes.get(method, []), dtype=float).mean(), ".3f")
         rows.append([method, *(_cell(results, method, budget) for budget in results.budgets), auc])
-    return Table(
-        "Dice by methods and labels",
-        ["mean Dice, %", *results.budgets, "probe AUC"],
-        rows,
-    )
+    return Table("Dice by methods and labels", ["mean Dice, %", *results.budgets, "probe AUC"], rows)
 
 
 def _cell(results: Results, method: str, budget: str) -> str:
@@ -70,79 +74,52 @@ def _cell(results: Results, method: str, budget: str) -> str:
 
 def _differences(results: Results) -> Table:
     rows = []
-    for one, other in comparisons(results):
+    for arms in comparisons(results):
         for budget in results.budgets:
-            found = results.difference(one, other, budget)
-            if found is None:
+            if (found := results.difference(*arms, budget)) is None:
                 continue
-            noise = [_noise(results.noise(method, budget)) for method in (one, other)]
-            stuck = [str(len(results.not_converged(method, budget))) for method in (one, other)]
+            noise = [_noise(results.noise(method, budget)) for method in arms]
+            stuck = [str(len(results.not_converged(method, budget))) for method in arms]
             rows.append([
-                f"{one} - {other}", budget, f"{found.mean:+.1f}", f"[{found.low:.1f}, {found.high:.1f}]",
+                " - ".join(arms), budget, f"{found.mean:+.1f}", f"[{found.low:.1f}, {found.high:.1f}]",
                 f"{found.p:.3f}", str(found.patients), str(found.repeats), " / ".join(noise), " / ".join(stuck),
             ])  # fmt: skip
-    return Table(
-        "Paired differences",
-        ["difference", "labels", "Dice", "95 %", "p", "patients", "repeats", "noise of a run", "not converged"],
-        rows,
-    )
+    head = ["difference", "labels", "Dice", "95 %", "p", "patients", "repeats", "noise of a run", "not converged"]
+    return Table("Paired differences", head, rows)
 
 
 def _clusterings_by_k(results: Results) -> list[Table]:
     """One table a budget: clusterings by their number of clusters."""
     asked = [text.partition(":")[::2] for text in results.clusterings]
-    if not asked:
-        return []
     names, values = list(dict.fromkeys(n for n, _ in asked)), sorted({v for _, v in asked}, key=float)
-    tables = []
-    for budget in results.budgets:
-        rows = [
-            [n, *(_clustering_cell(results, n, v, budget) if (n, v) in asked else "" for v in values)] for n in names
-        ]
-        tables.append(Table(f"Clusterings at {budget} labelled volumes", ["clusters", *values], rows))
-    return tables
 
+    def cell(name: str, value: str, budget: str) -> str:
+        if (name, value) not in asked:
+            return ""
+        found = results.clusters.get(f"clusters_{name}_{value}", [])
+        note = f" [{sum(found) / len(found):.0f}]" if name == "dbscan" and found else ""
+        return _cell(results, f"ufc_{name}_{value}", budget) + note
 
-def _clustering_cell(results: Results, name: str, value: str, budget: str) -> str:
-    found = results.clusters.get(f"clusters_{name}_{value}", [])
-    note = f" [{sum(found) / len(found):.0f}]" if name == "dbscan" and found else ""
-    return _cell(results, f"ufc_{name}_{value}", budget) + note
-
-
-def _arms(results: Results) -> Iterator[tuple[str, str, pd.DataFrame]]:
-    """Method, budget and counted runs, where there are such."""
-    for method in results.methods:
-        for budget in results.budgets:
-            if len(runs := results.counted(method, budget)):
-                yield method, budget, runs
-
-
-def _other_measures(results: Results) -> Table:
-    rows = []
-    for method, budget, runs in _arms(results):
-        measured = results.measured[results.measured["run"].isin(runs.index)]
-        present, near = measured["dice"].count(), measured["hd95_mm"].count()
-        dice, hd95, pooled = (
-            _spread(results.spread(method, budget, runs[score])) for score in ("dice", "hd95_mm", "pooled")
+    return [
+        Table(
+            f"Clusterings at {budget} labelled volumes",
+            ["clusters", *values],
+            [[name, *(cell(name, value, budget) for value in values)] for name in names],
         )
-        rows.append([method, budget, dice, str(present), hd95, f"{near} of {present}", pooled])
-    return Table(
-        "Dice, HD95, pooled Dice",
-        ["method", "labels", "Dice, %", "defined", "HD95", "defined", "pooled Dice, %"],
-        rows,
-    )
+        for budget in (results.budgets if asked else ())
+    ]
 
 
-def _structures(results: Results) -> Table:
-    rows = []
-    for method, budget, _ in _arms(results):
-        means = (results.spread(method, budget, results.by_structure[name]).mean for name in results.structures)
-        rows.append([method, budget, *(_number(mean) for mean in means)])
-    return Table(
-        "Dice by structure",
-        ["Dice, %", "labels", *results.structures],
-        rows,
-    )
+def _other_measures(results: Results, method: str, budget: str, runs: pd.DataFrame) -> list[str]:
+    defined = results.measured[results.measured["run"].isin(runs.index)][["dice", "hd95_mm"]].count()
+    scores = ("dice", "hd95_mm", "pooled")
+    dice, hd95, pooled = (_spread(results.spread(method, budget, runs[score])) for score in scores)
+    return [dice, str(defined["dice"]), hd95, f"{defined['hd95_mm']} of {defined['dice']}", pooled]
+
+
+def _structures(results: Results, method: str, budget: str, _: pd.DataFrame) -> list[str]:
+    scores = (results.by_structure[name] for name in results.structures)
+    return [_number(results.spread(method, budget, score).mean) for score in scores]
 
 
 def _pretraining(results: Results) -> Table:
@@ -152,34 +129,13 @@ def _pretraining(results: Results) -> Table:
         found = pd.DataFrame(runs).reindex(columns=["steps", *names]).astype(float)
         means = (_number(found[name].mean(), ".3g") for name in names)
         rows.append([method, str(len(runs)), _range(found["steps"].dropna()), *means])
-    return Table(
-        "Pretraining",
-        ["method", "runs", "steps", *(name.replace("_", " ") for name in names)],
-        rows,
-    )
+    return Table("Pretraining", ["method", "runs", "steps", *(name.replace("_", " ") for name in names)], rows)
 
 
-def _validation(results: Results) -> Table:
-    rows = []
-    for method, budget, runs in _arms(results):
-        dice = _spread(results.spread(method, budget, runs["validation_dice"]))
-        best = (100 * runs["best_step"] / runs["steps"])[runs["validations"] > 0]
-        best_after = f"{_range(best)} %" if len(best) else "-"
-        rows.append([method, budget, _range(runs["steps"]), _range(runs["validations"]), dice, best_after])
-    return Table(
-        "Validation",
-        ["method", "labels", "steps", "validations", "Dice, %", "best after"],
-        rows,
-    )
-
-
-def _unconverged(results: Results) -> Table:
-    stuck = results.runs["not_converged"]
-    return Table(
-        "Runs that have not converged",
-        ["run", "structures"],
-        [[str(run), names.replace(BETWEEN, ", ")] for run, names in stuck[stuck != ""].items()],
-    )
+def _validation(results: Results, method: str, budget: str, runs: pd.DataFrame) -> list[str]:
+    best = (100 * runs["best_step"] / runs["steps"])[runs["validations"] > 0]
+    dice = _spread(results.spread(method, budget, runs["validation_dice"]))
+    return [_range(runs["steps"]), _range(runs["validations"]), dice, f"{_range(best)} %" if len(best) else "-"]
 
 
 def _spread(found: Spread) -> str:

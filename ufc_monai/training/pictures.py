@@ -64,9 +64,10 @@ class ReconstructionsPicture(Reporter):
         network.eval()  # the posterior's mean in place of a draw
         reconstructions = network((images - mean) / deviation)[0] * deviation + mean
         network.train(training)
-        from ufc_monai.report.slices import save_reconstructions
+        from ufc_monai.report.drawing import save_rows
 
-        save_reconstructions(self.path, _pictures(images), _pictures(reconstructions.clamp(0, 1)))
+        rows = [_pictures(images), _pictures(reconstructions.clamp(0, 1))]
+        save_rows(self.path, rows, ["slice", "reconstruction"])
 
 
 class ViewsPicture(Reporter):
@@ -94,9 +95,10 @@ class ViewsPicture(Reporter):
         views, _ = prepare(batch, engine.state.device)
         first, second = views.chunk(2)
         titles = ["" if c < 0 else f"cluster {c}" for c in batch["cluster"].tolist()]
-        from ufc_monai.report.slices import save_views
+        from ufc_monai.report.drawing import save_rows
 
-        save_views(self.path, _pictures(batch["image"]), _pictures(first), _pictures(second), titles)
+        rows = [_pictures(images) for images in (batch["image"], first, second)]
+        save_rows(self.path, rows, ["slice", "view 1", "view 2"], titles)
 
 
 class EmbeddingPicture(Reporter):
