@@ -24,7 +24,12 @@ def write_page(path: str | os.PathLike[str], template: str, **data: Any) -> None
         data: what the template shows; text is escaped there.
     """
     with atomic_path(path) as temporary:
-        temporary.write_text(_templates().get_template(template).render(data), encoding="utf-8")
+        temporary.write_text(rendered(template, **data), encoding="utf-8")
+
+
+def rendered(template: str, **data: Any) -> str:
+    """The text of a page; arguments as of :func:`write_page`."""
+    return _templates().get_template(template).render(data)
 
 
 def data_uri(content: bytes, kind: str) -> str:

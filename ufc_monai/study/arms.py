@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Any
 
 from ufc_monai.base.bundles import CONTRASTIVE, VAE
 from ufc_monai.base.bundles import methods as stage_2_methods
-from ufc_monai.base.errors import InputError
+from ufc_monai.base.errors import InputError, meant
 from ufc_monai.base.files import read_json
 
 RANDOM = "random"
@@ -110,16 +109,18 @@ def _method(name: str, bundles: Path) -> Arm:
     for part in parts:
         if part not in known:
             every = sorted({*known, RANDOM, VAE_INIT, SHUFFLED, NOT_CENTRED})
-            raise InputError(f"--methods: there is no {part}. {_meant(part, every)}")
+            hint = meant(part, every) or f"Expected one of {', '.join(every)}."
+            raise InputError(f"--methods: there is no {part}. {hint}")
     return Arm(name, CONTRASTIVE, tuple(parts), Clusters() if _uses_clusters(folder, parts) else None)
 
 
 def _clustering(text: str, bundles: Path) -> Arm:
     name, _, value = text.partition(":")
     folder = bundles / VAE / "configs"
-    known = {path.stem for path in folder.glob("*.json")} - NO_CLUSTERINGS
-    if name not in known | {"agglomerative"}:
-        raise InputError(f"--clusterings: there is no {name}. {_meant(name, sorted(known | {'agglomerative'}))}")
+    known = sorted({path.stem for path in folder.glob("*.json")} - NO_CLUSTERINGS | {"agglomerative"})
+    if name not in known:
+        hint = meant(name, known) or f"Expected one of {', '.join(known)}."
+        raise InputError(f"--clusterings: there is no {name}. {hint}")
     key, number = ("eps", float) if name == "dbscan" else ("n_clusters", int)
     try:
         keys = {key: number(value)}
@@ -134,8 +135,3 @@ def _uses_clusters(folder: Path, configs: Iterable[str]) -> bool:
     for config in configs:
         path = read_json(folder / f"{config}.json", "--bundles").get("pseudo_labels_path", path)
     return str(path).lower() not in ("none", "null")
-
-
-def _meant(name: str, known: Sequence[str]) -> str:
-    near = difflib.get_close_matches(name, known, n=1)
-    return f"Did you mean {near[0]}?" if near else f"Expected one of {', '.join(known)}."
