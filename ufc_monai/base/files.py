@@ -221,23 +221,17 @@ def read_json(path: str | os.PathLike[str], key: str) -> dict[str, Any]:
     Raises:
         InputError: if the file is missing or is not a JSON object.
     """
-    try:
-        return _json_object(Path(path), key)
-    except NO_FILE as e:
-        raise InputError(f"{key}: there is no file {path}.") from e
+    if not (content := found_json(path, key)) and not Path(path).is_file():
+        raise InputError(f"{key}: there is no file {path}.")
+    return content
 
 
 def found_json(path: str | os.PathLike[str], key: str) -> dict[str, Any]:
     """As :func:`read_json`, but empty if the file is not there; another process may take it away at any moment."""
     try:
-        return _json_object(Path(path), key)
+        content = json.loads(Path(path).read_text(encoding="utf-8"))
     except NO_FILE:
         return {}
-
-
-def _json_object(path: Path, key: str) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as e:
         raise InputError(f"{key}: {path} is not valid JSON ({e}).") from e
     if not isinstance(content, dict):

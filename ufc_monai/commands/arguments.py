@@ -73,7 +73,7 @@ COMMANDS = {
 """What each command does; the function that does it; and the class of its argument ``options``, if it has one, which
 holds those options of the command that belong to a run or a study. The others are arguments themselves."""
 
-RUNS, RUNS_AND_STUDY = "check run select", "check run select study"
+RUNS, PLANS = "check run select", "check run select study"
 PRESETS = ("auto", "cpu", "paper", "isic", "isic+cpu")
 ARMS = "random, vae_init, ufc_random_clusters, ufc_not_centred, methods of stage 2"
 RECIPES = (
@@ -102,7 +102,7 @@ OPTIONS = (
     Option("--clusterings", words, "e.g. agglomerative:3,agglomerative:20,kmeans:20", "study"),
     Option("--selection", words, "volumes to label: random, coverage (of clusters), or both", "study", "random"),
     Option("--labelled", int, "labelled volumes to train on (default: all)", "check run"),
-    Option("--preset", PRESETS, RECIPES, RUNS_AND_STUDY, "auto"),
+    Option("--preset", PRESETS, RECIPES, PLANS, "auto"),
     Option("--method", str, "another method for stage 2: simclr, moco, byol, glcl, pcl, ...", "check run"),
     Option("--compare", bool, "also fine-tune from random weights", "check run"),
     Option("--tracking", ("mlflow",), "also record every stage in the folder's mlruns.db", "run"),
@@ -112,35 +112,23 @@ OPTIONS = (
     Option("--scheduler", str, "address of a Dask cluster that does the runs: tcp://HOST:8786", "study"),
     Option("--budget_minutes", float, "trim the plan: seeds first, then draws, folds, budgets", "study"),
     Option("--dry_run", bool, "show what is to be done and how long it will take", "study"),
-    Option("--window", value_of, 'the Hounsfield units that become 0 and 1, e.g. "[-125,275]"', RUNS_AND_STUDY),
-    Option("--labels", value_of, "names and ids of the structures, e.g. \"{'liver': 1, 'spleen': 2}\"", RUNS_AND_STUDY),
-    Option("--background_labels", value_of, 'ids that become background, e.g. "[3,4]"', RUNS_AND_STUDY),
-    Option("--n_clusters", value_of, "number of clusters instead of the elbow's", RUNS_AND_STUDY),
-    Option(
-        "--skip_bad", value_of, "True: go on without the volumes whose image or label is a bad file", RUNS_AND_STUDY
-    ),
-    Option(
-        "--include_test_images",
-        value_of,
-        "True: train on images of imagesTs, or of dataset.json's list 'test', too",
-        RUNS_AND_STUDY,
-    ),
-    Option("--threads", value_of, "PyTorch's threads; 1 on a machine that others use too", f"{RUNS_AND_STUDY} segment"),
+    Option("--window", value_of, 'the Hounsfield units that become 0 and 1, e.g. "[-125,275]"', PLANS),
+    Option("--labels", value_of, "names and ids of the structures, e.g. \"{'liver': 1, 'spleen': 2}\"", PLANS),
+    Option("--background_labels", value_of, 'ids that become background, e.g. "[3,4]"', PLANS),
+    Option("--n_clusters", value_of, "number of clusters instead of the elbow's", PLANS),
+    Option("--skip_bad", value_of, "True: go on without the volumes whose image or label is a bad file", PLANS),
+    Option("--include_test_images", value_of, "True: also train on imagesTs, or on dataset.json's list 'test'", PLANS),
+    Option("--threads", value_of, "PyTorch's threads; 1 on a machine that others use too", f"{PLANS} segment"),
     Option("--device", value_of, "where to compute, e.g. cpu or cuda:0", f"{RUNS} segment"),
     Option("--clustering", value_of, "agglomerative, kmeans or dbscan (default: agglomerative)", RUNS),
     Option("--linkage", value_of, "of agglomerative clustering: ward, average or complete (default: ward)", RUNS),
-    Option(
-        "--feature_scaling",
-        value_of,
-        "of the features that are clustered: raw, standardised, l2 or pca (default: raw)",
-        RUNS,
-    ),
+    Option("--feature_scaling", value_of, "of what is clustered: raw, standardised, l2 or pca (default: raw)", RUNS),
     Option("--centred", value_of, "False: cluster the features without subtracting each patient's mean", RUNS),
     Option("--fold", value_of, "which quarter of the labelled patients is tested (default: 0)", RUNS),
     Option("--label_draw", value_of, "which of five nested orders grants the labels (default: 0)", RUNS),
     Option("--seed", value_of, "seed of every stage (default: 0)", RUNS),
-    Option("--set", override, SET, f"{RUNS_AND_STUDY} demo", more={"action": "append", "metavar": "BUNDLE.KEY=VALUE"}),
-    Option("--bundles", Path, BUNDLES, f"{RUNS_AND_STUDY} demo package"),
+    Option("--set", override, SET, f"{PLANS} demo", more={"action": "append", "metavar": "BUNDLE.KEY=VALUE"}),
+    Option("--bundles", Path, BUNDLES, f"{PLANS} demo package"),
     Option("--write", Path, "write the split (split.json)", "check", more={"nargs": "?", "const": Path("split.json")}),
     Option("--existing", ("refuse", "keep", "overwrite"), "masks that are there already", "segment", "refuse"),
     Option("source", Path, "a scan, a folder of scans, or one with a DICOM series", "segment", more={"metavar": "IN"}),

@@ -44,9 +44,7 @@ def label_table(
 ) -> list[str]:
     """Volumes and voxels of every structure, and of ids without a name."""
     volumes = Counter(value for f in facts for value in f.label_voxels if value != 0)
-    voxels = Counter[float]()
-    for f in facts:
-        voxels.update(f.label_voxels)
+    voxels = sum((Counter(f.label_voxels) for f in facts), Counter[float]())
     titles: dict[float, str] = {i: name for name, i in (names or {}).items()}
     known: dict[float | None, str] = {**dict.fromkeys(background, "(background)"), ignore_id: "(ignored)"}
     rest = {value: known.get(value, "(no name)") for value in sorted(volumes)[:MOST_ROWS]}
