@@ -85,7 +85,7 @@ def test_a_method_is_laid_over_stage_2_alone() -> None:
         ({"keys": {"window": 400}}, "--window must be two rising numbers"),
         ({"keys": {"n_clusters": 1}}, "--n_clusters"),
         ({"keys": {"device": "cuda:99"}}, "device: cuda:99 cannot be used here"),
-        ({"overrides": {"ufc_vae": {"epochs": 1}}}, "there is no bundle ufc_vae"),
+        ({"overrides": {"ufc_vae": {"epochs": 1}}}, "unknown bundle ufc_vae"),
         ({"overrides": {VAE: {"epohcs": 1}}}, "Did you mean epochs"),
         (
             {"overrides": {VAE: {"epochs": "ten"}}},

@@ -76,9 +76,7 @@ holds those options of the command that belong to a run or a study. The others a
 RUNS, PLANS = "check run select", "check run select study"
 PRESETS = ("auto", "cpu", "paper", "isic", "isic+cpu")
 ARMS = "random, vae_init, ufc_random_clusters, ufc_not_centred, methods of stage 2"
-RECIPES = (
-    "cpu: quick; paper: as published, isic: for dermoscopy, both want a GPU; isic+cpu: that, quick; auto: cpu or paper"
-)
+RECIPES = "cpu: quick; paper: for CT, isic: for dermoscopy, both want a GPU; isic+cpu: quick; auto: cpu without a GPU"
 SET = "a key of one bundle's training, e.g. ufc_cluster_contrastive.epochs=50; may be repeated"
 BUNDLES = "folder of the three bundles (default: bundles here, or those that came with the package)"
 
@@ -106,7 +104,7 @@ OPTIONS = (
     Option("--method", str, "another method for stage 2: simclr, moco, byol, glcl, pcl, ...", "check run"),
     Option("--compare", bool, "also fine-tune from random weights", "check run"),
     Option("--tracking", ("mlflow",), "also record every stage in the folder's mlruns.db", "run"),
-    Option("--replace", (True, False), "True: repeat what has run there with other options", "run select", "False"),
+    Option("--replace", (True, False), "True: repeat stages that ran with other options", "run select", "False"),
     Option("--jobs", int, "runs at once", "study", "1"),
     Option("--devices", words, "which the jobs are spread over: cuda:0,cuda:1", "study"),
     Option("--scheduler", str, "address of a Dask cluster that does the runs: tcp://HOST:8786", "study"),
@@ -134,7 +132,7 @@ OPTIONS = (
     Option("source", Path, "a scan, a folder of scans, or one with a DICOM series", "segment", more={"metavar": "IN"}),
     Option("target", Path, "folder of the masks; for one scan also a file", "segment", more={"metavar": "OUT"}),
     Option("app", Path, "folder of the app, e.g. apps/monaibundle", "label", more={"metavar": "APP"}),
-    Option("--values", ("ids", "channels"), "of masks: the data set's, or 1 to n in order", "label", "ids"),
+    Option("--values", ("ids", "channels"), "what masks hold: the data set's ids, or 1 to n by class", "label", "ids"),
     Option("--allow_stale", (True, False), "even if the features have changed", "cut", "False"),
     Option("--output", Path, "the preview picture", "check", "check_preview.png"),
     Option("--output", Path, "the HTML file (default: report.html in the run's folder)", "report"),

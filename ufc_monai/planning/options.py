@@ -191,7 +191,7 @@ def _holds_bundles(folder: Path) -> bool:
 def _check_overrides(options: RunOptions) -> None:
     for bundle, settings in options.overrides.items():
         if bundle not in BUNDLES:
-            raise InputError(f"--set: there is no bundle {bundle}; expected one of {', '.join(BUNDLES)}.")
+            raise InputError(f"--set: unknown bundle {bundle}. Expected one of {', '.join(BUNDLES)}.")
         known = read_json(options.bundles / bundle / "configs" / "train.json", "--bundles")
         for key in settings:
             if key in RESERVED:
@@ -206,7 +206,7 @@ def _check_method(options: RunOptions) -> None:
     for name in options.method.split("+") if options.method else ():
         if name not in known:
             hint = meant(name, known) or f"Expected one of {', '.join(known)}."
-            raise InputError(f"--method: there is no {name}.json in {CONTRASTIVE}/configs. {hint}")
+            raise InputError(f"--method: unknown method {name}, no {name}.json in {CONTRASTIVE}/configs. {hint}")
 
 
 def _check_values(options: RunOptions) -> None:
