@@ -18,12 +18,12 @@ class Option(NamedTuple):
     """An option, of one command or several.
 
     Attributes:
-        name: with dashes, or of an argument without any.
-        kind: what makes a value of a text; ``bool`` for a switch; or the choices.
+        name: with its dashes; a positional argument has none.
+        kind: the type of its values, ``bool`` for a switch, or a tuple of choices.
         help: what it is for.
-        commands: that take it.
-        default: as one would type it; ``None`` is the function's own, ``...`` means that it has to be given.
-        more: for ``add_argument``.
+        commands: those that take it.
+        default: as typed; ``None`` leaves it to the function, ``...`` makes the option required.
+        more: further arguments of ``add_argument``.
     """
 
     name: str
@@ -40,7 +40,7 @@ def words(text: str) -> tuple[str, ...]:
 
 
 def value_of(text: str) -> Any:
-    """A number, list or mapping as one writes it in Python; anything else stays text."""
+    """A number, list or mapping in Python's notation; anything else stays text."""
     try:
         return ast.literal_eval(text)
     except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):  # all that literal_eval raises
@@ -70,8 +70,8 @@ COMMANDS = {
     "demo": ("run everything on synthetic patients", "commands.demo:run_demo", None),
     "phantom": ("make synthetic patients or pictures to try things on", "commands.phantom:phantom", None),
 }
-"""What each command does; the function that does it; and the class of its argument ``options``, if it has one, which
-holds those options of the command that belong to a run or a study. The others are arguments themselves."""
+"""What each command does, its function, and the class of the function's argument ``options``, if it has one: options of
+the command that are fields of the class go there, the others are arguments of the function."""
 
 RUNS, PLANS = "check run select", "check run select study"
 PRESETS = ("auto", "cpu", "paper", "isic", "isic+cpu")
@@ -151,7 +151,7 @@ METAVARS = {int: "N", float: "X", Path: "PATH", words: "A,B", value_of: "VALUE"}
 
 
 def parse(arguments: Sequence[str] | None) -> tuple[str, dict[str, Any]]:
-    """The command that is asked for, and its options by their names: those that were given or have a default."""
+    """The name of the command, and its options by name: those given, and those with a default."""
     parser = argparse.ArgumentParser(prog="python -m ufc_monai", description="Tools around the ufc_monai bundles.")
     parser.add_argument("--version", action="version", version=f"ufc_monai {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True, dest="command")
