@@ -19,10 +19,10 @@ ALLOWED = {
     "training": {"artifacts", "base", "checks", "clustering", "data", "losses", "report", "transforms"},
     "evaluation": {"artifacts", "base", "clustering", "data", "report", "transforms"},
     "zoo": {"artifacts", "base", "networks", "report"},
-    "planning": {"base", "checks", "clustering", "data", "training", "transforms"},
+    "planning": {"base", "checks", "clustering", "data", "report", "training", "transforms"},
     "commands": {"artifacts", "base", "clustering", "data", "phantom", "planning", "report", "transforms", "zoo"},
     "study": {"base", "clustering", "commands", "data", "planning", "report", "training"},
-    "__main__": {"base", "commands", "phantom", "planning", "report", "study"},
+    "__main__": {"base", "commands"},
 }
 """What each room may import of the package, beside itself."""
 

@@ -31,8 +31,10 @@ def test_clusters_without_a_tree_are_not_cut(
     assert "clusters by k-means, seed 0, which leaves no tree to cut" in error
 
 
-def test_cutting_needs_neither_torch_nor_monai() -> None:
-    code = "import sys, ufc_monai.__main__, ufc_monai.commands.cut; print({'torch', 'monai'} & set(sys.modules))"
+@pytest.mark.parametrize("command", ["cut", "phantom"])
+def test_what_is_quick_needs_neither_torch_nor_monai(command: str) -> None:
+    modules = f"ufc_monai.__main__, ufc_monai.commands.{command}"
+    code = f"import sys, {modules}; print({{'torch', 'monai'}} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
 

@@ -17,7 +17,7 @@ def test_demo_leaves_alone_what_it_did_not_make(tmp_path: Path, monkeypatch: pyt
     for name in ("data", "phantom"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "precious.nii.gz").touch()
-    with pytest.raises(InputError, match=r"phantom holds something else than 8 patients"):
+    with pytest.raises(InputError, match=r"phantom does not hold 8 patients"):
         run_demo(tmp_path, ROOT / "bundles", patients=8)
     (tmp_path / "phantom").rename(tmp_path / "mine")
     run_demo(tmp_path, ROOT / "bundles", patients=8)

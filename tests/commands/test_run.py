@@ -85,14 +85,14 @@ def test_a_method_is_laid_over_stage_2_alone() -> None:
         ({"keys": {"window": 400}}, "--window must be two rising numbers"),
         ({"keys": {"n_clusters": 1}}, "--n_clusters"),
         ({"keys": {"device": "cuda:99"}}, "device: cuda:99 cannot be used here"),
-        ({"overrides": {"ufc_vae": {"epochs": 1}}}, "there is no bundle ufc_vae"),
+        ({"overrides": {"ufc_vae": {"epochs": 1}}}, "unknown bundle ufc_vae"),
         ({"overrides": {VAE: {"epohcs": 1}}}, "Did you mean epochs"),
         (
             {"overrides": {VAE: {"epochs": "ten"}}},
             f"{VAE}: epochs must be a whole number of 0 or more, got 'ten'",
         ),
         ({"overrides": {VAE: {"ckpt_dir": "x"}}}, "ckpt_dir of ufc_feature_vae is set by the run itself"),
-        ({"overrides": {VAE: {"split_seed": 1}}}, "split_seed is the same in all stages"),
+        ({"overrides": {VAE: {"split_seed": 1}}}, "split_seed of ufc_feature_vae is the same in all stages"),
     ],
 )
 def test_what_there_is_not_is_refused_before_anything_runs(changes: dict[str, Any], words: str) -> None:
@@ -400,7 +400,7 @@ def test_run_goes_on_where_the_content_changed(tmp_path: Path, caplog: pytest.Lo
 def test_misspelt_options_are_told_from_the_right_ones(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["run", "--dataset_dir", "x", "--labled", "2"])
-    assert "did you mean --labelled?" in capsys.readouterr().err
+    assert "Did you mean --labelled?" in capsys.readouterr().err
 
 
 def test_nothing_is_trained_on_what_check_would_refuse(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

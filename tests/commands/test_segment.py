@@ -187,7 +187,7 @@ def test_no_mask_takes_the_place_of_a_scan(
 @pytest.mark.parametrize(
     ("weights", "source", "target", "words"),
     [
-        ("nowhere", "scan", "out", "there is no folder"),
+        ("nowhere", "scan", "out", "neither the folder of a finished run"),
         ("phantom", "scan", "out", "neither the folder of a finished run nor a bundle"),
         ("chain", "nowhere", "out", "there is no file or folder"),
         ("chain", "phantom", "out.nii.gz", "Name a folder"),

@@ -42,7 +42,7 @@ def test_a_key_of_an_earlier_version_is_an_error_that_names_todays(
     for command in (["check", str(tmp_path)], ["run", "--dataset_dir", "DIR"], ["study", "--dataset_dir", "DIR"]):
         with pytest.raises(SystemExit):
             main([*command, "--ignore_labels", "[3]"])
-        assert "--background_labels is what --ignore_labels is called now" in capsys.readouterr().err
+        assert "It is called --background_labels now" in capsys.readouterr().err
     (tmp_path / "a.nii.gz").touch()
     change = ["--bundles", str(ROOT / "bundles"), "--set", "ufc_unet_segmentation.ignore_labels=[3]"]
     assert main(["check", str(tmp_path), *change]) == 1

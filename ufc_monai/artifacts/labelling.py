@@ -21,19 +21,11 @@ from ufc_monai.base.files import atomic_path, read_arrays, write_arrays
 from ufc_monai.clustering.method import ClusteringMethod
 from ufc_monai.clustering.pipeline import Clustering, cluster_slices
 from ufc_monai.clustering.pseudo_labels import PseudoLabels
-<<<<<<< HEAD
 from ufc_monai.clustering.quality import agreement, cluster_quality, quality_warnings, raw_pixel_tree
 from ufc_monai.clustering.space import assign, centre_per_patient, centroids, load_space
 from ufc_monai.clustering.tree import cut_tree, landmark_labels
-from ufc_monai.report.clusters import save_cluster_map, save_cluster_montage, save_elbow
-=======
-from ufc_monai.clustering.quality import quality, size_warning
-from ufc_monai.clustering.raw_pixels import raw_pixel_tree
-from ufc_monai.clustering.space import Scaling, load_space
-from ufc_monai.clustering.tree import cut_tree
 from ufc_monai.report.clusters import save_cluster_map, save_elbow
 from ufc_monai.report.drawing import save_rows
->>>>>>> w2/sstudy
 
 logger = logging.getLogger(__name__)
 
@@ -246,16 +238,8 @@ def _draw_examples(path: Path, slices: Slices, labels: NDArray[np.int64], n_clus
         shown = members[np.linspace(0, len(members) - 1, min(EXAMPLES, len(members))).round().astype(int)]
         images.append(slices.thumbnails[shown].astype(np.float32) / 255)
         n_patients = len({slices.patients[i] for i in members.tolist()})
-<<<<<<< HEAD
-        titles.append(f"cluster {cluster} · {len(members)} slices · {n_patients} patient{'s' * (n_patients > 1)}")
-    save_cluster_montage(path, images, titles)
-=======
         titles.append(f"cluster {cluster}\n{len(members)} slices\n{n_patients} patient{'s' * (n_patients > 1)}")
-    save_rows(folder / f"clusters{suffix}.png", images, titles)
-    compared = (("VAE features", figures), ("raw pixels", raw)) if figures else ()
-    rows = [(name, values["nmi_patient"], values["nmi_position"]) for name, values in compared]
-    save_cluster_map(folder / f"cluster_map{suffix}.png", labels, slices.patients, slices.positions, rows)
->>>>>>> w2/sstudy
+    save_rows(path, images, titles)
 
 
 def _single_pictures(slices: Slices) -> bool:

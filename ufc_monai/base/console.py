@@ -45,10 +45,9 @@ def checked_bool(value: object, key: str) -> bool:
     Raises:
         InputError: at anything else.
     """
-    words = {"true": True, "false": False}
-    if str(value).lower() not in words:
+    if (text := str(value).lower()) not in ("true", "false"):
         raise InputError(f"{key} must be True or False, got {value!r}.")
-    return words[str(value).lower()]
+    return text == "true"
 
 
 def _show(kind: type[BaseException], error: BaseException, _: TracebackType | None) -> None:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import difflib
 import errno
 import os
 import sys
 import tempfile
 import textwrap
 import traceback
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import IO
+
+from ufc_monai.base.bundles import RENAMED
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
 """What the system calls a full disk, or a share of it that is used up."""
@@ -34,11 +37,7 @@ def find_input_error(error: BaseException | None) -> InputError | None:
 
     A lack of memory, a full disk and a missing package are turned into one.
     """
-    for cause in _causes(error):
-        reason = cause if isinstance(cause, InputError) else _mendable(cause)
-        if reason is not None:
-            return reason if isinstance(reason, InputError) else InputError(reason)
-    return None
+    return next(filter(None, map(_readable, _causes(error))), None)
 
 
 @contextlib.contextmanager
@@ -51,6 +50,25 @@ def unwrapped(where: str = "") -> Iterator[None]:
         if reason is None or (reason is e and not where):
             raise
         raise InputError(f"{where}{reason}") from e
+
+
+def meant(name: str, known: Collection[str], dashes: str = "", cutoff: float = 0.6) -> str | None:
+    """One sentence that says which of the known names an unknown one stands for, if that can be told.
+
+    Args:
+        name: the unknown name.
+        known: what it could have been: keys, options, methods.
+        dashes: what stands before a name where the user types it.
+        cutoff: how alike two names have to be, of 1.
+
+    Example:
+        >>> meant("epohcs", ["epochs", "seed"], "--")
+        'Did you mean --epochs?'
+    """
+    if (renamed := RENAMED.get(name)) in known:
+        return f"It is called {dashes}{renamed} now."
+    near = next(iter(difflib.get_close_matches(name, known, n=1, cutoff=cutoff)), None)
+    return f"Did you mean {dashes}{near}?" if near else None
 
 
 def last_words(error: BaseException, folder: Path | None = None) -> str:
@@ -79,18 +97,20 @@ def _causes(error: BaseException | None, explicit: bool = False) -> Iterator[Bas
         error = error.__context__ if error.__cause__ is None and not explicit else error.__cause__
 
 
-def _mendable(error: BaseException) -> str | None:
-    """What a user can do about an error of Python, PyTorch or the system."""
+def _readable(error: BaseException) -> InputError | None:
+    """An InputError, or what a user can do about an error of Python, PyTorch or the system."""
+    if isinstance(error, InputError):
+        return error
     text = _text(error) if isinstance(error, RuntimeError) else ""
     if isinstance(error, MemoryError) or "can't allocate memory" in text or "out of memory" in text:
-        return (
-            "memory: there is not enough of it. Take a smaller batch_size or image_size, end other programs, or raise "
+        return InputError(
+            "memory: there is not enough. Take a smaller batch_size or image_size, end other programs, or raise "
             "the limit (ulimit, container); check says how much is needed."
         )
     if isinstance(error, OSError) and error.errno in FULL:
-        return "the disk is full. Make space, then give the same command again: it goes on."
+        return InputError("the disk is full. Make space, then give the same command again: it goes on.")
     if isinstance(error, ModuleNotFoundError) and error.name and not error.name.startswith("ufc_monai"):
-        return (
+        return InputError(
             f"the package {error.name.partition('.')[0]} is not installed for {sys.executable}. Install ufc_monai with "
             f"its requirements, in the clone: {sys.executable} -m pip install -e ."
         )
@@ -98,7 +118,7 @@ def _mendable(error: BaseException) -> str | None:
 
 
 def _text(error: BaseException) -> str:
-    """The message of an error, whose own code may fail."""
+    """The message of an error; an error's own code may fail."""
     try:
         return str(error)
     except Exception:

@@ -46,8 +46,8 @@ def inside(folder: str | os.PathLike[str], name: str | os.PathLike[str], key: st
         key: where the name stands, for the error.
 
     Raises:
-        InputError: if the name is empty, absolute, goes up by ``..``, or is none that every system can store: it holds
-            NUL, is a device on Windows, or has a part of more than 255 bytes. Links on the disk are followed.
+        InputError: if the name is empty, absolute, goes up by ``..``, or cannot be stored on every system: it
+            contains NUL, is a device on Windows, or has a part of more than 255 bytes. Links on the disk are followed.
 
     Example:
         >>> inside("masks", "site_a/anna.nii.gz", "dataset.json").as_posix()
@@ -56,7 +56,7 @@ def inside(folder: str | os.PathLike[str], name: str | os.PathLike[str], key: st
     text = os.fspath(name)
     parts = re.split(r"[/\\]", text)
     leaves = not text.strip() or PurePosixPath(text).is_absolute() or PureWindowsPath(text).anchor or ".." in parts
-    if leaves or any(_cannot_be_stored(part) for part in parts):
+    if leaves or "\0" in text or any(len(os.fsencode(p)) > LONGEST or RESERVED.fullmatch(p) for p in parts):
         raise InputError(
             f"{key}: the name {_shortened(text)} leads out of {os.fspath(folder) or 'its folder'} or cannot be stored "
             "on every system. Rename it: no '..', no leading slash, no device of Windows, 255 bytes a part at most."
@@ -68,12 +68,8 @@ def _shortened(text: str) -> str:
     return repr(text if len(text) <= 80 else f"{text[:40]}...{text[-20:]} ({len(text)} characters)")
 
 
-def _cannot_be_stored(part: str) -> bool:
-    return "\0" in part or len(os.fsencode(part)) > LONGEST or RESERVED.fullmatch(part) is not None
-
-
 def inert(content: Any, key: str) -> Any:
-    """Content that MONAI reads as it stands. What comes from files and lands in its configurations goes through here.
+    """Content that MONAI takes literally. What comes from files and lands in its configurations goes through here.
 
     ``metadata.json`` is one of them: MONAI runs text in it that begins with ``$``.
 
@@ -116,7 +112,7 @@ def files_below(folder: Path, *patterns: str, key: str) -> list[Path]:
         key: the option that named the folder, for the error.
 
     Raises:
-        InputError: if one is a link that leads out of the folder, to what nobody meant to hand on.
+        InputError: if one is a link that leads out of the folder, to something not meant to be shared.
     """
     found = sorted({path for pattern in patterns for path in folder.glob(pattern) if path.is_file()})
     for path in found:
@@ -170,33 +166,27 @@ def readable_disk_errors(path: str | os.PathLike[str]) -> Iterator[None]:
     try:
         yield
     except (OSError, RuntimeError) as e:
-        if isinstance(e, OSError) and e.errno in FORBIDDEN:
+        number = e.errno if isinstance(e, OSError) else None
+        if number in FORBIDDEN:
             raise InputError(
-                f"{path} cannot be written ({e.strerror}). Make its folder one that can be written to, or name another "
-                "(--output_dir, --ckpt_dir, --cache_dir, --split_path)."
+                f"{path} cannot be written ({os.strerror(number)}). Make its folder writable, or name "
+                "another (--output_dir, --ckpt_dir, --cache_dir, --split_path)."
             ) from e
-        if not _is_full(e, Path(path).parent):
-            raise
-        raise InputError(
-            f"the disk is full: {path} was not written; what was there before stands. Make space, then give the same "
-            "command again (a training goes on with --resume True)."
-        ) from e
-
-
-def _is_full(error: OSError | RuntimeError, folder: Path) -> bool:
-    if isinstance(error, OSError) and error.errno is not None:
-        return error.errno in FULL
-    return shutil.disk_usage(folder).free < LITTLE  # ITK and NumPy give no number
+        # ITK and NumPy give no number
+        if number in FULL or (number is None and shutil.disk_usage(Path(path).parent).free < LITTLE):
+            raise InputError(
+                f"the disk is full: {path} was not written; what was there before stands. Make space, then give the "
+                "same command again (a training goes on with --resume True)."
+            ) from e
+        raise
 
 
 def append_line(path: str | os.PathLike[str], line: str) -> None:
     """Add a line to a file, the whole of it or nothing."""
     with readable_disk_errors(path), open(path, "ab", buffering=0) as file:
-        before = file.tell()
-        content = f"{line}\n".encode()
+        before, content = file.tell(), f"{line}\n".encode()
         try:
-            written = file.write(content)
-            if written < len(content):  # the disk took a part of it
+            if file.write(content) < len(content):  # the disk took a part of it
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         except OSError:
             file.truncate(before)
@@ -231,23 +221,17 @@ def read_json(path: str | os.PathLike[str], key: str) -> dict[str, Any]:
     Raises:
         InputError: if the file is missing or is not a JSON object.
     """
-    try:
-        return _json_object(Path(path), key)
-    except NO_FILE as e:
-        raise InputError(f"{key}: there is no file {path}.") from e
+    if not (content := found_json(path, key)) and not Path(path).is_file():
+        raise InputError(f"{key}: there is no file {path}.")
+    return content
 
 
 def found_json(path: str | os.PathLike[str], key: str) -> dict[str, Any]:
     """As :func:`read_json`, but empty if the file is not there; another process may take it away at any moment."""
     try:
-        return _json_object(Path(path), key)
+        content = json.loads(Path(path).read_text(encoding="utf-8"))
     except NO_FILE:
         return {}
-
-
-def _json_object(path: Path, key: str) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as e:
         raise InputError(f"{key}: {path} is not valid JSON ({e}).") from e
     if not isinstance(content, dict):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 
@@ -24,7 +23,7 @@ DETACHED = re.compile(rb"^(?:ElementDataFile\s*=|data ?file:)\s*(\S.*?)\s*$", re
 
 
 def suffix_of(path: str | os.PathLike[str]) -> str:
-    """The suffix in lower case, or ``""`` if it is none of those understood.
+    """The suffix in lower case, or ``""`` for an unknown format.
 
     Example:
         >>> suffix_of("scans/Anna.NII.GZ"), suffix_of("notes.txt")
@@ -35,7 +34,7 @@ def suffix_of(path: str | os.PathLike[str]) -> str:
 
 
 def stem_of(path: str | os.PathLike[str]) -> str:
-    """The name without the suffix; that of a folder or of an unknown format is left whole.
+    """The name without the suffix; for a folder or an unknown format the whole name.
 
     Example:
         >>> stem_of("scans/anna.v2.nii.gz"), stem_of("scans/1.2.840.7")
@@ -47,13 +46,13 @@ def stem_of(path: str | os.PathLike[str]) -> str:
 
 def is_dicom_series(folder: str | os.PathLike[str]) -> bool:
     """Whether a folder directly holds DICOM files; only its first few files are looked into."""
-    folder = Path(folder)
-    return folder.is_dir() and any(_has_dicom_mark(file) for file in islice(_candidates(folder), PROBED))
+    return os.path.isdir(folder) and bool(dicom_files(folder, PROBED))
 
 
-def dicom_files(folder: str | os.PathLike[str]) -> list[Path]:
-    """The files of a folder that bear DICOM's mark."""
-    return [file for file in _candidates(Path(folder)) if _has_dicom_mark(file)]
+def dicom_files(folder: str | os.PathLike[str], most: int | None = None) -> list[Path]:
+    """The files of a folder that bear DICOM's mark, of the first ``most`` that may."""
+    files = (Path(folder, name) for name in sorted(os.listdir(folder)) if _may_be_dicom(name))
+    return [file for file in islice(files, most) if _has_dicom_mark(file)]
 
 
 def parts_of(path: str | os.PathLike[str]) -> list[Path]:
@@ -65,10 +64,6 @@ def parts_of(path: str | os.PathLike[str]) -> list[Path]:
         detached = (path.parent / os.fsdecode(name) for name in DETACHED.findall(path.read_bytes()))
         return [path, *(f for f in detached if f.is_file())]
     return [path]
-
-
-def _candidates(folder: Path) -> Iterator[Path]:
-    return (folder / name for name in sorted(os.listdir(folder)) if _may_be_dicom(name))
 
 
 def _may_be_dicom(name: str) -> bool:

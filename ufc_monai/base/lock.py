@@ -1,4 +1,4 @@
-"""Who is at work in a folder: a lock that ends with those who hold it, and stages that end with who started them."""
+"""Locks of folders, released when their processes end; and stages that end with the process that started them."""
 
 from __future__ import annotations
 
@@ -78,8 +78,7 @@ def stage_at_work(
 ) -> Iterator[subprocess.Popen[bytes]]:
     """Start a stage that holds a lock, too, and that ends when this process is gone, however that ended.
 
-    It has a process group of its own, so that Ctrl-C reaches it through this process alone. On Windows a program
-    inherits neither the lock nor the pipe: after this process has been killed, end its stage by hand.
+    It has a process group of its own, so that Ctrl-C reaches it through this process alone.
 
     Args:
         words: of its command, behind ``python -m``.
@@ -89,13 +88,12 @@ def stage_at_work(
         errors: takes its standard error; ``None`` leaves that to the terminal.
     """
     reading, writing = os.pipe()
-    handed, end = ((), "-") if os.name == "nt" else ((lock, reading), str(reading))
-    command = [sys.executable, "-W", "ignore::UserWarning", "-c", START, end, *words]
+    command = [sys.executable, "-W", "ignore::UserWarning", "-c", START, str(reading), *words]
     # waiting threads that spin make two busy processes slow each other many times over
     environment = {"OMP_WAIT_POLICY": "PASSIVE", **os.environ}
     try:
         with subprocess.Popen(
-            command, cwd=folder, env=environment, stdout=out, stderr=errors, process_group=0, pass_fds=handed
+            command, cwd=folder, env=environment, stdout=out, stderr=errors, process_group=0, pass_fds=(lock, reading)
         ) as program:
             _enter(lock, program.pid, ["python", "-m", *words])
             yield program
@@ -107,13 +105,12 @@ def stage_at_work(
 def run_watched() -> None:
     """Run the module that the command line names, as ``python -m`` does, and end it when its parent is gone."""
     _, end, *sys.argv = sys.argv
-    if end != "-":
-        threading.Thread(target=_end_with_parent, args=(int(end),), daemon=True).start()
+    threading.Thread(target=_end_with_parent, args=(int(end),), daemon=True).start()
     runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
 
 
 def _end_with_parent(end: int) -> None:
-    os.read(end, 1)  # nobody writes: it returns at the end of the file
+    os.read(end, 1)  # never written to: returns at the end of the file
     os.killpg(0, signal.SIGKILL)
 
 
@@ -136,7 +133,7 @@ def _enter(lock: int, process: int, words: Sequence[str]) -> None:
 def _refuse(path: Path, waited: float) -> None:
     """Refuse to wait for a process that lives, or any longer for what a dead one has left behind."""
     entries: list[dict[str, Any]] = []
-    with contextlib.suppress(OSError, ValueError):  # on Windows nobody else can read it; or it is just being written
+    with contextlib.suppress(OSError, ValueError):  # it is just being written
         entries = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
     living = [entry for entry in entries if _may_live(entry)]
     if waited < PATIENCE and not (living and living[0] == entries[0]):
@@ -149,7 +146,7 @@ def _refuse(path: Path, waited: float) -> None:
 
 
 def _may_live(entry: dict[str, Any]) -> bool:
-    """Whether a process is running; of other machines nobody knows."""
+    """Whether a process may be running; for other machines this is unknown."""
     try:
         os.kill(entry["process"], 0)
     except ProcessLookupError:

@@ -55,7 +55,7 @@ def memory_limits() -> list[Limit]:
     found = [*_process_limits()]
     limit, used = _text(CGROUP / "memory.max", "max").strip(), _text(CGROUP / "memory.current", "0")
     if limit != "max":
-        # files that were read stay in memory only for as long as nobody needs it
+        # cached files give way as soon as memory is needed
         cached = _numbers(CGROUP / "memory.stat").get("inactive_file", 0)
         found.append(Limit(max(0, int(limit) - int(used) + cached), "the container (cgroup memory.max)"))
     if (free := _numbers(MEMINFO).get("MemAvailable:")) is not None:

@@ -1,4 +1,4 @@
-"""Where this process stands among those of a distributed run; alone, it is the first of one."""
+"""This process's place among the ranks of a distributed run; alone, it is the first of one."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ PATIENCE = datetime.timedelta(hours=2)
 
 
 def local_device() -> torch.device:
-    """This process's own GPU of the machine, or the CPU where there is none."""
+    """This process's own GPU of the machine, or the CPU without one."""
     if not torch.cuda.is_available():
         return torch.device("cpu")
     return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
@@ -96,7 +96,7 @@ def gathered(part: T) -> list[T]:
 
 
 def check_wrapped(*networks: nn.Module) -> None:
-    """Refuse to train, on several ranks, networks whose gradients are not averaged over them: weights would part.
+    """Refuse to train networks whose gradients are not averaged over the ranks: their weights would diverge.
 
     Raises:
         InputError: if one of them is not wrapped in ``DistributedDataParallel``.
@@ -127,7 +127,7 @@ def on_this_rank(handlers: Sequence[object]) -> list[object]:
 
 
 class Meeting:
-    """A handler at whose end all ranks have come to the end of a run, the first one's files being written."""
+    """A handler that lets all ranks wait at the end of a run until the first has written its files."""
 
     def attach(self, engine: Engine) -> None:
         """Meet at the end of a trainer; list it last."""

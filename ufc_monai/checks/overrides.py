@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import ast
-import difflib
 import json
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from monai.bundle import ConfigParser
 
-from ufc_monai.base.bundles import RENAMED
-from ufc_monai.base.errors import InputError
+from ufc_monai.base.errors import InputError, meant
 
 VERBS = {"run", "run_workflow"}
 """What ``monai.bundle`` starts a configuration by; the words of a server that calls it are none of our business."""
@@ -47,21 +45,6 @@ def check_overrides(arguments: Sequence[str]) -> None:
             hint = meant(_top(key), known, "--") or "The keys are listed in the bundle's docs/README.md."
             raise InputError(f"--{key} is no key of {', '.join(files)}. {hint}")
     _check_configs(files, configs)
-
-
-def meant(key: str, known: Collection[str], dashes: str = "", cutoff: float = 0.6) -> str | None:
-    """One sentence that says which of the known keys an unknown one stands for, if that can be told.
-
-    Args:
-        key: the unknown key.
-        known: keys of the configuration.
-        dashes: what stands before a key where the user types it.
-        cutoff: how alike two names have to be, of 1.
-    """
-    if (renamed := RENAMED.get(key)) in known:
-        return f"It is called {dashes}{renamed} now."
-    near = next(iter(difflib.get_close_matches(key, known, n=1, cutoff=cutoff)), None)
-    return f"Did you mean {dashes}{near}?" if near else None
 
 
 def _given(arguments: Sequence[str]) -> dict[str, Any]:

@@ -1,133 +1,37 @@
-"""Options that several commands share, and what their words mean."""
+"""The commands and all their options, as two tables."""
 
 from __future__ import annotations
 
 import argparse
 import ast
-from collections.abc import Iterable
+import pkgutil
+from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, NamedTuple
 
-from ufc_monai.base.errors import InputError
-
-if TYPE_CHECKING:
-    from ufc_monai.planning.options import RunOptions
+from ufc_monai import __version__
+from ufc_monai.base.errors import InputError, meant
 
 
-KEYS = {
-    "window": 'the Hounsfield units that become 0 and 1, e.g. "[-125,275]"',
-    "labels": "names and ids of the structures, e.g. \"{'liver': 1, 'spleen': 2}\"",
-    "background_labels": 'ids that become background, e.g. "[3,4]"',
-    "n_clusters": "number of clusters instead of the elbow's",
-    "clustering": "agglomerative, kmeans or dbscan (default: agglomerative)",
-    "linkage": "of agglomerative clustering: ward, average or complete (default: ward)",
-    "feature_scaling": "of the features that are clustered: raw, standardised, l2 or pca (default: raw)",
-    "centred": "False: cluster the features without subtracting each patient's mean",
-    "fold": "which quarter of the labelled patients is tested (default: 0)",
-    "label_draw": "which of five nested orders grants the labels (default: 0)",
-    "seed": "seed of every stage (default: 0)",
-    "skip_bad": "True: go on without the volumes whose image or label is a bad file",
-    "include_test_images": "True: train on images of imagesTs, or of dataset.json's list 'test', too",
-    "threads": "PyTorch's threads; 1 on a machine that others use too",
-    "device": "where to compute, e.g. cpu or cuda:0",
-}
-"""Keys of the bundles that ``run`` hands to every stage that has them."""
-EXISTING = ("refuse", "keep", "overwrite")
-"""What ``segment`` can do about masks that are there already; the first is the default."""
-VALUES = ("ids", "channels")
-"""What the masks of a label server can hold; the first is the default."""
-STUDY_KEYS = ("window", "labels", "background_labels", "n_clusters", "skip_bad", "include_test_images", "threads")
-"""Those that a study takes; it sets the others itself."""
+class Option(NamedTuple):
+    """An option, of one command or several.
 
-
-def add_options(parser: argparse.ArgumentParser) -> None:
-    """What ``check`` and ``run`` share, so that the one foretells the other."""
-    parser.add_argument("--labelled", type=int, metavar="N", help="labelled volumes to train on (default: all)")
-    add_preset(parser)
-    parser.add_argument(
-        "--method", metavar="NAME", help="another method for stage 2: simclr, moco, byol, glcl, pcl, ..."
-    )
-    parser.add_argument("--compare", action="store_true", help="also fine-tune from random weights")
-    add_keys(parser, KEYS)
-
-
-def add_preset(parser: argparse.ArgumentParser) -> None:
-    """How large and how long everything is."""
-    parser.add_argument(
-        "--preset",
-        choices=("auto", "cpu", "paper", "isic", "isic+cpu"),
-        default="auto",
-        help="cpu: small and quick; paper: the paper's recipe for CT, isic: for dermoscopy, both want a GPU; "
-        "isic+cpu: dermoscopy, small; auto: cpu without a GPU (default)",
-    )
-
-
-def add_keys(parser: argparse.ArgumentParser, keys: Iterable[str]) -> None:
-    """Some of ``KEYS``, and what sets any other key of a bundle."""
-    for key in keys:
-        parser.add_argument(f"--{key}", type=value_of, help=KEYS[key])
-    parser.add_argument(
-        "--set",
-        type=_override,
-        action="append",
-        default=[],
-        metavar="BUNDLE.KEY=VALUE",
-        help="a key of one bundle's training, e.g. ufc_cluster_contrastive.epochs=50; may be repeated",
-    )
-    parser.add_argument(
-        "--bundles",
-        type=Path,
-        help="folder of the three bundles (default: bundles here, or those that came with the package)",
-    )
-
-
-def add_replace(parser: argparse.ArgumentParser) -> None:
-    """What lets a run take the place of another."""
-    parser.add_argument(
-        "--replace",
-        type=value_of,
-        choices=(True, False),
-        help="True: repeat in the folder what has run there with other options (default: refuse)",
-    )
-
-
-def run_options(chosen: argparse.Namespace) -> RunOptions:
-    """The options of a run, or of what foretells or prepares one.
-
-    Raises:
-        InputError: if there is no such data set, or the bundles are not found.
+    Attributes:
+        name: with its dashes; a positional argument has none.
+        kind: the type of its values, ``bool`` for a switch, or a tuple of choices.
+        help: what it is for.
+        commands: those that take it.
+        default: as typed; ``None`` leaves it to the function, ``...`` makes the option required.
+        more: further arguments of ``add_argument``.
     """
-    require_folder(chosen)
-    from ufc_monai.planning.options import RunOptions, find_bundles
 
-    return RunOptions(
-        dataset_dir=chosen.dataset_dir,
-        folder=chosen.folder,
-        bundles=find_bundles(chosen.bundles),
-        preset=chosen.preset,
-        **given(chosen, ["labelled", "method", "compare", "tracking", "replace"]),
-        keys=given(chosen, KEYS),
-        overrides=overrides_of(chosen),
-    )
-
-
-def require_folder(chosen: argparse.Namespace) -> None:
-    """Check that the data set's folder exists."""
-    if not chosen.dataset_dir.is_dir():  # said before PyTorch is imported
-        raise InputError(f"dataset_dir: there is no folder {chosen.dataset_dir}. Name the folder of your volumes.")
-
-
-def overrides_of(chosen: argparse.Namespace) -> dict[str, dict[str, Any]]:
-    """What ``--set`` has set, by bundle."""
-    overrides: dict[str, dict[str, Any]] = {}
-    for bundle, key, value in chosen.set:
-        overrides.setdefault(bundle, {})[key] = value
-    return overrides
-
-
-def given(chosen: argparse.Namespace, keys: Iterable[str]) -> dict[str, Any]:
-    """Those options that were given."""
-    return {key: getattr(chosen, key) for key in keys if getattr(chosen, key, None) is not None}
+    name: str
+    kind: Any
+    help: str
+    commands: str
+    default: Any = None
+    more: dict[str, Any] | None = None
 
 
 def words(text: str) -> tuple[str, ...]:
@@ -136,16 +40,172 @@ def words(text: str) -> tuple[str, ...]:
 
 
 def value_of(text: str) -> Any:
-    """A number, list or mapping as one writes it in Python; anything else stays text."""
+    """A number, list or mapping in Python's notation; anything else stays text."""
     try:
         return ast.literal_eval(text)
     except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):  # all that literal_eval raises
         return text
 
 
-def _override(text: str) -> tuple[str, str, Any]:
+def override(text: str) -> tuple[str, str, Any]:
+    """What ``--set`` sets: bundle, key and value."""
     name, equals, value = text.partition("=")
     bundle, point, key = name.partition(".")
     if not (equals and point and key):
         raise argparse.ArgumentTypeError(f"expected BUNDLE.KEY=VALUE, got {text!r}")
     return bundle, key, value_of(value)
+
+
+RUN, STUDY = "planning.options:RunOptions", "study.options:StudyOptions"
+COMMANDS = {
+    "check": ("look at a data set before any training", "commands.check:run_check", RUN),
+    "run": ("run all stages on a data set and write a report", "commands.run:run_all", RUN),
+    "study": ("compare methods at several label budgets, with their statistics", "study.command:run_study", STUDY),
+    "select": ("name the volumes that are best labelled first", "commands.select:select", RUN),
+    "segment": ("write masks of new scans", "commands.segment:segment", None),
+    "label": ("put a run's bundles into MONAI Label's monaibundle app", "commands.label:put_into_app", None),
+    "cut": ("cut the saved clusters' tree at another number of clusters", "commands.cut:cut", None),
+    "report": ("rewrite the report of a run's or a study's folder", "commands.report:report", None),
+    "package": ("pack the bundles for others, with weights and model card", "commands.package:package", None),
+    "demo": ("run everything on synthetic patients", "commands.demo:run_demo", None),
+    "phantom": ("make synthetic patients or pictures to try things on", "commands.phantom:phantom", None),
+}
+"""What each command does, its function, and the class of the function's argument ``options``, if it has one: options of
+the command that are fields of the class go there, the others are arguments of the function."""
+
+RUNS, PLANS = "check run select", "check run select study"
+PRESETS = ("auto", "cpu", "paper", "isic", "isic+cpu")
+ARMS = "random, vae_init, ufc_random_clusters, ufc_not_centred, methods of stage 2"
+RECIPES = "cpu: quick; paper: for CT, isic: for dermoscopy, both want a GPU; isic+cpu: quick; auto: cpu without a GPU"
+SET = "a key of one bundle's training, e.g. ufc_cluster_contrastive.epochs=50; may be repeated"
+BUNDLES = "folder of the three bundles (default: bundles here, or those that came with the package)"
+
+OPTIONS = (
+    Option("dataset_dir", Path, "folder of the volumes", "check", more={"metavar": "DIR"}),
+    Option("--dataset_dir", Path, "folder of the volumes", "run study select", ...),
+    Option("--folder", Path, "where everything goes", "run", "run"),
+    Option("--folder", Path, "where everything goes", "study", "study"),
+    Option("--folder", Path, "where everything goes", "demo", "demo"),
+    Option("--folder", Path, "of the run", "select label cut", "run"),
+    Option("--folder", Path, "of the run or study", "report", "run"),
+    Option("--weights", Path, "folder of a run, or of the segmentation bundle", "segment", ...),
+    Option("--k", int, "number of clusters", "cut", ...),
+    Option("--budget", int, "how many volumes to name", "select", ...),
+    Option("--methods", words, ARMS, "study", "random,simclr,ufc"),
+    Option("--budgets", words, "labelled volumes, or shares: 5%%", "study", "1,2,4"),
+    Option("--folds", int, "how many of the four (default: all)", "study"),
+    Option("--seeds", int, "seeds of pretraining and fine-tuning", "study", "3"),
+    Option("--draws", int, "label draws for each seed (default: seed s has draw s)", "study"),
+    Option("--init_seeds", int, "fine-tunings with the same labels, for the noise", "study", "3"),
+    Option("--clusterings", words, "e.g. agglomerative:3,agglomerative:20,kmeans:20", "study"),
+    Option("--selection", words, "volumes to label: random, coverage (of clusters), or both", "study", "random"),
+    Option("--labelled", int, "labelled volumes to train on (default: all)", "check run"),
+    Option("--preset", PRESETS, RECIPES, PLANS, "auto"),
+    Option("--method", str, "another method for stage 2: simclr, moco, byol, glcl, pcl, ...", "check run"),
+    Option("--compare", bool, "also fine-tune from random weights", "check run"),
+    Option("--tracking", ("mlflow",), "also record every stage in the folder's mlruns.db", "run"),
+    Option("--replace", (True, False), "True: repeat stages that ran with other options", "run select", "False"),
+    Option("--jobs", int, "runs at once", "study", "1"),
+    Option("--devices", words, "which the jobs are spread over: cuda:0,cuda:1", "study"),
+    Option("--scheduler", str, "address of a Dask cluster that does the runs: tcp://HOST:8786", "study"),
+    Option("--budget_minutes", float, "trim the plan: seeds first, then draws, folds, budgets", "study"),
+    Option("--dry_run", bool, "show what is to be done and how long it will take", "study"),
+    Option("--window", value_of, 'the Hounsfield units that become 0 and 1, e.g. "[-125,275]"', PLANS),
+    Option("--labels", value_of, "names and ids of the structures, e.g. \"{'liver': 1, 'spleen': 2}\"", PLANS),
+    Option("--background_labels", value_of, 'ids that become background, e.g. "[3,4]"', PLANS),
+    Option("--n_clusters", value_of, "number of clusters instead of the elbow's", PLANS),
+    Option("--skip_bad", value_of, "True: go on without the volumes whose image or label is a bad file", PLANS),
+    Option("--include_test_images", value_of, "True: also train on imagesTs, or on dataset.json's list 'test'", PLANS),
+    Option("--threads", value_of, "PyTorch's threads; 1 on a machine that others use too", f"{PLANS} segment"),
+    Option("--device", value_of, "where to compute, e.g. cpu or cuda:0", f"{RUNS} segment"),
+    Option("--clustering", value_of, "agglomerative, kmeans or dbscan (default: agglomerative)", RUNS),
+    Option("--linkage", value_of, "of agglomerative clustering: ward, average or complete (default: ward)", RUNS),
+    Option("--feature_scaling", value_of, "of what is clustered: raw, standardised, l2 or pca (default: raw)", RUNS),
+    Option("--centred", value_of, "False: cluster the features without subtracting each patient's mean", RUNS),
+    Option("--fold", value_of, "which quarter of the labelled patients is tested (default: 0)", RUNS),
+    Option("--label_draw", value_of, "which of five nested orders grants the labels (default: 0)", RUNS),
+    Option("--seed", value_of, "seed of every stage (default: 0)", RUNS),
+    Option("--set", override, SET, f"{PLANS} demo", more={"action": "append", "metavar": "BUNDLE.KEY=VALUE"}),
+    Option("--bundles", Path, BUNDLES, f"{PLANS} demo package"),
+    Option("--write", Path, "write the split (split.json)", "check", more={"nargs": "?", "const": Path("split.json")}),
+    Option("--existing", ("refuse", "keep", "overwrite"), "masks that are there already", "segment", "refuse"),
+    Option("source", Path, "a scan, a folder of scans, or one with a DICOM series", "segment", more={"metavar": "IN"}),
+    Option("target", Path, "folder of the masks; for one scan also a file", "segment", more={"metavar": "OUT"}),
+    Option("app", Path, "folder of the app, e.g. apps/monaibundle", "label", more={"metavar": "APP"}),
+    Option("--values", ("ids", "channels"), "what masks hold: the data set's ids, or 1 to n by class", "label", "ids"),
+    Option("--allow_stale", (True, False), "even if the features have changed", "cut", "False"),
+    Option("--output", Path, "the preview picture", "check", "check_preview.png"),
+    Option("--output", Path, "the HTML file (default: report.html in the run's folder)", "report"),
+    Option("--output", Path, "folder to write to", "package", "dist"),
+    Option("--version", str, "of the bundles (default: that of their metadata.json)", "package"),
+    Option("--change", str, "what is new in this version, for the changelog", "package"),
+    Option("target", Path, "folder to write to", "phantom", more={"metavar": "OUT"}),
+    Option("--patients", int, "synthetic patients", "demo", "12"),
+    Option("--patients", int, "how many", "phantom", "9"),
+    Option("--labelled", int, "how many have labels (default: all)", "phantom"),
+    Option("--kind", ("heart", "skin"), "heart CT or pictures of the skin", "phantom", "heart"),
+)
+KEYS = [option.name.removeprefix("--") for option in OPTIONS if option.kind is value_of]
+"""Keys of the bundles that a command hands to every stage that has them; a study sets the others itself."""
+METAVARS = {int: "N", float: "X", Path: "PATH", words: "A,B", value_of: "VALUE"}
+
+
+def parse(arguments: Sequence[str] | None) -> tuple[str, dict[str, Any]]:
+    """The name of the command, and its options by name: those given, and those with a default."""
+    parser = argparse.ArgumentParser(prog="python -m ufc_monai", description="Tools around the ufc_monai bundles.")
+    parser.add_argument("--version", action="version", version=f"ufc_monai {__version__}")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True, dest="command")
+    for name, (text, _, _) in COMMANDS.items():
+        of_command = commands.add_parser(name, help=text, argument_default=argparse.SUPPRESS)
+        for option in OPTIONS:
+            if name in option.commands.split():
+                _add(of_command, option)
+    chosen, strange = parser.parse_known_args(arguments)
+    if strange:
+        known = [option.name.removeprefix("--") for option in OPTIONS if chosen.command in option.commands.split()]
+        hint = meant(strange[0].removeprefix("--").partition("=")[0], known, "--") or "See --help."
+        commands.choices[chosen.command].error(f"{strange[0]} is not understood. {hint}")
+    given = vars(chosen)
+    return given.pop("command"), given
+
+
+def run_command(command: str, given: dict[str, Any]) -> Any:
+    """Call the function of a command; it is imported now: PyTorch and MONAI take seconds, and ``cut`` needs neither.
+
+    Args:
+        command: its name.
+        given: its options; those of ``KEYS`` become the argument ``keys``, and ``--set`` becomes ``overrides``.
+
+    Raises:
+        InputError: if the data set's folder or the bundles are missing; and all errors of the command.
+    """
+    if not (folder := given.get("dataset_dir", Path())).is_dir():  # said before PyTorch is imported
+        raise InputError(f"dataset_dir: there is no folder {folder}. Name the folder of your volumes.")
+    _, where, kind = COMMANDS[command]
+    if keys := {key: given.pop(key) for key in KEYS if key in given}:
+        given["keys"] = keys
+    for bundle, key, value in given.pop("set", ()):
+        given.setdefault("overrides", {}).setdefault(bundle, {})[key] = value
+    if kind:
+        options = pkgutil.resolve_name(f"ufc_monai.{kind}")
+        found = pkgutil.resolve_name("ufc_monai.planning.options:find_bundles")(given.pop("bundles", None))
+        of_run = {"folder": Path("run"), "bundles": found}
+        of_run |= {field.name: given.pop(field.name) for field in fields(options) if field.name in given}
+        given["options"] = options(**of_run)
+    return pkgutil.resolve_name(f"ufc_monai.{where}")(**given)
+
+
+def _add(parser: argparse.ArgumentParser, option: Option) -> None:
+    name, kind, text, _, default, more = option
+    how: dict[str, Any] = {"help": text}
+    if default is ...:
+        how["required"] = True
+    elif default is not None:
+        how |= {"default": default, "help": f"{text} (default: %(default)s)"}
+    if kind is bool:
+        how["action"] = "store_true"
+    elif isinstance(kind, tuple):
+        how |= {"type": value_of, "choices": kind}
+    else:
+        how |= {"type": kind, "metavar": METAVARS.get(kind)}
+    parser.add_argument(name, **how | (more or {}))

@@ -1,9 +1,8 @@
-"""``cut``: other clusters from the saved tree, in seconds and without fitting anew."""
+"""``cut``: another number of clusters from the saved tree, without clustering again."""
 
 from __future__ import annotations
 
 import logging
-import os
 from pathlib import Path
 
 from ufc_monai.artifacts.labelling import cut_again
@@ -17,31 +16,29 @@ PLACES = (f"{VAE}/eval/inference", "eval/inference", ".")
 """Where stage 1 leaves its clusters in the folder of a run, of its bundle, and in its own."""
 
 
-def cut(folder: str | os.PathLike[str], n_clusters: int, *, allow_stale: bool = False) -> Path:
+def cut(folder: Path, k: int, *, allow_stale: bool = False) -> Path:
     """Cut the tree of a run at another number of clusters.
 
     Args:
         folder: of the run, of the bundle ``ufc_feature_vae``, or of the files themselves.
-        n_clusters: how many.
+        k: how many.
         allow_stale: cut even if the tree or the features are out of date.
 
     Returns:
         The new pseudo-labels; those that are there stay.
 
     Raises:
-        InputError: if there is no tree, ``n_clusters`` is out of range, or the features are not those of the record.
+        InputError: if the tree is missing, ``k`` is out of range, or the features have changed.
     """
-    if n_clusters < 2:
-        raise InputError(f"--k must be 2 or more, for one cluster leaves no negatives; got {n_clusters}.")
-    places = [Path(folder, place) for place in PLACES]
-    found = next((place for place in places if (place / "pseudo_labels.json").is_file()), None)
+    if k < 2:
+        raise InputError(f"--k must be 2 or more, for one cluster leaves no negatives; got {k}.")
+    labels = [folder / place / "pseudo_labels.json" for place in PLACES]
+    found = next((path for path in labels if path.is_file()), None)
     if found is None:
-        raise InputError(
-            f"--folder: there is no {places[0] / 'pseudo_labels.json'}. Is it a run's folder? Run stage 1 first."
-        )
-    refuse_stale([found / "features.npz", found / "pseudo_labels.json"], allow=allow_stale)
-    written = cut_again(found, n_clusters)
-    logger.info("%d clusters: %s, beside it clusters_k%d.png", n_clusters, written, n_clusters)
-    logger.info("to go on with them: run again with --n_clusters %d, or start stage 2 by hand with", n_clusters)
+        raise InputError(f"--folder: there is no {labels[0]}. Is it a run's folder? Run stage 1 first.")
+    refuse_stale([found.with_name("features.npz"), found], allow=allow_stale)
+    written = cut_again(found.parent, k)
+    logger.info("%d clusters: %s, beside it clusters_k%d.png", k, written, k)
+    logger.info("to use them: run again with --n_clusters %d, or start stage 2 yourself with", k)
     logger.info("--pseudo_labels_path %s", written)
     return written

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,12 +16,12 @@ from ufc_monai.planning.options import RunOptions, find_bundles
 logger = logging.getLogger(__name__)
 
 LABELLED_PATIENTS = 0.75
-"""The share of the synthetic patients that have labels, from whom training, validation and test patients are drawn."""
+"""The share of synthetic patients with labels; training, validation and test patients are drawn from them."""
 BUDGET = 2
 
 
 def run_demo(
-    folder: str | os.PathLike[str],
+    folder: Path,
     bundles: Path | None = None,
     patients: int = 12,
     overrides: Mapping[str, Mapping[str, Any]] | None = None,
@@ -38,7 +37,7 @@ def run_demo(
     Raises:
         InputError: if a bundle is missing, there are too few patients, the folder holds others, or a stage fails.
     """
-    folder, source = Path(folder), find_bundles(bundles)
+    source = find_bundles(bundles)
     if patients < 8:
         raise InputError(f"--patients must be 8 or more, so that every role has some; got {patients}.")
     data = folder / "phantom"
@@ -50,6 +49,6 @@ def run_demo(
             make_phantom(made, patients=patients, labelled=round(LABELLED_PATIENTS * patients))
             made.rename(data)
     elif len(list(data.glob("*_image.nii.gz"))) != patients:
-        raise InputError(f"--folder: {data} holds something else than {patients} patients. Name another --folder.")
+        raise InputError(f"--folder: {data} does not hold {patients} patients. Name another --folder.")
     run_all(RunOptions(data, folder, source, BUDGET, "cpu", compare=True, overrides=overrides or {}, estimate=False))
     logger.info("A demo this short shows the machinery, not the method's gain.")

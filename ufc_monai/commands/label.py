@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import tempfile
 from pathlib import Path
 
@@ -11,16 +10,15 @@ from ufc_monai.artifacts.served import check_mask_values, named_classes
 from ufc_monai.base.bundles import BUNDLES, UNET
 from ufc_monai.base.errors import InputError
 from ufc_monai.base.files import copy_below
-from ufc_monai.commands.arguments import VALUES
 from ufc_monai.zoo.metadata import write_metadata
 
 logger = logging.getLogger(__name__)
 
-SERVED = ("model.pt", "network.json", "centroids.npz")
-"""What a server reads of a bundle's ``models``; anything else there could be taken for weights."""
+SERVED = ("configs/*", "models/model.pt", "models/network.json", "models/centroids.npz")
+"""What a server reads of a bundle; anything else in ``models`` could be taken for weights."""
 
 
-def put_into_app(folder: str | os.PathLike[str], app: str | os.PathLike[str], values: str = VALUES[0]) -> list[Path]:
+def put_into_app(folder: Path, app: Path, values: str = "ids") -> list[Path]:
     """Copy the bundles of a run, or the bundles as they come, into an app; each serves what it has weights for.
 
     Copies, because a server trains ``models/model.pt`` on. A copy's ``metadata.json`` describes its weights, and
@@ -29,20 +27,20 @@ def put_into_app(folder: str | os.PathLike[str], app: str | os.PathLike[str], va
     Args:
         folder: of the run.
         app: folder of the app ``monaibundle``.
-        values: what masks hold, one of ``VALUES``: the data set's ids, or 1 to n in the order of the classes.
+        values: what masks hold: ``"ids"`` of the data set, or ``"channels"``, 1 to n in the order of the classes.
 
     Returns:
         The bundles in the app.
 
     Raises:
-        InputError: if there is no app, the run has no segmentation bundle or one of an earlier version, the app has
-            one of the bundles already, a link leads out of a bundle, or MONAI would run the name of a class. Nothing
-            is copied then.
+        InputError: if the app is missing, the run has no segmentation bundle or one of an earlier version, the app
+            has one of the bundles already, a link leads out of a bundle, or MONAI would run the name of a class.
+            Nothing is copied then.
     """
-    folder, models = Path(folder), Path(app) / "model"
-    if not (Path(app) / "main.py").is_file():
+    models = app / "model"
+    if not (app / "main.py").is_file():
         raise InputError(
-            f"APP: {app} is no app. python -m monailabel.main apps --download --name monaibundle makes one."
+            f"APP: {app} is not an app. python -m monailabel.main apps --download --name monaibundle makes one."
         )
     if not (folder / UNET / "configs" / "train.json").is_file():
         raise InputError(f"--folder: there is no {folder / UNET} with its configs. Is it a run's folder?")
@@ -54,7 +52,10 @@ def put_into_app(folder: str | os.PathLike[str], app: str | os.PathLike[str], va
     models.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(dir=models, prefix=".label-") as temporary:
         for name in present:
-            _copy(folder / name, Path(temporary, name), served=values == VALUES[0])
+            copy = Path(temporary, name)
+            copy_below(folder / name, copy, *SERVED, key="--folder")
+            if (copy / "models" / "model.pt").is_file():
+                write_metadata(copy, served=values == "ids")
         copied = [Path(temporary, name).rename(models / name) for name in present]
     ids = sorted(named_classes(models / UNET).values())
     if ids != list(range(1, len(ids) + 1)):
@@ -65,9 +66,3 @@ def put_into_app(folder: str | os.PathLike[str], app: str | os.PathLike[str], va
         )
     logger.info("bundles %s in %s; start the server with --conf models %s", ", ".join(present), models, UNET)
     return copied
-
-
-def _copy(source: Path, target: Path, served: bool) -> None:
-    copy_below(source, target, "configs/*", *(f"models/{name}" for name in SERVED), key="--folder")
-    if (target / "models" / "model.pt").is_file():
-        write_metadata(target, served=served)

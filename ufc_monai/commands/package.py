@@ -10,12 +10,12 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from ufc_monai.base.bundles import BUNDLES
 from ufc_monai.base.errors import InputError
 from ufc_monai.base.files import atomic_path, copy_below, sha256_of
+from ufc_monai.planning.options import find_bundles
 from ufc_monai.zoo.archive import PARTS, bundle_files, write_zip
 from ufc_monai.zoo.metadata import placeholders
 
@@ -29,11 +29,13 @@ SOURCE = (
 """What a wheel is built from."""
 
 
-def package(bundles: Path, output: Path, *, version: str | None = None, change: str | None = None) -> list[Path]:
+def package(
+    bundles: Path | None = None, output: Path = Path("dist"), *, version: str | None = None, change: str | None = None
+) -> list[Path]:
     """Write the zips, the wheel and ``SHA256SUMS``.
 
     Args:
-        bundles: folder of the three bundles: the repository's, or that of a run, whose weights are packaged then.
+        bundles: folder of the three bundles, as for :func:`find_bundles`; that of a run has its weights packaged.
         output: folder to write to.
         version: of the bundles; ``None`` keeps theirs.
         change: what is new in it.
@@ -48,8 +50,12 @@ def package(bundles: Path, output: Path, *, version: str | None = None, change: 
         raise InputError(f"--version must be three numbers like 0.2.0, got {version!r}.")
     if output.exists() and not output.is_dir():
         raise InputError(f"--output: {output} is a file. Name a folder.")
+    bundles = find_bundles(bundles)
     contents = {name: bundle_files(bundles / name, version=version, change=change) for name in BUNDLES}
-    _warn_of_placeholders(contents.values(), bundles)
+    metadata = (json.loads(files["configs/metadata.json"]) for files in contents.values())
+    if unsaid := ", ".join(sorted({key for content in metadata for key in placeholders(content)})):
+        hint = "Say them in %s/*/configs/metadata.json, then package again."
+        logger.warning(f"not yours yet: %s. {hint}", unsaid, bundles)
     output.mkdir(parents=True, exist_ok=True)
     written = [write_zip(files, name, output) for name, files in contents.items()]
     if wheel := _build_wheel(output):
@@ -60,16 +66,6 @@ def package(bundles: Path, output: Path, *, version: str | None = None, change: 
     for path in written:
         logger.info("%s  %s  %.1f MB", sha256_of(path)[:12], path, path.stat().st_size / 1e6)
     return [*written, sums]
-
-
-def _warn_of_placeholders(contents: Iterable[Mapping[str, bytes]], bundles: Path) -> None:
-    found = {key for files in contents for key in placeholders(json.loads(files["configs/metadata.json"]))}
-    if found:
-        logger.warning(
-            "not yours yet: %s. Say them in %s/*/configs/metadata.json, then package again.",
-            ", ".join(sorted(found)),
-            bundles,
-        )
 
 
 def _build_wheel(output: Path) -> Path | None:

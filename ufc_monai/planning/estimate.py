@@ -79,15 +79,57 @@ def estimate_training(
     options: RunOptions, bundle: str, cases: Sequence[Case], facts: Sequence[VolumeFacts]
 ) -> StageEstimate:
     """Estimate the training of one bundle; arguments and errors are those of :func:`estimate_stages`."""
+    images, validation = _images(options, bundle, cases)
+    parser = open_config(options, bundle)
+    if bundle == UNET:
+        found = {int(i) for f in facts for i in f.label_voxels if i and is_id(i)} - {*parser["background_labels"]}
+        # how many there are is all that counts; MONAI would read names as configuration
+        parser["class_ids"] = {str(i): i for i in (known_labels(options) or {}).values() or sorted(found) or [1]}
+    names = ("batch_size", "epochs", "image_size", "channels", "threads", "device")
+    batch, least, image_size, channels, threads, device = map(parser.get_parsed_content, names)
+    (n, reading), (looked_at, reading_validation) = (_amount(some, facts) for some in (images, validation))
+    threads, measured = set_threads(threads), measure_step(parser)
+    batches = max(1, n // batch)
+    epochs = max(least, math.ceil(parser.get("min_steps", 0) / batches))
+    seconds = epochs * batches * measured.step
+    seconds += math.ceil(epochs / parser.get("val_interval", 1)) * looked_at / batch * measured.forward
+    seconds += reading / reading_memory(cases, facts)[0] + reading_validation
+    memory = measured.memory
+    if bundle == VAE:
+        if (k := options.keys.get("n_clusters", 0)) > n:
+            raise InputError(f"--n_clusters must be 2 to {n} for about {n} slices to cluster, got {k}.")
+        seconds += n / batch * measured.forward + WARD_SECONDS * min(n, Agglomerative().largest_tree) ** 2
+        memory = max(memory, PROCESS_BYTES + FEATURE_BYTES * parser["latent_size"] * n)
+    return StageEstimate(
+        bundle,
+        steps=epochs * batches,
+        seconds=seconds,
+        disk_bytes=n * image_size**2 * (2 * channels + (bundle == UNET)),  # float16, and uint8 for labels
+        memory_bytes=memory,
+        device=f"cpu, threads: {threads}" if torch.device(device).type == "cpu" else str(device),
+    )
+
+
+def _images(options: RunOptions, bundle: str, cases: Sequence[Case]) -> tuple[list[str], list[str]]:
+    """The images that a bundle trains on, and those that it validates on."""
     split = make_split(cases, seed=0)
     fold = split["folds"][options.fold]
-    amount = _Amount(cases, facts)
     if bundle == UNET:
         granted = fold["label_orders"][options.label_draw][: options.labelled]
-        validation = [c.image for c in cases if c.label and c.patient in fold["validation"]]
-        return _estimate(options, bundle, facts, amount, granted, validation)
+        return granted, [c.image for c in cases if c.label and c.patient in fold["validation"]]
     pretrained = {*fold["training"], *split["unlabelled"]}
-    return _estimate(options, bundle, facts, amount, [c.image for c in cases if c.patient in pretrained], [])
+    return [c.image for c in cases if c.patient in pretrained], []
+
+
+def _amount(images: Sequence[str], facts: Sequence[VolumeFacts]) -> tuple[int, float]:
+    """Slices of some images, and the seconds that one reader takes for them."""
+    read = {f.image: (f.slices, f.seconds) for f in facts if f.slices}
+    if not read:
+        raise InputError("no volume can be read, so nothing can be estimated. Run check on the data set.")
+    slices, seconds = zip(*read.values(), strict=True)
+    usual = statistics.fmean(slices), statistics.median(seconds)  # the first file that is read waits for imports
+    amounts = [read.get(image, usual) for image in images]
+    return round(sum(n for n, _ in amounts)), sum(time for _, time in amounts)
 
 
 def reading_memory(cases: Sequence[Case], facts: Sequence[VolumeFacts]) -> tuple[int, int]:
@@ -106,9 +148,8 @@ def least_memory(
     """
     sizes = _reading_sizes(cases, facts)
     largest = max(sizes, key=sizes.__getitem__)
-    needs = [(PROCESS_BYTES + sizes[largest], f"smaller volumes (crop or resample {largest}, the largest)")]
-    needs += [(e.memory_bytes, LESS_MEMORY) for e in estimates if e.device.startswith("cpu")]
-    return max(needs)
+    reading = PROCESS_BYTES + sizes[largest], f"smaller volumes (crop or resample {largest}, the largest)"
+    return max([reading, *((e.memory_bytes, LESS_MEMORY) for e in estimates if e.device.startswith("cpu"))])
 
 
 def _reading_sizes(cases: Sequence[Case], facts: Sequence[VolumeFacts]) -> dict[str, int]:
@@ -120,79 +161,19 @@ def _reading_sizes(cases: Sequence[Case], facts: Sequence[VolumeFacts]) -> dict[
 def read_volumes(options: RunOptions, cases: Sequence[Case], previews: int = 0) -> list[VolumeFacts]:
     """What the volumes are like, as a run will read them; ``previews`` of them keep a slice to show."""
     how = {key: open_config(options, UNET)[key] for key in ("background_labels", "channels")}
-    how["ignore_id"] = known_ignore_id(options)
-    return inspect_cases(options.dataset_dir, cases, labels=known_labels(options), previews=previews, **how)
+    how |= {"ignore_id": known_ignore_id(options), "labels": known_labels(options), "previews": previews}
+    return inspect_cases(options.dataset_dir, cases, **how)
 
 
 def known_labels(options: RunOptions) -> dict[str, int] | None:
-    """Names and ids of the structures, or ``None`` where nobody has named them.
+    """Names and ids of the structures, or ``None`` if they are unnamed.
 
     Raises:
-        InputError: if the option ``labels``, or dataset.json's, is no such mapping.
+        InputError: if the option ``labels``, or dataset.json's, is not such a mapping.
     """
     return find_labels(open_config(options, UNET)["labels"], options.dataset_dir)
 
 
 def known_ignore_id(options: RunOptions) -> int | None:
-    """The id of voxels that do not count, if there is one; errors are those of :func:`known_labels`."""
+    """The id of voxels to ignore, if any; errors are those of :func:`known_labels`."""
     return find_ignore_id(open_config(options, UNET)["labels"], options.dataset_dir)
-
-
-class _Amount:
-    """Slices of a list of images, the seconds that one reader takes for them, and how many read at once."""
-
-    def __init__(self, cases: Sequence[Case], facts: Sequence[VolumeFacts]) -> None:
-        read = [f for f in facts if f.slices]
-        if not read:
-            raise InputError("no volume can be read, so there is nothing to estimate from.")
-        # the first file that is read waits for imports
-        usual = statistics.fmean(f.slices for f in read), statistics.median(f.seconds for f in read)
-        self.readers = reading_memory(cases, facts)[0]
-        self.of = {c.image: usual for c in cases} | {f.image: (f.slices, f.seconds) for f in read}
-
-    def slices(self, images: Iterable[str]) -> int:
-        return round(sum(self.of[image][0] for image in images))
-
-    def reading(self, images: Iterable[str]) -> float:
-        return sum(self.of[image][1] for image in images)
-
-
-def _estimate(
-    options: RunOptions,
-    bundle: str,
-    facts: Sequence[VolumeFacts],
-    amount: _Amount,
-    images: Sequence[str],
-    validation: Sequence[str],
-) -> StageEstimate:
-    parser = open_config(options, bundle)
-    if bundle == UNET:
-        found = {int(i) for f in facts for i in f.label_voxels if i and is_id(i)} - {*parser["background_labels"]}
-        # how many there are is all that counts; MONAI would read names as configuration
-        parser["class_ids"] = {str(i): i for i in (known_labels(options) or {}).values() or sorted(found) or [1]}
-    setting = {
-        key: parser.get_parsed_content(key) for key in ("batch_size", "epochs", "image_size", "channels", "threads")
-    }
-    threads, device = set_threads(setting["threads"]), parser.get_parsed_content("device")
-    measured = measure_step(parser)
-    n, batch = amount.slices(images), setting["batch_size"]
-    batches = max(1, n // batch)
-    epochs = max(setting["epochs"], math.ceil(parser.get("min_steps", 0) / batches))
-    looked_at = math.ceil(epochs / parser["val_interval"]) * amount.slices(validation) if validation else 0
-    seconds = epochs * batches * measured.step + looked_at / batch * measured.forward
-    seconds += amount.reading(images) / amount.readers + amount.reading(validation)
-    memory = measured.memory
-    if bundle == VAE:
-        if (k := options.keys.get("n_clusters", 0)) > n:
-            raise InputError(f"--n_clusters must be 2 to {n} for about {n} slices to cluster, got {k}.")
-        seconds += n / batch * measured.forward + WARD_SECONDS * min(n, Agglomerative().largest_tree) ** 2
-        memory = max(memory, PROCESS_BYTES + FEATURE_BYTES * parser["latent_size"] * n)
-    return StageEstimate(
-        bundle,
-        steps=epochs * batches,
-        seconds=seconds,
-        # float16, and uint8 for labels
-        disk_bytes=n * setting["image_size"] ** 2 * (2 * setting["channels"] + (bundle == UNET)),
-        memory_bytes=memory,
-        device=f"cpu, threads: {threads}" if torch.device(device).type == "cpu" else str(device),
-    )

@@ -5,8 +5,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from monai.bundle import ConfigParser
@@ -34,8 +33,7 @@ WITHOUT_FILES = {
 """What the configurations would read from files, and what measuring takes instead."""
 
 
-@dataclass(frozen=True)
-class Measured:
+class Measured(NamedTuple):
     """What one whole batch takes.
 
     Attributes:
@@ -65,7 +63,7 @@ def measure_step(parser: ConfigParser) -> Measured:
     with unwrapped(), torch.random.fork_rng():
         measured = _Step(parser).measure()
         if "local" in parser:  # a method that trains the decoder as well, for as many steps again
-            measured = replace(measured, step=measured.step + _Step(parser, "local").measure().step)
+            measured = measured._replace(step=measured.step + _Step(parser, "local").measure().step)
         return measured
 
 
@@ -86,7 +84,7 @@ class _Step:
 
     def measure(self) -> Measured:
         began = time.monotonic()
-        batch = self.load()
+        batch = {name: self.batch(reference.removeprefix("@")) for name, reference in self.loaders.items()}
         loading = time.monotonic() - began
         if self.device.type == "cpu":  # native code that finds no memory may end the program without a word
             refuse_too_little(self.memory(batch, 2, self.batch_size / 2))
@@ -104,13 +102,8 @@ class _Step:
         forward = share * (time.monotonic() - began)
         return Measured(loading + share * statistics.median(times), loading + forward, memory)
 
-    def load(self) -> dict[str, Any]:
-        """A batch as the training's loader makes it from the slice store; of several loaders one of each."""
-        batches = {name: self.batch(reference.removeprefix("@")) for name, reference in self.loaders.items()}
-        return batches.get("", batches)
-
     def batch(self, loader: str) -> dict[str, Any]:
-        """A batch of the loader that is configured under a key."""
+        """A batch as the loader that is configured under a key makes it from the slice store."""
         dataset = self.parser[f"{loader}::dataset"].removeprefix("@")
         steps = self.parsed(f"{dataset}::transform").flatten().transforms
         cut = next(i for i, step in enumerate(steps) if isinstance(step, AxialSlicesd))
@@ -120,22 +113,16 @@ class _Step:
         image = torch.rand(b, channels, size, size, generator=generator).half()
         label = torch.randint(classes, (b, 1, size, size), generator=generator).byte()
         behind = Compose(steps[cut + 1 :])
-        samples = [
-            behind({"image": x, "label": y, "id": f"#{i}", "position": i / len(image)})
-            for i, (x, y) in enumerate(zip(image, label, strict=True))
-        ]
+        slices = enumerate(zip(image, label, strict=True))
+        samples = [behind({"image": x, "label": y, "id": f"#{i}", "position": i / b}) for i, (x, y) in slices]
         return {**list_data_collate(samples), "cluster": torch.randint(20, (b,), generator=generator)}
 
-    def forward(self, batch: Mapping[str, Any], n: int) -> Any:
-        image, target = self.prepare(self.part(batch, n), self.device)
+    def forward(self, batches: Mapping[str, Any], n: int) -> Any:
+        """The loss of the first ``n`` slices of a batch; of several loaders an equal share of each."""
+        sizes = {name: -(-len(batch["id"]) * n // self.batch_size) for name, batch in batches.items()}
+        part = {name: {key: x[: sizes[name]] for key, x in batch.items()} for name, batch in batches.items()}
+        image, target = self.prepare(part.get("", part), self.device)
         return self.loss(self.inferer(image, self.network), target)
-
-    def part(self, batch: Mapping[str, Any], n: int) -> dict[str, Any]:
-        """The first ``n`` slices of a batch; of several loaders an equal share of each."""
-        if "" in self.loaders:
-            return {key: value[:n] for key, value in batch.items()}
-        sizes = {name: -(-len(of["id"]) * n // self.batch_size) for name, of in batch.items()}
-        return {name: {key: value[: sizes[name]] for key, value in of.items()} for name, of in batch.items()}
 
     def seconds(self, batch: Mapping[str, Any], n: int) -> float:
         """How long a step on the first ``n`` slices of a batch takes."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib.util
 import re
 from collections.abc import Mapping, Sequence
@@ -15,10 +14,9 @@ from monai.bundle import ConfigParser
 
 from ufc_monai.base.bundles import BUNDLES, CONTRASTIVE, VAE, methods
 from ufc_monai.base.console import checked_bool
-from ufc_monai.base.errors import InputError, unwrapped
+from ufc_monai.base.errors import InputError, meant, unwrapped
 from ufc_monai.base.files import read_json
 from ufc_monai.base.merged import is_plain
-from ufc_monai.checks.overrides import meant
 from ufc_monai.checks.settings import check_settings
 from ufc_monai.data.case import Case
 from ufc_monai.data.datalist import find_cases
@@ -28,10 +26,11 @@ from ufc_monai.data.split_file import open_split
 from ufc_monai.planning.stages import config_path
 from ufc_monai.training.compute import check_device
 
-SHARED = ("fold", "split_path", "split_seed")
-"""Keys that no bundle may have to itself: the stages would work with different patients."""
-PLACES = ("bundle_root", "dataset_dir", "output_dir", "ckpt_dir", "resume")
-"""Keys that the run sets."""
+RESERVED = {
+    **dict.fromkeys(("bundle_root", "dataset_dir", "output_dir", "ckpt_dir", "resume"), "is set by the run itself"),
+    **dict.fromkeys(("fold", "split_path", "split_seed"), "is the same in all stages: use --fold and --label_draw"),
+}
+"""Keys that no bundle may have to itself, and why."""
 
 
 @dataclass(frozen=True)
@@ -89,13 +88,13 @@ class RunOptions:
 
 
 def find_bundles(named: Path | None = None) -> Path:
-    """The folder of the three bundles: the one named, ``bundles`` here, or those that came with the package.
+    """The folder of the three bundles: the one named, or :func:`default_bundles`.
 
     Raises:
         InputError: if a bundle is missing there.
     """
-    found = default_bundles() if named is None else named if _holds_bundles(named) else None
-    if found is None:
+    found = default_bundles() if named is None else named
+    if found is None or not _holds_bundles(found):
         raise InputError(
             f"--bundles: there is no bundle {(named or Path('bundles')) / VAE}. Name the folder 'bundles' of the "
             "repository."
@@ -104,30 +103,25 @@ def find_bundles(named: Path | None = None) -> Path:
 
 
 def default_bundles() -> Path | None:
-    """The folder of the three bundles that is taken where none is named, if there is one."""
+    """The folder that is taken where none is named: ``bundles`` here, or what came with the package."""
     package = Path(__file__).parents[1]  # of a clone, or installed
-    places = Path("bundles"), package.parent / "bundles", package / "bundled"
-    return next((place for place in places if _holds_bundles(place)), None)
+    return next(filter(_holds_bundles, (Path("bundles"), package.parent / "bundles", package / "bundled")), None)
 
 
 def usable_cases(options: RunOptions) -> list[Case]:
-    """The volumes to train and test on; with ``skip_bad``, those whose files are good. Each of the others is named.
+    """The volumes to train and test on; with ``skip_bad``, those whose files are good. The log names the others.
 
     Raises:
-        InputError: if there is none.
+        InputError: if none is left.
     """
     cases = find_cases(options.dataset_dir, options.include_test_images)
     return without_bad(cases, options.dataset_dir)[0] if options.skip_bad else cases
 
 
 def open_split_of(options: RunOptions, path: Path) -> Split:
-    """The split at ``path``, which is drawn as the options say if there is none; errors as of ``open_split``."""
-    return open_split(
-        path,
-        options.dataset_dir,
-        skip_bad=options.skip_bad,
-        include_test_images=options.include_test_images,
-    )
+    """The split at ``path``, drawn with these options if it does not exist; errors as of ``open_split``."""
+    test = options.include_test_images
+    return open_split(path, options.dataset_dir, skip_bad=options.skip_bad, include_test_images=test)
 
 
 def check_options(options: RunOptions) -> None:
@@ -197,15 +191,11 @@ def _holds_bundles(folder: Path) -> bool:
 def _check_overrides(options: RunOptions) -> None:
     for bundle, settings in options.overrides.items():
         if bundle not in BUNDLES:
-            raise InputError(f"--set: there is no bundle {bundle}; expected one of {', '.join(BUNDLES)}.")
+            raise InputError(f"--set: unknown bundle {bundle}. Expected one of {', '.join(BUNDLES)}.")
         known = read_json(options.bundles / bundle / "configs" / "train.json", "--bundles")
         for key in settings:
-            if key in PLACES:
-                raise InputError(f"--set: {key} of {bundle} is set by the run itself; leave it out.")
-            if key in SHARED:
-                raise InputError(
-                    f"--set: {key} is the same in all stages; --fold and --label_draw choose the patients."
-                )
+            if key in RESERVED:
+                raise InputError(f"--set: {key} of {bundle} {RESERVED[key]}. Leave it out.")
             if re.split("::|#", key)[0] not in known:
                 hint = meant(key, known) or "Its docs/README.md lists them."
                 raise InputError(f"--set: {key} is no key of {bundle}. {hint}")
@@ -213,24 +203,22 @@ def _check_overrides(options: RunOptions) -> None:
 
 def _check_method(options: RunOptions) -> None:
     known = methods(options.bundles)
-    for name in () if options.method is None else options.method.split("+"):
+    for name in options.method.split("+") if options.method else ():
         if name not in known:
-            near = difflib.get_close_matches(name, known, n=1)
-            hint = f"Did you mean {near[0]}?" if near else f"Expected one of {', '.join(known)}."
-            raise InputError(f"--method: there is no {name}.json in {CONTRASTIVE}/configs. {hint}")
+            hint = meant(name, known) or f"Expected one of {', '.join(known)}."
+            raise InputError(f"--method: unknown method {name}, no {name}.json in {CONTRASTIVE}/configs. {hint}")
 
 
 def _check_values(options: RunOptions) -> None:
     """Refuse at once what a stage would refuse when it starts."""
-    keys = options.keys
     with unwrapped("--"):
-        check_settings(keys)
+        check_settings(options.keys)
         for key in ("skip_bad", "include_test_images"):
-            checked_bool(keys.get(key, False), key)
-        if "device" in keys:
-            check_device(keys["device"])
+            checked_bool(options.keys.get(key, False), key)
+        if "device" in options.keys:
+            check_device(options.keys["device"])
         open_config(options, VAE, ["inference"]).get_parsed_content("method")
     for bundle in BUNDLES:
-        settings = open_config(options, bundle).get()
         with unwrapped(f"{bundle}: "):
+            settings = open_config(options, bundle).get()
             check_settings({key: value for key, value in settings.items() if is_plain(value)})

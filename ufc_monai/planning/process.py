@@ -80,7 +80,10 @@ def run_command(
             # what a script starts with & is deaf to SIGINT, and so is all that it starts
             tidies_up = record.is_file() and signal.getsignal(signal.SIGINT) is not signal.SIG_IGN
             program.send_signal(signal.SIGINT if tidies_up else signal.SIGTERM)
-            _see_it_end(program)
+            try:
+                program.wait(PATIENCE)
+            except (subprocess.TimeoutExpired, KeyboardInterrupt):  # too late, or we are asked again
+                program.kill()
             raise
 
 
@@ -88,9 +91,8 @@ def run_command(
 def stopped_by_signals() -> Iterator[None]:
     """Let SIGHUP and SIGTERM raise KeyboardInterrupt in the main thread, as Ctrl-C does."""
     # nohup has a hangup ignored, and so do we then
-    ends = [s for s in (signal.SIGHUP, signal.SIGTERM) if signal.getsignal(s) is signal.SIG_DFL]
-    if threading.current_thread() is not threading.main_thread():
-        ends = []
+    main = threading.current_thread() is threading.main_thread()
+    ends = [s for s in (signal.SIGHUP, signal.SIGTERM) if main and signal.getsignal(s) is signal.SIG_DFL]
     try:
         for end in ends:
             signal.signal(end, signal.default_int_handler)
@@ -98,11 +100,3 @@ def stopped_by_signals() -> Iterator[None]:
     finally:
         for end in ends:
             signal.signal(end, signal.SIG_DFL)
-
-
-def _see_it_end(program: subprocess.Popen[bytes]) -> None:
-    """Leave no training behind: a program that does not end in time, or while we are asked again, is killed."""
-    try:
-        program.wait(PATIENCE)
-    except (subprocess.TimeoutExpired, KeyboardInterrupt):
-        program.kill()

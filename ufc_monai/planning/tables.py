@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ufc_monai.base.bundles import CONTRASTIVE, UNET, VAE
@@ -12,6 +12,7 @@ from ufc_monai.data.inspect import VolumeFacts
 from ufc_monai.data.problems import ADVICE, LEAVE_OUT, Problem
 from ufc_monai.planning.estimate import StageEstimate
 from ufc_monai.planning.memory import VARIES, own_memory, size
+from ufc_monai.report.markdown import aligned
 from ufc_monai.training.log import duration
 from ufc_monai.transforms.labels import is_id
 
@@ -31,10 +32,10 @@ def volume_table(facts: Sequence[VolumeFacts]) -> list[str]:
         odd = {kind for kind, n in common.items() if n < len(facts) / 2}
         listed = [f for f in facts if odd & {p.kind for p in f.problems}][:MOST_ROWS]
     head = ("", "volume", "patient", "voxels", "mm", "axes", "HU min", "1%", "99%", "max", "label")
-    lines = _aligned([head, *map(_volume_row, listed)], left=3) if listed else []
+    lines = aligned([head, *map(_volume_row, listed)], left=3).splitlines() if listed else []
     if len(listed) < len(facts):
         lines.append(f"{len(facts) - len(listed)} volumes are not listed. The ranges of all:")
-        lines += _ranges([f for f in facts if f.grid])
+        lines += _ranges(facts)
     return lines
 
 
@@ -42,19 +43,18 @@ def label_table(
     facts: Sequence[VolumeFacts], names: Mapping[str, int] | None, background: Sequence[int], ignore_id: int | None
 ) -> list[str]:
     """Volumes and voxels of every structure, and of ids without a name."""
-    volumes: Counter[float] = Counter(value for f in facts for value in f.label_voxels if value != 0)
-    voxels: Counter[float] = Counter()
-    for f in facts:
-        voxels.update(f.label_voxels)
+    volumes = Counter(value for f in facts for value in f.label_voxels if value != 0)
+    voxels = sum((Counter(f.label_voxels) for f in facts), Counter[float]())
     titles: dict[float, str] = {i: name for name, i in (names or {}).items()}
     known: dict[float | None, str] = {**dict.fromkeys(background, "(background)"), ignore_id: "(ignored)"}
     rest = {value: known.get(value, "(no name)") for value in sorted(volumes)[:MOST_ROWS]}
     rows = [(name, f"{i:g}", str(volumes[i]), f"{voxels[i]:,}") for i, name in {**rest, **titles}.items()]
-    return _aligned([("structure", "id", "volumes", "voxels"), *sorted(rows, key=lambda row: float(row[1]))], left=1)
+    head = ("structure", "id", "volumes", "voxels")
+    return aligned([head, *sorted(rows, key=lambda row: float(row[1]))]).splitlines()
 
 
 def split_table(split: Mapping[str, Any], fold: int, granted: Sequence[str]) -> list[str]:
-    """Who trains, validates and tests, and whose labels are granted."""
+    """The patients for training, validation and test, and the volumes whose labels are granted."""
     roles = {role: split["folds"][fold][role] for role in ("training", "validation", "test")}
     roles["unlabelled"] = split["unlabelled"]
     lines = [f"split, fold {fold} of {len(split['folds'])}"]
@@ -74,7 +74,7 @@ def estimate_table(estimates: Sequence[StageEstimate]) -> list[str]:
     ]
     time, disk = sum(e.seconds for e in estimates), sum(e.disk_bytes for e in estimates)
     memory = max(VARIES * own_memory(), *(e.memory_bytes for e in estimates))
-    return _aligned([head, *rows, ("all", "", duration(time), size(disk), size(memory))], left=1)
+    return aligned([head, *rows, ("all", "", duration(time), size(disk), size(memory))]).splitlines()
 
 
 def problem_list(facts: Sequence[VolumeFacts], blocking: bool) -> list[str]:
@@ -86,13 +86,13 @@ def problem_list(facts: Sequence[VolumeFacts], blocking: bool) -> list[str]:
     """
     found: dict[str, list[tuple[str, Problem]]] = defaultdict(list)
     for f in facts:
-        for problem in (p for p in f.problems if p.blocking == blocking):
-            found[problem.kind].append((f.image, problem))
+        for problem in f.problems:
+            if problem.blocking == blocking:
+                found[problem.kind].append((f.image, problem))
     lines = []
     for kind, where in found.items():
         more = f" ({len(where)} volumes like it)" if len(where) > 3 else ""
-        lines += [f"{'!' if blocking else '-'} {i}: {p.text}" for i, p in (where[:1] if more else where)]
-        lines[-1] += more
+        lines += [f"{'!' if blocking else '-'} {i}: {p.text}{more}" for i, p in where[: 1 if more else None]]
         lines.append(f"    {ADVICE[kind]} {LEAVE_OUT if where[0][1].bad_file else ''}".rstrip())
     return lines
 
@@ -104,7 +104,7 @@ def standing_against(
 
     Args:
         facts: of the volumes.
-        labels: names and ids of the structures; ``None`` if nobody has named them.
+        labels: names and ids of the structures; ``None`` if they are unnamed.
         ignored: ids that become background.
     """
     lines = problem_list(facts, blocking=True)
@@ -126,26 +126,24 @@ def labels_example(ids: Mapping[str, int]) -> str:
 
 def _volume_row(f: VolumeFacts) -> tuple[str, ...]:
     mark = "!" if any(p.blocking for p in f.problems) else "-" if f.problems else ""
-    ids = sum(1 for value in f.label_voxels if value != 0)
-    label = "" if f.label is None else f"{ids} ids"
+    label = "" if f.label is None else f"{len(f.label_voxels.keys() - {0})} ids"
     if f.grid is None or f.hu is None:
         return (mark, f.image, f.patient, *["?"] * 7, label and "?")
-    voxels = "x".join(map(str, f.grid.shape))
-    spacing = "x".join(f"{mm:.3g}" for mm in f.grid.spacing)
+    voxels, spacing = "x".join(map(str, f.grid.shape)), "x".join(f"{mm:.3g}" for mm in f.grid.spacing)
     return (mark, f.image, f.patient, voxels, spacing, f.grid.orientation, *(f"{v:.0f}" for v in f.hu), label)
 
 
 def _ranges(facts: Sequence[VolumeFacts]) -> list[str]:
     """The smallest and the largest of everything."""
-    shapes = [f.grid.shape for f in facts if f.grid]
-    spacings = [f.grid.spacing for f in facts if f.grid]
+    grids = [f.grid for f in facts if f.grid]
     values = [f.hu for f in facts if f.hu]
-    if not facts:
+    if not grids:
         return []
-    axes = Counter(f.grid.orientation for f in facts if f.grid)
+    shapes, spacings = (zip(*sizes, strict=True) for sizes in ([g.shape for g in grids], [g.spacing for g in grids]))
+    axes = Counter(grid.orientation for grid in grids)
     return [
-        "  voxels  " + " x ".join(f"{min(n)} to {max(n)}" for n in zip(*shapes, strict=True)),
-        "  mm      " + " x ".join(f"{min(n):.3g} to {max(n):.3g}" for n in zip(*spacings, strict=True)),
+        "  voxels  " + " x ".join(f"{min(n)} to {max(n)}" for n in shapes),
+        "  mm      " + " x ".join(f"{min(n):.3g} to {max(n):.3g}" for n in spacings),
         f"  HU      {min(v[0] for v in values):.0f} to {max(v[3] for v in values):.0f}",
         "  axes    " + ", ".join(f"{name} ({n} volumes)" for name, n in axes.most_common()),
     ]
@@ -155,15 +153,3 @@ def _listed(head: str, names: Sequence[str]) -> list[str]:
     """Names behind a heading, three lines of them at most."""
     lines = textwrap.wrap(", ".join(names), WIDTH - len(head), max_lines=3, placeholder=" ...", break_on_hyphens=False)
     return [f"{head if i == 0 else ' ' * len(head)}{line}".rstrip() for i, line in enumerate(lines or [""])]
-
-
-def _aligned(rows: Iterable[Sequence[str]], left: int) -> list[str]:
-    """Columns under each other, the first ``left`` of them flush left."""
-    rows = list(rows)
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return [
-        "  ".join(
-            c.ljust(w) if i < left else c.rjust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in rows
-    ]

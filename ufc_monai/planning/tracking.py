@@ -16,7 +16,7 @@ def tracking_words(folder: Path) -> tuple[str, ...]:
 
 
 def track_report(folder: Path, report: Path) -> None:
-    """Log the report as a run of its own beside those of the stages.
+    """Log the report as its own run beside those of the stages.
 
     Args:
         folder: of the run.

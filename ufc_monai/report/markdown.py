@@ -22,16 +22,15 @@ def markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join("| " + " | ".join(map(markdown_cell, line)) + " |" for line in lines)
 
 
-def aligned(rows: Sequence[Sequence[str]]) -> str:
-    """Rows of cells as lines of text, the first column to the left, the others to the right.
+def aligned(rows: Sequence[Sequence[str]], left: int = 1) -> str:
+    """Rows of cells as lines of text, the first ``left`` columns to the left, the others to the right.
 
     Example:
         >>> print(aligned([["Dice", "mean"], ["left atrium", "0.9"]]))
         Dice         mean
         left atrium   0.9
     """
-    first, *others = (max(map(len, column)) for column in zip(*rows, strict=True))
-    return "\n".join(
-        "  ".join([row[0].ljust(first), *(cell.rjust(width) for cell, width in zip(row[1:], others, strict=True))])
-        for row in rows
-    )
+    columns = list(zip(*rows, strict=True))
+    widths = [max(map(len, column)) for column in columns]
+    justified = [[c.ljust(w) if i < left else c.rjust(w) for c in columns[i]] for i, w in enumerate(widths)]
+    return "\n".join("  ".join(row).rstrip() for row in zip(*justified, strict=True))

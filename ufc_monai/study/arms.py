@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Any
 
 from ufc_monai.base.bundles import CONTRASTIVE, VAE
 from ufc_monai.base.bundles import methods as stage_2_methods
-from ufc_monai.base.errors import InputError
+from ufc_monai.base.errors import InputError, meant
 from ufc_monai.base.files import read_json
 
 RANDOM = "random"
@@ -133,7 +132,5 @@ def _clustering(text: str, bundles: Path) -> Arm:
 def _check_known(what: str, name: str, known: Collection[str], others: Collection[str] = ()) -> None:
     if name not in known:
         every = sorted({*known, *others})
-        near = difflib.get_close_matches(name, every, n=1)
-        raise InputError(
-            f"{what} {name}. " + (f"Did you mean {near[0]}?" if near else f"Expected one of {', '.join(every)}.")
-        )
+        hint = meant(name, every) or f"Expected one of {', '.join(every)}."
+        raise InputError(f"{what} {name}. {hint}")

@@ -94,8 +94,7 @@ def without_patients(content: bytes) -> bytes:
 def _versioned(metadata: Mapping[str, Any], version: str | None, change: str | None) -> dict[str, Any]:
     result = dict(metadata)
     if version is not None:
-        result["changelog"] = {version: change or "new weights", **metadata["changelog"]}
-        result["version"] = version
+        result |= {"version": version, "changelog": {version: change or "new weights", **metadata["changelog"]}}
     if result["version"] not in result["changelog"]:
         raise InputError(f"metadata.json: the changelog does not name version {result['version']}.")
     needed = result["required_packages_version"].get("ufc-monai")

@@ -23,7 +23,7 @@ PLACEHOLDERS = {
     "data_source": "not named by who trained the weights",
     "intended_use": "Research on learning from few labels. Not for clinical use.",
 }
-"""What only those can say who trained the weights, as it stands until they do."""
+"""Placeholders for what only those who trained the weights can say."""
 
 
 def bundle_metadata(bundle: Path, *, served: bool = False) -> dict[str, Any]:
@@ -45,8 +45,8 @@ def bundle_metadata(bundle: Path, *, served: bool = False) -> dict[str, Any]:
     described = {
         "architecture": record["architecture"],
         "weights_sha256": weights_digest(network.state_dict(), network),
-        **({"demonstration": record["demonstration"]} if "demonstration" in record else {}),
     }
+    described |= {key: record[key] for key in ("demonstration",) if key in record}
     metadata = read_json(bundle / "configs" / "metadata.json", "--bundles") | {"network": described}
     centroids = models / "centroids.npz"
     clusters = len(read_arrays(centroids, "centroids")["centroids"]) if centroids.is_file() else None
@@ -70,10 +70,9 @@ def metadata_text(metadata: Mapping[str, Any]) -> str:
 
 
 def placeholders(metadata: Mapping[str, Any]) -> list[str]:
-    """The keys of which nobody has said yet what only the trainer of the weights can; none for a demonstration."""
-    if "demonstration" in metadata["network"]:
-        return []
-    return [key for key, text in PLACEHOLDERS.items() if metadata.get(key) == text]
+    """The keys that still hold one of ``PLACEHOLDERS``; none for a demonstration."""
+    ours = "demonstration" not in metadata["network"]
+    return [key for key, text in PLACEHOLDERS.items() if ours and metadata.get(key) == text]
 
 
 def metadata_of(
@@ -87,7 +86,7 @@ def metadata_of(
     Args:
         metadata: content of ``metadata.json``.
         network: content of ``network.json``.
-        clusters: how many ``centroids.npz`` holds, which a label server paints; ``None`` where there is none.
+        clusters: how many ``centroids.npz`` holds, which a label server paints; ``None`` without one.
         served: number the classes by the data set's ids, which the masks of a label server then hold, instead of by
             the channels of the network.
     """
