@@ -7,7 +7,7 @@ import logging
 import os
 import re
 import textwrap
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -65,13 +65,12 @@ def read_network(ckpt_dir: str | os.PathLike[str], stage: str) -> dict[str, Any]
     for file in (model, path):
         if not file.is_file():
             raise InputError(f"there is no {file}: train first (configs/train.json of {stage}), or copy both files.")
-    network = read_record(path, "ckpt_dir")
+    network = _record_of(model, "ckpt_dir")
     if network.get("format") != FORMAT or network.get("stage") != stage:
         raise InputError(
             f"{path} describes weights of {network.get('stage')} (format {network.get('format')}); expected those of "
             f"{stage} (format {FORMAT})."
         )
-    _check_pair(network, path, model)
     _warn_of_demonstration(network, model)
     return network
 
@@ -151,7 +150,7 @@ def load_pretrained(
     if not path.is_file():
         logger.warning("no pretrained encoder at %s: the encoder starts from random weights", path)
         return "encoder starts from random weights (nothing at the default path)"
-    record = _pretrained_record(path)
+    record = _record_of(path, "pretrained_path")
     if only_demonstrates(record, path, default):
         logger.warning(
             "%s is the demonstration that comes with the bundle (%s): the encoder starts from random weights. Run "
@@ -168,32 +167,25 @@ def load_pretrained(
 def _take_over(network: nn.Module, weights: Mapping[str, Tensor], path: Path) -> str:
     """The whole encoder, and the tensors of the decoder that the weights have; says how many."""
     own = network.state_dict()
-    names = [name for name in own if name.startswith(ENCODER)]
-    if not names:
+    encoder = [name for name in own if name.startswith(ENCODER)]
+    decoder = [name for name in own if name.startswith(DECODER)]
+    if not encoder:
         raise InputError(
             "pretrained_path: this network has no encoder by the names of BasicUNet; nothing can be taken."
         )
-    encoder = _fitting(own, weights, path, names)
-    decoder = _fitting(own, weights, path, [n for n in own if n.startswith(DECODER) and n in weights])
-    network.load_state_dict(own | encoder | decoder)
-    of_decoder = sum(name.startswith(DECODER) for name in own)
-    also = f" and {len(decoder)} of {of_decoder} decoder tensors" if decoder else ""
-    return f"{len(encoder)} of {len(encoder)} encoder tensors{also}"
-
-
-def _fitting(
-    own: Mapping[str, Tensor], weights: Mapping[str, Tensor], path: Path, names: Sequence[str]
-) -> dict[str, Tensor]:
-    """The weights of these names, all or none of them."""
-    fitting = {n: weights[n] for n in names if n in weights and weights[n].shape == own[n].shape}
-    if len(fitting) < len(names):
-        name = next(n for n in names if n not in fitting)
-        got = tuple(weights[name].shape) if name in weights else "nothing"
+    wanted = encoder + [name for name in decoder if name in weights]
+    other = [name for name in wanted if name not in weights or weights[name].shape != own[name].shape]
+    if other:
+        got = tuple(weights[other[0]].shape) if other[0] in weights else "nothing"
         raise InputError(
-            f"pretrained_path: {path} fits {len(fitting)} of {len(names)} tensors; {name} should have shape "
-            f"{tuple(own[name].shape)}, the file has {got}. Use the same features, norm and channels in both stages."
+            f"pretrained_path: {path} fits {len(wanted) - len(other)} of {len(wanted)} tensors; {other[0]} should have "
+            f"shape {tuple(own[other[0]].shape)}, the file has {got}. Use the same features, norm and channels in both "
+            "stages."
         )
-    return fitting
+    network.load_state_dict(own | {name: weights[name] for name in wanted})
+    taken = len(wanted) - len(encoder)
+    also = f" and {taken} of {len(decoder)} decoder tensors" if taken else ""
+    return f"{len(encoder)} of {len(encoder)} encoder tensors{also}"
 
 
 def _report(line: str) -> str:
@@ -249,18 +241,15 @@ def read_record(path: Path, key: str) -> dict[str, Any]:
     return network
 
 
-def _pretrained_record(path: Path) -> dict[str, Any]:
-    record = path.with_name("network.json")
-    if not record.is_file():
-        raise InputError(f"pretrained_path: {path} has no network.json beside it. Copy both files from one run.")
-    about = read_record(record, "pretrained_path")
-    _check_pair(about, record, path)
-    return about
-
-
-def _check_pair(network: Mapping[str, Any], path: Path, model: Path) -> None:
+def _record_of(model: Path, key: str) -> dict[str, Any]:
+    """What the ``network.json`` beside some weights says of them."""
+    path = model.with_name("network.json")
+    if not path.is_file():
+        raise InputError(f"{key}: {model} has no network.json beside it. Copy both files from one run.")
+    network = read_record(path, key)
     if network.get("model_sha256") != sha256_of(model):
         raise InputError(f"{path} describes another {model.name} (sha256 differs): copy both from one run.")
+    return network
 
 
 def encoder_in_use(
@@ -270,9 +259,8 @@ def encoder_in_use(
     if path is None or not Path(path).is_file():
         return None
     record = Path(path).with_name("network.json")
-    return (
-        None if record.is_file() and only_demonstrates(read_record(record, "pretrained_path"), path, default) else path
-    )
+    about = read_record(record, "pretrained_path") if record.is_file() else {}
+    return None if only_demonstrates(about, path, default) else path
 
 
 def only_demonstrates(
