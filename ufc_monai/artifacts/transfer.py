@@ -87,7 +87,9 @@ def load_weights(network: nn.Module, ckpt_dir: str | os.PathLike[str]) -> None:
     try:
         network.load_state_dict(weights)
     except RuntimeError as e:
-        raise InputError(f"{path} does not fit the network of network.json: {_first_difference(e)}") from e
+        _, first, *_ = [*str(e).splitlines(), ""]
+        shown = textwrap.shorten(first or str(e), 200, placeholder=" ...")
+        raise InputError(f"{path} does not fit the network of network.json: {shown}") from e
 
 
 def find_pretrained(pretrained_path: str | os.PathLike[str] | None) -> str | os.PathLike[str] | None:
@@ -290,8 +292,3 @@ def _check_record(network: Mapping[str, Any], path: Path, expected: Mapping[str,
             f"pretrained_path: {path} was pretrained on {len(leaked)} volumes of this fold's validation or test "
             "patients. Pretrain with the same fold and split, or name other weights."
         )
-
-
-def _first_difference(error: RuntimeError) -> str:
-    lines = [line.strip() for line in str(error).splitlines()[1:] if line.strip()]
-    return textwrap.shorten(lines[0] if lines else str(error), 200, placeholder=" ...")
