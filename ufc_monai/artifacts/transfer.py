@@ -60,16 +60,16 @@ def read_network(ckpt_dir: str | os.PathLike[str], stage: str) -> dict[str, Any]
     Raises:
         InputError: if either file is missing, they do not belong together, or another stage wrote them.
     """
-    folder = Path(ckpt_dir)
-    model, path = folder / "model.pt", folder / "network.json"
-    for file in (model, path):
-        if not file.is_file():
-            raise InputError(f"there is no {file}: train first (configs/train.json of {stage}), or copy both files.")
+    model = Path(ckpt_dir) / "model.pt"
+    if not model.is_file():
+        raise InputError(
+            f"there is no {model}: train first (configs/train.json of {stage}), or copy it with its network.json."
+        )
     network = _record_of(model, "ckpt_dir")
     if network.get("format") != FORMAT or network.get("stage") != stage:
         raise InputError(
-            f"{path} describes weights of {network.get('stage')} (format {network.get('format')}); expected those of "
-            f"{stage} (format {FORMAT})."
+            f"{model.with_name('network.json')} describes weights of {network.get('stage')} (format "
+            f"{network.get('format')}); expected those of {stage} (format {FORMAT})."
         )
     _warn_of_demonstration(network, model)
     return network
@@ -150,17 +150,15 @@ def load_pretrained(
     if not path.is_file() and (default is None or os.path.abspath(path) != os.path.abspath(default)):
         raise InputError(f"pretrained_path: there is no file {path}. Name a model.pt, or none for random weights.")
     if not path.is_file():
-        logger.warning("no pretrained encoder at %s: the encoder starts from random weights", path)
-        return "encoder starts from random weights (nothing at the default path)"
+        return _report(f"no pretrained encoder at {path}: the encoder starts from random weights", logging.WARNING)
     record = _record_of(path, "pretrained_path")
     if only_demonstrates(record, path, default):
-        logger.warning(
-            "%s is the demonstration that comes with the bundle (%s): the encoder starts from random weights. Run "
-            "stage 2 first; or name a model.pt by pretrained_path, this one if you must.",
-            os.path.abspath(path),
-            record["demonstration"],
+        return _report(
+            f"{os.path.abspath(path)} is the demonstration that comes with the bundle ({record['demonstration']}): the "
+            "encoder starts from random weights. Run stage 2 first; or name a model.pt by pretrained_path, this one if "
+            "you must.",
+            logging.WARNING,
         )
-        return "encoder starts from random weights (the default path holds a demonstration)"
     _warn_of_demonstration(record, path)
     _check_record(record, path, expected or {}, set(held_out_sha256))
     return _report(f"{_take_over(network, read_weights(path), path)} from {path}")
@@ -190,8 +188,8 @@ def _take_over(network: nn.Module, weights: Mapping[str, Tensor], path: Path) ->
     return f"{len(encoder)} of {len(encoder)} encoder tensors{also}"
 
 
-def _report(line: str) -> str:
-    logger.info(line)
+def _report(line: str, level: int = logging.INFO) -> str:
+    logger.log(level, line)
     return line
 
 

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from ufc_monai.base.files import atomic_path
 from ufc_monai.base.ranks import Handler
+from ufc_monai.report.markdown import aligned
 
 logger = logging.getLogger(__name__)
 
@@ -94,9 +95,8 @@ class DiceTable(Handler):
                 rows.writerow([volume, *cells])
         mean = engine.state.metrics["mean_dice"] = mean_over_present(dice)
         engine.state.metrics |= {f"dice_{name}": value for name, value in per_structure.items()}
-        width = max(len(name) for name in ["structure", *self.names])
-        lines = [f"{name:<{width}}  {value:.3f}" for name, value in per_structure.items()]
-        logger.info("Dice of %d volumes (%s)\n%s", len(dice), path, "\n".join(lines))
+        lines = aligned([(name, f"{value:.3f}") for name, value in per_structure.items()])
+        logger.info("Dice of %d volumes (%s)\n%s", len(dice), path, lines)
         logger.info("mean Dice per volume %.3f", mean)
 
 
