@@ -58,12 +58,9 @@ class Training:
         options: of the command line.
         folder: for the slice store.
         workers: ``None`` for the bundle's loader and views, a number for dictionary transforms in so many workers.
-        compiled: the value of the key ``compile``.
     """
 
-    def __init__(
-        self, options: argparse.Namespace, folder: Path, workers: int | None = None, compiled: bool = False
-    ) -> None:
+    def __init__(self, options: argparse.Namespace, folder: Path, workers: int | None = None) -> None:
         parser = ConfigParser()
         names = ("train", *(["cpu"] if options.preset == "cpu" else []), "simclr")
         parser.read_config([str(BUNDLE / "configs" / f"{name}.json") for name in names])
@@ -71,7 +68,7 @@ class Training:
         parser["cache_dir"], parser["split_path"] = str(folder / "cache"), str(folder / "split.json")
         parser["output_dir"], parser["image_size"] = str(folder), options.image_size
         parser["device"] = f"$torch.device('{options.device}')"
-        parser["threads"], parser["compile"] = options.threads, compiled
+        parser["threads"] = options.threads
         parser["train::handlers"] = [h for h in parser["train::handlers"] if h["_target_"].rpartition(".")[2] in KEPT]
         if options.batch_size:
             parser["batch_size"] = options.batch_size
@@ -146,7 +143,6 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=8)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--profile", action="store_true")
-    parser.add_argument("--compile", action="store_true", help="beside the bundle with its key compile, and no other")
     options = parser.parse_args()
     if options.steps <= WARM_UP:
         parser.error(f"--steps must be more than {WARM_UP}, for the first {WARM_UP} of a round do not count")
@@ -160,10 +156,7 @@ def main() -> None:
         ours = Training(options, folder)
         if options.profile:
             return _profile(ours)
-        usual = {f"dictionary_{n}": Training(options, folder, n) for n in (0, 2)} if not options.compile else {}
-        if options.compile:
-            usual["compiled"] = Training(options, folder, compiled=True)
-            usual["compiled"].run()
+        usual = {f"dictionary_{n}": Training(options, folder, n) for n in (0, 2)}
         found: dict[str, list[float]] = {name: [] for name in ("bundle", "limit", *usual)}
         for _ in range(options.rounds):
             found["bundle"].append(ours.run())

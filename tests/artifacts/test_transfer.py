@@ -63,7 +63,7 @@ def test_an_encoder_alone_passes_the_decoder_over(tmp_path: Path) -> None:
 def test_a_decoder_that_does_not_fit_is_refused(tmp_path: Path) -> None:
     wrong = UNetDecoder((4, 8, 8, 8, 16, 4), "batch")
     save_network(tmp_path, {**UNetEncoder(WIDTHS).state_dict(), **wrong.state_dict()}, RECORD)
-    with pytest.raises(InputError, match=r"fits \d+ of 30 tensors; upcat_2"):
+    with pytest.raises(InputError, match=r"fits \d+ of 70 tensors; upcat_2"):
         load_pretrained(unet(), tmp_path / "model.pt")
 
 

@@ -21,7 +21,7 @@ from ufc_monai.data.region import resolve_region
 from ufc_monai.networks.vae import BetaVAE
 from ufc_monai.planning.options import RunOptions
 from ufc_monai.planning.plan import plan_stages
-from ufc_monai.training.compute import check_device, resolve_precision, set_threads
+from ufc_monai.training.compute import check_device, resolve_precision
 from ufc_monai.transforms.crop import BodyCrop
 from ufc_monai.transforms.labels import RemapLabels
 from ufc_monai.transforms.volume import LoadVolume
@@ -41,6 +41,8 @@ SETTINGS: dict[str, tuple[str, Any, str]] = {
     "norm of nothing": ("norm", None, "'batch', 'instance' or another of MONAI's"),
     "norm of other arguments": ("norm", ["batch", {"groups": 3}], "'batch', 'instance' or another of MONAI's"),
     "workers below zero": ("num_workers", -2, "a whole number of 0 or more"),
+    "no thread": ("threads", 0, "a whole number of 1 or more, got 0"),
+    "threads of letters": ("threads", "many", "a whole number of 1 or more"),
     "image_size too small": ("image_size", 8, "a whole number of 16 or more, got 8"),
     "image_size of a pair": ("image_size", [64, 64], "a whole number of 16 or more"),
     "learning rate NaN": ("learning_rate", math.nan, "a number of 0 or more, got nan"),
@@ -110,8 +112,6 @@ REFUSED: dict[str, tuple[Callable[[Path], object], str]] = {
     "misspelt in train.json": (edited_train, "nothing reads the key epohcs. Did you mean epochs?"),
     # stages
     "neither true nor false": (lambda _: checked_bool("yes", "skip_bad"), "skip_bad must be True or False, got 'yes'"),
-    "no thread": (lambda _: set_threads(0), "threads must be a whole number of 1 or more"),
-    "threads of letters": (lambda _: set_threads("many"), "threads must be"),  # type: ignore[arg-type]
     "no such device": (lambda _: check_device("gpu"), "device: gpu cannot be used here"),
     "no such precision": (lambda _: resolve_precision("fp8", "cpu"), "precision must be one of auto, fp32, bf16"),
     "image_size not divisible": (

@@ -28,7 +28,7 @@ from ufc_monai.artifacts.record import RunRecord
 from ufc_monai.base import ranks
 from ufc_monai.base.errors import InputError
 from ufc_monai.losses.contrastive import ClusterContrastiveLoss
-from ufc_monai.losses.gathered import GatheredLoss
+from ufc_monai.losses.gathered import joint_batch, of_joint_batches
 from ufc_monai.losses.momentum import BootstrapLoss
 from ufc_monai.networks.encoder import ContrastiveNetwork, ProjectionHead, UNetEncoder
 from ufc_monai.training.batch import PrepareBatch
@@ -59,7 +59,7 @@ def on_a_rank(rank: int, folder: str, preset: str) -> None:
     views, clusters = batch()
     mine = slice(rank * SLICES // WORLD, (rank + 1) * SLICES // WORLD)
     model = DistributedDataParallel(network())
-    loss = GatheredLoss(ClusterContrastiveLoss(preset))
+    loss = of_joint_batches(ClusterContrastiveLoss(preset))
     value = loss(model(views[:, mine].flatten(0, 1)), clusters[mine].repeat(2))
     value.backward()
     torch.save({"loss": value.detach(), **gradients(model)}, f"{folder}/{rank}.pt")
@@ -84,12 +84,11 @@ def test_a_step_on_two_ranks_is_one_with_the_joint_batch(tmp_path: Path, preset:
 
 
 def test_alone_nothing_is_gathered() -> None:
-    loss = ClusterContrastiveLoss("ufc")
     z, groups = torch.randn(8, 3, generator=torch.Generator().manual_seed(0)), torch.tensor([0, 1, 0, 2] * 2)
-    assert torch.equal(GatheredLoss(loss)(z, groups), loss(z, groups))
+    assert all(map(torch.equal, joint_batch(z, groups), (z, groups)))
     assert list(ranks.share_of(TensorDataset(z)).indices) == list(range(8))
-    with pytest.raises(InputError, match="which BootstrapLoss does not know"):
-        GatheredLoss(BootstrapLoss())
+    with pytest.raises(InputError, match="which BootstrapLoss does not support"):
+        of_joint_batches(BootstrapLoss())
 
 
 def meet(rank: int, folder: Path) -> None:

@@ -76,8 +76,8 @@ def test_the_oldest_keys_make_room() -> None:
     batches = [unit(2, seed) for seed in range(3)]
     for i, keys in enumerate(batches):
         loss((unit(2, 9), keys), (torch.zeros(2), torch.tensor([2 * i, 2 * i + 1])))
-    torch.testing.assert_close(loss.queue.keys, torch.cat([batches[2], batches[1]]))
-    assert loss.queue.slices.tolist() == [4, 5, 2, 3]
+    torch.testing.assert_close(loss.keys, torch.cat([batches[2], batches[1]]))
+    assert loss.slices.tolist() == [4, 5, 2, 3]
 
 
 def test_the_queue_is_in_the_state() -> None:
@@ -96,7 +96,7 @@ def test_no_gradient_reaches_the_keys_of_the_queue() -> None:
         queries = unit(4, step).requires_grad_()
         loss((queries, unit(4, 5 + step)), (groups, 4 * step + torch.arange(4))).backward()
         assert queries.grad is not None
-    assert not loss.queue.keys.requires_grad
+    assert not loss.keys.requires_grad
 
 
 def test_the_anchor_is_no_key() -> None:

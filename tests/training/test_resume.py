@@ -28,14 +28,14 @@ class PowerCutError(Exception):
 
 
 def cut_off_at(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
-    add, steps = MetricsLog._add, iter(range(1, 10_000))
+    add, steps = MetricsLog._iteration_completed, iter(range(1, 10_000))
 
     def add_and_count(self: MetricsLog, engine: Any) -> None:
         if next(steps) == step:
             raise PowerCutError
         add(self, engine)
 
-    monkeypatch.setattr(MetricsLog, "_add", add_and_count)
+    monkeypatch.setattr(MetricsLog, "_iteration_completed", add_and_count)
 
 
 def train(bundles: Path, folder: Path, name: str, data: Path, configs: str, **overrides: Any) -> None:

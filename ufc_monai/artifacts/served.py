@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ufc_monai.artifacts.transfer import only_demonstrates, read_network, read_record
+from ufc_monai.artifacts.transfer import encoder_in_use, read_network, read_record
 from ufc_monai.base.bundles import UNET
 from ufc_monai.base.errors import InputError
 from ufc_monai.base.files import read_json
@@ -54,12 +54,10 @@ def starting_point(
         ignored = {} if network["ignore_id"] is None else {"ignore": network["ignore_id"]}
         classes = mask_ids(bundle_root, network["labels"]) | ignored
         return {"labels": classes, **_settings(network), "model": os.fspath(model)}
-    encoder = pretrained_path or "none"
-    path = Path(encoder).with_name("network.json")
-    record = read_record(path, "pretrained_path") if path.is_file() else {}
-    if not record or only_demonstrates(record, encoder, default_pretrained_path):
+    encoder = encoder_in_use(pretrained_path, default_pretrained_path)
+    if encoder is None:
         return {"labels": classes}
-    return {"labels": classes, **_settings(record)}
+    return {"labels": classes, **_settings(read_record(Path(encoder).with_name("network.json"), "pretrained_path"))}
 
 
 def named_classes(bundle_root: str | os.PathLike[str]) -> dict[str, int]:

@@ -7,7 +7,7 @@ import logging
 import os
 import re
 import textwrap
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -60,18 +60,17 @@ def read_network(ckpt_dir: str | os.PathLike[str], stage: str) -> dict[str, Any]
     Raises:
         InputError: if either file is missing, they do not belong together, or another stage wrote them.
     """
-    folder = Path(ckpt_dir)
-    model, path = folder / "model.pt", folder / "network.json"
-    for file in (model, path):
-        if not file.is_file():
-            raise InputError(f"there is no {file}: train first (configs/train.json of {stage}), or copy both files.")
-    network = read_record(path, "ckpt_dir")
+    model = Path(ckpt_dir) / "model.pt"
+    if not model.is_file():
+        raise InputError(
+            f"there is no {model}: train first (configs/train.json of {stage}), or copy it with its network.json."
+        )
+    network = _record_of(model, "ckpt_dir")
     if network.get("format") != FORMAT or network.get("stage") != stage:
         raise InputError(
-            f"{path} describes weights of {network.get('stage')} (format {network.get('format')}); expected those of "
-            f"{stage} (format {FORMAT})."
+            f"{model.with_name('network.json')} describes weights of {network.get('stage')} (format "
+            f"{network.get('format')}); expected those of {stage} (format {FORMAT})."
         )
-    _check_pair(network, path, model)
     _warn_of_demonstration(network, model)
     return network
 
@@ -88,7 +87,9 @@ def load_weights(network: nn.Module, ckpt_dir: str | os.PathLike[str]) -> None:
     try:
         network.load_state_dict(weights)
     except RuntimeError as e:
-        raise InputError(f"{path} does not fit the network of network.json: {_first_difference(e)}") from e
+        _, first, *_ = [*str(e).splitlines(), ""]
+        shown = textwrap.shorten(first or str(e), 200, placeholder=" ...")
+        raise InputError(f"{path} does not fit the network of network.json: {shown}") from e
 
 
 def find_pretrained(pretrained_path: str | os.PathLike[str] | None) -> str | os.PathLike[str] | None:
@@ -149,17 +150,15 @@ def load_pretrained(
     if not path.is_file() and (default is None or os.path.abspath(path) != os.path.abspath(default)):
         raise InputError(f"pretrained_path: there is no file {path}. Name a model.pt, or none for random weights.")
     if not path.is_file():
-        logger.warning("no pretrained encoder at %s: the encoder starts from random weights", path)
-        return "encoder starts from random weights (nothing at the default path)"
-    record = _pretrained_record(path)
+        return _report(f"no pretrained encoder at {path}: the encoder starts from random weights", logging.WARNING)
+    record = _record_of(path, "pretrained_path")
     if only_demonstrates(record, path, default):
-        logger.warning(
-            "%s is the demonstration that comes with the bundle (%s): the encoder starts from random weights. Run "
-            "stage 2 first; or name a model.pt by pretrained_path, this one if you must.",
-            os.path.abspath(path),
-            record["demonstration"],
+        return _report(
+            f"{os.path.abspath(path)} is the demonstration that comes with the bundle ({record['demonstration']}): the "
+            "encoder starts from random weights. Run stage 2 first; or name a model.pt by pretrained_path, this one if "
+            "you must.",
+            logging.WARNING,
         )
-        return "encoder starts from random weights (the default path holds a demonstration)"
     _warn_of_demonstration(record, path)
     _check_record(record, path, expected or {}, set(held_out_sha256))
     return _report(f"{_take_over(network, read_weights(path), path)} from {path}")
@@ -168,36 +167,29 @@ def load_pretrained(
 def _take_over(network: nn.Module, weights: Mapping[str, Tensor], path: Path) -> str:
     """The whole encoder, and the tensors of the decoder that the weights have; says how many."""
     own = network.state_dict()
-    names = [name for name in own if name.startswith(ENCODER)]
-    if not names:
+    encoder = [name for name in own if name.startswith(ENCODER)]
+    decoder = [name for name in own if name.startswith(DECODER)]
+    if not encoder:
         raise InputError(
             "pretrained_path: this network has no encoder by the names of BasicUNet; nothing can be taken."
         )
-    encoder = _fitting(own, weights, path, names)
-    decoder = _fitting(own, weights, path, [n for n in own if n.startswith(DECODER) and n in weights])
-    network.load_state_dict(own | encoder | decoder)
-    of_decoder = sum(name.startswith(DECODER) for name in own)
-    also = f" and {len(decoder)} of {of_decoder} decoder tensors" if decoder else ""
+    wanted = encoder + [name for name in decoder if name in weights]
+    other = [name for name in wanted if name not in weights or weights[name].shape != own[name].shape]
+    if other:
+        got = tuple(weights[other[0]].shape) if other[0] in weights else "nothing"
+        raise InputError(
+            f"pretrained_path: {path} fits {len(wanted) - len(other)} of {len(wanted)} tensors; {other[0]} should have "
+            f"shape {tuple(own[other[0]].shape)}, the file has {got}. Use the same features, norm and channels in both "
+            "stages."
+        )
+    network.load_state_dict(own | {name: weights[name] for name in wanted})
+    taken = len(wanted) - len(encoder)
+    also = f" and {taken} of {len(decoder)} decoder tensors" if taken else ""
     return f"{len(encoder)} of {len(encoder)} encoder tensors{also}"
 
 
-def _fitting(
-    own: Mapping[str, Tensor], weights: Mapping[str, Tensor], path: Path, names: Sequence[str]
-) -> dict[str, Tensor]:
-    """The weights of these names, all or none of them."""
-    fitting = {n: weights[n] for n in names if n in weights and weights[n].shape == own[n].shape}
-    if len(fitting) < len(names):
-        name = next(n for n in names if n not in fitting)
-        got = tuple(weights[name].shape) if name in weights else "nothing"
-        raise InputError(
-            f"pretrained_path: {path} fits {len(fitting)} of {len(names)} tensors; {name} should have shape "
-            f"{tuple(own[name].shape)}, the file has {got}. Use the same features, norm and channels in both stages."
-        )
-    return fitting
-
-
-def _report(line: str) -> str:
-    logger.info(line)
+def _report(line: str, level: int = logging.INFO) -> str:
+    logger.log(level, line)
     return line
 
 
@@ -249,18 +241,15 @@ def read_record(path: Path, key: str) -> dict[str, Any]:
     return network
 
 
-def _pretrained_record(path: Path) -> dict[str, Any]:
-    record = path.with_name("network.json")
-    if not record.is_file():
-        raise InputError(f"pretrained_path: {path} has no network.json beside it. Copy both files from one run.")
-    about = read_record(record, "pretrained_path")
-    _check_pair(about, record, path)
-    return about
-
-
-def _check_pair(network: Mapping[str, Any], path: Path, model: Path) -> None:
+def _record_of(model: Path, key: str) -> dict[str, Any]:
+    """What the ``network.json`` beside some weights says of them."""
+    path = model.with_name("network.json")
+    if not path.is_file():
+        raise InputError(f"{key}: {model} has no network.json beside it. Copy both files from one run.")
+    network = read_record(path, key)
     if network.get("model_sha256") != sha256_of(model):
         raise InputError(f"{path} describes another {model.name} (sha256 differs): copy both from one run.")
+    return network
 
 
 def encoder_in_use(
@@ -270,9 +259,8 @@ def encoder_in_use(
     if path is None or not Path(path).is_file():
         return None
     record = Path(path).with_name("network.json")
-    return (
-        None if record.is_file() and only_demonstrates(read_record(record, "pretrained_path"), path, default) else path
-    )
+    about = read_record(record, "pretrained_path") if record.is_file() else {}
+    return None if only_demonstrates(about, path, default) else path
 
 
 def only_demonstrates(
@@ -302,8 +290,3 @@ def _check_record(network: Mapping[str, Any], path: Path, expected: Mapping[str,
             f"pretrained_path: {path} was pretrained on {len(leaked)} volumes of this fold's validation or test "
             "patients. Pretrain with the same fold and split, or name other weights."
         )
-
-
-def _first_difference(error: RuntimeError) -> str:
-    lines = [line.strip() for line in str(error).splitlines()[1:] if line.strip()]
-    return textwrap.shorten(lines[0] if lines else str(error), 200, placeholder=" ...")

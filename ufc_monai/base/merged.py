@@ -14,7 +14,7 @@ from ufc_monai.base.errors import InputError
 
 WITHOUT_A_SAY = {
     *("bundle_root", "dataset_dir", "cache_dir", "output_dir", "ckpt_dir"),
-    *("device", "precision", "compile", "threads", "num_workers", "slices_at_once"),
+    *("device", "precision", "threads", "num_workers", "slices_at_once"),
     *("resume", "checkpoint_seconds", "tensorboard", "allow_stale", "skip_bad", "split_seed"),
 }
 """Keys that do not make another run, and all that end with ``_path``: the files count by their content."""

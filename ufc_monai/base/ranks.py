@@ -109,7 +109,17 @@ def check_wrapped(*networks: nn.Module) -> None:
             )
 
 
-class Reporter:
+class Handler:
+    """Base of handlers whose methods are named after ignite's events: ``_epoch_completed`` acts at EPOCH_COMPLETED."""
+
+    def attach(self, engine: Engine) -> None:
+        """Have an engine call the methods."""
+        for event in Events:
+            if method := getattr(self, f"_{event.name.lower()}", None):
+                engine.add_event_handler(event, method)
+
+
+class Reporter(Handler):
     """Base of the handlers that write files or report figures: they act on the first rank alone."""
 
 
@@ -126,13 +136,9 @@ def on_this_rank(handlers: Sequence[object]) -> list[object]:
     return [handler for handler in handlers if is_first() or not isinstance(handler, report)]
 
 
-class Meeting:
-    """A handler that lets all ranks wait at the end of a run until the first has written its files."""
+class Meeting(Handler):
+    """A handler that lets all ranks wait at the end of a run until the first has written its files; list it last."""
 
-    def attach(self, engine: Engine) -> None:
-        """Meet at the end of a trainer; list it last."""
-        engine.add_event_handler(Events.COMPLETED, self._meet)
-
-    def _meet(self, engine: Engine) -> None:
+    def _completed(self, engine: Engine) -> None:
         if dist.is_initialized():
             dist.barrier()

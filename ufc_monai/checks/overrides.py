@@ -67,15 +67,15 @@ def _files(value: Any) -> list[str]:
 
 def _check_configs(files: Sequence[str], configs: Sequence[Mapping[str, Any]]) -> None:
     """Refuse a key that nothing refers to where one of nearly the same name is known, or is missing."""
-    used = READ_BY_MONAI | set(re.findall(r"[@%](\w+)", json.dumps(list(configs), default=str)))
-    first = {_top(key) for key in configs[0]}
-    missing = used - READ_BY_MONAI - {_top(key) for config in configs for key in config}
-    for file, config in zip(files, configs, strict=True):
-        laid_over = config is not configs[0]
-        for key in map(_top, config):
-            if key in used or (laid_over and key in first):
+    used = set(re.findall(r"[@%](\w+)", json.dumps(list(configs), default=str)))
+    tops = [list(map(_top, config)) for config in configs]
+    missing = used.difference(*tops)
+    for file, keys in zip(files, tops, strict=True):
+        known = set() if keys is tops[0] else set(tops[0])  # a file laid over the first may mean a key of it
+        for key in keys:
+            if key in used | READ_BY_MONAI | known:
                 continue
-            if hint := meant(key, missing | first if laid_over else missing, cutoff=SURE):
+            if hint := meant(key, missing | known, cutoff=SURE):
                 raise InputError(f"{file}: nothing reads the key {key}. {hint}")
 
 

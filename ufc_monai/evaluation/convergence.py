@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+import math
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -50,32 +51,19 @@ def training_dice(
         ``not_converged``, the structures whose mean is below 0.1, which a warning names, too.
     """
     network.eval()
-    dice = ClassDice(len(names) + 1)
-    rows = []
-    for slices in tqdm(list(_volumes(dataset)), "Dice on training volumes", unit="volume", leave=False, disable=None):
+    dice, rows, start = ClassDice(len(names) + 1), [], 0
+    for entry in tqdm(dataset.entries, "Dice on training volumes", unit="volume", leave=False, disable=None):
+        slices = Subset(dataset, range(start, start + len(entry)))
+        start += len(entry)
         predicted, reference = [], []
         for batch in DataLoader(slices, batch_size=batch_size):
-            image = batch["image"].to(device)
+            image, label = batch["image"].to(device), batch["label"][:, 0]
             logits = inferer(normalise(image) if normalise else image, network)
-            label = batch["label"][:, 0]
             predicted.append(logits.argmax(dim=1).to("cpu", torch.uint8).masked_fill(label == IGNORE, 0))
             reference.append(label.masked_fill(label == IGNORE, 0))
         rows.append(dice(torch.cat(predicted)[None, None], torch.cat(reference)[None, None])[0])
-    return _judged(torch.stack(rows), names)
-
-
-def _volumes(dataset: SliceDataset) -> Iterator[Subset[dict[str, Any]]]:
-    """The slices of one volume after the other."""
-    start = 0
-    for entry in dataset.entries:
-        yield Subset(dataset, range(start, start + len(entry)))
-        start += len(entry)
-
-
-def _judged(dice: Tensor, names: Sequence[str]) -> dict[str, Any]:
-    """The results from (volumes, structures), NaN where a volume does not hold a structure."""
-    means = {name: mean_over_present(dice[:, [i]]) for i, name in enumerate(names)}
-    held = {name: round(value, 4) for name, value in means.items() if value == value}
+    means = {name: mean_over_present(values[:, None]) for name, values in zip(names, torch.stack(rows).T, strict=True)}
+    held = {name: round(value, 4) for name, value in means.items() if not math.isnan(value)}
     stuck = [name for name, value in held.items() if value < MIN_DICE]
     if stuck:
         logger.warning(

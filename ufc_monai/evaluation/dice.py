@@ -6,15 +6,18 @@ import csv
 import logging
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import monai.handlers
 import torch
-from ignite.engine import Engine, Events
+from ignite.engine import Engine
 from monai.metrics import DiceHelper
 from torch import Tensor
 
 from ufc_monai.base.files import atomic_path
+from ufc_monai.base.ranks import Handler
+from ufc_monai.report.markdown import aligned
 
 logger = logging.getLogger(__name__)
 
@@ -29,12 +32,7 @@ class ClassDice(DiceHelper):
     """
 
     def __init__(self, n_classes: int) -> None:
-        super().__init__(
-            include_background=False,
-            reduction="none",
-            get_not_nans=False,
-            num_classes=n_classes,
-        )
+        super().__init__(include_background=False, reduction="none", get_not_nans=False, num_classes=n_classes)
 
     def compute_channel(self, y_pred: Tensor, y: Tensor, mask: Tensor | None = None) -> Tensor:
         """Dice of two masks (H, W[, D]) of one structure.
@@ -63,7 +61,8 @@ class MeanDice(monai.handlers.MeanDice):
         self.metric_fn.dice_helper = ClassDice(n_classes)
 
 
-class DiceTable:
+@dataclass(eq=False)
+class DiceTable(Handler):
     """Write ``dice.csv``, one row a volume and one column a structure, and log the means.
 
     Mean Dice is taken over the structures present in a volume, then over volumes. A structure that the reference does
@@ -72,39 +71,33 @@ class DiceTable:
     Args:
         output_dir: folder of ``dice.csv``.
         names: names of the classes 1..n.
-        metric: name of the evaluator's :class:`MeanDice`.
+        metric: name of the evaluator's :class:`MeanDice`, which comes first.
     """
 
-    def __init__(self, output_dir: str | os.PathLike[str], names: Sequence[str], metric: str = "mean_dice") -> None:
-        self.path = Path(output_dir) / "dice.csv"
-        self.names = list(names)
-        self.metric = metric
+    output_dir: str | os.PathLike[str]
+    names: Sequence[str]
+    metric: str = "mean_dice"
+
+    def _started(self, engine: Engine) -> None:
         self._volumes: list[str] = []
 
-    def attach(self, engine: Engine) -> None:
-        """Read the metric of an evaluator, behind the metric's own handlers."""
-        engine.add_event_handler(Events.STARTED, lambda _: self._volumes.clear())
-        engine.add_event_handler(Events.ITERATION_COMPLETED, self._note_volumes)
-        engine.add_event_handler(Events.COMPLETED, self._write)
+    def _iteration_completed(self, engine: Engine) -> None:
+        self._volumes += [Path(item["image"].meta["filename_or_obj"]).name for item in engine.state.output]
 
-    def _note_volumes(self, engine: Engine) -> None:
-        self._volumes += [str(item["image"].meta["filename_or_obj"]) for item in engine.state.output]
-
-    def _write(self, engine: Engine) -> None:
-        dice = engine.state.metric_details[self.metric].cpu()
+    def _completed(self, engine: Engine) -> None:
+        path, dice = Path(self.output_dir, "dice.csv"), engine.state.metric_details[self.metric].cpu()
         per_structure = {n: mean_over_present(dice[:, [i]]) for i, n in enumerate(self.names)}
-        with atomic_path(self.path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
+        with atomic_path(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
             rows = csv.writer(file)
             rows.writerow(["volume", "mean", *self.names])
             for volume, values in zip(self._volumes, dice, strict=True):
                 cells = ["" if v.isnan() else f"{v:.4f}" for v in (values.nanmean(), *values)]
-                rows.writerow([Path(volume).name, *cells])
-        engine.state.metrics |= {"mean_dice": mean_over_present(dice)}
+                rows.writerow([volume, *cells])
+        mean = engine.state.metrics["mean_dice"] = mean_over_present(dice)
         engine.state.metrics |= {f"dice_{name}": value for name, value in per_structure.items()}
-        width = max(len(name) for name in ["structure", *self.names])
-        lines = [f"{name:<{width}}  {value:.3f}" for name, value in per_structure.items()]
-        logger.info("Dice of %d volumes (%s)\n%s", len(dice), self.path, "\n".join(lines))
-        logger.info("mean Dice per volume %.3f", engine.state.metrics["mean_dice"])
+        lines = aligned([(name, f"{value:.3f}") for name, value in per_structure.items()])
+        logger.info("Dice of %d volumes (%s)\n%s", len(dice), path, lines)
+        logger.info("mean Dice per volume %.3f", mean)
 
 
 def mean_over_present(dice: Tensor) -> float:

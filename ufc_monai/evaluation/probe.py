@@ -9,7 +9,8 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ from ufc_monai.clustering.false_negatives import count_false_negatives
 from ufc_monai.clustering.pseudo_labels import PseudoLabels
 from ufc_monai.data.slices import SliceDataset
 from ufc_monai.data.split import Split
+from ufc_monai.report.markdown import aligned
 from ufc_monai.report.pairs import PAIRS_MEAN, pair_text
 
 logger = logging.getLogger(__name__)
@@ -40,6 +42,7 @@ MAX_ITERATIONS = 1000
 """Of the logistic regression; standardised features need far fewer."""
 
 
+@dataclass
 class LinearProbe:
     """Predict from a slice's features which structures it holds, beside an untrained encoder's features.
 
@@ -59,28 +62,16 @@ class LinearProbe:
         pseudo_labels_path: clusters whose false negatives are counted; without such a file they are left out.
     """
 
-    def __init__(
-        self,
-        output_dir: str | os.PathLike[str],
-        encoder: nn.Module,
-        untrained: nn.Module,
-        training: SliceDataset,
-        validation: SliceDataset,
-        names: Sequence[str],
-        device: torch.device | str,
-        seed: int = 0,
-        num_workers: int = 0,
-        pseudo_labels_path: str | os.PathLike[str] = "none",
-    ) -> None:
-        self.path = Path(output_dir) / "probe.json"
-        self.encoders = {"pretrained": encoder, "untrained": untrained}
-        self.training = training
-        self.validation = validation
-        self.names = list(names)
-        self.device = device
-        self.seed = seed
-        self.num_workers = num_workers
-        self.pseudo_labels_path = Path(pseudo_labels_path)
+    output_dir: str | os.PathLike[str]
+    encoder: nn.Module
+    untrained: nn.Module
+    training: SliceDataset
+    validation: SliceDataset
+    names: Sequence[str]
+    device: torch.device | str
+    seed: int = 0
+    num_workers: int = 0
+    pseudo_labels_path: str | os.PathLike[str] = "none"
 
     def run(self) -> dict[str, float]:
         """Probe both encoders and write ``probe.json``.
@@ -92,34 +83,35 @@ class LinearProbe:
         Raises:
             InputError: if the pseudo-labels are of other data.
         """
-        present = self._present(self.training)
+        sides = (self.training, self.validation)
+        present, held_out = (np.asarray(side.class_counts(len(self.names) + 1)[:, 1:] > 0) for side in sides)
         pairs = count_false_negatives(present, self._clusters(), _positions(self.training))
-        held_out = self._present(self.validation)
-        calibrate_norms(self.encoders["untrained"], self.training, self.device, self.seed)
-        scores = {which: self._scores(encoder, present, held_out) for which, encoder in self.encoders.items()}
+        calibrate_norms(self.untrained, self.training, self.device, self.seed)
+        scores: dict[str, list[float | None]] = {}
+        for which, encoder in (("pretrained", self.encoder), ("untrained", self.untrained)):
+            x, y = (encode(encoder, side, self.device, num_workers=self.num_workers) for side in sides)
+            scores[which] = [probe_auc(x, there, y, seen) for there, seen in zip(present.T, held_out.T, strict=True)]
+        means = {which: _mean(auc) for which, auc in scores.items()}
         content: dict[str, Any] = {
             "structures": {n: {which: auc[i] for which, auc in scores.items()} for i, n in enumerate(self.names)},
-            "mean": {which: _mean(auc) for which, auc in scores.items()},
+            "mean": means,
             "training_volumes": len(self.training.entries),
             "validation_volumes": len(self.validation.entries),
             "false_negatives": pairs,
             "clusterings": self._all_clusterings(present),
         }
-        write_json(self.path, content)
-        self._show(content)
-        means = {"probe_auc": content["mean"]["pretrained"], "probe_auc_untrained": content["mean"]["untrained"]}
-        return {key: value for key, value in means.items() if value is not None}
-
-    def _present(self, slices: SliceDataset) -> NDArray[np.bool_]:
-        """Which structures a slice holds, (n, structures)."""
-        return np.asarray(slices.class_counts(len(self.names) + 1)[:, 1:] > 0)
+        write_json(Path(self.output_dir, "probe.json"), content)
+        _show(content)
+        results = {"probe_auc": means["pretrained"], "probe_auc_untrained": means["untrained"]}
+        return {key: value for key, value in results.items() if value is not None}
 
     def _clusters(self) -> NDArray[np.int64] | None:
         """The clusters of the training slices, if there are any."""
-        if not self.pseudo_labels_path.is_file():
-            logger.info("no pseudo-labels at %s: the false negatives of UFC are left out", self.pseudo_labels_path)
+        path = Path(self.pseudo_labels_path)
+        if not path.is_file():
+            logger.info("no pseudo-labels at %s: the false negatives of UFC are left out", path)
             return None
-        labels = PseudoLabels.load(self.pseudo_labels_path)
+        labels = PseudoLabels.load(path)
         labels.check_images(self.training.slices_per_image())
         return self._of_training(labels)
 
@@ -129,41 +121,27 @@ class LinearProbe:
 
     def _all_clusterings(self, present: NDArray[np.bool_]) -> dict[str, dict[str, Any]]:
         """What UFC would do with each clustering of stage 1, by its file; those of other slices are left out."""
-        shares = {}
-        if self.pseudo_labels_path.is_file():
-            folder = self.pseudo_labels_path.absolute().parent.parent
-            for path in sorted(folder.glob("*/pseudo_labels*.json")):
-                with contextlib.suppress(InputError):
-                    row = count_false_negatives(present, self._of_training(PseudoLabels.load(path)))["ufc"]
-                    shares[path.relative_to(folder).as_posix()] = {**row, "sha256": sha256_of(path)}
+        shares, own = {}, Path(self.pseudo_labels_path).absolute()
+        folder = own.parent.parent
+        for path in sorted(folder.glob("*/pseudo_labels*.json")) if own.is_file() else ():
+            with contextlib.suppress(InputError):
+                row = count_false_negatives(present, self._of_training(PseudoLabels.load(path)))["ufc"]
+                shares[path.relative_to(folder).as_posix()] = {**row, "sha256": sha256_of(path)}
         return shares
 
-    def _scores(
-        self, encoder: nn.Module, present: NDArray[np.bool_], held_out: NDArray[np.bool_]
-    ) -> list[float | None]:
-        """The AUC of every structure."""
-        x, y = (
-            encode(encoder, slices, self.device, num_workers=self.num_workers)
-            for slices in (self.training, self.validation)
-        )
-        return [probe_auc(x, present[:, i], y, held_out[:, i]) for i in range(len(self.names))]
 
-    def _show(self, content: dict[str, Any]) -> None:
-        rows = {**content["structures"], "mean": content["mean"]}
-        width = max(len(name) for name in ["structure", *rows])
-        lines = [f"{'structure':<{width}}  pretrained  untrained"]
-        for name, auc in rows.items():
-            pretrained, untrained = ("-" if v is None else f"{v:.3f}" for v in auc.values())
-            lines.append(f"{name:<{width}}  {pretrained:>10}  {untrained:>9}")
-        logger.info(
-            "linear probe, is the structure in the slice? AUC, from %d training to %d validation volumes\n%s\nThis is "
-            "a diagnostic of the pretraining; it selects nothing.",
-            content["training_volumes"],
-            content["validation_volumes"],
-            "\n".join(lines),
-        )
-        pairs = pair_text(content["false_negatives"], content["clusterings"])
-        logger.info("pairs of the training volumes' slices\n%s\n%s", pairs, PAIRS_MEAN)
+def _show(content: Mapping[str, Any]) -> None:
+    scores = {**content["structures"], "mean": content["mean"]}
+    rows = [[name, *("-" if v is None else f"{v:.3f}" for v in auc.values())] for name, auc in scores.items()]
+    logger.info(
+        "linear probe, is the structure in the slice? AUC, from %d training to %d validation volumes\n%s\nThis is a "
+        "diagnostic of the pretraining; it selects nothing.",
+        content["training_volumes"],
+        content["validation_volumes"],
+        aligned([("structure", "pretrained", "untrained"), *rows]),
+    )
+    pairs = pair_text(content["false_negatives"], content["clusterings"])
+    logger.info("pairs of the training volumes' slices\n%s\n%s", pairs, PAIRS_MEAN)
 
 
 def check_probe(split: Split, fold: int) -> None:

@@ -4,28 +4,28 @@ from __future__ import annotations
 
 import csv
 import logging
-import math
 import os
 import statistics
 import warnings
 from collections.abc import Sequence
-from dataclasses import astuple, dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
-from ignite.engine import Engine, Events
+from ignite.engine import Engine
 from monai.data.utils import affine_to_spacing
 from monai.metrics import compute_hausdorff_distance
 from monai.transforms.utils import generate_spatial_bounding_box
 from torch import Tensor
 
 from ufc_monai.base.files import atomic_path
+from ufc_monai.base.ranks import Handler
 
 logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class StructureRow:
+class StructureRow(NamedTuple):
     """One structure of one volume, on the volume's own grid.
 
     Attributes:
@@ -48,8 +48,11 @@ class StructureRow:
     reference: int
 
 
-class StructureTable:
+@dataclass(eq=False)
+class StructureTable(Handler):
     """Write ``structures.csv``, one row a volume and structure; empty cells are not defined.
+
+    It reads the class maps ``pred`` and ``label`` of an evaluator, (1, H, W, D).
 
     Args:
         output_dir: folder of the table.
@@ -57,39 +60,33 @@ class StructureTable:
         root: folder of the data set, which volumes are named relative to.
     """
 
-    def __init__(self, output_dir: str | os.PathLike[str], names: Sequence[str], root: str | os.PathLike[str]) -> None:
-        self.path = Path(output_dir) / "structures.csv"
-        self.names = list(names)
-        self.root = os.path.abspath(root)
+    output_dir: str | os.PathLike[str]
+    names: Sequence[str]
+    root: str | os.PathLike[str]
+
+    def _started(self, engine: Engine) -> None:
         self._rows: list[StructureRow] = []
 
-    def attach(self, engine: Engine) -> None:
-        """Read the class maps ``pred`` and ``label`` of an evaluator, (1, H, W, D)."""
-        engine.add_event_handler(Events.STARTED, lambda _: self._rows.clear())
-        engine.add_event_handler(Events.ITERATION_COMPLETED, self._measure)
-        engine.add_event_handler(Events.COMPLETED, self._write)
-
-    def _measure(self, engine: Engine) -> None:
+    def _iteration_completed(self, engine: Engine) -> None:
         for item in engine.state.output:
-            name = os.path.relpath(str(item["image"].meta["filename_or_obj"]), self.root).replace(os.sep, "/")
+            name = Path(os.path.relpath(item["image"].meta["filename_or_obj"], self.root)).as_posix()
             predicted, reference = (torch.as_tensor(item[key])[0].cpu() for key in ("pred", "label"))
             spacing = affine_to_spacing(item["label"].affine).tolist()
             self._rows += structure_rows(name, self.names, predicted, reference, spacing)
 
-    def _write(self, engine: Engine) -> None:
-        with atomic_path(self.path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
+    def _completed(self, engine: Engine) -> None:
+        path = Path(self.output_dir, "structures.csv")
+        with atomic_path(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
             table = csv.writer(file)
-            table.writerow([field.name for field in fields(StructureRow)])
-            table.writerows(astuple(row) for row in self._rows)
+            table.writerows([StructureRow._fields, *self._rows])
         distances = [row.hd95_mm for row in self._rows if row.hd95_mm is not None]
         present = sum(row.reference > 0 for row in self._rows)
         pooled = [pooled_dice([row for row in self._rows if row.structure == name]) for name in self.names]
         known = [dice for dice in pooled if dice is not None]
-        figures: dict[str, float] = {"hd95_defined": len(distances), "structures_present": present}
-        figures |= {"mean_hd95_mm": statistics.fmean(distances)} if distances else {}
-        figures |= {"pooled_dice": statistics.fmean(known)} if known else {}
-        engine.state.metrics |= figures
-        logger.info("HD95 is defined for %d of the %d structures present (%s)", len(distances), present, self.path)
+        engine.state.metrics |= {"hd95_defined": len(distances), "structures_present": present}
+        means = {"mean_hd95_mm": distances, "pooled_dice": known}
+        engine.state.metrics |= {name: statistics.fmean(values) for name, values in means.items() if values}
+        logger.info("HD95 is defined for %d of the %d structures present (%s)", len(distances), present, path)
 
 
 def hd95(predicted: Tensor, reference: Tensor, spacing: Sequence[float]) -> float | None:
@@ -114,10 +111,7 @@ def hd95(predicted: Tensor, reference: Tensor, spacing: Sequence[float]) -> floa
     masks = (mask[box][None, None] for mask in (predicted, reference))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # MONAI's own use of an argument that it has deprecated
-        distance = compute_hausdorff_distance(
-            *masks, include_background=True, percentile=95, spacing=[float(mm) for mm in spacing]
-        )
-    return float(distance) if math.isfinite(float(distance)) else None
+        return float(compute_hausdorff_distance(*masks, True, percentile=95, spacing=list(map(float, spacing))))
 
 
 def pooled_dice(rows: Sequence[StructureRow]) -> float | None:
@@ -129,11 +123,7 @@ def pooled_dice(rows: Sequence[StructureRow]) -> float | None:
 
 
 def structure_rows(
-    volume: str,
-    names: Sequence[str],
-    predicted: Tensor,
-    reference: Tensor,
-    spacing: Sequence[float],
+    volume: str, names: Sequence[str], predicted: Tensor, reference: Tensor, spacing: Sequence[float]
 ) -> list[StructureRow]:
     """Measure one volume, one structure at a time.
 
@@ -151,6 +141,5 @@ def structure_rows(
         both, of_p, of_r = (int(mask.count_nonzero()) for mask in (p & r, p, r))
         dice = round(2 * both / (of_p + of_r), 6) if of_r else None
         distance = hd95(p, r, spacing)
-        distance = distance if distance is None else round(distance, 4)
-        rows.append(StructureRow(volume, name, dice, distance, both, of_p, of_r))
+        rows.append(StructureRow(volume, name, dice, distance and round(distance, 4), both, of_p, of_r))
     return rows

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ufc_monai.base.errors import InputError
+from ufc_monai.losses.gathered import joint_batch
 from ufc_monai.losses.protocol import DROPPED
 
 
@@ -137,7 +138,8 @@ class ClusterContrastiveLoss(ContrastiveLoss):
         """The loss of a batch.
 
         Args:
-            embeddings: (2b, F), of any length; rows i and i + b are the two views of image i.
+            embeddings: (2b, F), of any length; rows i and i + b are the two views of image i. Of several ranks, each
+                brings a part of the batch.
             groups: (2b,) the pseudo-label, partition or position of each row.
 
         Returns:
@@ -150,7 +152,8 @@ class ClusterContrastiveLoss(ContrastiveLoss):
             raise ValueError(
                 f"expected embeddings (2b, F) and groups (2b,), got {tuple(embeddings.shape)} and {tuple(groups.shape)}"
             )
-        positive, negative = _masks(groups, self.preset, self.threshold)
+        embeddings, groups = joint_batch(embeddings, groups)
+        positive, negative = pair_masks(groups, self.preset, self.threshold)
         with torch.autocast(embeddings.device.type, enabled=False):
             f = F.normalize(embeddings.to(torch.promote_types(embeddings.dtype, torch.float32)), dim=1)
             return self.reduced(f @ f.T / self.temperature, positive, negative)
@@ -202,8 +205,8 @@ def _preset(name: str) -> Preset:
     return PRESETS[name]
 
 
-def _masks(groups: Tensor, preset: Preset, threshold: float | None) -> tuple[Tensor, Tensor]:
-    """Positives and negatives of each row of a batch, (2b, 2b) bool; the only place that knows of pairs of views."""
+def pair_masks(groups: Tensor, preset: Preset, threshold: float | None = None) -> tuple[Tensor, Tensor]:
+    """Positives and negatives of each row of a batch, (2b, 2b) bool; rows i and i + b are the views of image i."""
     n = len(groups)
     index = torch.arange(n, device=groups.device)
     itself = index[:, None] == index

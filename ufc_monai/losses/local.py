@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ufc_monai.base.errors import InputError
-from ufc_monai.losses.contrastive import ContrastiveLoss
+from ufc_monai.losses.contrastive import ContrastiveLoss, pair_masks
 
 
 class LocalContrastiveLoss(ContrastiveLoss):
@@ -63,27 +63,19 @@ class LocalContrastiveLoss(ContrastiveLoss):
         Returns:
             A scalar, in float32 at least.
         """
+        self.check_places(min(maps.shape[2:]))
         b = len(maps) // 2
         with torch.autocast(maps.device.type, enabled=False):
-            cells = self._cells(maps.to(torch.promote_types(maps.dtype, torch.float32)))
-            chosen = self._draw(b, cells.shape[1]).to(maps.device, non_blocking=True).repeat(2, 1)
+            maps = maps.to(torch.promote_types(maps.dtype, torch.float32))
+            # all places of a map, with what is in them: (2b, places, D * size * size)
+            cells = F.unfold(maps, kernel_size=self.size, stride=self.size).transpose(1, 2)
+            # different places for each slice, the same in both of its views
+            order = torch.rand(b, cells.shape[1], generator=self.generator).argsort(dim=1)
+            chosen = order[:, : self.regions].to(maps.device, non_blocking=True).repeat(2, 1)
             f = F.normalize(torch.gather(cells, 1, chosen[..., None].expand(-1, -1, cells.shape[2])), dim=2)
             # (b, 2 * regions, features): rows r and r + regions of a slice are the two views of a region
             f = torch.cat(f.chunk(2), dim=1)
             similarity = f @ f.transpose(1, 2) / self.temperature
-            positive, negative = (m.repeat(b, 1) for m in self._masks(maps.device))
+            masks = pair_masks(torch.zeros(2 * self.regions, device=maps.device), self.preset)
+            positive, negative = (mask.repeat(b, 1) for mask in masks)
             return self.reduced(similarity.flatten(0, 1), positive, negative)
-
-    def _cells(self, maps: Tensor) -> Tensor:
-        """All places of a map, with what is in them: (2b, places, D * size * size)."""
-        self.check_places(min(maps.shape[2:]))
-        return F.unfold(maps, kernel_size=self.size, stride=self.size).transpose(1, 2)
-
-    def _draw(self, b: int, places: int) -> Tensor:
-        """Different places for each slice, (b, regions)."""
-        return torch.rand(b, places, generator=self.generator).argsort(dim=1)[:, : self.regions]
-
-    def _masks(self, device: torch.device) -> tuple[Tensor, Tensor]:
-        index = torch.arange(2 * self.regions, device=device)
-        positive = index[:, None] == (index + self.regions) % (2 * self.regions)
-        return positive, ~positive & (index[:, None] != index)

@@ -16,54 +16,29 @@ EMPTY = -1
 """The slice number of a place that no key has taken yet."""
 
 
-class KeyQueue(nn.Module):
-    """The last keys, each with the number of its slice and its group, in a ring. All of it is in the state dict.
-
-    Args:
-        size: how many keys.
-        length: of a key.
-    """
-
-    keys: Tensor
-    slices: Tensor
-    groups: Tensor
-    place: Tensor
-
-    def __init__(self, size: int, length: int) -> None:
-        super().__init__()
-        self.register_buffer("keys", torch.zeros(size, length))
-        self.register_buffer("slices", torch.full((size,), EMPTY))
-        self.register_buffer("groups", torch.zeros(size, dtype=torch.float64))
-        self.register_buffer("place", torch.zeros((), dtype=torch.int64))
-
-    @torch.no_grad()
-    def push(self, keys: Tensor, slices: Tensor, groups: Tensor) -> None:
-        """Put a batch of keys (b, length) in the place of the oldest; slices and groups are (b,)."""
-        keys, slices, groups = (part[-len(self.keys) :] for part in (keys, slices, groups))
-        where = (self.place + torch.arange(len(keys), device=keys.device)) % len(self.keys)
-        self.keys[where] = keys.to(self.keys.dtype)
-        self.slices[where] = slices
-        self.groups[where] = groups.to(self.groups.dtype)
-        self.place += len(keys)
-
-
 class QueueContrastiveLoss(ContrastiveLoss):
     """The contrastive loss of MoCo (He et al. 2020; v2: Chen et al. 2020): anchors meet keys of earlier batches.
 
-    An anchor's first positive is the key of its other view; everything else is in the queue. Older keys of the very
-    same slice are never negatives. Keys keep their groups, so that every preset of the family works against a queue:
+    An anchor's first positive is the key of its other view; everything else is in the queue: the last keys, each with
+    the number of its slice and its group, in a ring of buffers that are in the state dict. Older keys of the very same
+    slice are never negatives. Keys keep their groups, so that every preset of the family works against a queue:
     ``simclr`` is MoCo, ``ufc`` is MoCo guided by clusters.
 
     Args:
-        preset: a name in :data:`~ufc_monai.losses.contrastive.PRESETS`; but ``ufc_printed``, for an anchor is no key.
+        preset: a name in :data:`~ufc_monai.losses.contrastive.PRESETS`, except ``ufc_printed``: an anchor is no key.
         temperature: tau, above 0.
         threshold: as in :class:`ContrastiveLoss`.
         size: keys in the queue, see :func:`queue_size`.
         embedding_size: length of a key.
 
     Raises:
-        InputError: at a preset that cannot be had, or as :class:`ContrastiveLoss`.
+        InputError: at a preset that a queue does not support, or as :class:`ContrastiveLoss`.
     """
+
+    keys: Tensor
+    slices: Tensor
+    groups: Tensor
+    place: Tensor
 
     def __init__(
         self,
@@ -79,7 +54,10 @@ class QueueContrastiveLoss(ContrastiveLoss):
             raise InputError(f"loss_preset {preset} counts the anchor among its keys; a queue has none. Take ufc.")
         if size < 1:
             raise InputError(f"queue_size must be 1 or more, got {size}.")
-        self.queue = KeyQueue(size, embedding_size)
+        self.register_buffer("keys", torch.zeros(size, embedding_size))
+        self.register_buffer("slices", torch.full((size,), EMPTY))
+        self.register_buffer("groups", torch.zeros(size, dtype=torch.float64))
+        self.register_buffer("place", torch.zeros((), dtype=torch.int64))
 
     def views(self, output: Any) -> tuple[Tensor, Tensor]:
         """Queries of the first views, keys of the second."""
@@ -99,18 +77,28 @@ class QueueContrastiveLoss(ContrastiveLoss):
         wide = torch.promote_types(embeddings[0].dtype, torch.float32)
         queries, keys = (part.to(wide) for part in embeddings)
         groups, slices = (part[: len(queries)] for part in target)
-        queue = self.queue.to(queries.device)
+        self.to(queries.device)
         with torch.autocast(queries.device.type, enabled=False):
-            own, old = (queries * keys).sum(dim=1, keepdim=True), queries @ queue.keys.to(queries.dtype, copy=True).T
+            own, old = (queries * keys).sum(dim=1, keepdim=True), queries @ self.keys.to(queries.dtype, copy=True).T
             loss = self.reduced(torch.cat([own, old], dim=1) / self.temperature, *self._masks(groups, slices))
-        queue.push(keys, slices, groups)
+        self._push(keys, slices, groups)
         return loss
+
+    @torch.no_grad()
+    def _push(self, keys: Tensor, slices: Tensor, groups: Tensor) -> None:
+        """Put a batch of keys (b, F) in the place of the oldest; slices and groups are (b,)."""
+        keys, slices, groups = (part[-len(self.keys) :] for part in (keys, slices, groups))
+        where = (self.place + torch.arange(len(keys), device=keys.device)) % len(self.keys)
+        self.keys[where] = keys.to(self.keys.dtype)
+        self.slices[where] = slices
+        self.groups[where] = groups.to(self.groups.dtype)
+        self.place += len(keys)
 
     def _masks(self, groups: Tensor, slices: Tensor) -> tuple[Tensor, Tensor]:
         """Positives and negatives of each anchor among (own key, queue), (b, 1 + size) bool."""
-        known = self.queue.slices != EMPTY
-        itself = alike(slices, self.queue.slices) & known
-        mates = (alike(groups.double(), self.queue.groups, self.threshold) & known) | itself
+        known = self.slices != EMPTY
+        itself = alike(slices, self.slices) & known
+        mates = (alike(groups.double(), self.groups, self.threshold) & known) | itself
         own = torch.ones_like(slices, dtype=torch.bool)[:, None]
         positive = mates if self.preset.positives == "cluster" else torch.zeros_like(mates)
         negative = known & ~(itself if self.preset.repel_mates else mates)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 from monai.networks.nets import BasicUNet
 from torch import nn
@@ -14,22 +14,15 @@ from ufc_monai.networks.encoder import UNetEncoder
 from ufc_monai.networks.unet_vae import UNetFeatureVAE, UNetVAE
 from ufc_monai.networks.vae import BetaVAE, FeatureVAE
 
-
-class _Network(NamedTuple):
-    """What is published, which maps a tensor to a tensor, and what is trained, under the same parameter names."""
-
-    published: Callable[..., nn.Module]
-    trained: Callable[..., nn.Module]
-
-
-UNET = partial(BasicUNet, 2)
-NETWORKS = {
-    "BasicUNet": _Network(UNET, UNET),
-    "UNetEncoder": _Network(UNetEncoder, UNetEncoder),
-    "BetaVAE": _Network(FeatureVAE, BetaVAE),
-    "UNetVAE": _Network(UNetFeatureVAE, UNetVAE),
+NETWORKS: dict[str, Callable[..., nn.Module]] = {
+    "BasicUNet": partial(BasicUNet, 2),
+    "UNetEncoder": UNetEncoder,
+    "BetaVAE": FeatureVAE,
+    "UNetVAE": UNetFeatureVAE,
 }
-"""Every network that a description can name. A description runs nothing else."""
+"""Every network that a description can name, as it is published: from a tensor to a tensor."""
+TRAINED = {**NETWORKS, "BetaVAE": BetaVAE, "UNetVAE": UNetVAE}
+"""The same as they are trained, under the same parameter names. A description runs nothing else."""
 
 
 def build_network(architecture: Mapping[str, Any], training: Mapping[str, Any] | None = None) -> nn.Module:
@@ -51,9 +44,9 @@ def build_network(architecture: Mapping[str, Any], training: Mapping[str, Any] |
     name = described.pop("name", None) or _earlier(described)
     if not isinstance(name, str) or name not in NETWORKS:
         raise InputError(f"architecture: name must be one of {', '.join(NETWORKS)}; got {name!r}.")
-    network = NETWORKS[name].published if training is None else NETWORKS[name].trained
+    networks = NETWORKS if training is None else TRAINED
     try:
-        return network(**described, **(training or {}))
+        return networks[name](**described, **(training or {}))
     except TypeError as e:
         raise InputError(f"architecture: no {name} has these arguments: {described} ({e}).") from e
 

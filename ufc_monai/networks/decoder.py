@@ -25,16 +25,16 @@ class UNetDecoder(nn.Module):
     def __init__(self, features: Sequence[int], norm: str | Sequence[object]) -> None:
         super().__init__()
         norm = norm if isinstance(norm, str) else tuple(norm)
-        self.upcat_4 = UpCat(2, features[4], features[3], features[3], LEAKY_RELU, norm, bias=True)
-        self.upcat_3 = UpCat(2, features[3], features[2], features[2], LEAKY_RELU, norm, bias=True)
-        self.upcat_2 = UpCat(2, features[2], features[1], features[1], LEAKY_RELU, norm, bias=True)
+        for i in (4, 3, 2):
+            block = UpCat(2, features[i], features[i - 1], features[i - 1], LEAKY_RELU, norm, bias=True)
+            self.add_module(f"upcat_{i}", block)
 
     def forward(self, maps: Sequence[Tensor]) -> Tensor:
         """From the encoder's five maps, full resolution first, to (B, features[1], H / 2, W / 2)."""
-        x = self.upcat_4(maps[4], maps[3])
-        x = self.upcat_3(x, maps[2])
-        decoded: Tensor = self.upcat_2(x, maps[1])
-        return decoded
+        x = maps[4]
+        for block, finer in zip(self.children(), maps[3:0:-1], strict=True):
+            x = block(x, finer)
+        return x
 
 
 class LocalNetwork(nn.Module):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -10,6 +11,7 @@ from monai.utils import ensure_tuple
 from torch import Tensor
 
 
+@dataclass
 class PrepareBatch:
     """A ``prepare_batch`` for MONAI's engines: move to the device, transform the batch there, pick two keys.
 
@@ -20,23 +22,15 @@ class PrepareBatch:
         normalise: last, on the image alone; such as :class:`~ufc_monai.transforms.standardise.Standardise`.
     """
 
-    def __init__(
-        self,
-        image_key: str = "image",
-        target_key: str | Sequence[str] = "label",
-        transform: Callable[[dict[str, Tensor]], Mapping[str, Tensor]] | None = None,
-        normalise: Callable[[Tensor], Tensor] | None = None,
-    ) -> None:
-        self.image_key = image_key
-        self.target_key = target_key
-        self.transform = transform
-        self.normalise = normalise
+    image_key: str = "image"
+    target_key: str | Sequence[str] = "label"
+    transform: Callable[[dict[str, Tensor]], Mapping[str, Tensor]] | None = None
+    normalise: Callable[[Tensor], Tensor] | None = None
 
     def __call__(
         self, batch: Mapping[str, Any], device: torch.device | str, non_blocking: bool = False
     ) -> tuple[Tensor, Any]:
         """Return ``(image, target)`` on ``device``."""
-        single = isinstance(self.target_key, str)
         targets = ensure_tuple(self.target_key)
         keys = {self.image_key, *targets}
         # others are made by the transform
@@ -46,9 +40,10 @@ class PrepareBatch:
         if self.normalise is not None:
             ready[self.image_key] = self.normalise(ready[self.image_key])
         target = tuple(ready[key] for key in targets)
-        return ready[self.image_key], target[0] if single else target
+        return ready[self.image_key], target[0] if isinstance(self.target_key, str) else target
 
 
+@dataclass
 class PrepareCombinedBatch:
     """A ``prepare_batch`` for the batches of a :class:`~ufc_monai.training.loaders.CombinedLoader`.
 
@@ -56,8 +51,7 @@ class PrepareCombinedBatch:
         parts: how the batch of each loader is prepared, by name.
     """
 
-    def __init__(self, parts: Mapping[str, PrepareBatch]) -> None:
-        self.parts = dict(parts)
+    parts: Mapping[str, PrepareBatch]
 
     def __call__(
         self, batch: Mapping[str, Any], device: torch.device | str, non_blocking: bool = False

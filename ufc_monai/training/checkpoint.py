@@ -7,20 +7,21 @@ import logging
 import os
 import random
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
 from typing import Any
 
 import numpy as np
 import torch
-from ignite.engine import Engine, Events
+from ignite.engine import Engine
 from ignite.handlers import Checkpoint
 from torch.utils.data import DataLoader
 
 from ufc_monai.artifacts.record import RunRecord
 from ufc_monai.artifacts.transfer import save_tensors
 from ufc_monai.base.errors import InputError
-from ufc_monai.base.ranks import check_wrapped, gathered, is_first, rank, world_size
+from ufc_monai.base.ranks import Handler, check_wrapped, gathered, is_first, rank, world_size
 from ufc_monai.training.loaders import CombinedLoader, loaders_of
 
 logger = logging.getLogger(__name__)
@@ -29,11 +30,12 @@ KEPT = ("metrics", "ema_momentum")
 """What of a trainer's state ignite would leave behind; ``EMAHandler`` keeps its momentum there."""
 
 
-class TrainingCheckpoint:
-    """Save everything that a training goes on from, and go on from it.
+@dataclass(eq=False)
+class TrainingCheckpoint(Handler):
+    """Save everything that a training is resumed from, and resume it.
 
     It is written when the loader has run out and the next epoch has drawn nothing yet: the one moment at which nothing
-    of an epoch is under way. List it first, so that the other handlers find the trainer where it goes on.
+    of an epoch is under way. List it first, so that the other handlers find the resumed trainer.
 
     Args:
         path: the file, in the folder of the weights; its name begins with ``checkpoint``.
@@ -41,7 +43,7 @@ class TrainingCheckpoint:
             states of Python, NumPy, PyTorch, and the loaders' generators. Parts with a ``generator`` are saved for each
             rank, like the random states; all others are those of the first rank, which are everybody's.
         record: of the run; a checkpoint of another one is refused.
-        resume: go on from the file if it is there.
+        resume: from the file if it is there.
         seconds: between two saves, at the least; the end of the training is saved always.
         evaluator: whose best and last metrics are kept, too.
 
@@ -50,68 +52,51 @@ class TrainingCheckpoint:
             or if the ranks train a network each of its own.
     """
 
-    def __init__(
-        self,
-        path: str | os.PathLike[str],
-        parts: Mapping[str, Any],
-        record: RunRecord,
-        resume: bool = False,
-        seconds: float = 60.0,
-        evaluator: Engine | None = None,
-    ) -> None:
-        self.path = Path(path)
-        self.parts = dict(parts)
-        self.record = record
-        self.resume = resume
-        self.seconds = seconds
-        self.evaluator = evaluator
-        self._saved = 0.0
+    path: str | os.PathLike[str]
+    parts: Mapping[str, Any]
+    record: RunRecord
+    resume: bool = False
+    seconds: float = 60.0
+    evaluator: Engine | None = None
 
-    def attach(self, engine: Engine) -> None:
-        """Save and resume one of MONAI's trainers."""
-        engine.add_event_handler(Events.STARTED, self._begin)
-        engine.add_event_handler(Events.DATALOADER_STOP_ITERATION, self._save_if_due)
-        engine.add_event_handler(Events.COMPLETED, self._save)
-
-    def _begin(self, engine: Engine) -> None:
+    def _started(self, engine: Engine) -> None:
         check_wrapped(engine.network)
         engine.state_dict_user_keys[:] = [key for key in KEPT if hasattr(engine.state, key)]
-        for half in self.path.parent.glob(f".{self.path.name}.*"):  # what a kill during a save has left
+        path = Path(self.path)
+        for half in path.parent.glob(f".{path.name}.*"):  # what a kill during a save has left
             half.unlink(missing_ok=True)  # every rank looks
         self._saved = monotonic()
-        if self.resume and self.path.is_file():
-            self._load(engine)
+        if self.resume and path.is_file():
+            self._load(engine, path)
         elif self.resume:
-            logger.info("there is no %s: the training begins at its beginning", self.path)
+            logger.info("there is no %s: the training starts from the beginning", path)
 
-    def _load(self, engine: Engine) -> None:
+    def _load(self, engine: Engine, path: Path) -> None:
         try:
-            checkpoint = torch.load(self.path, map_location="cpu", weights_only=True)
+            checkpoint = torch.load(path, map_location="cpu", weights_only=True)
             differences = self.record.differences(json.loads(checkpoint.pop("run")))
             ranks: list[dict[str, Any]] = checkpoint.pop("ranks")
         except Exception as e:
-            raise InputError(
-                f"resume: {self.path} cannot be read ({type(e).__name__}). Delete it to begin anew."
-            ) from e
+            raise InputError(f"resume: {path} cannot be read ({type(e).__name__}). Delete it to begin anew.") from e
         if differences:
             raise InputError(
-                f"resume: {self.path} is of another run (differs in {', '.join(differences[:4])}). Pass the settings "
+                f"resume: {path} is of another run (differs in {', '.join(differences[:4])}). Pass the settings "
                 "of that run, or begin anew with another --output_dir and --ckpt_dir."
             )
         if len(ranks) != world_size():
             raise InputError(
-                f"resume: {self.path} was written on {len(ranks)} rank(s), and now there are {world_size()}. Start as "
+                f"resume: {path} was written on {len(ranks)} rank(s), and now there are {world_size()}. Start as "
                 "many as before, or begin anew with another --output_dir and --ckpt_dir."
             )
         Checkpoint.load_objects(self._shared(engine) | self._own(engine), checkpoint | ranks[rank()])
-        logger.info("goes on behind epoch %d of %d (%s)", engine.state.epoch, engine.state.max_epochs, self.path)
+        logger.info("resumes after epoch %d of %d (%s)", engine.state.epoch, engine.state.max_epochs, path)
 
-    def _save_if_due(self, engine: Engine) -> None:
+    def _dataloader_stop_iteration(self, engine: Engine) -> None:
         due = monotonic() - self._saved >= self.seconds
         if gathered(due)[0]:  # the first rank's clock is everybody's: all ranks take part in a save
-            self._save(engine)
+            self._completed(engine)
 
-    def _save(self, engine: Engine) -> None:
+    def _completed(self, engine: Engine) -> None:
         ranks = gathered({name: part.state_dict() for name, part in self._own(engine).items()})
         self._saved = monotonic()
         if not is_first():
@@ -128,12 +113,12 @@ class TrainingCheckpoint:
     def _shared(self, engine: Engine) -> dict[str, Any]:
         """What is the same on all ranks."""
         shared = {name: part for name, part in self.parts.items() if not hasattr(part, "generator")}
-        shared["trainer"] = engine
-        if engine.scaler is not None:
-            shared["scaler"] = engine.scaler
-        if self.evaluator is not None:
-            shared["evaluator"] = _Validation(self.evaluator)
-        return shared
+        added = {
+            "trainer": engine,
+            "scaler": engine.scaler,
+            "evaluator": self.evaluator and _Validation(self.evaluator),
+        }
+        return shared | {name: part for name, part in added.items() if part is not None}
 
 
 class _Validation:

@@ -6,10 +6,8 @@ from typing import Any
 
 import torch
 from monai.inferers import Inferer, SimpleInferer
-from monai.networks.nets.basic_unet import UpCat
 from torch import Tensor, nn
 
-from ufc_monai.base.console import checked_bool
 from ufc_monai.base.devices import multiplies_in_bf16
 from ufc_monai.base.errors import InputError
 
@@ -25,13 +23,8 @@ def set_threads(threads: int | None) -> int:
 
     Returns:
         The number in force.
-
-    Raises:
-        InputError: at no such number.
     """
     if threads is not None:
-        if not isinstance(threads, int) or threads < 1:
-            raise InputError(f"threads must be a whole number of 1 or more, or null; got {threads!r}.")
         torch.set_num_threads(threads)
     return torch.get_num_threads()
 
@@ -58,46 +51,13 @@ def resolve_precision(precision: str, device: torch.device | str) -> str:
         device: where the network is.
 
     Raises:
-        InputError: at another word.
+        InputError: at an unknown precision.
     """
     if precision not in PRECISIONS:
         raise InputError(f"precision must be one of {', '.join(PRECISIONS)}; got {precision!r}.")
     if precision != "auto":
         return precision
     return "bf16" if multiplies_in_bf16(device) else "fp32"
-
-
-class _EvenUpCat(UpCat):
-    """A block of MONAI's decoder for maps of even sizes."""
-
-    def forward(self, x: Tensor, x_e: Tensor) -> Tensor:
-        decoded: Tensor = self.convs(torch.cat([x_e, self.upsample(x)], dim=1))
-        return decoded
-
-
-def compiled(network: nn.Module, switch: object, image_size: int) -> nn.Module:
-    """The network itself, which PyTorch compiles when it is first called, if the switch is on.
-
-    It is compiled in place, so that the names of its parameters stay. The blocks of a decoder no longer pad odd sizes:
-    at multiples of 16 there are none, the compiler cannot derive the padding in channels_last, and MONAI's way of
-    finding out breaks the network into nine graphs.
-
-    Args:
-        network: any.
-        switch: a boolean, or a word for one.
-        image_size: of the slices that it will see.
-
-    Raises:
-        InputError: where the switch is none, or a decoder would have to pad.
-    """
-    if checked_bool(switch, "compile"):
-        for block in network.modules():
-            if isinstance(block, UpCat):
-                if image_size % 16:
-                    raise InputError(f"compile: image_size must be a multiple of 16 for it; got {image_size}.")
-                block.__class__ = _EvenUpCat
-        network.compile()
-    return network
 
 
 def slices_at_once(image_size: int, device: torch.device | str) -> int:

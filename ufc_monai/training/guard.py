@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from ignite.engine import Engine, Events
@@ -22,7 +22,7 @@ NAMED = 8
 class LossGuard:
     """Stop at a loss that is not finite, before it reaches the weights; skip batches without a valid anchor.
 
-    A skipped batch leaves weights and optimiser as they are. Their number so far is the metric ``skipped_batches``.
+    A skipped batch leaves weights and optimizer as they are. Their number so far is the metric ``skipped_batches``.
 
     A GPU decides by itself: a fused optimizer's step changes nothing where the device has set ``found_inf``, as behind
     PyTorch's gradient scaler. The loss is looked at when the next step's has been asked for, and at the end of an
@@ -37,7 +37,7 @@ class LossGuard:
 
     def __init__(self, late: bool | None = None) -> None:
         self.late = late
-        self._step: _Step | None = None
+        self._check_last: Callable[[], None] = lambda: None
         self._skipped: Tensor | int = 0
 
     def attach(self, engine: Engine) -> None:
@@ -48,13 +48,12 @@ class LossGuard:
 
     def _check(self, engine: Engine) -> None:
         loss: Tensor = engine.state.output["loss"].detach()
-        before, self._step = self._step, _Step(engine, loss)
-        if before is not None:
-            before.check()
+        check = _check_of(engine, loss)
+        self._check_last()
+        self._check_last = check
         late = loss.is_cuda if self.late is None else self.late
         if not (late and _is_fused(engine)):
-            self._step.check()
-            self._step = None
+            check()
 
     def _hold_still(self, engine: Engine) -> None:
         """Have the optimizer change nothing at a loss that is not finite or a batch without a valid anchor."""
@@ -67,48 +66,37 @@ class LossGuard:
             engine.optimizer.zero_grad(set_to_none=True)  # without gradients, a step changes nothing
 
     def _settle(self, engine: Engine) -> None:
-        step, self._step = self._step, None
-        if step is not None:
-            step.check()
-        skipped, self._skipped = int(self._skipped), 0
-        if skipped:
-            metrics = engine.state.metrics
-            metrics["skipped_batches"] = metrics.get("skipped_batches", 0) + skipped
+        self._check_last()
+        if skipped := int(self._skipped):
+            engine.state.metrics["skipped_batches"] = engine.state.metrics.get("skipped_batches", 0) + skipped
+        self._skipped = 0
 
 
 def _is_fused(engine: Engine) -> bool:
     return all(group.get("fused") for group in engine.optimizer.param_groups)
 
 
-class _Step:
-    """A step whose loss is on its way from the device."""
+def _check_of(engine: Engine, loss: Tensor) -> Callable[[], None]:
+    """What waits for a step's loss, on its way from the device, and refuses one that is not finite."""
+    step, epoch, batch = engine.state.iteration, engine.state.epoch, engine.state.batch
+    parts: dict[str, Sequence[str]] = {"": batch["id"]} if "id" in batch else {n: of["id"] for n, of in batch.items()}
+    figures = figures_of(engine.loss_function)
+    fetched = loss.to("cpu", non_blocking=True)
+    there = torch.cuda.current_stream(loss.device).record_event() if loss.is_cuda else None
 
-    def __init__(self, engine: Engine, loss: Tensor) -> None:
-        batch = engine.state.batch
-        self.ids: dict[str, Sequence[str]] = (
-            {"": batch["id"]} if "id" in batch else {name: part["id"] for name, part in batch.items()}
+    def check() -> None:
+        if there is not None:
+            there.synchronize()
+        if fetched.isfinite():
+            return
+        # of several loaders, those whose terms are not finite
+        names = [name for name in parts if name in figures and not figures[name].isfinite()] or list(parts)
+        kind, ids = f"{' and '.join(names)} ".lstrip(), [of for name in names for of in parts[name]]
+        logger.error("the batch's %sslices: %s", kind, ", ".join(ids))
+        more = f" and {len(ids) - NAMED} more (see the log)" if len(ids) > NAMED else ""
+        raise InputError(
+            f"the loss is {fetched.item():g} at step {step} (epoch {epoch}), on the {kind}slices "
+            f"{', '.join(ids[:NAMED])}{more}. Look at them, or lower learning_rate; the last checkpoint stands."
         )
-        self.figures = figures_of(engine.loss_function)
-        self.iteration: int = engine.state.iteration
-        self.epoch: int = engine.state.epoch
-        self.loss = loss.to("cpu", non_blocking=True)
-        self.there = torch.cuda.current_stream(loss.device).record_event() if loss.is_cuda else None
 
-    def check(self) -> None:
-        """Wait for the loss and refuse one that is not finite."""
-        if self.there is not None:
-            self.there.synchronize()
-        if not self.loss.isfinite():
-            kind, ids = self._slices()
-            logger.error("the batch's %sslices: %s", kind, ", ".join(ids))
-            more = f" and {len(ids) - NAMED} more (see the log)" if len(ids) > NAMED else ""
-            raise InputError(
-                f"the loss is {self.loss.item():g} at step {self.iteration} (epoch {self.epoch}), on the {kind}slices "
-                f"{', '.join(ids[:NAMED])}{more}. Look at them, or lower learning_rate; the last checkpoint stands."
-            )
-
-    def _slices(self) -> tuple[str, list[str]]:
-        """The batch's slices; of several loaders those whose terms are not finite, and what these are called."""
-        broken = [name for name in self.ids if name in self.figures and not self.figures[name].isfinite()]
-        names = broken or list(self.ids)
-        return f"{' and '.join(names)} ".lstrip(), [of for name in names for of in self.ids[name]]
+    return check

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import logging
 import math
+from dataclasses import dataclass
 
 import torch
-from ignite.engine import Engine, Events
+from ignite.engine import Engine
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -28,6 +29,7 @@ LITTLE_EXPLAINED = 0.2
 sound trainings explain half of it, a nearly collapsed one a third, a collapsed one nothing."""
 
 
+@dataclass(eq=False)
 class LatentMonitor(Reporter):
     """Reconstruction error, KL (in all and per dimension) and the number of used dimensions, over an epoch.
 
@@ -38,22 +40,13 @@ class LatentMonitor(Reporter):
         beta: weight of the KL in the full loss; at 0 there is no posterior to watch.
     """
 
-    def __init__(self, beta: float) -> None:
-        self.beta = beta
+    beta: float
+
+    def _epoch_started(self, engine: Engine) -> None:
         self._sums: dict[str, Tensor] = {}
         self._batches = 0
 
-    def attach(self, engine: Engine) -> None:
-        """Watch a trainer of stage 1."""
-        engine.add_event_handler(Events.EPOCH_STARTED, self._reset)
-        engine.add_event_handler(Events.ITERATION_COMPLETED, self._add)
-        engine.add_event_handler(Events.EPOCH_COMPLETED, self._report)
-        engine.add_event_handler(Events.COMPLETED, self._judge)
-
-    def _reset(self, engine: Engine) -> None:
-        self._sums, self._batches = {}, 0
-
-    def _add(self, engine: Engine) -> None:
+    def _iteration_completed(self, engine: Engine) -> None:
         reconstruction, mu, logvar = engine.state.output["pred"][:3]
         image = engine.state.output["image"]
         with torch.no_grad():
@@ -64,23 +57,19 @@ class LatentMonitor(Reporter):
         self._sums = {key: self._sums.get(key, 0) + value for key, value in values.items()}
         self._batches += 1
 
-    def _report(self, engine: Engine) -> None:
-        metrics = engine.state.metrics
-        mean, square = (self._sums[key] / self._batches for key in ("mean", "square"))
-        variance = float((square - mean.square()).mean())
+    def _epoch_completed(self, engine: Engine) -> None:
+        metrics, means = engine.state.metrics, {name: total / self._batches for name, total in self._sums.items()}
+        variance = float((means["square"] - means["mean"].square()).mean())
         metrics["mse"] = float(self._sums["mse"]) / self._batches
         metrics["explained"] = 1 - metrics["mse"] / variance if variance > 0 else 0.0
         if self.beta > 0:
-            kl = self._sums["kl"] / self._batches
-            metrics["kl"] = float(kl.sum())
-            metrics["active_dimensions"] = int((kl > ACTIVE_KL).sum())
-            metrics["kl_per_dimension"] = [round(value, 4) for value in kl.tolist()]
+            metrics["kl"] = float(means["kl"].sum())
+            metrics["active_dimensions"] = int((means["kl"] > ACTIVE_KL).sum())
+            metrics["kl_per_dimension"] = [round(value, 4) for value in means["kl"].tolist()]
 
-    def _judge(self, engine: Engine) -> None:
+    def _completed(self, engine: Engine) -> None:
         metrics = engine.state.metrics
-        explained = (
-            f"reconstructions explain {metrics['explained']:.0%} of what distinguishes slices from the mean slice"
-        )
+        explained = f"reconstructions explain {metrics['explained']:.0%} of the slices' variance about the mean slice"
         used, n = metrics.get("active_dimensions", 0), len(metrics.get("kl_per_dimension", []))
         level = logging.WARNING
         if metrics["explained"] < LITTLE_EXPLAINED:
@@ -98,13 +87,12 @@ class LatentMonitor(Reporter):
 
 
 class ContrastiveMonitor(Reporter):
-    """Effective rank, alignment and uniformity of the last batch of an epoch, in the views that the loss compares."""
+    """Effective rank, alignment and uniformity of the last batch of an epoch, in the views that the loss compares.
 
-    def attach(self, engine: Engine) -> None:
-        """Watch a trainer with a :class:`~ufc_monai.losses.protocol.StructuralLoss`."""
-        engine.add_event_handler(Events.EPOCH_COMPLETED, self._report)
+    For trainers with a :class:`~ufc_monai.losses.protocol.StructuralLoss`.
+    """
 
-    def _report(self, engine: Engine) -> None:
+    def _epoch_completed(self, engine: Engine) -> None:
         views = engine.loss_function.views(engine.state.output["pred"])
         first, second = (F.normalize(view.detach().float(), dim=1) for view in views)
         both = torch.cat([first, second])

@@ -5,21 +5,21 @@ from __future__ import annotations
 import copy
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from ignite.engine import Engine, Events
-from monai.data import MetaTensor, affine_to_spacing
+from monai.data import affine_to_spacing
 from monai.transforms import Orientation
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils.data import default_collate
 
 from ufc_monai.artifacts.features import encode, spread
-from ufc_monai.base.ranks import Reporter
+from ufc_monai.base.ranks import Handler, Reporter
 from ufc_monai.data.slices import SliceDataset
 from ufc_monai.training.batch import PrepareBatch
 from ufc_monai.transforms.standardise import Standardise
@@ -35,6 +35,7 @@ POINTS = 2000
 """Slices in the map of embeddings; more would cover each other."""
 
 
+@dataclass(eq=False)
 class ReconstructionsPicture(Reporter):
     """Draw ``reconstructions.png`` at the end of stage 1: slices, and what is left of them behind the bottleneck.
 
@@ -44,19 +45,12 @@ class ReconstructionsPicture(Reporter):
         normalise: what they go through on their way into the network, and back on the picture.
     """
 
-    def __init__(
-        self, output_dir: str | os.PathLike[str], dataset: SliceDataset, normalise: Standardise | None = None
-    ) -> None:
-        self.path = Path(output_dir) / "reconstructions.png"
-        self.dataset = dataset
-        self.normalise = normalise
-
-    def attach(self, engine: Engine) -> None:
-        """Draw for a trainer whose network is a VAE."""
-        engine.add_event_handler(Events.COMPLETED, self._draw)
+    output_dir: str | os.PathLike[str]
+    dataset: SliceDataset
+    normalise: Standardise | None = None
 
     @torch.no_grad()
-    def _draw(self, engine: Engine) -> None:
+    def _completed(self, engine: Engine) -> None:
         images = _sample(self.dataset)["image"].to(engine.state.device)
         mean, deviation = self.normalise.statistics(images) if self.normalise else (0.0, 1.0)
         network: nn.Module = getattr(engine.network, "module", engine.network)  # one rank draws, without the others
@@ -67,9 +61,10 @@ class ReconstructionsPicture(Reporter):
         from ufc_monai.report.drawing import save_rows
 
         rows = [_pictures(images), _pictures(reconstructions.clamp(0, 1))]
-        save_rows(self.path, rows, ["slice", "reconstruction"])
+        save_rows(Path(self.output_dir, "reconstructions.png"), rows, ["slice", "reconstruction"])
 
 
+@dataclass(eq=False)
 class ViewsPicture(Reporter):
     """Draw ``views.png`` behind the first step of stage 2: slices and two views of each as the network sees them.
 
@@ -78,13 +73,12 @@ class ViewsPicture(Reporter):
         dataset: the slices to be trained on.
     """
 
-    def __init__(self, output_dir: str | os.PathLike[str], dataset: SliceDataset) -> None:
-        self.path = Path(output_dir) / "views.png"
-        self.dataset = dataset
+    output_dir: str | os.PathLike[str]
+    dataset: SliceDataset
 
     def attach(self, engine: Engine) -> None:
         """Draw for a trainer that prepares two views of a batch."""
-        # not in front of it: a figure takes a second, and a training that goes on has one
+        # not in front of it: a figure takes a second, and a resumed training has one
         engine.add_event_handler(Events.ITERATION_COMPLETED(once=1), self._draw)
 
     def _draw(self, engine: Engine) -> None:
@@ -98,9 +92,10 @@ class ViewsPicture(Reporter):
         from ufc_monai.report.drawing import save_rows
 
         rows = [_pictures(images) for images in (batch["image"], first, second)]
-        save_rows(self.path, rows, ["slice", "view 1", "view 2"], titles)
+        save_rows(Path(self.output_dir, "views.png"), rows, ["slice", "view 1", "view 2"], titles)
 
 
+@dataclass(eq=False)
 class EmbeddingPicture(Reporter):
     """Draw ``embedding.png`` at the end of stage 2: the encoder's features in two dimensions (PCA).
 
@@ -111,42 +106,33 @@ class EmbeddingPicture(Reporter):
         normalise: what slices go through on their way into the network.
     """
 
-    def __init__(
-        self,
-        output_dir: str | os.PathLike[str],
-        dataset: SliceDataset,
-        encoder: nn.Module,
-        normalise: Callable[[Tensor], Tensor] | None = None,
-    ) -> None:
-        self.path = Path(output_dir) / "embedding.png"
-        self.dataset = dataset
-        self.encoder = encoder
-        self.normalise = normalise
+    output_dir: str | os.PathLike[str]
+    dataset: SliceDataset
+    encoder: nn.Module
+    normalise: Callable[[Tensor], Tensor] | None = None
 
-    def attach(self, engine: Engine) -> None:
-        """Draw for a trainer."""
-        engine.add_event_handler(Events.COMPLETED, self._draw)
-
-    def _draw(self, engine: Engine) -> None:
+    def _completed(self, engine: Engine) -> None:
         some = spread(len(self.dataset), POINTS)
         features = encode(self.encoder, self.dataset, engine.state.device, indices=some, normalise=self.normalise)
         if not np.isfinite(features).all():  # the training broke down, which the verdict says
             return
         from sklearn.decomposition import PCA
 
-        points = PCA(2, svd_solver="full").fit_transform(features)
-        items = self.dataset.items
-        clusters = np.array([self.dataset[i]["cluster"] for i in some])
         from ufc_monai.report.clusters import save_embedding_map
 
-        save_embedding_map(self.path, points, clusters, np.array([items[i]["position"] for i in some]))
+        points = PCA(2, svd_solver="full").fit_transform(features)
+        clusters = np.array([self.dataset[i]["cluster"] for i in some])
+        positions = np.array([self.dataset.items[i]["position"] for i in some])
+        save_embedding_map(Path(self.output_dir, "embedding.png"), points, clusters, positions)
 
 
-class OverlaysPicture:
+@dataclass(eq=False)
+class OverlaysPicture(Handler):
     """Draw ``overlays.png``: the best, the median and the worst test volume by mean Dice, one axial slice of each.
 
     The slice is that with most of the reference's foreground. Image, reference and prediction are shown on the grid of
-    the image's file, turned to RAS; only that slice of each volume is kept.
+    the image's file, turned to RAS; only that slice of each volume is kept. The evaluator's output holds class maps
+    ``pred`` and ``label`` on that grid.
 
     Args:
         output_dir: folder of the picture.
@@ -156,42 +142,30 @@ class OverlaysPicture:
         channels: of the images.
     """
 
-    def __init__(
-        self,
-        output_dir: str | os.PathLike[str],
-        names: Sequence[str],
-        window: Sequence[float],
-        metric: str = "mean_dice",
-        channels: int = 1,
-    ) -> None:
-        self.path = Path(output_dir) / "overlays.png"
-        self.names = list(names)
-        self.low, self.high = window
-        self.metric = metric
-        self.load = LoadVolume(channels)
+    output_dir: str | os.PathLike[str]
+    names: Sequence[str]
+    window: Sequence[float]
+    metric: str = "mean_dice"
+    channels: int = 1
+
+    def _started(self, engine: Engine) -> None:
         self._overlays: list[Overlay] = []
 
-    def attach(self, engine: Engine) -> None:
-        """Draw for an evaluator; its output holds class maps ``pred`` and ``label`` on the grid of the image's file."""
-        engine.add_event_handler(Events.STARTED, lambda _: self._overlays.clear())
-        engine.add_event_handler(Events.ITERATION_COMPLETED, self._keep)
-        engine.add_event_handler(Events.COMPLETED, self._draw)
-
-    def _keep(self, engine: Engine) -> None:
+    def _iteration_completed(self, engine: Engine) -> None:
         self._overlays += [self._overlay(item) for item in engine.state.output]
 
     def _overlay(self, item: Mapping[str, Any]) -> Overlay:
-        file = item["image"].meta["filename_or_obj"]
-        image = _to_ras(self.load(file))
-        reference, prediction = (_to_ras(item[key]) for key in ("label", "pred"))
+        file, to_ras = item["image"].meta["filename_or_obj"], Orientation("RAS", labels=None)
+        image, reference, prediction = map(to_ras, (LoadVolume(self.channels)(file), item["label"], item["pred"]))
         z = int((reference > 0).sum(dim=(0, 1, 2)).argmax())
-        shown = ((_axial(image, z) - self.low) / (self.high - self.low)).clip(0, 1)
+        low, high = self.window
+        shown, truth, found = (_pictures(x.as_tensor()[None, ..., z])[0] for x in (image, reference, prediction))
         width, height, _ = affine_to_spacing(image.affine, r=3).tolist()
         from ufc_monai.report.slices import Overlay
 
-        return Overlay(Path(file).name, shown, _axial(reference, z), _axial(prediction, z), height / width)
+        return Overlay(Path(file).name, ((shown - low) / (high - low)).clip(0, 1), truth, found, height / width)
 
-    def _draw(self, engine: Engine) -> None:
+    def _completed(self, engine: Engine) -> None:
         dice = engine.state.metric_details[self.metric].cpu().nanmean(dim=1).tolist()
         ranked = sorted((i for i, d in enumerate(dice) if d == d), key=lambda i: -dice[i])
         if not ranked:
@@ -205,7 +179,7 @@ class OverlaysPicture:
         ]
         from ufc_monai.report.slices import save_overlays
 
-        save_overlays(self.path, shown, self.names)
+        save_overlays(Path(self.output_dir, "overlays.png"), shown, self.names)
 
 
 def _sample(dataset: SliceDataset) -> dict[str, Any]:
@@ -216,16 +190,5 @@ def _sample(dataset: SliceDataset) -> dict[str, Any]:
 
 def _pictures(images: Tensor) -> NDArray[np.float32]:
     """(n, 1, H, W) on any device to (n, H, W), or (n, 3, H, W) to (n, H, W, 3)."""
-    return _without_one_channel(images.movedim(1, -1).float().cpu().numpy())
-
-
-def _to_ras(volume: MetaTensor) -> MetaTensor:
-    return Orientation("RAS", labels=None)(volume)
-
-
-def _axial(volume: MetaTensor, index: int) -> NDArray[Any]:
-    return _without_one_channel(volume.as_tensor()[..., index].movedim(0, -1).cpu().numpy())
-
-
-def _without_one_channel(pictures: NDArray[Any]) -> NDArray[Any]:
+    pictures = images.movedim(1, -1).float().cpu().numpy()
     return pictures[..., 0] if pictures.shape[-1] == 1 else pictures

@@ -3,27 +3,26 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
-from ignite.engine import Engine, Events
+from ignite.engine import Engine
+
+from ufc_monai.base.ranks import Handler
 
 
-class MomentumSchedule:
+@dataclass(eq=False)
+class MomentumSchedule(Handler):
     """The momentum of ``EMAHandler`` falls to 0 along half a cosine (Grill et al. 2020, Sec. 3.3).
 
-    It is a matter of the step alone, so that a checkpoint need not know of it. List it behind the ``EMAHandler``.
+    It depends on the step alone, so that no checkpoint needs to hold it. List it behind the ``EMAHandler``.
 
     Args:
         momentum: of the first step, as ignite counts it: the share of the new weights.
         steps: of the whole training.
     """
 
-    def __init__(self, momentum: float, steps: int) -> None:
-        self.momentum = momentum
-        self.steps = steps
+    momentum: float
+    steps: int
 
-    def attach(self, engine: Engine) -> None:
-        """Set the momentum of a trainer's next step."""
-        engine.add_event_handler(Events.ITERATION_COMPLETED, self._set)
-
-    def _set(self, engine: Engine) -> None:
+    def _iteration_completed(self, engine: Engine) -> None:
         engine.state.ema_momentum = self.momentum * (1 + math.cos(math.pi * engine.state.iteration / self.steps)) / 2

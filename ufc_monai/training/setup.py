@@ -8,7 +8,7 @@ import torch
 from monai.utils import set_determinism
 
 from ufc_monai.base.console import readable_errors
-from ufc_monai.base.merged import configuration, settings_of
+from ufc_monai.base.merged import configuration, is_plain
 from ufc_monai.checks.overrides import check_overrides
 from ufc_monai.checks.settings import check_settings
 from ufc_monai.training.compute import check_device, set_threads
@@ -27,7 +27,7 @@ def prepare(device: torch.device | str, threads: int | None = None, seed: int | 
     """
     readable_errors()
     check_overrides(sys.argv)
-    check_settings(settings_of(configuration()))
+    check_settings({key: value for key, value in configuration().items() if is_plain(value)})
     check_device(device)
     set_threads(threads)
     if seed is not None:

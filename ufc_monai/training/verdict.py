@@ -7,9 +7,10 @@ import logging
 import math
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from ignite.engine import Engine, Events
+from ignite.engine import Engine
 
 from ufc_monai.base.ranks import Reporter
 
@@ -67,6 +68,7 @@ def pretraining_verdict(history: Sequence[Mapping[str, float]], *, embedding_siz
     )
 
 
+@dataclass(eq=False)
 class PretrainingVerdict(Reporter):
     """Log the verdict once, at the end of training, and put it under ``engine.state.metrics["verdict"]``.
 
@@ -75,16 +77,11 @@ class PretrainingVerdict(Reporter):
         embedding_size: length of the embedding.
     """
 
-    def __init__(self, output_dir: str | os.PathLike[str], embedding_size: int) -> None:
-        self.path = Path(output_dir) / "metrics.jsonl"
-        self.embedding_size = embedding_size
+    output_dir: str | os.PathLike[str]
+    embedding_size: int
 
-    def attach(self, engine: Engine) -> None:
-        """Judge a trainer of stage 2."""
-        engine.add_event_handler(Events.COMPLETED, self._judge)
-
-    def _judge(self, engine: Engine) -> None:
-        history = [json.loads(line) for line in self.path.read_text(encoding="utf-8").splitlines()]
-        verdict = pretraining_verdict(history, embedding_size=self.embedding_size)
+    def _completed(self, engine: Engine) -> None:
+        lines = Path(self.output_dir, "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+        verdict = pretraining_verdict([json.loads(line) for line in lines], embedding_size=self.embedding_size)
         engine.state.metrics["verdict"] = verdict
         logger.info(verdict)
