@@ -29,6 +29,10 @@ MASK_ENDINGS = ("_seg", "_segmentation", "_label", "_mask")
 """What masks are called that lie beside images."""
 IGNORE_NAME = "ignore"
 """What nnU-Net calls the id of voxels that nobody has judged."""
+LEFT_OUT = (
+    "%s: %d test images (imagesTs, or dataset.json's 'test') are left out of training; --include_test_images True "
+    "takes them in"
+)
 CHANNEL = re.compile(r"(?!0000)\d{4}")
 """nnU-Net's number of a further channel, which ends an image's name."""
 
@@ -96,8 +100,8 @@ def find_cases(dataset_dir: str | os.PathLike[str], include_test_images: bool = 
             f"dataset_dir: all {len(cases)} volumes of {root} are test images (imagesTs, or dataset.json's 'test'). "
             "Pass --include_test_images True to train on them."
         )
-    if len(found) < len(cases):
-        _say_that_test_images_are_left_out(root, len(cases) - len(found))
+    if left := len(cases) - len(found):
+        _say_once(logging.INFO, LEFT_OUT, root, left)
     return found
 
 
@@ -109,7 +113,10 @@ def image_items(dataset_dir: str | os.PathLike[str], unlabelled_only: bool = Fal
         unlabelled_only: leave out the images that have a label.
     """
     if dataset_dir and (os.path.isfile(dataset_dir) or is_dicom_series(dataset_dir)):
-        return [_one_image(Path(os.path.abspath(dataset_dir)))]
+        path = Path(os.path.abspath(dataset_dir))
+        if path.is_file() and not suffix_of(path):
+            raise InputError(f"dataset_dir: {path} is not an image: expected one of {FORMATS}, or a folder of images.")
+        return [{"image": os.fspath(path), "patient": plain_stem(path)}]
     cases = [c for c in find_cases(dataset_dir, include_test_images=True) if not (unlabelled_only and c.label)]
     if not cases:
         raise InputError(f"dataset_dir: every image of {dataset_dir} has a label. Pass --unlabelled_only False.")
@@ -162,39 +169,30 @@ def _named_ids(labels: Mapping[str, int] | None, dataset_dir: str | os.PathLike[
     listed = read_dataset_json(root).get("labels", {})
     if not isinstance(listed, dict):
         raise InputError(f"{root / 'dataset.json'}: 'labels' should map names to ids, got {listed!r}.")
-    if listed:
-        pairs = [_label_pair(key, value, root) for key, value in listed.items()]
-        return _checked_labels({name: i for name, i in pairs if i != 0}, f"{root / 'dataset.json'}, labels")
-    return dict(MMWHS_LABELS) if _from_mmwhs_names(root) else None
-
-
-def _one_image(path: Path) -> dict[str, str]:
-    if path.is_file() and not suffix_of(path):
-        raise InputError(f"dataset_dir: {path} is no image: expected one of {FORMATS}, or a folder of images.")
-    return {"image": os.fspath(path), "patient": plain_stem(path)}
+    if not listed:
+        return dict(MMWHS_LABELS) if _from_mmwhs_names(root) else None
+    named = {}
+    for key, value in listed.items():
+        # in Decathlon's order, or in nnU-Net's
+        name, i = (str(value), key) if key.isdigit() and not str(value).isdigit() else (key, str(value))
+        if not i.isdigit():
+            raise InputError(
+                f"{root / 'dataset.json'}: label {key!r} has {value!r} in the place of one id; regions of several ids "
+                "are not supported. Name single ids with --labels."
+            )
+        named[name] = int(i)
+    return _checked_labels({name: i for name, i in named.items() if i}, f"{root / 'dataset.json'}, labels")
 
 
 def _checked_labels(labels: Any, key: str) -> dict[str, int]:
-    named = isinstance(labels, Mapping) and all(isinstance(name, str) for name in labels)
-    if not named or not all(isinstance(i, int) and 0 < i <= LARGEST_ID and i is not True for i in labels.values()):
+    if not isinstance(labels, Mapping) or not all(
+        isinstance(name, str) and type(i) is int and 0 < i <= LARGEST_ID for name, i in labels.items()
+    ):
         raise InputError(
             f"labels must map names to ids of 1 to {LARGEST_ID}, like {{'liver': 1, 'spleen': 2}}; got {labels!r}."
         )
-    for name in labels:
-        inert(name, key)  # it ends up in metadata.json
+    inert(list(labels), key)  # they end up in metadata.json
     return dict(labels)
-
-
-def _label_pair(key: str, value: Any, root: Path) -> tuple[str, int]:
-    """Name and id of an entry of dataset.json, in Decathlon's order or in nnU-Net's."""
-    if str(value).isdigit():
-        return key, int(value)
-    if key.isdigit():
-        return str(value), int(key)
-    raise InputError(
-        f"{root / 'dataset.json'}: label {key!r} has {value!r} in the place of one id; regions of several ids are not "
-        "supported. Name single ids with --labels."
-    )
 
 
 def _from_folders(root: Path) -> list[Case]:
@@ -259,22 +257,13 @@ def _images(folder: Path) -> list[Path]:
     """The images that lie directly in a folder, sorted: files, and the folders of DICOM series."""
     visible = [f for f in folder.iterdir() if not f.name.startswith(".")] if folder.is_dir() else []
     for link in (f for f in visible if suffix_of(f) and f.is_symlink() and not f.is_file()):
-        _say_that_it_leads_nowhere(link)
+        _say_once(logging.WARNING, "%s is a link that leads nowhere: it is left out", link)
     return sorted(f for f in visible if (suffix_of(f) and f.is_file()) or is_dicom_series(f))
 
 
 @functools.cache
-def _say_that_it_leads_nowhere(link: Path) -> None:
-    logger.warning("%s is a link that leads nowhere: it is left out", link)
-
-
-@functools.cache
-def _say_that_test_images_are_left_out(root: Path, n: int) -> None:
-    logger.info(
-        "%s: %d test images (imagesTs, or dataset.json's 'test') are left out of training; --include_test_images True "
-        "takes them in",
-        root, n,
-    )  # fmt: skip
+def _say_once(level: int, text: str, *values: object) -> None:
+    logger.log(level, text, *values)
 
 
 def _images_below(folder: Path) -> Iterator[Path]:

@@ -38,15 +38,15 @@ def listed_cases(root: Path) -> list[Case]:
     content = read_dataset_json(root)
     if not content.get("training"):
         return []
-    cases = [_listed_case(entry, root) for entry in _entries(content, "training", root)]
-    for name in UNLABELLED_LISTS:
-        unlabelled = [_listed_case(entry, root) for entry in _entries(content, name, root)]
-        if any(case.label for case in unlabelled):
+    cases: list[Case] = []
+    for name in ("training", *UNLABELLED_LISTS):
+        listed = [_listed_case(entry, root) for entry in _entries(content, name, root)]
+        if name != "training" and any(case.label for case in listed):
             raise InputError(
                 f"{root / 'dataset.json'}: the list '{name}' holds labels. ufc_monai draws the test patients itself: "
                 "move labelled entries to 'training', or take them out of the folder to keep them unseen."
             )
-        cases += [replace(case, of_test_set=name == "test") for case in unlabelled]
+        cases += [replace(case, of_test_set=name == "test") for case in listed]
     return cases
 
 
@@ -55,24 +55,20 @@ def plain_stem(path: Path) -> str:
     return stem_of(path).removesuffix("_0000")
 
 
-def _entries(content: Mapping[str, Any], name: str, root: Path) -> list[str | Mapping[str, str]]:
-    entries = content.get(name, [])
-    if not isinstance(entries, list) or not all(_is_entry(entry) for entry in entries):
+def _entries(content: Mapping[str, Any], name: str, root: Path) -> list[dict[str, str]]:
+    listed = content.get(name, [])
+    entries = [{"image": e} if isinstance(e, str) else e for e in listed] if isinstance(listed, list) else [listed]
+    if not isinstance(listed, list) or not all(
+        isinstance(e, dict) and all(isinstance(e.get(key, ""), str) for key in ("image", "label")) for e in entries
+    ):
         raise InputError(
             f"{root / 'dataset.json'}: '{name}' should list paths, or entries like {{'image': 'a.nii.gz', 'label': "
-            f"'b.nii.gz'}}; got {str(entries)[:80]}."
+            f"'b.nii.gz'}}; got {str(listed)[:80]}."
         )
     return entries
 
 
-def _is_entry(entry: Any) -> bool:
-    if isinstance(entry, dict):
-        return all(isinstance(entry.get(key, ""), str) for key in ("image", "label"))
-    return isinstance(entry, str)
-
-
-def _listed_case(entry: str | Mapping[str, str], root: Path) -> Case:
-    entry = {"image": entry} if isinstance(entry, str) else entry
+def _listed_case(entry: Mapping[str, str], root: Path) -> Case:
     paths = {}
     for key in ("image", "label"):
         if entry.get(key):

@@ -183,10 +183,11 @@ def _count(label: NDArray[np.float32]) -> Counter[float]:
 
 def _preview(image: NDArray[np.float32], label: NDArray[np.float32] | None, grid: Grid) -> Preview:
     """The middle of the slices that hold a label, or else of all."""
-    fits = label is not None and label.shape == image.shape[:3]
-    held = np.flatnonzero(label.any(axis=(0, 1))) if label is not None and fits else np.array([], dtype=int)
+    if label is not None and label.shape != image.shape[:3]:
+        label = None
+    held = range(image.shape[2]) if label is None else np.flatnonzero(label.any(axis=(0, 1)))
     index = int(held[len(held) // 2]) if len(held) else image.shape[2] // 2
-    ids = label[..., index].copy() if label is not None and fits else None
+    ids = None if label is None else label[..., index].copy()
     return Preview(image[:, :, index].copy(), ids, grid.spacing[1] / grid.spacing[0])
 
 

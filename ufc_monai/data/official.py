@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from ufc_monai.base.errors import InputError
+from ufc_monai.base.files import read_json
 from ufc_monai.base.formats import stem_of
 from ufc_monai.data.case import Case
 
@@ -28,13 +29,17 @@ def with_roles(cases: Sequence[Case], root: Path) -> list[Case]:
     path = root / OFFICIAL
     if not path.is_file():
         return list(cases)
-    role_of = _read(path)
-    named = {key: case for case in cases for key in (case.image, stem_of(Path(case.image)))}
-    if unknown := [name for name in role_of if name not in named]:
+    content = read_json(path, "dataset_dir")
+    if not all(isinstance(content.get(role), list) for role in ROLES):
+        raise InputError(f"{path}: expected lists {', '.join(ROLES)} of images.")
+    image_of = {name: case.image for case in cases for name in (case.image, stem_of(case.image))}
+    names = [(str(name), role) for role in ROLES for name in content[role]]
+    if unknown := [name for name, _ in names if name not in image_of]:
         raise InputError(f"{path}: {len(unknown)} images are not in the folder, e.g. {unknown[0]}. Take them out.")
-    found = {named[name].image: role for name, role in role_of.items()}
-    if len(found) < len(role_of):
-        raise InputError(f"{path}: an image is named twice, by its path and by its name. Name it once.")
+    found = {image_of[name]: role for name, role in names}
+    if len(found) < len(names):
+        twice, _ = Counter(image_of[name] for name, _ in names).most_common(1)[0]
+        raise InputError(f"{path}: {twice} is named twice. Name it once, by its path or by its name.")
     chosen = [replace(case, role=found.get(case.image)) for case in cases]
     patients: dict[str, str | None] = {}
     for case in chosen:
@@ -44,17 +49,3 @@ def with_roles(cases: Sequence[Case], root: Path) -> list[Case]:
         if not any(case.role == role and case.label for case in chosen):
             raise InputError(f"{path}: no image of the list '{role}' has a label. Name labelled images there.")
     return chosen
-
-
-def _read(path: Path) -> dict[str, str]:
-    """The role of every image named."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        lists = {role: [str(name) for name in content[role]] for role in ROLES}
-    except (ValueError, KeyError, TypeError) as e:
-        raise InputError(f"{path}: expected lists {', '.join(ROLES)} of images ({type(e).__name__}: {e}).") from e
-    names = [name for named in lists.values() for name in named]
-    if len(set(names)) < len(names):
-        twice = next(name for name in names if names.count(name) > 1)
-        raise InputError(f"{path}: {twice} is named twice.")
-    return {name: role for role, named in lists.items() for name in named}

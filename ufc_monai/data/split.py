@@ -16,6 +16,7 @@ from ufc_monai.base.files import read_json
 from ufc_monai.data.case import Case
 from ufc_monai.data.datalist import require_dataset_dir
 from ufc_monai.data.draw import N_FOLDS
+from ufc_monai.data.official import ROLES
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ class Split:
         Raises:
             InputError: if the file of one of them is, byte for byte, that of a validation or test patient.
         """
-        chosen = [image for image, role in self._roles(fold).items() if role in ("training", "unlabelled")]
+        chosen = self._images(fold, "training", "unlabelled")
         self._require(chosen, "pretraining", fold)
         self._refuse_leaks(chosen, fold)
         return [Case(image, None, self._case(image).patient).item(self.dataset_dir) for image in chosen]
@@ -74,8 +75,7 @@ class Split:
             order_path: a ``selection.json`` whose ``chosen`` volumes are the order instead.
 
         Raises:
-            InputError: without a data set, at a budget, draw or order that there is not, or if bytes are held out,
-                too.
+            InputError: without a data set, at an unknown budget, draw or order, or if bytes are held out, too.
         """
         require_dataset_dir(self.dataset_dir)
         orders = self._fold(fold)["label_orders"]
@@ -109,15 +109,12 @@ class Split:
 
     def held_out_sha256(self, fold: int) -> set[str]:
         """The sha256 of every image of the validation and test patients, labelled or not."""
-        roles = self._roles(fold)
-        return {
-            entry["sha256"] for image, entry in self.content["images"].items() if roles[image] in ("validation", "test")
-        }
+        return {self.content["images"][image]["sha256"] for image in self._images(fold, "validation", "test")}
 
     def image_sha256(self, items: Iterable[dict[str, str]]) -> list[str]:
         """The sha256 of the images of some items of this split."""
-        names = (os.path.relpath(item["image"], os.path.abspath(self.dataset_dir)) for item in items)
-        return [self.content["images"][name.replace(os.sep, "/")]["sha256"] for name in names]
+        names = (Path(item["image"]).relative_to(os.path.abspath(self.dataset_dir)).as_posix() for item in items)
+        return [self.content["images"][name]["sha256"] for name in names]
 
     def _order(self, path: Path, allowed: Sequence[str], fold: int) -> list[str]:
         chosen = read_json(path, "label_order_path").get("chosen")
@@ -125,7 +122,7 @@ class Split:
             raise InputError(f"label_order_path: {path} must list 'chosen' volumes, each once. Choose anew.")
         if wrong := [image for image in chosen if image not in allowed]:
             raise InputError(
-                f"label_order_path: {path} names {wrong[0]}, which is no labelled training volume of fold {fold}. "
+                f"label_order_path: {path} names {wrong[0]}, which is not a labelled training volume of fold {fold}. "
                 "Choose anew with this split."
             )
         return chosen
@@ -154,20 +151,21 @@ class Split:
             raise InputError(f"fold must be 0 to {len(folds) - 1}, got {fold!r} ({self.path}).")
         return folds[fold]
 
-    def _roles(self, fold: int) -> dict[str, str]:
-        roles = {p: role for role in ("training", "validation", "test") for p in self._fold(fold)[role]}
-        copies = dict.fromkeys(self._fold(fold).get("copies", ()), "copy")
-        return {i: copies.get(i) or roles.get(e["patient"], "unlabelled") for i, e in self.content["images"].items()}
+    def _images(self, fold: int, *roles: str) -> list[str]:
+        """The images of the patients with some roles, without pictures that are held out under another name."""
+        known = self._fold(fold)
+        role_of = {patient: role for role in ROLES for patient in known[role]}
+        images = {i: e for i, e in self.content["images"].items() if i not in known.get("copies", ())}
+        return [image for image, entry in images.items() if role_of.get(entry["patient"], "unlabelled") in roles]
 
     def _case(self, image: str) -> Case:
         entry = self.content["images"][image]
         return Case(image, entry["label"], entry["patient"])
 
     def _labelled_of(self, fold: int, role: str) -> list[dict[str, str]]:
-        patients: list[str] = self._fold(fold)[role]
-        cases = [self._case(image) for image in self.content["images"]]
-        found = [c.item(self.dataset_dir) for c in cases if c.label and c.patient in patients]
-        if patients:
+        cases = [self._case(image) for image in self._images(fold, role)]
+        found = [case.item(self.dataset_dir) for case in cases if case.label]
+        if self._fold(fold)[role]:
             self._require(found, role, fold)
         return found
 
