@@ -8,7 +8,6 @@ import os
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -17,9 +16,8 @@ from ufc_monai.base.errors import InputError
 from ufc_monai.base.files import inert
 from ufc_monai.base.formats import FORMATS, PICTURES, is_dicom_series, stem_of, suffix_of
 from ufc_monai.data.case import MMWHS_LABELS, Case
-from ufc_monai.data.dataset_json import listed_cases, plain_stem, read_dataset_json
-from ufc_monai.data.official import with_roles
-from ufc_monai.transforms.labels import LARGEST_ID
+from ufc_monai.data.dataset_json import listed_cases, plain_stem, read_dataset_json, with_roles
+from ufc_monai.transforms.labels import LARGEST_ID, few
 
 logger = logging.getLogger(__name__)
 
@@ -203,13 +201,12 @@ def _from_folders(root: Path) -> list[Case]:
         labels = [f for f in _images(root / label_folder) if f.is_file()]
         # a label of the image's very name goes before one with an ending
         label_of = {_without_ending(plain_stem(f)): f for f in labels} | {plain_stem(f): f for f in labels}
-        found = [(image, label_of.get(plain_stem(image))) for image in images]
-        new = (_case(root, image, label, plain_stem(image)) for image, label in found)
-        cases += [replace(case, of_test_set=image_folder == "imagesTs") for case in new]
-        alone += [_relative(label, root) for label in labels if label not in {label for _, label in found}]
+        found = {image: label_of.get(plain_stem(image)) for image in images}
+        of_test_set = image_folder == "imagesTs"
+        cases += [_case(root, image, label, plain_stem(image), of_test_set) for image, label in found.items()]
+        alone += [_relative(label, root) for label in set(labels).difference(found.values())]
     if cases and alone:
-        more = f", ... ({len(alone)} of them)" if len(alone) > 5 else ""
-        logger.warning("labels without an image of their name are left out: %s%s", ", ".join(alone[:5]), more)
+        logger.warning("labels without an image of their name are left out: %s", few(alone))
     return cases
 
 
@@ -275,8 +272,9 @@ def _images_below(folder: Path) -> Iterator[Path]:
         yield from _images_below(below)
 
 
-def _case(root: Path, image: Path, label: Path | None, patient: str) -> Case:
-    return Case(_relative(image, root), None if label is None else _relative(label, root), patient)
+def _case(root: Path, image: Path, label: Path | None, patient: str, of_test_set: bool = False) -> Case:
+    named = None if label is None else _relative(label, root)
+    return Case(_relative(image, root), named, patient, of_test_set=of_test_set)
 
 
 def _relative(path: Path, root: Path) -> str:

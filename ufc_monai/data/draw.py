@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ufc_monai.data.case import Case
-from ufc_monai.data.official import ROLES
+from ufc_monai.data.dataset_json import ROLES
 
 FORMAT = 1
 """Of ``split.json``."""

@@ -12,7 +12,7 @@ from ufc_monai.transforms.labels import few, is_id
 ADVICE = {
     "unreadable": "Nothing can be trained until it is mended.",
     "label unreadable": "Nothing can be trained until it is mended.",
-    "no label": "Export the label anew, by the nearest voxel where it is resampled.",
+    "no label": "Export the label again, by the nearest voxel where it is resampled.",
     "unnamed ids": "Name them in --labels, or make them background with --background_labels.",
     "empty label": "If nobody has drawn it yet, take the label file away: the volume then counts as unlabelled.",
     "same content": "Remove one of them: one scan under two patients' names leaks from training into the test.",
@@ -29,10 +29,10 @@ ADVICE = {
 """What to do about each kind of problem."""
 LEAVE_OUT = "Or go on without such volumes: --skip_bad True."
 """What else can be done about a bad file."""
-BLOCKING = {"unreadable", "label unreadable", "other grid", "flipped label", "no label", "unnamed ids", "same content"}
-"""Kinds that stop training, or make it learn nonsense."""
 BAD_FILES = {"unreadable", "label unreadable", "other grid", "flipped label", "no label"}
 """Kinds that are of one volume's files alone, so that one may go on without it."""
+BLOCKING = BAD_FILES | {"unnamed ids", "same content"}
+"""Kinds that stop training, or make it learn nonsense."""
 AIR = -200.0
 """A CT scan holds air, -1000 HU, around or within the body; one without anything below this was clipped."""
 HU_RULES: tuple[tuple[str, Callable[[float, float], bool], str], ...] = (

@@ -76,8 +76,10 @@ class SliceDataset(Dataset[dict[str, Any]]):
 
     def stored(self, index: int) -> dict[str, Any]:
         """A slice as the store holds it, before what is done to every sample."""
-        entry, place = self._find(index)
-        return entry.sample(place)
+        place = range(len(self))[index]
+        volume = bisect_right(self._ends, place)
+        entry = self.entries[volume]
+        return entry.sample(place - self._ends[volume] + len(entry))
 
     @property
     def items(self) -> list[dict[str, Any]]:
@@ -112,11 +114,6 @@ class SliceDataset(Dataset[dict[str, Any]]):
         """
         present = self.class_counts(n_classes)[:, 1:] > 0
         return base + present.double().mean(dim=1)
-
-    def _find(self, index: int) -> tuple[StoreEntry, int]:
-        place = range(len(self))[index]
-        volume = bisect_right(self._ends, place)
-        return self.entries[volume], place - self._ends[volume] + len(self.entries[volume])
 
 
 class PartitionSampler(Sampler[int]):

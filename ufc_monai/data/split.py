@@ -15,8 +15,8 @@ from ufc_monai.base.errors import InputError
 from ufc_monai.base.files import read_json
 from ufc_monai.data.case import Case
 from ufc_monai.data.datalist import require_dataset_dir
+from ufc_monai.data.dataset_json import ROLES
 from ufc_monai.data.draw import N_FOLDS
-from ufc_monai.data.official import ROLES
 
 
 @dataclass(frozen=True)
@@ -79,14 +79,11 @@ class Split:
         """
         require_dataset_dir(self.dataset_dir)
         orders = self._fold(fold)["label_orders"]
-        if not _is_index(draw, len(orders)):
-            raise InputError(f"label_draw must be 0 to {len(orders) - 1}, got {draw!r} ({self.path}).")
+        self._require_number("label_draw", draw, 0, len(orders) - 1)
         self._require(orders[draw], "training", fold)
         order = orders[draw] if order_path is None else self._order(Path(order_path), orders[draw], fold)
-        if volumes is not None and not (_is_index(volumes, len(order) + 1) and volumes):
-            raise InputError(
-                f"labelled_volumes must be 1 to {len(order)} (or null for all) in fold {fold}, got {volumes!r}."
-            )
+        if volumes is not None:
+            self._require_number(f"in fold {fold}, labelled_volumes", volumes, 1, len(order), " (or null for all)")
         self._refuse_leaks(order[:volumes], fold)
         return [self._case(image).item(self.dataset_dir) for image in order[:volumes]]
 
@@ -119,11 +116,11 @@ class Split:
     def _order(self, path: Path, allowed: Sequence[str], fold: int) -> list[str]:
         chosen = read_json(path, "label_order_path").get("chosen")
         if not isinstance(chosen, list) or not chosen or len(set(map(str, chosen))) < len(chosen):
-            raise InputError(f"label_order_path: {path} must list 'chosen' volumes, each once. Choose anew.")
+            raise InputError(f"label_order_path: {path} must list 'chosen' volumes, each once. Choose again.")
         if wrong := [image for image in chosen if image not in allowed]:
             raise InputError(
                 f"label_order_path: {path} names {wrong[0]}, which is not a labelled training volume of fold {fold}. "
-                "Choose anew with this split."
+                "Choose again with this split."
             )
         return chosen
 
@@ -136,6 +133,10 @@ class Split:
                 f"{image}: {reason} Mend some of them, or take another --fold."
             )
 
+    def _require_number(self, name: str, value: Any, low: int, high: int, note: str = "") -> None:
+        if type(value) is not int or not low <= value <= high:
+            raise InputError(f"{name} must be {low} to {high}{note}, got {value!r} ({self.path}).")
+
     def _refuse_leaks(self, images: Iterable[str], fold: int) -> None:
         held_out = self.held_out_sha256(fold)
         for image in images:
@@ -147,8 +148,7 @@ class Split:
 
     def _fold(self, fold: int) -> dict[str, Any]:
         folds: list[dict[str, Any]] = self.content["folds"]
-        if not _is_index(fold, len(folds)):
-            raise InputError(f"fold must be 0 to {len(folds) - 1}, got {fold!r} ({self.path}).")
+        self._require_number("fold", fold, 0, len(folds) - 1)
         return folds[fold]
 
     def _images(self, fold: int, *roles: str) -> list[str]:
@@ -168,7 +168,3 @@ class Split:
         if self._fold(fold)[role]:
             self._require(found, role, fold)
         return found
-
-
-def _is_index(value: Any, n: int) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < n

@@ -17,13 +17,17 @@ from ufc_monai.base.formats import PICTURES, suffix_of
 from ufc_monai.base.ranks import first_rank
 from ufc_monai.data.case import Case
 from ufc_monai.data.datalist import find_cases, require_dataset_dir
+from ufc_monai.data.dataset_json import OFFICIAL, ROLES
 from ufc_monai.data.draw import FORMAT, N_FOLDS, make_split
 from ufc_monai.data.duplicates import find_copies, perceptual_hashes
-from ufc_monai.data.official import OFFICIAL, ROLES
 from ufc_monai.data.skip import without_bad
 from ufc_monai.data.split import Split
 
 logger = logging.getLogger(__name__)
+
+
+CHANGES = {"bytes": "with other content", "label": "with another label", "patient": "of another patient"}
+"""How an image differs from what a split says of it."""
 
 
 def open_split(
@@ -123,8 +127,7 @@ def _write_split(path: Path, cases: Sequence[Case], dataset_dir: str, seed: int,
     root = Path(dataset_dir)
     split["images"] = {}
     for c in tqdm(cases, "hashing", unit="volume", disable=None):
-        content = {"bytes": size_of(root / c.image), "sha256": sha256_of(root / c.image)}
-        split["images"][c.image] = {"patient": c.patient, "label": c.label} | content
+        split["images"][c.image] = _facts(c, root) | {"sha256": sha256_of(root / c.image)}
     if any(c.role for c in cases):
         logger.info("patients train, validate and test as %s says", root / OFFICIAL)
     if all(suffix_of(Path(c.image)) in PICTURES for c in cases):
@@ -141,6 +144,10 @@ def _write_split(path: Path, cases: Sequence[Case], dataset_dir: str, seed: int,
             "last weights are kept, and there is no test Dice.",
             N_FOLDS,
         )
+
+
+def _facts(case: Case, root: Path) -> dict[str, Any]:
+    return {"patient": case.patient, "label": case.label, "bytes": size_of(root / case.image)}
 
 
 def _take_out_copies(split: dict[str, Any], cases: Sequence[Case], root: Path) -> None:
@@ -162,15 +169,10 @@ def _take_out_copies(split: dict[str, Any], cases: Sequence[Case], root: Path) -
 
 def _check_same_files(content: dict[str, Any], cases: Sequence[Case], path: Path, root: Path) -> None:
     known: dict[str, Any] = content["images"]
-    now = {c.image: c for c in cases}
-    both = now.keys() & known
-    changes = {
-        "new": now.keys() - known,
-        "gone": known.keys() - now,
-        "with other content": {i for i in both if size_of(root / i) != known[i]["bytes"]},
-        "with another label": {i for i in both if now[i].label != known[i]["label"]},
-        "of another patient": {i for i in both if now[i].patient != known[i]["patient"]},
-    }
+    now = {c.image: _facts(c, root) for c in cases}
+    changes = {"new": now.keys() - known, "gone": known.keys() - now}
+    for fact, change in CHANGES.items():
+        changes[change] = {i for i in now.keys() & known if now[i][fact] != known[i][fact]}
     left_out = changes["new"] & content.get("skipped", {}).keys()
     if left_out and left_out == set().union(*changes.values()):
         raise InputError(

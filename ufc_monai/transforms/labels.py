@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from typing import Any
 
 import torch
 from monai.config import KeysCollection
@@ -26,9 +27,9 @@ def is_id(value: float) -> bool:
     return 0 <= value <= LARGEST_ID and value == int(value)
 
 
-def few(values: Collection[float]) -> str:
-    """The first few of some values, sorted, and their number if there are more."""
-    shown = ", ".join(f"{value:g}" for value in sorted(values)[:5])
+def few(values: Collection[Any]) -> str:
+    """The first few of some numbers or names, sorted, and how many there are if there are more."""
+    shown = ", ".join(value if isinstance(value, str) else f"{value:g}" for value in sorted(values)[:5])
     return shown if len(values) <= 5 else f"{shown}, ... ({len(values)} of them)"
 
 
@@ -41,8 +42,8 @@ class RemapLabels(Transform):
         ignore_id: the id that becomes :data:`IGNORE`, if there is one.
 
     Raises:
-        InputError: if ``labels`` is empty or too long, or an id stands twice, and, when called, at an id that no name
-            claims, or a value that is no id.
+        InputError: if ``labels`` is empty or too long, or an id stands twice; when called, at an id that no name claims, or
+            a value that is not an id.
 
     Example:
         >>> remap = RemapLabels({"aorta": 820, "left_ventricle": 500}, background_labels=[421], ignore_id=9)
@@ -66,8 +67,9 @@ class RemapLabels(Transform):
             )
         self.labels = dict(labels)
         self.background_labels = tuple(int(i) for i in background_labels)
-        ignored = {} if ignore_id is None else {ignore_id: IGNORE}
-        self.class_of = dict.fromkeys(others, 0) | ignored | {i: n for n, i in enumerate(ids, start=1)}
+        self.class_of = dict.fromkeys(others, 0) | {i: n for n, i in enumerate(ids, start=1)}
+        if ignore_id is not None:
+            self.class_of[ignore_id] = IGNORE
 
     def __call__(self, label: Tensor) -> Tensor:
         """Return class indices (uint8) in the shape of ``label``; its meta data are kept."""
