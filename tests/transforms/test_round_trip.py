@@ -89,7 +89,7 @@ def check_slices(stored: Stored) -> None:
         folder = Path(place)
         steps = [LoadVolumed(BOTH), Orientationd(BOTH, axcodes="RAS", labels=None), RemapLabelsd("label", IDS)]
         transform = Compose([*steps, AxialSlicesd(BOTH, root=folder)])
-        slices = SliceDataset([stored.save(folder)], transform, folder / "cache", workers=1)
+        slices = SliceDataset([stored.save(folder)], transform, folder / "cache")
         stacked = {key: torch.stack([slices[i][key][0] for i in range(len(slices))], dim=-1) for key in BOTH}
         assert [item["id"] for item in slices.items] == [f"image.nii.gz#{i}" for i in range(len(slices))]
     expected = nib.apply_orientation(stored.image, stored.turn).astype(np.float32)

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 from monai.utils import optional_import
-from tqdm import tqdm
+from tqdm.contrib.concurrent import thread_map
 
 Image, _ = optional_import("PIL.Image")
 dctn, _ = optional_import("scipy.fft", name="dctn")
@@ -43,10 +42,9 @@ def perceptual_hashes(root: Path, images: Sequence[str]) -> dict[str, int]:
         root: folder of the data set.
         images: paths relative to it.
     """
-    with ThreadPoolExecutor() as pool:
-        found = pool.map(lambda image: perceptual_hash(root / image), images)
-        seen = tqdm(found, "comparing pictures", len(images), unit="picture", leave=False, disable=None)
-        return dict(zip(images, seen, strict=True))
+    bar = {"desc": "comparing pictures", "unit": "picture", "leave": False, "disable": None}
+    hashes = thread_map(lambda image: perceptual_hash(root / image), images, **bar)
+    return dict(zip(images, hashes, strict=True))
 
 
 def find_copies(

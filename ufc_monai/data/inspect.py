@@ -87,7 +87,6 @@ def inspect_cases(
     ignore_id: int | None = None,
     previews: int = 0,
     channels: int = 1,
-    workers: int | None = None,
 ) -> list[VolumeFacts]:
     """Read every volume of a data set once. Files that cannot be read are reported like the rest.
 
@@ -99,7 +98,6 @@ def inspect_cases(
         ignore_id: the id of voxels that do not count.
         previews: how many volumes, evenly spread, keep a slice to show.
         channels: 3 for pictures in colours.
-        workers: threads, each of which holds one volume; ``None`` for one a core, but no more than memory allows.
 
     Returns:
         The facts, in the order of the cases.
@@ -115,7 +113,7 @@ def inspect_cases(
         return _inspect(Path(dataset_dir), cases[index], claimed, index in shown, channels)
 
     sizes = [stored_bytes(Path(dataset_dir, case.image), case.label is not None) for case in cases]
-    facts = read_together(inspect, sizes, "reading", workers, leave=False)
+    facts = read_together(inspect, sizes, "reading", leave=False)
     odd = defaultdict[str, list[Problem]](list)
     for image, problem in (*_same_content(Path(dataset_dir), facts), *_odd_spacing(facts)):
         odd[image].append(problem)

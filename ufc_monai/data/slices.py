@@ -32,7 +32,6 @@ class SliceDataset(Dataset[dict[str, Any]]):
         data: items of one volume each, with the paths of ``image`` and, if wanted, ``label``.
         transform: a ``Compose`` with one ``AxialSlicesd``.
         cache_dir: folder of the store; entries are found again by what they were made of.
-        workers: threads that build missing entries; ``None`` for one a core, but no more than memory allows.
 
     Raises:
         InputError: if ``data`` is empty, ``transform`` has no ``AxialSlicesd``, or a volume cannot be used.
@@ -53,7 +52,6 @@ class SliceDataset(Dataset[dict[str, Any]]):
         data: Sequence[Mapping[str, Any]],
         transform: Compose,
         cache_dir: str | os.PathLike[str],
-        workers: int | None = None,
     ) -> None:
         if not data:
             raise InputError("SliceDataset got no volumes: the list under 'data' is empty. Check dataset_dir.")
@@ -65,7 +63,7 @@ class SliceDataset(Dataset[dict[str, Any]]):
             raise InputError("SliceDataset: its transform needs one AxialSlicesd, which cuts volumes into slices.")
         self.slice_transform = Compose(steps[cut + 1 :])
         with first_rank():
-            self.entries: list[StoreEntry] = SliceStore(cache_dir, steps[: cut + 1]).open(self.data, workers)
+            self.entries: list[StoreEntry] = SliceStore(cache_dir, steps[: cut + 1]).open(self.data)
         self._ends = list(accumulate(len(entry) for entry in self.entries))
 
     def __len__(self) -> int:

@@ -98,12 +98,11 @@ class SliceStore:
         self.transforms = list(transforms)
         self.folder = Path(cache_dir) / key_of_transforms(self.transforms)
 
-    def open(self, data: Sequence[Mapping[str, Any]], workers: int | None = None) -> list[StoreEntry]:
+    def open(self, data: Sequence[Mapping[str, Any]]) -> list[StoreEntry]:
         """The entries of ``data``, in its order; those that are missing are built, in parallel.
 
         Args:
             data: items with the paths of the volumes' files.
-            workers: threads; ``None`` for one a core, but no more than memory allows.
 
         Raises:
             InputError: if a volume cannot be read or transformed, naming its file.
@@ -116,7 +115,7 @@ class SliceStore:
             self._sweep()
             jobs = [(item, folder) for folder, item in missing.items()]
             sizes = [stored_bytes(item["image"], "label" in item) for item in missing.values()]
-            read_together(lambda i: self._build(*jobs[i]), sizes, "slice store", workers)
+            read_together(lambda i: self._build(*jobs[i]), sizes, "slice store")
         return [StoreEntry(folder) for folder in folders]
 
     def _sweep(self) -> None:

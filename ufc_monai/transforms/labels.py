@@ -42,8 +42,8 @@ class RemapLabels(Transform):
         ignore_id: the id that becomes :data:`IGNORE`, if there is one.
 
     Raises:
-        InputError: if ``labels`` is empty or too long, or an id stands twice; when called, at an id that no name claims, or
-            a value that is not an id.
+        InputError: if ``labels`` is empty or too long, or an id stands twice; when called, at an id that no name
+            claims, or a value that is not an id.
 
     Example:
         >>> remap = RemapLabels({"aorta": 820, "left_ventricle": 500}, background_labels=[421], ignore_id=9)
