@@ -26,7 +26,7 @@ FOLDERS = {"imagesTr": "labelsTr", "imagesTs": "labelsTs", "images": "labels"}
 MASK_ENDINGS = ("_seg", "_segmentation", "_label", "_mask")
 """What masks are called that lie beside images."""
 IGNORE_NAME = "ignore"
-"""What nnU-Net calls the id of voxels that nobody has judged."""
+"""What nnU-Net calls the id of voxels without a judgement."""
 LEFT_OUT = (
     "%s: %d test images (imagesTs, or dataset.json's 'test') are left out of training; --include_test_images True "
     "takes them in"
@@ -42,7 +42,7 @@ def require_dataset_dir(dataset_dir: str | os.PathLike[str]) -> Path:
         InputError: naming the key ``dataset_dir``.
     """
     if not isinstance(dataset_dir, str | os.PathLike):  # MONAI's command line takes 2024 for a number
-        raise InputError(f"dataset_dir: got {dataset_dir!r}, which is no text. Name the folder as ./{dataset_dir}.")
+        raise InputError(f"dataset_dir: got {dataset_dir!r}, which is not text. Name the folder as ./{dataset_dir}.")
     if not os.fspath(dataset_dir):
         raise InputError("dataset_dir is not set: name the folder of your volumes with --dataset_dir DIR.")
     root = Path(dataset_dir)
@@ -122,7 +122,7 @@ def image_items(dataset_dir: str | os.PathLike[str], unlabelled_only: bool = Fal
 
 
 def find_labels(labels: Mapping[str, int] | None, dataset_dir: str | os.PathLike[str]) -> dict[str, int] | None:
-    """The classes of a data set, ``{name: id}``; ``None`` if there is no word of them.
+    """The classes of a data set, ``{name: id}``; ``None`` if nothing names them.
 
     Neither background is among them nor nnU-Net's ``ignore``, which :func:`find_ignore_id` finds.
 
@@ -131,7 +131,7 @@ def find_labels(labels: Mapping[str, int] | None, dataset_dir: str | os.PathLike
         dataset_dir: the data set's folder.
 
     Raises:
-        InputError: if what is said of them is no such mapping.
+        InputError: if they are not named by such a mapping.
     """
     named = _named_ids(labels, dataset_dir)
     return None if named is None else {name: i for name, i in named.items() if name != IGNORE_NAME}
@@ -149,7 +149,7 @@ def resolve_labels(labels: Mapping[str, int] | None, dataset_dir: str | os.PathL
     """The classes of a data set as :func:`find_labels` finds them.
 
     Raises:
-        InputError: as there, and if there is no word of the classes, naming the key ``labels``.
+        InputError: as there, and if nothing names the classes, naming the key ``labels``.
     """
     found = find_labels(labels, dataset_dir)
     if found is None:
@@ -228,12 +228,11 @@ def _without_ending(stem: str) -> str:
 
 def _from_mmwhs_names(root: Path) -> list[Case]:
     found = {image.parent / plain_stem(image): image for image in _images_below(root)}
-    cases = []
-    for name, image in found.items():
-        if name.name.endswith("_image"):
-            patient = name.name.removesuffix("_image")
-            cases.append(_case(root, image, found.get(name.with_name(f"{patient}_label")), patient))
-    return cases
+    return [
+        _case(root, image, found.get(name.with_name(f"{patient}_label")), patient)
+        for name, image in found.items()
+        if (patient := name.name.removesuffix("_image")) != name.name
+    ]
 
 
 def _from_anywhere(root: Path) -> list[Case]:

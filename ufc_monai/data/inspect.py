@@ -53,7 +53,7 @@ class VolumeFacts:
     Attributes:
         image: path of the image relative to the data set's folder.
         label: path of its label, or ``None``.
-        patient: whom it belongs to.
+        patient: its patient.
         grid: where its voxels lie; ``None`` if the image cannot be read.
         hu: smallest value, 1st and 99th percentile (of a sample of voxels), largest value.
         label_voxels: number of voxels of each value of the label.

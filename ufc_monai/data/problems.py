@@ -14,7 +14,7 @@ ADVICE = {
     "label unreadable": "Nothing can be trained until it is mended.",
     "no label": "Export the label again, by the nearest voxel where it is resampled.",
     "unnamed ids": "Name them in --labels, or make them background with --background_labels.",
-    "empty label": "If nobody has drawn it yet, take the label file away: the volume then counts as unlabelled.",
+    "empty label": "If it is yet to be drawn, remove the label file: the volume then counts as unlabelled.",
     "same content": "Remove one of them: one scan under two patients' names leaks from training into the test.",
     "same content, same patient": "Remove one of them: it counts twice.",
     "8-bit": "Pictures are such: choose the --window to match, or --preset isic for those in colour. For CT, find the "
@@ -22,7 +22,7 @@ ADVICE = {
     "clipped": "A window that reaches beyond that range wastes contrast: choose the --window within it.",
     "not HU": "For CT, apply the rescale slope and intercept; for anything else choose the --window to match.",
     "impossible HU": "Check its rescale slope and intercept; padding is best written as -1024.",
-    "few slices": "Check that it is no localiser or screenshot.",
+    "few slices": "Check that it is not a localiser or screenshot.",
     "odd spacing": "Check its header, and that it is the same kind of scan.",
     **GRID_ADVICE,
 }
@@ -43,7 +43,7 @@ HU_RULES: tuple[tuple[str, Callable[[float, float], bool], str], ...] = (
 )
 """What the smallest and the largest value of an image tell: kind of problem, when, what the values do."""
 MOST_IDS = 1000
-"""With more values than that, a file is no label."""
+"""A file with more values than that is not a label."""
 
 
 @dataclass(frozen=True)

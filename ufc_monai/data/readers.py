@@ -29,7 +29,7 @@ def reading_bytes(shape: Sequence[int], labelled: bool) -> int:
 
 
 def stored_bytes(image: str | os.PathLike[str], labelled: bool) -> int:
-    """:func:`reading_bytes` of a file, by its header; 0 if that is damaged, of which reading it will tell."""
+    """:func:`reading_bytes` of a file, by its header; 0 if that is damaged, as reading it will show."""
     try:
         return reading_bytes(stored_shape(Path(image)), labelled)
     except Exception:

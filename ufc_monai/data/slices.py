@@ -6,7 +6,7 @@ import os
 from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import accumulate
+from itertools import accumulate, islice
 from typing import Any
 
 import numpy as np
@@ -147,11 +147,10 @@ class PartitionSampler(Sampler[int]):
         return self._length
 
     def __iter__(self) -> Iterator[int]:
-        left = self._length
-        while left:
+        return islice(self._endless(), len(self))
+
+    def _endless(self) -> Iterator[int]:
+        while True:
             for volume in torch.randperm(len(self.volumes), generator=self.generator).tolist():
                 for cell in self.volumes[volume]:
                     yield cell[int(torch.randint(len(cell), (), generator=self.generator))]
-                left -= len(self.volumes[volume])
-                if not left:
-                    return

@@ -102,7 +102,7 @@ DESCRIPTIONS: tuple[tuple[Any, Callable[[Any], Any]], ...] = (
     (partial, lambda p: ["partial", _describe([p.func, p.args, p.keywords])]),
     (CodeType, lambda code: [code.co_code.hex(), list(code.co_names), _describe(code.co_consts)]),
 )
-"""How what is no transform is described: the first kind that fits."""
+"""How the settings of transforms are described: the first kind that fits."""
 
 
 @functools.cache

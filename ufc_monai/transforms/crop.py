@@ -163,9 +163,8 @@ def label_region(images: Sequence[Tensor], labels: Sequence[Tensor], margin: flo
     for image, label in zip(images, labels, strict=True):
         start, end = BodyCrop().body_box(image)
         seen = np.argwhere(np.asarray(label[0]).any(axis=2))
-        if not len(seen):
-            continue
-        corners.append(np.concatenate([seen.min(0) - start[:2], seen.max(0) + 1 - start[:2]]) / (end - start)[0])
+        if len(seen):
+            corners.append(np.concatenate([seen.min(0) - start[:2], seen.max(0) + 1 - start[:2]]) / (end - start)[0])
     if not corners:
         raise InputError("region: none of the labelled volumes of this budget holds a labelled voxel.")
     low, high = np.min(corners, axis=0)[:2] - margin, np.max(corners, axis=0)[2:] + margin

@@ -16,7 +16,7 @@ from ufc_monai.base.errors import WAY_OUT, InputError
 from ufc_monai.transforms.twin import Twin
 
 IGNORE = 255
-"""Class index of pixels that nobody has judged: no loss, no metric (nnU-Net's ``ignore`` label)."""
+"""Class index of pixels without a judgement: no loss, no metric (nnU-Net's ``ignore`` label)."""
 UNCLAIMED = -1
 LARGEST_ID = 2**16 - 1
 """Of a structure; what labels and masks are stored in goes no further."""

@@ -41,7 +41,7 @@ class SaveMask(Transform):
 
     Args:
         output_dir: folder to write to.
-        data_root_dir: folders between this one and the image are made anew under ``output_dir``; an image elsewhere
+        data_root_dir: folders between this one and the image are made again under ``output_dir``; an image elsewhere
             goes by its name alone.
 
     Raises:
