@@ -106,7 +106,7 @@ def main() -> None:
                 list(pool.map(read, names))
                 found["read"].append(size / (time.perf_counter() - began))
                 began = time.perf_counter()
-                SliceDataset([{"image": name} for name in names], steps, folder / "cache", options.workers)
+                SliceDataset([{"image": name} for name in names], steps, folder / "cache")
                 found["build"].append(size / (time.perf_counter() - began))
                 shutil.rmtree(folder / "cache")
     rates = {name: statistics.median(rounds) for name, rounds in found.items()}

@@ -122,7 +122,7 @@ def slices(folder: Path, image: Path, label: Path | None = None) -> SliceDataset
     """The slices of one volume as a stage opens them."""
     item = {"image": str(image)} | ({"label": str(label)} if label else {})
     transform = Compose([preprocessing(list(item)), AxialSlicesd(list(item), root=folder)])
-    return SliceDataset([item], transform.flatten(), folder / "cache", workers=1)
+    return SliceDataset([item], transform.flatten(), folder / "cache")
 
 
 def weights(folder: Path, tensors: Mapping[str, Any], stage: str = "ufc_cluster_contrastive", **record: Any) -> Path:

@@ -162,7 +162,7 @@ REFUSED: dict[str, tuple[Callable[[Path], object], str]] = {
     "nobody names labels": (lambda d: resolve_labels(None, listed(d)), "labels: neither given nor found"),
     "official split cut off": (
         lambda d: content(data_set(d) / "official_split.json", "{") and find_cases(d),
-        "expected lists training, validation, test",
+        "official_split.json is not valid JSON",
     ),
     # split.json
     "split cut off": (lambda d: split_of(d, "{"), "split_path:"),
@@ -204,7 +204,7 @@ REFUSED: dict[str, tuple[Callable[[Path], object], str]] = {
     "test of too few patients": (lambda d: open_split(d / "split.json", data_set(d, 3)).test(0), "holds out no test"),
     "order cut off": (lambda d: label_order(d, "{"), "label_order_path:"),
     "order is a number": (lambda d: label_order(d, '{"chosen": 3}'), "must list 'chosen' volumes"),
-    "order of other volumes": (lambda d: label_order(d, '{"chosen": ["x"]}'), "names x, which is no labelled"),
+    "order of other volumes": (lambda d: label_order(d, '{"chosen": ["x"]}'), "names x, which is not a labelled"),
     # the slice store
     "cache on a file": (
         lambda d: content(d / "cache", "x") and slices(d, volume(d / "a.nii.gz")),

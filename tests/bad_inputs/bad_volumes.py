@@ -88,28 +88,28 @@ LABELS_OF_IMAGE: dict[str, tuple[Build, str, str]] = {
     "four axes": (lambda d: volume(d / "l.nii.gz", organ((16, 16, 6, 2))), "expected a 3D volume", "label unreadable"),
     "a slice less": (
         lambda d: volume(d / "l.nii.gz", organ((16, 16, 5))),
-        "has shape (16, 16, 5), but its image",
+        "has another shape than the image: 16x16x5",
         "other grid",
     ),
     "other size in-plane": (
         lambda d: volume(d / "l.nii.gz", organ((16, 20, 6))),
-        "Both must lie on one grid: export one of them anew",
+        "Export one of them again, so that both lie on one grid",
         "other grid",
     ),
     "mirrored": (
         lambda d: volume(d / "l.nii.gz", organ(), np.diag([-1.0, 1.0, 2.0, 1.0])),
-        "is stored as LAS, its image",
+        "is stored as LAS, the image",
         "flipped label",
     ),
-    "of fractions": (lambda d: volume(d / "l.nii.gz", organ() * 0.5), "values that are no ids: 0.5", "no label"),
+    "of fractions": (lambda d: volume(d / "l.nii.gz", organ() * 0.5), "values that are not ids: 0.5", "no label"),
     "beyond any id": (
         lambda d: volume(d / "l.nii.gz", organ() * 5e12),
-        "values that are no ids: 5e+12, 1e+13",
+        "values that are not ids: 5e+12, 1e+13",
         "no label",
     ),
     "below zero": (
         lambda d: volume(d / "l.nii.gz", -organ().astype(np.int16)),
-        "values that are no ids: -2, -1",
+        "values that are not ids: -2, -1",
         "no label",
     ),
 }

@@ -122,7 +122,9 @@ def a_label_that_lies_elsewhere(d: Path) -> str:
     affine[0, 3] = 40
     image, label = volume(d / "a.nii.gz"), volume(d / "l.nii.gz", organ(), affine)
     assert labels_of(slices(d, image, label)) == [0, 1, 2]
-    return f"{label} lies up to 40.0 mm beside its image {image} by its header; voxels are matched one by one"
+    return (
+        f"{label}: the label of {image} lies up to 40.0 mm from the image by its header; voxels are matched one by one"
+    )
 
 
 def voxel_sizes_that_contradict_the_affine(d: Path) -> None:

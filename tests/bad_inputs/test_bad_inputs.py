@@ -119,7 +119,7 @@ def test_what_is_odd_but_right(
 def test_a_cache_that_may_not_be_written_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Root may write anywhere, hence what the system would say."""
     denied = PermissionError(errno.EACCES, "Permission denied")
-    monkeypatch.setattr("tempfile.mkdtemp", lambda **_: (_ for _ in ()).throw(denied))
+    monkeypatch.setattr("tempfile.mkdtemp", lambda *_: (_ for _ in ()).throw(denied))
     with refused() as message:
         slices(tmp_path, volume(tmp_path / "a.nii.gz"))
     says(message[0], "cache", "cannot be written (Permission denied)", "--cache_dir")

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import os
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from monai.transforms import Compose
 from scans import FILES, SHAPE, STRAIGHT, write_all
+from tqdm.contrib.concurrent import thread_map
 
 from ufc_monai.base import machine
 from ufc_monai.base.machine import PROCESS_BYTES, Limit, at_once, usable_cores
@@ -80,11 +81,11 @@ def test_the_forecast_is_what_happens(
     monkeypatch.setattr(machine, "memory_limits", lambda: [Limit(free, "this machine")])
     used: list[int] = []
 
-    def pool(n: int) -> ThreadPoolExecutor:
-        used.append(n)
-        return ThreadPoolExecutor(n)
+    def read(read_one: Any, numbers: Any, max_workers: int, **bar: Any) -> Any:
+        used.append(max_workers)
+        return thread_map(read_one, numbers, max_workers=max_workers, **bar)
 
-    monkeypatch.setattr(readers, "ThreadPoolExecutor", pool)
+    monkeypatch.setattr(readers, "thread_map", read)
     inspect_cases(phantom, cases)
     steps = list(Compose([LoadVolumed(["image", "label"]), AxialSlicesd(["image", "label"])]).transforms)
     SliceStore(tmp_path / "store", steps).open([case.item(phantom) for case in cases])

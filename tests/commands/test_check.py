@@ -23,13 +23,14 @@ from ufc_monai.data.case import MMWHS_LABELS
 from ufc_monai.data.datalist import find_cases
 from ufc_monai.data.draw import make_split
 from ufc_monai.data.inspect import VolumeFacts, inspect_cases
-from ufc_monai.data.problems import Grid, Problem
+from ufc_monai.data.problems import Problem
 from ufc_monai.data.split_file import open_split
 from ufc_monai.phantom.ct import make_phantom
 from ufc_monai.planning import estimate, measure
 from ufc_monai.planning.estimate import StageEstimate, estimate_stages
 from ufc_monai.planning.options import RunOptions, open_config
 from ufc_monai.planning.tables import volume_table
+from ufc_monai.transforms.grid import Grid
 
 VAE, CONTRASTIVE, UNET = NAMES
 

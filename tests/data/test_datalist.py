@@ -225,7 +225,7 @@ def test_one_file_or_one_series_is_an_item(tmp_path: Path, monkeypatch: pytest.M
         {"image": str(tmp_path / "a_0000.nrrd"), "patient": "a"}
     ]
     assert image_items(tmp_path / "1.2.840") == [{"image": str(tmp_path / "1.2.840"), "patient": "1.2.840"}]
-    with pytest.raises(InputError, match=r"notes\.txt is no image: expected one of \*\.nii\.gz"):
+    with pytest.raises(InputError, match=r"notes\.txt is not an image: expected one of \*\.nii\.gz"):
         image_items("notes.txt")
     with pytest.raises(InputError, match="dataset_dir is not set"):
         image_items("")

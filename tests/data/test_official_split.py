@@ -63,8 +63,8 @@ def test_the_official_split_is_kept(pictures: Path, tmp_path: Path) -> None:
     ("changes", "words"),
     [
         ({"training": ["p99"]}, "1 images are not in the folder, e.g. p99"),
-        ({"test": ["p00"]}, "p00 is named twice"),
-        ({"test": ["images/p00.png"]}, "an image is named twice"),
+        ({"test": ["p00"]}, r"images/p00\.png is named twice"),
+        ({"test": ["images/p00.png"]}, r"images/p00\.png is named twice"),
         ({"test": ["p13"]}, "no image of the list 'test' has a label"),
         ({"test": 5}, "expected lists"),
     ],

@@ -316,7 +316,7 @@ def spoil(item: Item, damage: str) -> str:
         ("truncated", "cannot be read as a volume"),
         ("NaN", "holds NaN or infinite voxels"),
         ("4D", "expected a 3D volume of one channel"),
-        ("other shape", "Both must lie on one grid"),
+        ("other shape", "so that both lie on one grid"),
         ("unclaimed id", "label id 9 is claimed by no class"),
         ("missing", "there is no file"),
     ],

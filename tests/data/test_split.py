@@ -145,7 +145,7 @@ def test_labels_in_an_order_of_ones_own(root: Path, tmp_path: Path) -> None:
         Path(image).name for image in order[:2]
     ]
     elsewhere = split.content["folds"][1]["label_orders"][0]
-    for wrong, said in ((elsewhere, "no labelled training volume"), ([], "must list 'chosen' volumes")):
+    for wrong, said in ((elsewhere, "not a labelled training volume"), ([], "must list 'chosen' volumes")):
         path.write_text(json.dumps({"chosen": wrong}))
         with pytest.raises(InputError, match=f"label_order_path: .* {said}"):
             split.labelled(0, order_path=path)

@@ -36,7 +36,7 @@ def items(tmp_path: Path) -> list[dict[str, str]]:
 
 
 def build(items: list[dict[str, str]], cache: Path) -> SliceDataset:
-    return SliceDataset(items, Compose([LoadVolumed("image"), AxialSlicesd("image")]), cache, workers=2)
+    return SliceDataset(items, Compose([LoadVolumed("image"), AxialSlicesd("image")]), cache)
 
 
 @pytest.mark.parametrize(

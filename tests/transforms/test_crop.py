@@ -52,7 +52,7 @@ def test_the_couch_is_left_out(gap: int) -> None:
 
 def test_box_is_square_holds_the_body_and_all_slices() -> None:
     image = scan(BODY)
-    cropped = BodyCrop(margin=2)(image)
+    cropped = BodyCrop()(image)
     assert cropped.shape[1] == cropped.shape[2]
     assert cropped.shape[3] == SHAPE[2]
     assert torch.count_nonzero(cropped == TISSUE) == torch.count_nonzero(image == TISSUE)

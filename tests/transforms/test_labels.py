@@ -34,7 +34,7 @@ def test_meta_data_are_kept() -> None:
     assert remapped.meta["filename_or_obj"] == "seg.nii.gz"
 
 
-@pytest.mark.parametrize(("ids", "named"), [([0, 1, 9], "9"), ([300], "300"), (range(1, 9), r"2, .*7 ids")])
+@pytest.mark.parametrize(("ids", "named"), [([0, 1, 9], "9"), ([300], "300"), (range(1, 9), r"2, .*7 of them")])
 def test_an_id_of_no_class_is_named_with_the_file(ids: Sequence[float], named: str) -> None:
     label = MetaTensor(torch.tensor([list(ids)]), meta={"filename_or_obj": "seg.nii.gz"})
     with pytest.raises(InputError, match=rf"seg\.nii\.gz: label id {named}.* is claimed by no class"):
@@ -44,7 +44,7 @@ def test_an_id_of_no_class_is_named_with_the_file(ids: Sequence[float], named: s
 @pytest.mark.parametrize(("values", "named"), [([-1], "-1"), ([0.5, 1], r"0\.5")])
 def test_values_that_are_no_ids_are_told_from_ids(values: list[float], named: str) -> None:
     label = MetaTensor(torch.tensor([values]), meta={"filename_or_obj": "seg.nii.gz"})
-    with pytest.raises(InputError, match=rf"seg\.nii\.gz: holds values that are no ids: {named}\."):
+    with pytest.raises(InputError, match=rf"seg\.nii\.gz: holds values that are not ids: {named}\."):
         RemapLabels({"a": 1})(label)
 
 
@@ -61,3 +61,8 @@ def test_a_missing_key_may_be_allowed() -> None:
     assert RemapLabelsd("label", {"a": 1}, allow_missing_keys=True)(item) == item
     with pytest.raises(KeyError):
         RemapLabelsd("label", {"a": 1})(item)
+
+
+def test_a_twin_swallows_no_setting() -> None:
+    with pytest.raises(TypeError, match="ignore_ids"):
+        RemapLabelsd("label", {"a": 1}, ignore_ids=[2])

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch.nn import functional as F
 
 from ufc_monai.data.slices import SliceDataset
+from ufc_monai.transforms import crop
 from ufc_monai.transforms.crop import BodyCropd
 from ufc_monai.transforms.labels import RemapLabelsd
 from ufc_monai.transforms.restore import RestoreGridd
@@ -88,7 +89,7 @@ def check_slices(stored: Stored) -> None:
         folder = Path(place)
         steps = [LoadVolumed(BOTH), Orientationd(BOTH, axcodes="RAS", labels=None), RemapLabelsd("label", IDS)]
         transform = Compose([*steps, AxialSlicesd(BOTH, root=folder)])
-        slices = SliceDataset([stored.save(folder)], transform, folder / "cache", workers=1)
+        slices = SliceDataset([stored.save(folder)], transform, folder / "cache")
         stacked = {key: torch.stack([slices[i][key][0] for i in range(len(slices))], dim=-1) for key in BOTH}
         assert [item["id"] for item in slices.items] == [f"image.nii.gz#{i}" for i in range(len(slices))]
     expected = nib.apply_orientation(stored.image, stored.turn).astype(np.float32)
@@ -98,15 +99,17 @@ def check_slices(stored: Stored) -> None:
 
 def check_mask(stored: Stored, margin: int) -> None:
     """A mask that needs no resampling comes back voxel by voxel, on the file's own grid, also in the file written."""
-    with TemporaryDirectory() as place:
+    with TemporaryDirectory() as place, pytest.MonkeyPatch.context() as constants:
+        for name, value in {"THRESHOLD": 0.5, "MARGIN": margin, "WORN_AWAY": 1}.items():
+            constants.setattr(crop, name, value)
         folder = Path(place)
         item = stored.save(folder)
         both = [LoadVolumed(BOTH), Orientationd(BOTH, axcodes="RAS", labels=None), RemapLabelsd("label", IDS)]
-        both += [BodyCropd(BOTH, threshold=0.5, margin=margin, couch=1)]
+        both += [BodyCropd(BOTH)]
         label = Compose(both)(item)["label"].as_tensor()[0].long()
         logits = F.one_hot(label, len(IDS) + 1).permute(3, 0, 1, 2).float()
         alone = [LoadVolumed("image"), Orientationd("image", axcodes="RAS", labels=None)]
-        alone += [BodyCropd("image", threshold=0.5, margin=margin, couch=1)]
+        alone += [BodyCropd("image")]
         alone += [Resized("image", (len(label), len(label), -1), mode="area")]  # inference knows the image alone
         transform = Compose(alone)
         restored = RestoreGridd("pred", transform)({**transform({"image": item["image"]}), "pred": logits})

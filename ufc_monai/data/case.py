@@ -24,7 +24,7 @@ class Case:
     Attributes:
         image: path of the image relative to the data set's folder, with forward slashes.
         label: path of its label, or ``None``.
-        patient: whom it belongs to; patients are what is split, never volumes or slices.
+        patient: its patient; patients are what is split, never volumes or slices.
         role: ``training``, ``validation`` or ``test`` where the data set has an official split.
         of_test_set: whether it lies where data sets keep a test set: ``imagesTs``, or dataset.json's list ``test``.
     """

@@ -8,7 +8,6 @@ import os
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -17,9 +16,8 @@ from ufc_monai.base.errors import InputError
 from ufc_monai.base.files import inert
 from ufc_monai.base.formats import FORMATS, PICTURES, is_dicom_series, stem_of, suffix_of
 from ufc_monai.data.case import MMWHS_LABELS, Case
-from ufc_monai.data.dataset_json import listed_cases, plain_stem, read_dataset_json
-from ufc_monai.data.official import with_roles
-from ufc_monai.transforms.labels import LARGEST_ID
+from ufc_monai.data.dataset_json import listed_cases, plain_stem, read_dataset_json, with_roles
+from ufc_monai.transforms.labels import LARGEST_ID, few
 
 logger = logging.getLogger(__name__)
 
@@ -28,7 +26,11 @@ FOLDERS = {"imagesTr": "labelsTr", "imagesTs": "labelsTs", "images": "labels"}
 MASK_ENDINGS = ("_seg", "_segmentation", "_label", "_mask")
 """What masks are called that lie beside images."""
 IGNORE_NAME = "ignore"
-"""What nnU-Net calls the id of voxels that nobody has judged."""
+"""What nnU-Net calls the id of voxels without a judgement."""
+LEFT_OUT = (
+    "%s: %d test images (imagesTs, or dataset.json's 'test') are left out of training; --include_test_images True "
+    "takes them in"
+)
 CHANNEL = re.compile(r"(?!0000)\d{4}")
 """nnU-Net's number of a further channel, which ends an image's name."""
 
@@ -40,7 +42,7 @@ def require_dataset_dir(dataset_dir: str | os.PathLike[str]) -> Path:
         InputError: naming the key ``dataset_dir``.
     """
     if not isinstance(dataset_dir, str | os.PathLike):  # MONAI's command line takes 2024 for a number
-        raise InputError(f"dataset_dir: got {dataset_dir!r}, which is no text. Name the folder as ./{dataset_dir}.")
+        raise InputError(f"dataset_dir: got {dataset_dir!r}, which is not text. Name the folder as ./{dataset_dir}.")
     if not os.fspath(dataset_dir):
         raise InputError("dataset_dir is not set: name the folder of your volumes with --dataset_dir DIR.")
     root = Path(dataset_dir)
@@ -96,8 +98,8 @@ def find_cases(dataset_dir: str | os.PathLike[str], include_test_images: bool = 
             f"dataset_dir: all {len(cases)} volumes of {root} are test images (imagesTs, or dataset.json's 'test'). "
             "Pass --include_test_images True to train on them."
         )
-    if len(found) < len(cases):
-        _say_that_test_images_are_left_out(root, len(cases) - len(found))
+    if left := len(cases) - len(found):
+        _say_once(logging.INFO, LEFT_OUT, root, left)
     return found
 
 
@@ -109,7 +111,10 @@ def image_items(dataset_dir: str | os.PathLike[str], unlabelled_only: bool = Fal
         unlabelled_only: leave out the images that have a label.
     """
     if dataset_dir and (os.path.isfile(dataset_dir) or is_dicom_series(dataset_dir)):
-        return [_one_image(Path(os.path.abspath(dataset_dir)))]
+        path = Path(os.path.abspath(dataset_dir))
+        if path.is_file() and not suffix_of(path):
+            raise InputError(f"dataset_dir: {path} is not an image: expected one of {FORMATS}, or a folder of images.")
+        return [{"image": os.fspath(path), "patient": plain_stem(path)}]
     cases = [c for c in find_cases(dataset_dir, include_test_images=True) if not (unlabelled_only and c.label)]
     if not cases:
         raise InputError(f"dataset_dir: every image of {dataset_dir} has a label. Pass --unlabelled_only False.")
@@ -117,7 +122,7 @@ def image_items(dataset_dir: str | os.PathLike[str], unlabelled_only: bool = Fal
 
 
 def find_labels(labels: Mapping[str, int] | None, dataset_dir: str | os.PathLike[str]) -> dict[str, int] | None:
-    """The classes of a data set, ``{name: id}``; ``None`` if there is no word of them.
+    """The classes of a data set, ``{name: id}``; ``None`` if nothing names them.
 
     Neither background is among them nor nnU-Net's ``ignore``, which :func:`find_ignore_id` finds.
 
@@ -126,7 +131,7 @@ def find_labels(labels: Mapping[str, int] | None, dataset_dir: str | os.PathLike
         dataset_dir: the data set's folder.
 
     Raises:
-        InputError: if what is said of them is no such mapping.
+        InputError: if they are not named by such a mapping.
     """
     named = _named_ids(labels, dataset_dir)
     return None if named is None else {name: i for name, i in named.items() if name != IGNORE_NAME}
@@ -144,7 +149,7 @@ def resolve_labels(labels: Mapping[str, int] | None, dataset_dir: str | os.PathL
     """The classes of a data set as :func:`find_labels` finds them.
 
     Raises:
-        InputError: as there, and if there is no word of the classes, naming the key ``labels``.
+        InputError: as there, and if nothing names the classes, naming the key ``labels``.
     """
     found = find_labels(labels, dataset_dir)
     if found is None:
@@ -162,39 +167,30 @@ def _named_ids(labels: Mapping[str, int] | None, dataset_dir: str | os.PathLike[
     listed = read_dataset_json(root).get("labels", {})
     if not isinstance(listed, dict):
         raise InputError(f"{root / 'dataset.json'}: 'labels' should map names to ids, got {listed!r}.")
-    if listed:
-        pairs = [_label_pair(key, value, root) for key, value in listed.items()]
-        return _checked_labels({name: i for name, i in pairs if i != 0}, f"{root / 'dataset.json'}, labels")
-    return dict(MMWHS_LABELS) if _from_mmwhs_names(root) else None
-
-
-def _one_image(path: Path) -> dict[str, str]:
-    if path.is_file() and not suffix_of(path):
-        raise InputError(f"dataset_dir: {path} is no image: expected one of {FORMATS}, or a folder of images.")
-    return {"image": os.fspath(path), "patient": plain_stem(path)}
+    if not listed:
+        return dict(MMWHS_LABELS) if _from_mmwhs_names(root) else None
+    named = {}
+    for key, value in listed.items():
+        # in Decathlon's order, or in nnU-Net's
+        name, i = (str(value), key) if key.isdigit() and not str(value).isdigit() else (key, str(value))
+        if not i.isdigit():
+            raise InputError(
+                f"{root / 'dataset.json'}: label {key!r} has {value!r} in the place of one id; regions of several ids "
+                "are not supported. Name single ids with --labels."
+            )
+        named[name] = int(i)
+    return _checked_labels({name: i for name, i in named.items() if i}, f"{root / 'dataset.json'}, labels")
 
 
 def _checked_labels(labels: Any, key: str) -> dict[str, int]:
-    named = isinstance(labels, Mapping) and all(isinstance(name, str) for name in labels)
-    if not named or not all(isinstance(i, int) and 0 < i <= LARGEST_ID and i is not True for i in labels.values()):
+    if not isinstance(labels, Mapping) or not all(
+        isinstance(name, str) and type(i) is int and 0 < i <= LARGEST_ID for name, i in labels.items()
+    ):
         raise InputError(
             f"labels must map names to ids of 1 to {LARGEST_ID}, like {{'liver': 1, 'spleen': 2}}; got {labels!r}."
         )
-    for name in labels:
-        inert(name, key)  # it ends up in metadata.json
+    inert(list(labels), key)  # they end up in metadata.json
     return dict(labels)
-
-
-def _label_pair(key: str, value: Any, root: Path) -> tuple[str, int]:
-    """Name and id of an entry of dataset.json, in Decathlon's order or in nnU-Net's."""
-    if str(value).isdigit():
-        return key, int(value)
-    if key.isdigit():
-        return str(value), int(key)
-    raise InputError(
-        f"{root / 'dataset.json'}: label {key!r} has {value!r} in the place of one id; regions of several ids are not "
-        "supported. Name single ids with --labels."
-    )
 
 
 def _from_folders(root: Path) -> list[Case]:
@@ -205,13 +201,12 @@ def _from_folders(root: Path) -> list[Case]:
         labels = [f for f in _images(root / label_folder) if f.is_file()]
         # a label of the image's very name goes before one with an ending
         label_of = {_without_ending(plain_stem(f)): f for f in labels} | {plain_stem(f): f for f in labels}
-        found = [(image, label_of.get(plain_stem(image))) for image in images]
-        new = (_case(root, image, label, plain_stem(image)) for image, label in found)
-        cases += [replace(case, of_test_set=image_folder == "imagesTs") for case in new]
-        alone += [_relative(label, root) for label in labels if label not in {label for _, label in found}]
+        found = {image: label_of.get(plain_stem(image)) for image in images}
+        of_test_set = image_folder == "imagesTs"
+        cases += [_case(root, image, label, plain_stem(image), of_test_set) for image, label in found.items()]
+        alone += [_relative(label, root) for label in set(labels).difference(found.values())]
     if cases and alone:
-        more = f", ... ({len(alone)} of them)" if len(alone) > 5 else ""
-        logger.warning("labels without an image of their name are left out: %s%s", ", ".join(alone[:5]), more)
+        logger.warning("labels without an image of their name are left out: %s", few(alone))
     return cases
 
 
@@ -233,12 +228,11 @@ def _without_ending(stem: str) -> str:
 
 def _from_mmwhs_names(root: Path) -> list[Case]:
     found = {image.parent / plain_stem(image): image for image in _images_below(root)}
-    cases = []
-    for name, image in found.items():
-        if name.name.endswith("_image"):
-            patient = name.name.removesuffix("_image")
-            cases.append(_case(root, image, found.get(name.with_name(f"{patient}_label")), patient))
-    return cases
+    return [
+        _case(root, image, found.get(name.with_name(f"{patient}_label")), patient)
+        for name, image in found.items()
+        if (patient := name.name.removesuffix("_image")) != name.name
+    ]
 
 
 def _from_anywhere(root: Path) -> list[Case]:
@@ -259,22 +253,13 @@ def _images(folder: Path) -> list[Path]:
     """The images that lie directly in a folder, sorted: files, and the folders of DICOM series."""
     visible = [f for f in folder.iterdir() if not f.name.startswith(".")] if folder.is_dir() else []
     for link in (f for f in visible if suffix_of(f) and f.is_symlink() and not f.is_file()):
-        _say_that_it_leads_nowhere(link)
+        _say_once(logging.WARNING, "%s is a link that leads nowhere: it is left out", link)
     return sorted(f for f in visible if (suffix_of(f) and f.is_file()) or is_dicom_series(f))
 
 
 @functools.cache
-def _say_that_it_leads_nowhere(link: Path) -> None:
-    logger.warning("%s is a link that leads nowhere: it is left out", link)
-
-
-@functools.cache
-def _say_that_test_images_are_left_out(root: Path, n: int) -> None:
-    logger.info(
-        "%s: %d test images (imagesTs, or dataset.json's 'test') are left out of training; --include_test_images True "
-        "takes them in",
-        root, n,
-    )  # fmt: skip
+def _say_once(level: int, text: str, *values: object) -> None:
+    logger.log(level, text, *values)
 
 
 def _images_below(folder: Path) -> Iterator[Path]:
@@ -286,8 +271,9 @@ def _images_below(folder: Path) -> Iterator[Path]:
         yield from _images_below(below)
 
 
-def _case(root: Path, image: Path, label: Path | None, patient: str) -> Case:
-    return Case(_relative(image, root), None if label is None else _relative(label, root), patient)
+def _case(root: Path, image: Path, label: Path | None, patient: str, of_test_set: bool = False) -> Case:
+    named = None if label is None else _relative(label, root)
+    return Case(_relative(image, root), named, patient, of_test_set=of_test_set)
 
 
 def _relative(path: Path, root: Path) -> str:

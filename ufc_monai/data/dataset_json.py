@@ -1,9 +1,10 @@
-"""A data set's ``dataset.json``, as the Medical Segmentation Decathlon has it."""
+"""What a data set says of itself: ``dataset.json``, as in the Decathlon, and ``official_split.json``."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,8 @@ from ufc_monai.base.files import inside, read_json
 from ufc_monai.base.formats import is_dicom_series, stem_of
 from ufc_monai.data.case import Case
 
+OFFICIAL = "official_split.json"
+ROLES = ("training", "validation", "test")
 UNLABELLED_LISTS = ("unlabelled", "unlabeled", "test")
 """Lists of a dataset.json whose images come without labels."""
 
@@ -38,15 +41,15 @@ def listed_cases(root: Path) -> list[Case]:
     content = read_dataset_json(root)
     if not content.get("training"):
         return []
-    cases = [_listed_case(entry, root) for entry in _entries(content, "training", root)]
-    for name in UNLABELLED_LISTS:
-        unlabelled = [_listed_case(entry, root) for entry in _entries(content, name, root)]
-        if any(case.label for case in unlabelled):
+    cases: list[Case] = []
+    for name in ("training", *UNLABELLED_LISTS):
+        listed = [_listed_case(entry, root) for entry in _entries(content, name, root)]
+        if name != "training" and any(case.label for case in listed):
             raise InputError(
                 f"{root / 'dataset.json'}: the list '{name}' holds labels. ufc_monai draws the test patients itself: "
                 "move labelled entries to 'training', or take them out of the folder to keep them unseen."
             )
-        cases += [replace(case, of_test_set=name == "test") for case in unlabelled]
+        cases += [replace(case, of_test_set=name == "test") for case in listed]
     return cases
 
 
@@ -55,24 +58,20 @@ def plain_stem(path: Path) -> str:
     return stem_of(path).removesuffix("_0000")
 
 
-def _entries(content: Mapping[str, Any], name: str, root: Path) -> list[str | Mapping[str, str]]:
-    entries = content.get(name, [])
-    if not isinstance(entries, list) or not all(_is_entry(entry) for entry in entries):
+def _entries(content: Mapping[str, Any], name: str, root: Path) -> list[dict[str, str]]:
+    listed = content.get(name, [])
+    entries = [{"image": e} if isinstance(e, str) else e for e in listed] if isinstance(listed, list) else [listed]
+    if not isinstance(listed, list) or not all(
+        isinstance(e, dict) and all(isinstance(e.get(key, ""), str) for key in ("image", "label")) for e in entries
+    ):
         raise InputError(
             f"{root / 'dataset.json'}: '{name}' should list paths, or entries like {{'image': 'a.nii.gz', 'label': "
-            f"'b.nii.gz'}}; got {str(entries)[:80]}."
+            f"'b.nii.gz'}}; got {str(listed)[:80]}."
         )
     return entries
 
 
-def _is_entry(entry: Any) -> bool:
-    if isinstance(entry, dict):
-        return all(isinstance(entry.get(key, ""), str) for key in ("image", "label"))
-    return isinstance(entry, str)
-
-
-def _listed_case(entry: str | Mapping[str, str], root: Path) -> Case:
-    entry = {"image": entry} if isinstance(entry, str) else entry
+def _listed_case(entry: Mapping[str, str], root: Path) -> Case:
     paths = {}
     for key in ("image", "label"):
         if entry.get(key):
@@ -84,3 +83,38 @@ def _listed_case(entry: str | Mapping[str, str], root: Path) -> Case:
         raise InputError(f"{root / 'dataset.json'}: entry {dict(entry)} has no 'image'.")
     patient = entry.get("patient", plain_stem(Path(paths["image"])))
     return Case(paths["image"], paths.get("label"), str(patient))
+
+
+def with_roles(cases: Sequence[Case], root: Path) -> list[Case]:
+    """Give each volume the role that the official split gives it; those that it does not name have none.
+
+    The file holds lists ``training``, ``validation`` and ``test`` of images: paths relative to the data set's folder,
+    or file names without folder and ending.
+
+    Raises:
+        InputError: if the file is damaged, names an image that is not there, an image or a patient twice, or leaves
+            training or test without labels.
+    """
+    path = root / OFFICIAL
+    if not path.is_file():
+        return list(cases)
+    content = read_json(path, "dataset_dir")
+    if not all(isinstance(content.get(role), list) for role in ROLES):
+        raise InputError(f"{path}: expected lists {', '.join(ROLES)} of images.")
+    image_of = {name: case.image for case in cases for name in (case.image, stem_of(case.image))}
+    names = [(str(name), role) for role in ROLES for name in content[role]]
+    if unknown := [name for name, _ in names if name not in image_of]:
+        raise InputError(f"{path}: {len(unknown)} images are not in the folder, e.g. {unknown[0]}. Take them out.")
+    found = {image_of[name]: role for name, role in names}
+    if len(found) < len(names):
+        twice, _ = Counter(image_of[name] for name, _ in names).most_common(1)[0]
+        raise InputError(f"{path}: {twice} is named twice. Name it once, by its path or by its name.")
+    chosen = [replace(case, role=found.get(case.image)) for case in cases]
+    patients: dict[str, str | None] = {}
+    for case in chosen:
+        if patients.setdefault(case.patient, case.role) != case.role:
+            raise InputError(f"{path}: patient {case.patient} has volumes in two lists. Put them into one.")
+    for role in ("training", "test"):
+        if not any(case.role == role and case.label for case in chosen):
+            raise InputError(f"{path}: no image of the list '{role}' has a label. Name labelled images there.")
+    return chosen

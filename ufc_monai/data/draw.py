@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ufc_monai.data.case import Case
-from ufc_monai.data.official import ROLES
+from ufc_monai.data.dataset_json import ROLES
 
 FORMAT = 1
 """Of ``split.json``."""
@@ -24,31 +24,27 @@ def make_split(cases: Sequence[Case], seed: int) -> dict[str, Any]:
     Fold f tests on part f of four, validates on part f + 1 and trains on the other two. Fewer than 4 labelled patients
     make a single fold in which all of them train. An official split is a single fold, too.
     """
-    labelled = sorted({c.patient for c in cases if c.label})
-    drawn = np.random.default_rng(seed).permutation(labelled).tolist()
+    drawn = np.random.default_rng(seed).permutation(sorted({c.patient for c in cases if c.label})).tolist()
+    parts = [sorted(drawn[f::N_FOLDS]) for f in range(N_FOLDS)]
     if any(c.role for c in cases):
         # without a label one cannot train on it, but held out it stays
-        trains = [c for c in cases if c.label or c.role != "training"]
-        of_role = {role: sorted({c.patient for c in trains if c.role == role}) for role in ROLES}
-        folds = [of_role]
-        labelled = [patient for patients in of_role.values() for patient in patients]
-    elif len(labelled) < N_FOLDS:
+        known = [c for c in cases if c.label or c.role != "training"]
+        folds = [{role: sorted({c.patient for c in known if c.role == role}) for role in ROLES}]
+    elif len(drawn) < N_FOLDS:
         folds = [{"training": sorted(drawn), "validation": [], "test": []}]
     else:
-        parts = [sorted(drawn[f::N_FOLDS]) for f in range(N_FOLDS)]
-        folds = []
-        for f in range(N_FOLDS):
-            test, validation = parts[f], parts[(f + 1) % N_FOLDS]
-            folds.append(
-                {"training": sorted(set(drawn) - {*test, *validation}), "validation": validation, "test": test}
-            )
+        folds = [
+            {"training": sorted({*drawn}.difference(validation, test)), "validation": validation, "test": test}
+            for test, validation in zip(parts, parts[1:] + parts[:1], strict=True)
+        ]
+    placed = {patient for patients in folds[0].values() for patient in patients}
     return {
         "format": FORMAT,
         "seed": seed,
         "folds": [
             {**fold, "label_orders": _label_orders(cases, fold["training"], (seed, f))} for f, fold in enumerate(folds)
         ],
-        "unlabelled": sorted({c.patient for c in cases} - set(labelled)),
+        "unlabelled": sorted({c.patient for c in cases} - placed),
     }
 
 

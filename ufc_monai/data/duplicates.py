@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 from monai.utils import optional_import
-from numpy.typing import NDArray
-from tqdm import tqdm
+from tqdm.contrib.concurrent import thread_map
 
 Image, _ = optional_import("PIL.Image")
 dctn, _ = optional_import("scipy.fft", name="dctn")
@@ -37,17 +35,16 @@ def perceptual_hash(path: str | os.PathLike[str]) -> int:
     return int(np.packbits(bits).view(">u8")[0])
 
 
-def perceptual_hashes(root: Path, images: Sequence[str]) -> NDArray[np.uint64]:
-    """The hashes of some pictures, (n,).
+def perceptual_hashes(root: Path, images: Sequence[str]) -> dict[str, int]:
+    """The hashes of some pictures.
 
     Args:
         root: folder of the data set.
         images: paths relative to it.
     """
-    with ThreadPoolExecutor() as pool:
-        found = pool.map(lambda image: perceptual_hash(root / image), images)
-        hashes = list(tqdm(found, "comparing pictures", len(images), unit="picture", leave=False, disable=None))
-    return np.array(hashes, dtype=np.uint64)
+    bar = {"desc": "comparing pictures", "unit": "picture", "leave": False, "disable": None}
+    hashes = thread_map(lambda image: perceptual_hash(root / image), images, **bar)
+    return dict(zip(images, hashes, strict=True))
 
 
 def find_copies(
@@ -66,12 +63,6 @@ def find_copies(
     """
     bytes_held_out = {sha256[image] for image in held_out}
     exact = {image for image in pool if sha256[image] in bytes_held_out}
-    theirs = np.array([hashes[image] for image in held_out], dtype=np.uint64)
-    alike = {image for image in pool if np.any(_ones(theirs ^ np.uint64(hashes[image])) <= ALIKE)}
+    theirs = {hashes[image] for image in held_out}
+    alike = {image for image in pool if any((hashes[image] ^ hashed).bit_count() <= ALIKE for hashed in theirs)}
     return exact, alike - exact
-
-
-def _ones(words: NDArray[np.uint64]) -> NDArray[np.int64]:
-    """The bits that are set in each word; NumPy counts them itself from 2.0 on."""
-    ones: NDArray[np.int64] = np.unpackbits(words.view(np.uint8).reshape(-1, 8), axis=1).sum(axis=1, dtype=np.int64)
-    return ones

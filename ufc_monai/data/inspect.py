@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections import Counter, defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,9 +19,9 @@ from ufc_monai.base.files import sha256_of, size_of
 from ufc_monai.base.formats import PICTURES, suffix_of
 from ufc_monai.data.case import Case
 from ufc_monai.data.datalist import find_cases
-from ufc_monai.data.problems import MOST_IDS, Grid, Problem, grid_problems, hu_problems, label_problems
+from ufc_monai.data.problems import MOST_IDS, Problem, hu_problems, label_problems
 from ufc_monai.data.readers import read_together, stored_bytes
-from ufc_monai.transforms.grid import ras_grid
+from ufc_monai.transforms.grid import Grid, label_fault
 from ufc_monai.transforms.labels import RemapLabels
 from ufc_monai.transforms.volume import LoadVolume
 
@@ -53,7 +53,7 @@ class VolumeFacts:
     Attributes:
         image: path of the image relative to the data set's folder.
         label: path of its label, or ``None``.
-        patient: whom it belongs to.
+        patient: its patient.
         grid: where its voxels lie; ``None`` if the image cannot be read.
         hu: smallest value, 1st and 99th percentile (of a sample of voxels), largest value.
         label_voxels: number of voxels of each value of the label.
@@ -87,7 +87,6 @@ def inspect_cases(
     ignore_id: int | None = None,
     previews: int = 0,
     channels: int = 1,
-    workers: int | None = None,
 ) -> list[VolumeFacts]:
     """Read every volume of a data set once. Files that cannot be read are reported like the rest.
 
@@ -99,7 +98,6 @@ def inspect_cases(
         ignore_id: the id of voxels that do not count.
         previews: how many volumes, evenly spread, keep a slice to show.
         channels: 3 for pictures in colours.
-        workers: threads, each of which holds one volume; ``None`` for one a core, but no more than memory allows.
 
     Returns:
         The facts, in the order of the cases.
@@ -115,9 +113,11 @@ def inspect_cases(
         return _inspect(Path(dataset_dir), cases[index], claimed, index in shown, channels)
 
     sizes = [stored_bytes(Path(dataset_dir, case.image), case.label is not None) for case in cases]
-    facts = read_together(inspect, sizes, "reading", workers, leave=False)
-    odd = [_same_content(Path(dataset_dir), facts), _odd_spacing(facts)]
-    return [replace(f, problems=f.problems + tuple(p for kind in odd for p in kind[f.image])) for f in facts]
+    facts = read_together(inspect, sizes, "reading", leave=False)
+    odd = defaultdict[str, list[Problem]](list)
+    for image, problem in (*_same_content(Path(dataset_dir), facts), *_odd_spacing(facts)):
+        odd[image].append(problem)
+    return [replace(f, problems=(*f.problems, *odd[f.image])) for f in facts]
 
 
 def _inspect(root: Path, case: Case, claimed: Collection[int] | None, shown: bool, channels: int) -> VolumeFacts:
@@ -137,7 +137,9 @@ def _inspect(root: Path, case: Case, claimed: Collection[int] | None, shown: boo
         try:
             label, label_grid = _read(root / case.label)
             voxels = _count(label)
-            problems += label_problems(voxels, claimed) + grid_problems(grid, label_grid)
+            problems += label_problems(voxels, claimed)
+            if fault := label_fault(grid, label_grid):
+                problems.append(Problem(fault[0], f"its label {fault[1]}."))
         except Exception as e:
             problems.append(Problem("label unreadable", f"its label: {_reason(e, root / case.label)}"))
     return replace(
@@ -154,12 +156,10 @@ def _inspect(root: Path, case: Case, claimed: Collection[int] | None, shown: boo
 def _read(path: Path, channels: int = 1) -> tuple[NDArray[np.float32], Grid]:
     """A volume along the patient's axes right, front and head (a view of the file's order; colours last), its grid."""
     volume = LoadVolume(channels)(path)
-    array, affine = np.moveaxis(volume.as_tensor().numpy(), 0, -1), np.asarray(volume.affine, dtype=np.float64)
-    array = array[..., 0] if channels == 1 else array
-    turn = nib.io_orientation(affine)
-    turned: NDArray[np.float32] = nib.apply_orientation(array, turn)
-    axes, shape, affine_turned = ras_grid(affine, array.shape[:3])
-    return turned, Grid(array.shape[:3], axes, shape, affine_turned)
+    array = volume.as_tensor().numpy()
+    array = array[0] if channels == 1 else np.moveaxis(array, 0, -1)
+    turned: NDArray[np.float32] = nib.apply_orientation(array, nib.io_orientation(volume.affine.numpy()))
+    return turned, Grid.of(volume.affine, array.shape[:3])
 
 
 def _percentiles(image: NDArray[np.float32]) -> tuple[float, float]:
@@ -181,38 +181,31 @@ def _count(label: NDArray[np.float32]) -> Counter[float]:
 
 def _preview(image: NDArray[np.float32], label: NDArray[np.float32] | None, grid: Grid) -> Preview:
     """The middle of the slices that hold a label, or else of all."""
-    fits = label is not None and label.shape == image.shape[:3]
-    held = np.flatnonzero(label.any(axis=(0, 1))) if label is not None and fits else np.array([], dtype=int)
+    if label is not None and label.shape != image.shape[:3]:
+        label = None
+    held = range(image.shape[2]) if label is None else np.flatnonzero(label.any(axis=(0, 1)))
     index = int(held[len(held) // 2]) if len(held) else image.shape[2] // 2
-    ids = label[..., index].copy() if label is not None and fits else None
+    ids = None if label is None else label[..., index].copy()
     return Preview(image[:, :, index].copy(), ids, grid.spacing[1] / grid.spacing[0])
 
 
-def _same_content(root: Path, facts: Sequence[VolumeFacts]) -> dict[str, list[Problem]]:
+def _same_content(root: Path, facts: Sequence[VolumeFacts]) -> Iterator[tuple[str, Problem]]:
     """Images with the same bytes; only those of the same size are hashed."""
-    sizes, hashes = defaultdict(list), defaultdict(list)
-    for f in facts:
-        sizes[size_of(root / f.image)].append(f)
-    for f in (f for same in sizes.values() if len(same) > 1 for f in same):
-        hashes[sha256_of(root / f.image)].append(f)
-    problems = defaultdict(list)
-    for first, *others in hashes.values():
-        for f in others:
+    sizes = [size_of(root / f.image) for f in facts]
+    common, first_of = Counter(sizes), dict[str, VolumeFacts]()
+    for f, size in zip(facts, sizes, strict=True):
+        if common[size] > 1 and (first := first_of.setdefault(sha256_of(root / f.image), f)) is not f:
             kind = "same content" if f.patient != first.patient else "same content, same patient"
-            problems[f.image].append(Problem(kind, f"has the same content as {first.image}."))
-    return problems
+            yield f.image, Problem(kind, f"has the same content as {first.image}.")
 
 
-def _odd_spacing(facts: Sequence[VolumeFacts]) -> dict[str, list[Problem]]:
+def _odd_spacing(facts: Sequence[VolumeFacts]) -> Iterator[tuple[str, Problem]]:
     spacings = {f.image: np.array(f.grid.spacing) for f in facts if f.grid}
-    problems = defaultdict(list)
-    if spacings:
-        usual = np.median(list(spacings.values()), axis=0)
-        for image, spacing in spacings.items():
-            if (np.maximum(spacing / usual, usual / spacing) > ODD_SPACING).any():
-                text = f"its voxels measure {_mm(spacing)} mm, those of most volumes {_mm(usual)} mm."
-                problems[image].append(Problem("odd spacing", text))
-    return problems
+    usual = np.median([*spacings.values()] or [np.ones(3)], axis=0)
+    for image, spacing in spacings.items():
+        if (np.maximum(spacing / usual, usual / spacing) > ODD_SPACING).any():
+            text = f"its voxels measure {_mm(spacing)} mm, those of most volumes {_mm(usual)} mm."
+            yield image, Problem("odd spacing", text)
 
 
 def _mm(spacing: NDArray[np.float64]) -> str:

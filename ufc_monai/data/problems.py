@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from itertools import islice
 
-import numpy as np
-from numpy.typing import NDArray
-
-from ufc_monai.transforms.grid import grids_apart
-from ufc_monai.transforms.labels import is_id
+from ufc_monai.transforms.grid import GRID_ADVICE
+from ufc_monai.transforms.labels import few, is_id
 
 ADVICE = {
     "unreadable": "Nothing can be trained until it is mended.",
     "label unreadable": "Nothing can be trained until it is mended.",
-    "other grid": "Export one of them anew, so that both lie on one grid.",
-    "flipped label": "Write the label anew with the image's header: training would learn a mirrored label.",
-    "label elsewhere": "Image and label are matched voxel by voxel; look at the preview whether they fit.",
-    "no label": "Export the label anew, by the nearest voxel where it is resampled.",
+    "no label": "Export the label again, by the nearest voxel where it is resampled.",
     "unnamed ids": "Name them in --labels, or make them background with --background_labels.",
-    "empty label": "If nobody has drawn it yet, take the label file away: the volume then counts as unlabelled.",
+    "empty label": "If it is yet to be drawn, remove the label file: the volume then counts as unlabelled.",
     "same content": "Remove one of them: one scan under two patients' names leaks from training into the test.",
     "same content, same patient": "Remove one of them: it counts twice.",
     "8-bit": "Pictures are such: choose the --window to match, or --preset isic for those in colour. For CT, find the "
@@ -27,21 +22,28 @@ ADVICE = {
     "clipped": "A window that reaches beyond that range wastes contrast: choose the --window within it.",
     "not HU": "For CT, apply the rescale slope and intercept; for anything else choose the --window to match.",
     "impossible HU": "Check its rescale slope and intercept; padding is best written as -1024.",
-    "few slices": "Check that it is no localiser or screenshot.",
+    "few slices": "Check that it is not a localiser or screenshot.",
     "odd spacing": "Check its header, and that it is the same kind of scan.",
+    **GRID_ADVICE,
 }
 """What to do about each kind of problem."""
 LEAVE_OUT = "Or go on without such volumes: --skip_bad True."
 """What else can be done about a bad file."""
-BLOCKING = {"unreadable", "label unreadable", "other grid", "flipped label", "no label", "unnamed ids", "same content"}
-"""Kinds that stop training, or make it learn nonsense."""
 BAD_FILES = {"unreadable", "label unreadable", "other grid", "flipped label", "no label"}
 """Kinds that are of one volume's files alone, so that one may go on without it."""
+BLOCKING = BAD_FILES | {"unnamed ids", "same content"}
+"""Kinds that stop training, or make it learn nonsense."""
 AIR = -200.0
 """A CT scan holds air, -1000 HU, around or within the body; one without anything below this was clipped."""
-POSSIBLE_HU = (-5000.0, 35000.0)
+HU_RULES: tuple[tuple[str, Callable[[float, float], bool], str], ...] = (
+    ("8-bit", lambda low, high: low >= 0 and high <= 255, "look like 8-bit grey values, not HU"),
+    ("impossible HU", lambda low, high: low < -5000 or high > 35000, "are impossible for HU"),
+    ("not HU", lambda low, high: low >= 0, "are not HU, in which air is -1000: no value is below 0"),
+    ("clipped", lambda low, high: low > AIR, "look clipped to a window: nothing outside it can be recovered"),
+)
+"""What the smallest and the largest value of an image tell: kind of problem, when, what the values do."""
 MOST_IDS = 1000
-"""With more values than that, a file is no label."""
+"""A file with more values than that is not a label."""
 
 
 @dataclass(frozen=True)
@@ -67,61 +69,10 @@ class Problem:
         return self.kind in BAD_FILES
 
 
-@dataclass(frozen=True)
-class Grid:
-    """Where the voxels of a file lie.
-
-    Attributes:
-        stored_shape: as in the file.
-        orientation: of the file's axes, e.g. ``"LPS"``.
-        shape: along the patient's axes right, front and head.
-        affine: (4, 4), of those axes, mm.
-    """
-
-    stored_shape: tuple[int, ...]
-    orientation: str
-    shape: tuple[int, ...]
-    affine: NDArray[np.float64]
-
-    @property
-    def spacing(self) -> tuple[float, ...]:
-        """Distance of voxels along the patient's axes right, front and head, mm."""
-        return tuple(np.linalg.norm(self.affine[:3, :3], axis=0).tolist())
-
-
 def hu_problems(low: float, high: float) -> list[Problem]:
-    """What the range of an image's values tells.
-
-    Args:
-        low: smallest value.
-        high: largest value.
-    """
-    if low >= 0 and high <= 255:
-        return [Problem("8-bit", f"its values, {low:g} to {high:g}, look like 8-bit grey values, not HU.")]
-    if low < POSSIBLE_HU[0] or high > POSSIBLE_HU[1]:
-        return [Problem("impossible HU", f"its values, {low:g} to {high:g}, are impossible for HU.")]
-    if low >= 0:
-        return [
-            Problem("not HU", f"no value is below 0 ({low:g} to {high:g}): these are no HU, in which air is -1000.")
-        ]
-    if low > AIR:
-        text = f"looks clipped to a window: nothing outside [{low:g},{high:g}] can be recovered."
-        return [Problem("clipped", text)]
-    return []
-
-
-def grid_problems(image: Grid, label: Grid) -> list[Problem]:
-    """How a label lies to its image."""
-    if image.stored_shape != label.stored_shape:
-        stored = " and ".join("x".join(map(str, grid.stored_shape)) for grid in (label, image))
-        return [Problem("other grid", f"its label has another shape than the image: {stored} voxels.")]
-    apart = grids_apart(image.affine, label.affine, image.shape)
-    if apart is None:
-        return []
-    if image.orientation != label.orientation:
-        text = f"its label is stored as {label.orientation}, the image as {image.orientation}, and they do not meet."
-        return [Problem("flipped label", text)]
-    return [Problem("label elsewhere", f"by their headers, its label lies up to {apart:.1f} mm beside the image.")]
+    """What the range of an image's values tells: the first of :data:`HU_RULES` that holds, if any."""
+    found = ((kind, text) for kind, holds, text in HU_RULES if holds(low, high))
+    return [Problem(kind, f"its values, {low:g} to {high:g}, {text}.") for kind, text in islice(found, 1)]
 
 
 def label_problems(voxels: Mapping[float, int], claimed: Collection[int] | None) -> list[Problem]:
@@ -133,13 +84,8 @@ def label_problems(voxels: Mapping[float, int], claimed: Collection[int] | None)
     """
     strange = [value for value in voxels if not is_id(value)]
     if strange or len(voxels) > MOST_IDS:
-        return [Problem("no label", f"its label holds values that are no ids: {_few(strange or list(voxels))}.")]
+        return [Problem("no label", f"its label holds values that are not ids: {few(strange or voxels)}.")]
     if not any(voxels):
         return [Problem("empty label", "its label is empty.")]
     unnamed = [value for value in voxels if claimed is not None and value not in claimed]
-    return [Problem("unnamed ids", f"its label holds ids without a name: {_few(unnamed)}.")] if unnamed else []
-
-
-def _few(values: Sequence[float]) -> str:
-    shown = ", ".join(f"{value:g}" for value in sorted(values)[:5])
-    return shown if len(values) <= 5 else f"{shown}, ... ({len(values)} of them)"
+    return [Problem("unnamed ids", f"its label holds ids without a name: {few(unnamed)}.")] if unnamed else []

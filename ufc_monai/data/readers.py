@@ -5,11 +5,10 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
 
-from tqdm import tqdm
+from tqdm.contrib.concurrent import thread_map
 
 from ufc_monai.base.machine import at_once
 from ufc_monai.transforms.reader import stored_shape
@@ -30,29 +29,22 @@ def reading_bytes(shape: Sequence[int], labelled: bool) -> int:
 
 
 def stored_bytes(image: str | os.PathLike[str], labelled: bool) -> int:
-    """:func:`reading_bytes` of a file, by its header; 0 if that is damaged, of which reading it will tell."""
+    """:func:`reading_bytes` of a file, by its header; 0 if that is damaged, as reading it will show."""
     try:
         return reading_bytes(stored_shape(Path(image)), labelled)
     except Exception:
         return 0
 
 
-def read_together(
-    read: Callable[[int], T], sizes: Sequence[int], title: str, workers: int | None = None, leave: bool = True
-) -> list[T]:
-    """Call ``read`` with 0, 1, ... in threads. The first error ends all.
+def read_together(read: Callable[[int], T], sizes: Sequence[int], title: str, leave: bool = True) -> list[T]:
+    """Call ``read`` with 0, 1, ... in threads: one a core, but no more than memory allows. The first error ends all.
 
     Args:
         read: reads one volume.
         sizes: bytes that each takes.
         title: of the progress bar.
-        workers: threads; ``None`` for one a core, but no more than memory allows.
         leave: whether the bar stays.
     """
-    with ThreadPoolExecutor(workers or at_once(sizes)) as pool:
-        found = pool.map(read, range(len(sizes)))
-        try:
-            return list(tqdm(found, title, len(sizes), leave=leave, unit="volume", disable=None))
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
+    threads, bar = at_once(sizes), {"desc": title, "leave": leave, "unit": "volume", "disable": None}
+    found: list[T] = thread_map(read, range(len(sizes)), max_workers=threads, **bar)
+    return found

@@ -1,17 +1,18 @@
-"""A map-style data set of the axial slices of volumes, for any PyTorch loader."""
+"""A map-style data set of the axial slices of volumes, for any PyTorch loader, and a sampler by their position."""
 
 from __future__ import annotations
 
 import os
 from bisect import bisect_right
-from collections.abc import Mapping, Sequence
-from itertools import accumulate
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import accumulate, islice
 from typing import Any
 
 import numpy as np
 import torch
 from monai.transforms import Compose
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, Sampler
 from tqdm import tqdm
 
 from ufc_monai.base.errors import InputError
@@ -31,7 +32,6 @@ class SliceDataset(Dataset[dict[str, Any]]):
         data: items of one volume each, with the paths of ``image`` and, if wanted, ``label``.
         transform: a ``Compose`` with one ``AxialSlicesd``.
         cache_dir: folder of the store; entries are found again by what they were made of.
-        workers: threads that build missing entries; ``None`` for one a core, but no more than memory allows.
 
     Raises:
         InputError: if ``data`` is empty, ``transform`` has no ``AxialSlicesd``, or a volume cannot be used.
@@ -52,7 +52,6 @@ class SliceDataset(Dataset[dict[str, Any]]):
         data: Sequence[Mapping[str, Any]],
         transform: Compose,
         cache_dir: str | os.PathLike[str],
-        workers: int | None = None,
     ) -> None:
         if not data:
             raise InputError("SliceDataset got no volumes: the list under 'data' is empty. Check dataset_dir.")
@@ -64,7 +63,7 @@ class SliceDataset(Dataset[dict[str, Any]]):
             raise InputError("SliceDataset: its transform needs one AxialSlicesd, which cuts volumes into slices.")
         self.slice_transform = Compose(steps[cut + 1 :])
         with first_rank():
-            self.entries: list[StoreEntry] = SliceStore(cache_dir, steps[: cut + 1]).open(self.data, workers)
+            self.entries: list[StoreEntry] = SliceStore(cache_dir, steps[: cut + 1]).open(self.data)
         self._ends = list(accumulate(len(entry) for entry in self.entries))
 
     def __len__(self) -> int:
@@ -75,8 +74,10 @@ class SliceDataset(Dataset[dict[str, Any]]):
 
     def stored(self, index: int) -> dict[str, Any]:
         """A slice as the store holds it, before what is done to every sample."""
-        entry, place = self._find(index)
-        return entry.sample(place)
+        place = range(len(self))[index]
+        volume = bisect_right(self._ends, place)
+        entry = self.entries[volume]
+        return entry.sample(place - self._ends[volume] + len(entry))
 
     @property
     def items(self) -> list[dict[str, Any]]:
@@ -94,13 +95,10 @@ class SliceDataset(Dataset[dict[str, Any]]):
             n_classes: classes including background.
             key: the label, integers 0 to ``n_classes - 1``, and 255 where it is ignored.
         """
-        counts = [
-            np.stack(
-                [np.bincount(s.ravel().astype(np.int64), minlength=n_classes)[:n_classes] for s in entry.array(key)]
-            )
-            for entry in tqdm(self.entries, "labels", unit="volume", leave=False, disable=None)
-        ]
-        return torch.from_numpy(np.concatenate(counts))
+        volumes = tqdm(self.entries, "labels", unit="volume", leave=False, disable=None)
+        labels = (label.ravel().astype(np.int64) for entry in volumes for label in entry.array(key))
+        counts = [np.bincount(label, minlength=n_classes)[:n_classes] for label in labels]
+        return torch.from_numpy(np.stack(counts))
 
     def foreground_weights(self, n_classes: int, base: float = 0.1) -> torch.Tensor:
         """Sampling weights that favour slices with many classes: ``base`` + share of the foreground classes present.
@@ -115,9 +113,44 @@ class SliceDataset(Dataset[dict[str, Any]]):
         present = self.class_counts(n_classes)[:, 1:] > 0
         return base + present.double().mean(dim=1)
 
-    def _find(self, index: int) -> tuple[StoreEntry, int]:
-        if not -len(self) <= index < len(self):
-            raise IndexError(f"slice {index} of {len(self)}")
-        index %= len(self)
-        volume = bisect_right(self._ends, index)
-        return self.entries[volume], index - self._ends[volume] + len(self.entries[volume])
+
+class PartitionSampler(Sampler[int]):
+    """Volume by volume, in random order, one random slice from each partition of its axis (Chaitanya et al. 2020).
+
+    An epoch is as long as the data set. Volumes with fewer slices than partitions are passed over.
+
+    Args:
+        dataset: slices of volumes.
+        partitions: equal parts of a volume's axis.
+        generator: of the order and the slices.
+
+    Raises:
+        InputError: if ``partitions`` is below 2, or no volume has a slice in every partition.
+    """
+
+    def __init__(self, dataset: SliceDataset, partitions: int, generator: torch.Generator) -> None:
+        if not isinstance(partitions, int) or partitions < 2:
+            raise InputError(f"partitions must be a whole number of 2 or more, got {partitions!r}.")
+        cells: dict[str, list[list[int]]] = defaultdict(lambda: [[] for _ in range(partitions)])
+        for index, item in enumerate(dataset.items):
+            cells[item["id"].rpartition("#")[0]][int(item["position"] * partitions)].append(index)
+        self.volumes = [volume for volume in cells.values() if all(volume)]
+        if not self.volumes:
+            raise InputError(
+                f"no volume of this data set has a slice in each of {partitions} partitions of its axis: take a method "
+                "that needs no positions, such as simclr or ufc, or lower partitions."
+            )
+        self.generator = generator
+        self._length = len(dataset) // partitions * partitions
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __iter__(self) -> Iterator[int]:
+        return islice(self._endless(), len(self))
+
+    def _endless(self) -> Iterator[int]:
+        while True:
+            for volume in torch.randperm(len(self.volumes), generator=self.generator).tolist():
+                for cell in self.volumes[volume]:
+                    yield cell[int(torch.randint(len(cell), (), generator=self.generator))]

@@ -15,6 +15,7 @@ from ufc_monai.base.errors import InputError
 from ufc_monai.base.files import read_json
 from ufc_monai.data.case import Case
 from ufc_monai.data.datalist import require_dataset_dir
+from ufc_monai.data.dataset_json import ROLES
 from ufc_monai.data.draw import N_FOLDS
 
 
@@ -47,7 +48,7 @@ class Split:
         Raises:
             InputError: if the file of one of them is, byte for byte, that of a validation or test patient.
         """
-        chosen = [image for image, role in self._roles(fold).items() if role in ("training", "unlabelled")]
+        chosen = self._images(fold, "training", "unlabelled")
         self._require(chosen, "pretraining", fold)
         self._refuse_leaks(chosen, fold)
         return [Case(image, None, self._case(image).patient).item(self.dataset_dir) for image in chosen]
@@ -74,19 +75,15 @@ class Split:
             order_path: a ``selection.json`` whose ``chosen`` volumes are the order instead.
 
         Raises:
-            InputError: without a data set, at a budget, draw or order that there is not, or if bytes are held out,
-                too.
+            InputError: without a data set, at an unknown budget, draw or order, or if bytes are held out, too.
         """
         require_dataset_dir(self.dataset_dir)
         orders = self._fold(fold)["label_orders"]
-        if not _is_index(draw, len(orders)):
-            raise InputError(f"label_draw must be 0 to {len(orders) - 1}, got {draw!r} ({self.path}).")
+        self._require_number("label_draw", draw, 0, len(orders) - 1)
         self._require(orders[draw], "training", fold)
         order = orders[draw] if order_path is None else self._order(Path(order_path), orders[draw], fold)
-        if volumes is not None and not (_is_index(volumes, len(order) + 1) and volumes):
-            raise InputError(
-                f"labelled_volumes must be 1 to {len(order)} (or null for all) in fold {fold}, got {volumes!r}."
-            )
+        if volumes is not None:
+            self._require_number(f"in fold {fold}, labelled_volumes", volumes, 1, len(order), " (or null for all)")
         self._refuse_leaks(order[:volumes], fold)
         return [self._case(image).item(self.dataset_dir) for image in order[:volumes]]
 
@@ -109,24 +106,21 @@ class Split:
 
     def held_out_sha256(self, fold: int) -> set[str]:
         """The sha256 of every image of the validation and test patients, labelled or not."""
-        roles = self._roles(fold)
-        return {
-            entry["sha256"] for image, entry in self.content["images"].items() if roles[image] in ("validation", "test")
-        }
+        return {self.content["images"][image]["sha256"] for image in self._images(fold, "validation", "test")}
 
     def image_sha256(self, items: Iterable[dict[str, str]]) -> list[str]:
         """The sha256 of the images of some items of this split."""
-        names = (os.path.relpath(item["image"], os.path.abspath(self.dataset_dir)) for item in items)
-        return [self.content["images"][name.replace(os.sep, "/")]["sha256"] for name in names]
+        names = (Path(item["image"]).relative_to(os.path.abspath(self.dataset_dir)).as_posix() for item in items)
+        return [self.content["images"][name]["sha256"] for name in names]
 
     def _order(self, path: Path, allowed: Sequence[str], fold: int) -> list[str]:
         chosen = read_json(path, "label_order_path").get("chosen")
         if not isinstance(chosen, list) or not chosen or len(set(map(str, chosen))) < len(chosen):
-            raise InputError(f"label_order_path: {path} must list 'chosen' volumes, each once. Choose anew.")
+            raise InputError(f"label_order_path: {path} must list 'chosen' volumes, each once. Choose again.")
         if wrong := [image for image in chosen if image not in allowed]:
             raise InputError(
-                f"label_order_path: {path} names {wrong[0]}, which is no labelled training volume of fold {fold}. "
-                "Choose anew with this split."
+                f"label_order_path: {path} names {wrong[0]}, which is not a labelled training volume of fold {fold}. "
+                "Choose again with this split."
             )
         return chosen
 
@@ -139,6 +133,10 @@ class Split:
                 f"{image}: {reason} Mend some of them, or take another --fold."
             )
 
+    def _require_number(self, name: str, value: Any, low: int, high: int, note: str = "") -> None:
+        if type(value) is not int or not low <= value <= high:
+            raise InputError(f"{name} must be {low} to {high}{note}, got {value!r} ({self.path}).")
+
     def _refuse_leaks(self, images: Iterable[str], fold: int) -> None:
         held_out = self.held_out_sha256(fold)
         for image in images:
@@ -150,27 +148,23 @@ class Split:
 
     def _fold(self, fold: int) -> dict[str, Any]:
         folds: list[dict[str, Any]] = self.content["folds"]
-        if not _is_index(fold, len(folds)):
-            raise InputError(f"fold must be 0 to {len(folds) - 1}, got {fold!r} ({self.path}).")
+        self._require_number("fold", fold, 0, len(folds) - 1)
         return folds[fold]
 
-    def _roles(self, fold: int) -> dict[str, str]:
-        roles = {p: role for role in ("training", "validation", "test") for p in self._fold(fold)[role]}
-        copies = dict.fromkeys(self._fold(fold).get("copies", ()), "copy")
-        return {i: copies.get(i) or roles.get(e["patient"], "unlabelled") for i, e in self.content["images"].items()}
+    def _images(self, fold: int, *roles: str) -> list[str]:
+        """The images of the patients with some roles, without pictures that are held out under another name."""
+        known = self._fold(fold)
+        role_of = {patient: role for role in ROLES for patient in known[role]}
+        images = {i: e for i, e in self.content["images"].items() if i not in known.get("copies", ())}
+        return [image for image, entry in images.items() if role_of.get(entry["patient"], "unlabelled") in roles]
 
     def _case(self, image: str) -> Case:
         entry = self.content["images"][image]
         return Case(image, entry["label"], entry["patient"])
 
     def _labelled_of(self, fold: int, role: str) -> list[dict[str, str]]:
-        patients: list[str] = self._fold(fold)[role]
-        cases = [self._case(image) for image in self.content["images"]]
-        found = [c.item(self.dataset_dir) for c in cases if c.label and c.patient in patients]
-        if patients:
+        cases = [self._case(image) for image in self._images(fold, role)]
+        found = [case.item(self.dataset_dir) for case in cases if case.label]
+        if self._fold(fold)[role]:
             self._require(found, role, fold)
         return found
-
-
-def _is_index(value: Any, n: int) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < n

@@ -17,13 +17,17 @@ from ufc_monai.base.formats import PICTURES, suffix_of
 from ufc_monai.base.ranks import first_rank
 from ufc_monai.data.case import Case
 from ufc_monai.data.datalist import find_cases, require_dataset_dir
+from ufc_monai.data.dataset_json import OFFICIAL, ROLES
 from ufc_monai.data.draw import FORMAT, N_FOLDS, make_split
 from ufc_monai.data.duplicates import find_copies, perceptual_hashes
-from ufc_monai.data.official import OFFICIAL, ROLES
 from ufc_monai.data.skip import without_bad
 from ufc_monai.data.split import Split
 
 logger = logging.getLogger(__name__)
+
+
+CHANGES = {"bytes": "with other content", "label": "with another label", "patient": "of another patient"}
+"""How an image differs from what a split says of it."""
 
 
 def open_split(
@@ -97,13 +101,14 @@ def _read_split(path: Path) -> dict[str, Any]:
         images = {i: [e[key] for key in ("patient", "label", "bytes", "sha256")] for i, e in content["images"].items()}
         named = {patient for fold in content["folds"] for role in ROLES for patient in fold[role]}
         granted = {image for fold in content["folds"] for order in fold["label_orders"] for image in order}
-        complete = {"seed", "unlabelled"} <= content.keys() and len(content["folds"]) > 0
     except (AttributeError, KeyError, TypeError) as e:
-        raise InputError(f"split_path: {path} is damaged ({type(e).__name__}: {e}). Delete it to draw it anew.") from e
+        raise InputError(f"split_path: {path} is damaged ({type(e).__name__}: {e}). Delete it to draw it again.") from e
     if strange := sorted((named - {facts[0] for facts in images.values()}) | (granted - images.keys())):
-        raise InputError(f"split_path: {path} names {strange[0]}, which has no image there. Delete it to draw it anew.")
-    if not complete:
-        raise InputError(f"split_path: {path} lacks folds, seed or unlabelled patients. Delete it to draw it anew.")
+        raise InputError(
+            f"split_path: {path} names {strange[0]}, which has no image there. Delete it to draw it again."
+        )
+    if not (content["folds"] and {"seed", "unlabelled"} <= content.keys()):
+        raise InputError(f"split_path: {path} lacks folds, seed or unlabelled patients. Delete it to draw it again.")
     return content
 
 
@@ -120,29 +125,20 @@ def _left_out(content: dict[str, Any], skipped: Mapping[str, str]) -> dict[str, 
 def _write_split(path: Path, cases: Sequence[Case], dataset_dir: str, seed: int, skipped: Mapping[str, str]) -> None:
     split = make_split(cases, seed) | ({"skipped": dict(skipped)} if skipped else {})
     root = Path(dataset_dir)
-    split["images"] = {
-        c.image: {
-            "patient": c.patient,
-            "label": c.label,
-            "bytes": size_of(root / c.image),
-            "sha256": sha256_of(root / c.image),
-        }
-        for c in tqdm(cases, "hashing", unit="volume", disable=None)
-    }
+    split["images"] = {}
+    for c in tqdm(cases, "hashing", unit="volume", disable=None):
+        split["images"][c.image] = _facts(c, root) | {"sha256": sha256_of(root / c.image)}
     if any(c.role for c in cases):
         logger.info("patients train, validate and test as %s says", root / OFFICIAL)
     if all(suffix_of(Path(c.image)) in PICTURES for c in cases):
         _take_out_copies(split, cases, root)
     write_json(path, split)
-    first = split["folds"][0]
+    n = [len(split["folds"][0][role]) for role in ROLES]
     logger.info(
         "split of %d labelled and %d unlabelled patients written to %s (fold 0: %d training, %d validation, %d test)",
-        len(first["training"]) + len(first["validation"]) + len(first["test"]),
-        len(split["unlabelled"]),
-        path,
-        *(len(first[role]) for role in ("training", "validation", "test")),
-    )
-    if not first["test"]:
+        sum(n), len(split["unlabelled"]), path, *n,
+    )  # fmt: skip
+    if not n[-1]:
         logger.warning(
             "fewer than %d labelled patients: nothing is held out. All labels train for a fixed number of steps, the "
             "last weights are kept, and there is no test Dice.",
@@ -150,11 +146,14 @@ def _write_split(path: Path, cases: Sequence[Case], dataset_dir: str, seed: int,
         )
 
 
+def _facts(case: Case, root: Path) -> dict[str, Any]:
+    return {"patient": case.patient, "label": case.label, "bytes": size_of(root / case.image)}
+
+
 def _take_out_copies(split: dict[str, Any], cases: Sequence[Case], root: Path) -> None:
     """Of pictures that are in training and held out, keep the latter: note the copies, and grant no labels of them."""
-    images = [c.image for c in cases]
-    hashes = dict(zip(images, perceptual_hashes(root, images).tolist(), strict=True))
-    sha256 = {image: split["images"][image]["sha256"] for image in images}
+    hashes = perceptual_hashes(root, [c.image for c in cases])
+    sha256 = {image: entry["sha256"] for image, entry in split["images"].items()}
     for f, fold in enumerate(split["folds"]):
         away = {*fold["validation"], *fold["test"]}
         held_out = [c.image for c in cases if c.patient in away]
@@ -170,15 +169,10 @@ def _take_out_copies(split: dict[str, Any], cases: Sequence[Case], root: Path) -
 
 def _check_same_files(content: dict[str, Any], cases: Sequence[Case], path: Path, root: Path) -> None:
     known: dict[str, Any] = content["images"]
-    now = {c.image: c for c in cases}
-    both = now.keys() & known
-    changes = {
-        "new": now.keys() - known,
-        "gone": known.keys() - now,
-        "with other content": {i for i in both if size_of(root / i) != known[i]["bytes"]},
-        "with another label": {i for i in both if now[i].label != known[i]["label"]},
-        "of another patient": {i for i in both if now[i].patient != known[i]["patient"]},
-    }
+    now = {c.image: _facts(c, root) for c in cases}
+    changes = {"new": now.keys() - known, "gone": known.keys() - now}
+    for fact, change in CHANGES.items():
+        changes[change] = {i for i in now.keys() & known if now[i][fact] != known[i][fact]}
     left_out = changes["new"] & content.get("skipped", {}).keys()
     if left_out and left_out == set().union(*changes.values()):
         raise InputError(

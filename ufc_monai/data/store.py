@@ -10,13 +10,14 @@ from __future__ import annotations
 import contextlib
 import errno
 import json
+import math
 import os
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -33,15 +34,6 @@ ABANDONED = 3600.0
 """Seconds after which an unfinished entry is taken for left over."""
 
 
-class _Layout(NamedTuple):
-    """Where the slices of an array lie in its file: one after the other, from the byte ``start`` on."""
-
-    path: str
-    dtype: np.dtype[Any]
-    shape: tuple[int, ...]
-    start: int
-
-
 class StoreEntry:
     """The slices of one volume.
 
@@ -56,7 +48,7 @@ class StoreEntry:
         meta = json.loads((folder / "entry.json").read_text(encoding="utf-8"))
         self.items: list[dict[str, Any]] = meta["items"]
         self.keys: list[str] = meta["keys"]
-        self._layouts: dict[str, _Layout] = {}
+        self._layouts: dict[str, tuple[str, np.dtype[Any], tuple[int, ...], int]] = {}
 
     def __len__(self) -> int:
         return len(self.items)
@@ -76,17 +68,13 @@ class StoreEntry:
     def _slice(self, key: str, index: int) -> NDArray[Any]:
         if key not in self._layouts:
             array = self.array(key)
-            self._layouts[key] = _Layout(str(array.filename), array.dtype, array.shape[1:], array.offset)
+            self._layouts[key] = str(array.filename), array.dtype, array.shape[1:], array.offset
         path, dtype, shape, start = self._layouts[key]
-        found = np.empty(shape, dtype)
+        n = math.prod(shape)
         try:
-            with open(path, "rb", buffering=0) as file:
-                file.seek(start + index * found.nbytes)
-                if file.readinto(found.data) < found.nbytes:
-                    raise EOFError("it ends too early")
-        except (OSError, EOFError) as e:
+            return np.fromfile(path, dtype, n, offset=start + index * n * dtype.itemsize).reshape(shape)
+        except (OSError, ValueError) as e:  # too few bytes take no shape
             raise self._unreadable(path, e) from e
-        return found
 
     def _unreadable(self, path: str | Path, error: Exception) -> InputError:
         if isinstance(error, OSError) and not isinstance(error, FileNotFoundError):
@@ -110,12 +98,11 @@ class SliceStore:
         self.transforms = list(transforms)
         self.folder = Path(cache_dir) / key_of_transforms(self.transforms)
 
-    def open(self, data: Sequence[Mapping[str, Any]], workers: int | None = None) -> list[StoreEntry]:
+    def open(self, data: Sequence[Mapping[str, Any]]) -> list[StoreEntry]:
         """The entries of ``data``, in its order; those that are missing are built, in parallel.
 
         Args:
             data: items with the paths of the volumes' files.
-            workers: threads; ``None`` for one a core, but no more than memory allows.
 
         Raises:
             InputError: if a volume cannot be read or transformed, naming its file.
@@ -128,7 +115,7 @@ class SliceStore:
             self._sweep()
             jobs = [(item, folder) for folder, item in missing.items()]
             sizes = [stored_bytes(item["image"], "label" in item) for item in missing.values()]
-            read_together(lambda i: self._build(*jobs[i]), sizes, "slice store", workers)
+            read_together(lambda i: self._build(*jobs[i]), sizes, "slice store")
         return [StoreEntry(folder) for folder in folders]
 
     def _sweep(self) -> None:
@@ -140,7 +127,11 @@ class SliceStore:
 
     def _build(self, item: Mapping[str, Any], folder: Path) -> None:
         slices = self._slices(item)
-        with readable_disk_errors(folder), self._building() as temporary:
+        with (
+            readable_disk_errors(folder),
+            tempfile.TemporaryDirectory(dir=self.folder, prefix=".building-", ignore_cleanup_errors=True) as name,
+        ):
+            temporary = Path(name)
             keys = [key for key, value in slices[0].items() if isinstance(value, Tensor)]
             items = [{key: value for key, value in s.items() if key not in keys} for s in slices]
             for key in keys:
@@ -152,15 +143,6 @@ class SliceStore:
             except OSError:
                 if not (folder / "entry.json").is_file():  # else another process was faster
                     raise
-
-    @contextlib.contextmanager
-    def _building(self) -> Iterator[Path]:
-        """A folder for an entry that is under way; what is left of it is removed."""
-        temporary = Path(tempfile.mkdtemp(dir=self.folder, prefix=".building-"))
-        try:
-            yield temporary
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
 
     def _slices(self, item: Mapping[str, Any]) -> list[dict[str, Any]]:
         value: Any = dict(item)

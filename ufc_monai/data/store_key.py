@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import functools
 import hashlib
 import json
@@ -44,19 +45,15 @@ def key_of_volume(item: Mapping[str, Any]) -> str:
     Raises:
         InputError: if a file is missing.
     """
-    identity: dict[str, Any] = {}
-    for key, value in item.items():
-        path = Path(str(value))
-        if key in ("image", "label"):
-            if not path.exists():
-                raise InputError(
-                    f"{key}: there is no file {path}. If dataset_dir was moved or is not mounted, bring it back and "
-                    "give the same command again."
-                )
-            files = [(part.name, part.stat()) for part in parts_of(path)]
-            identity[key] = [os.path.abspath(path), [[name, s.st_size, s.st_mtime_ns] for name, s in files]]
-        else:
-            identity[key] = str(value)
+    identity: dict[str, Any] = {key: str(value) for key, value in item.items()}
+    for key, path in ((key, Path(identity[key])) for key in ("image", "label") if key in item):
+        if not path.exists():
+            raise InputError(
+                f"{key}: there is no file {path}. If dataset_dir was moved or is not mounted, bring it back and give "
+                "the same command again."
+            )
+        files = [(part.name, part.stat()) for part in parts_of(path)]
+        identity[key] = [os.path.abspath(path), [[name, s.st_size, s.st_mtime_ns] for name, s in files]]
     return fingerprint(identity)
 
 
@@ -67,42 +64,45 @@ def fingerprint(described: Any) -> str:
 
 @functools.cache
 def _version(library: str) -> str | None:
-    try:
+    with contextlib.suppress(PackageNotFoundError):
         return version(library)
-    except PackageNotFoundError:
-        return None
+    return None
 
 
 def _describe(thing: Any) -> Any:
     """A transform as plain JSON: its class and, recursively, its settings."""
-    if thing is None or isinstance(thing, bool | int | float | str):
-        return thing
-    if isinstance(thing, Mapping):
-        return {str(key): _describe(value) for key, value in thing.items()}
-    if isinstance(thing, list | tuple):
-        return [_describe(value) for value in thing]
-    if isinstance(thing, set | frozenset):
-        return sorted(str(value) for value in thing)
-    if isinstance(thing, np.ndarray | Tensor):
-        return thing.tolist()
-    if isinstance(thing, torch.dtype | np.dtype):
-        return str(thing)
     if isinstance(thing, Randomizable):
         raise InputError(
             f"{type(thing).__name__} is random and stands before AxialSlicesd, where it would run once and be kept: "
             "move it behind AxialSlicesd."
         )
-    if isinstance(thing, FunctionType):
-        captured = [thing.__defaults__, thing.__kwdefaults__, *(c.cell_contents for c in thing.__closure__ or ())]
-        return [thing.__module__, thing.__qualname__, _describe(thing.__code__), _describe(captured)]
-    if isinstance(thing, partial):
-        return ["partial", _describe([thing.func, thing.args, thing.keywords])]
-    if isinstance(thing, CodeType):
-        return [thing.co_code.hex(), list(thing.co_names), _describe(thing.co_consts)]
+    for kinds, describe in DESCRIPTIONS:
+        if isinstance(thing, kinds):
+            return describe(thing)
     name = getattr(thing, "__qualname__", type(thing).__qualname__)
     module = getattr(thing, "__module__", None) or type(thing).__module__
     settings: Mapping[str, Any] = getattr(thing, "__dict__", {}) if not isinstance(thing, type) else {}
     return [f"{module}.{name}", _source(module), _describe(settings)]
+
+
+def _describe_function(function: FunctionType) -> Any:
+    captured = [cell.cell_contents for cell in function.__closure__ or ()]
+    described = _describe([function.__code__, function.__defaults__, function.__kwdefaults__, captured])
+    return [function.__module__, function.__qualname__, described]
+
+
+DESCRIPTIONS: tuple[tuple[Any, Callable[[Any], Any]], ...] = (
+    (bool | int | float | str | None, lambda plain: plain),
+    (Mapping, lambda mapping: {str(key): _describe(value) for key, value in mapping.items()}),
+    (list | tuple, lambda values: [_describe(value) for value in values]),
+    (set | frozenset, lambda values: sorted(map(str, values))),
+    (np.ndarray | Tensor, lambda array: array.tolist()),
+    (torch.dtype | np.dtype, str),
+    (FunctionType, _describe_function),
+    (partial, lambda p: ["partial", _describe([p.func, p.args, p.keywords])]),
+    (CodeType, lambda code: [code.co_code.hex(), list(code.co_names), _describe(code.co_consts)]),
+)
+"""How the settings of transforms are described: the first kind that fits."""
 
 
 @functools.cache
@@ -125,7 +125,7 @@ def _file_of(module: str) -> Path | None:
     package, *rest = module.split(".")
     file = getattr(sys.modules.get(package), "__file__", None)
     if file is None or not rest:
-        return Path(file) if file else None
+        return file and Path(file)
     path = Path(file).parent.joinpath(*rest)
     return next((f for f in (path.with_suffix(".py"), path / "__init__.py") if f.is_file()), None)
 

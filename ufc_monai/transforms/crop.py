@@ -17,6 +17,15 @@ from ufc_monai.transforms.labels import IGNORE
 
 ndimage, _ = optional_import("scipy.ndimage")
 
+THRESHOLD = -90.0
+"""What is denser is body, in Hounsfield units."""
+
+MARGIN = 2
+"""Pixels added around the body."""
+
+WORN_AWAY = 2
+"""Pixels taken from each side before the body is looked for: couch and cables are thinner than twice that."""
+
 MAX_BODY_LOSS = 0.05
 """The share of the body's outline that a crop may lose before the whole slice is taken instead."""
 
@@ -30,17 +39,14 @@ Box = tuple[NDArray[np.int64], NDArray[np.int64]]
 class BodyCrop(CropForeground):
     """Crop all slices of a CT volume to one square box around the patient's body. Can be inverted.
 
-    The body is found by intensity alone, never from labels: the largest piece of what is denser than ``threshold``,
-    seen along the body's axis, once the couch and cables are worn away. The box is square, so that resizing keeps
-    the shape of organs, and filled with the image's smallest value where it reaches beyond the image. The whole slice
-    is taken where no body is found or where the box would cut some of it (legs, or arms beside the body), and where
-    there is but one slice: that is a picture or a radiograph, in which nothing can be told from intensity. A picture in
-    colours is not even padded to a square, since bars beside it would tell cameras apart.
+    The body is found by intensity alone, never from labels: the largest piece of what is denser than
+    :data:`THRESHOLD`, seen along the body's axis, once the couch and cables are worn away. The box is square, so that
+    resizing keeps the shape of organs, and filled with the image's smallest value where it reaches beyond the image.
+    The whole slice is taken where no body is found or where the box would cut some of it (legs, or arms beside the
+    body), and where there is but one slice: that is a picture or a radiograph, where intensity tells nothing. A picture
+    in colours is not even padded to a square, since bars beside it would tell cameras apart.
 
     Args:
-        threshold: what is denser is body, in Hounsfield units.
-        margin: pixels added around the body.
-        couch: what is thinner than this many pixels is no body.
         region: region of interest as fractions (x start, x end, y start, y end) of the body's square box, e.g. from
             :func:`label_region`; ``None`` keeps the body.
 
@@ -48,16 +54,12 @@ class BodyCrop(CropForeground):
         InputError: if ``region`` is not made of four rising fractions.
     """
 
-    def __init__(
-        self, threshold: float = -90.0, margin: int = 2, couch: int = 5, region: Sequence[float] | None = None
-    ) -> None:
-        super().__init__(margin=margin, allow_smaller=False)
+    def __init__(self, region: Sequence[float] | None = None) -> None:
+        super().__init__(allow_smaller=False)
         if region is not None and not (len(region) == 4 and region[0] < region[1] and region[2] < region[3]):
             raise InputError(
                 f"region must be null or 4 fractions [x start, x end, y start, y end] of the body's box, got {region}."
             )
-        self.threshold = threshold
-        self.couch = couch
         self.region = region
 
     def __call__(self, img: Tensor) -> Tensor:
@@ -84,9 +86,9 @@ class BodyCrop(CropForeground):
             return self.whole_slice(img)
         volume = np.asarray(img[0])
         shape = np.array(volume.shape)
-        dense = (volume > self.threshold).mean(axis=2) > DENSE_SHARE
+        dense = (volume > THRESHOLD).mean(axis=2) > DENSE_SHARE
         # holes are filled last: a hole between couch and body would tie the two together
-        opened = ndimage.binary_opening(dense, iterations=max(1, self.couch // 2))
+        opened = ndimage.binary_opening(dense, iterations=WORN_AWAY)
         pieces, n = ndimage.label(ndimage.binary_fill_holes(opened))
         if n == 0:
             return self.whole_slice(img)
@@ -94,8 +96,8 @@ class BodyCrop(CropForeground):
         x, y = ndimage.find_objects(pieces)[int(np.argmax(sizes))]
         if (pieces[x, y] > 0).sum() < (1 - MAX_BODY_LOSS) * sizes.sum():
             return self.whole_slice(img)
-        start = np.maximum([x.start - self.margin, y.start - self.margin, 0], 0)
-        end = np.minimum([x.stop + self.margin, y.stop + self.margin, shape[2]], shape)
+        start = np.maximum([x.start - MARGIN, y.start - MARGIN, 0], 0)
+        end = np.minimum([x.stop + MARGIN, y.stop + MARGIN, shape[2]], shape)
         return _squared(start, end, shape)
 
     def whole_slice(self, img: Tensor) -> Box:
@@ -113,9 +115,6 @@ class BodyCropd(Cropd):
     Args:
         keys: keys of image and labels.
         source_key: key of the image that the body is found on, in Hounsfield units.
-        threshold: as in :class:`BodyCrop`.
-        margin: as in :class:`BodyCrop`.
-        couch: as in :class:`BodyCrop`.
         region: as in :class:`BodyCrop`.
         allow_missing_keys: leave out keys that an item lacks.
     """
@@ -124,14 +123,10 @@ class BodyCropd(Cropd):
         self,
         keys: KeysCollection,
         source_key: str = "image",
-        threshold: float = -90.0,
-        margin: int = 2,
-        couch: int = 5,
         region: Sequence[float] | None = None,
         allow_missing_keys: bool = False,
     ) -> None:
-        cropper = BodyCrop(threshold, margin, couch, region)
-        super().__init__(keys, cropper=cropper, allow_missing_keys=allow_missing_keys)
+        super().__init__(keys, cropper=BodyCrop(region), allow_missing_keys=allow_missing_keys)
         self.source_key = source_key
 
     def __call__(self, data: Mapping[str, Tensor], lazy: bool | None = None) -> dict[str, Tensor]:
@@ -168,9 +163,8 @@ def label_region(images: Sequence[Tensor], labels: Sequence[Tensor], margin: flo
     for image, label in zip(images, labels, strict=True):
         start, end = BodyCrop().body_box(image)
         seen = np.argwhere(np.asarray(label[0]).any(axis=2))
-        if not len(seen):
-            continue
-        corners.append(np.concatenate([seen.min(0) - start[:2], seen.max(0) + 1 - start[:2]]) / (end - start)[0])
+        if len(seen):
+            corners.append(np.concatenate([seen.min(0) - start[:2], seen.max(0) + 1 - start[:2]]) / (end - start)[0])
     if not corners:
         raise InputError("region: none of the labelled volumes of this budget holds a labelled voxel.")
     low, high = np.min(corners, axis=0)[:2] - margin, np.max(corners, axis=0)[2:] + margin
@@ -179,28 +173,19 @@ def label_region(images: Sequence[Tensor], labels: Sequence[Tensor], margin: flo
 
 def _squared(start: NDArray[np.int64], end: NDArray[np.int64], shape: NDArray[np.int64]) -> Box:
     """Grow the shorter in-plane side to the longer one, around its centre, inside the image where that fits."""
-    side = int((end - start)[:2].max())
-    start, end = start.copy(), end.copy()
-    for axis in (0, 1):
-        first = (start[axis] + end[axis] - side) // 2
-        room = int(shape[axis]) - side
-        start[axis] = np.clip(first, 0, room) if room >= 0 else room // 2
-        end[axis] = start[axis] + side
-    return start, end
+    side = (end - start)[:2].max()
+    room = shape[:2] - side
+    first = np.where(room >= 0, np.clip(((start + end)[:2] - side) // 2, 0, room), room // 2)
+    return np.append(first, start[2]), np.append(first + side, end[2])
 
 
 def _part_of(box: Box, region: Sequence[float]) -> Box:
     """The square box around a region that is given as fractions of a box."""
     start, end = box
-    side = (end - start)[0]
-    low = start + np.array([round(region[0] * side), round(region[2] * side), 0])
-    high = np.array([start[0] + round(region[1] * side), start[1] + round(region[3] * side), end[2]])
-    half = (max((high - low)[:2]) + 1) // 2
-    centre = (low + high) // 2
-    return (
-        np.array([centre[0] - half, centre[1] - half, start[2]]),
-        np.array([centre[0] + half, centre[1] + half, end[2]]),
-    )
+    x0, x1, y0, y1 = (round(fraction * (end - start)[0]) for fraction in region)
+    low, high = start[:2] + np.array([[x0, y0], [x1, y1]])
+    half, centre = ((high - low).max() + 1) // 2, (low + high) // 2
+    return np.append(centre - half, start[2]), np.append(centre + half, end[2])
 
 
 def _cuts(start: NDArray[np.int64], end: NDArray[np.int64], label: Tensor) -> bool:

@@ -1,8 +1,9 @@
-"""Where voxels lie: the check of an affine, and how far two grids are apart."""
+"""Where voxels lie: the check of an affine, and what can be wrong with where a label lies."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,44 @@ from numpy.typing import NDArray
 nib, _ = optional_import("nibabel")
 
 TOLERANCE = 0.5
-"""How far grids may be apart that count as one, as a share of the smallest spacing."""
+"""How far apart grids may lie that count as one, as a share of the smallest spacing."""
+GRID_ADVICE = {
+    "other grid": "Export one of them again, so that both lie on one grid.",
+    "flipped label": "Write the label again with the image's header: training would learn a mirrored label.",
+    "label elsewhere": "Image and label are matched voxel by voxel; check on the preview that they fit.",
+}
+"""What to do about each kind of :func:`label_fault`."""
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Where the voxels of a file lie.
+
+    Attributes:
+        stored_shape: as in the file.
+        orientation: of the file's axes, e.g. ``"LPS"``.
+        shape: along the patient's axes right, front and head.
+        affine: (4, 4), of those axes, mm.
+    """
+
+    stored_shape: tuple[int, ...]
+    orientation: str
+    shape: tuple[int, ...]
+    affine: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, affine: Any, shape: Sequence[int]) -> Grid:
+        """The grid of a file, by its affine (4, 4) and its shape."""
+        affine = np.asarray(affine, dtype=np.float64)
+        turn = nib.io_orientation(affine)
+        turned = affine @ nib.orientations.inv_ornt_aff(turn, tuple(shape))
+        axes = "".join(nib.aff2axcodes(affine))
+        return cls(tuple(shape), axes, tuple(shape[i] for i in np.argsort(turn[:, 0])), turned)
+
+    @property
+    def spacing(self) -> tuple[float, ...]:
+        """Distance of voxels along the patient's axes right, front and head, mm."""
+        return tuple(np.linalg.norm(self.affine[:3, :3], axis=0).tolist())
 
 
 def is_invertible(affine: NDArray[Any]) -> bool:
@@ -20,25 +58,18 @@ def is_invertible(affine: NDArray[Any]) -> bool:
     return bool(np.isfinite(affine).all() and np.linalg.matrix_rank(affine[:3, :3]) == 3)
 
 
-def ras_grid(affine: NDArray[Any], shape: Sequence[int]) -> tuple[str, tuple[int, ...], NDArray[np.float64]]:
-    """How a stored volume lies: its axes, such as ``"LPS"``; shape and affine once they are turned to the patient's.
+def label_fault(image: Grid, label: Grid) -> tuple[str, str] | None:
+    """What is wrong with where a label lies: one of the kinds of :data:`GRID_ADVICE`, and what the label does.
 
-    The patient's axes run right, front and head.
+    A label that lies elsewhere by its header alone can be used; the others cannot.
     """
-    turn = nib.io_orientation(affine)
-    turned: NDArray[np.float64] = affine @ nib.orientations.inv_ornt_aff(turn, tuple(shape))
-    return "".join(nib.aff2axcodes(affine)), tuple(shape[i] for i in np.argsort(turn[:, 0])), turned
-
-
-def grids_apart(image: NDArray[Any], label: NDArray[Any], shape: Sequence[int]) -> float | None:
-    """How far two grids of one shape lie apart, in mm; ``None`` if they count as one.
-
-    Args:
-        image: affine of the one, as :func:`ras_grid` gives it.
-        label: of the other.
-        shape: of both, along the patient's axes.
-    """
+    if image.stored_shape != label.stored_shape:
+        stored = " and ".join("x".join(map(str, grid.stored_shape)) for grid in (label, image))
+        return "other grid", f"has another shape than the image: {stored} voxels"
     # the first voxel, and the last one along each axis
-    apart = float(np.abs((image - label)[:3] * [*shape, 1]).max())
-    spacing = np.linalg.norm(image[:3, :3], axis=0).min()
-    return None if apart <= TOLERANCE * spacing else apart
+    apart = float(np.abs((image.affine - label.affine)[:3] * [*image.shape, 1]).max())
+    if apart <= TOLERANCE * min(image.spacing):
+        return None
+    if image.orientation != label.orientation:
+        return "flipped label", f"is stored as {label.orientation}, the image as {image.orientation}, on another grid"
+    return "label elsewhere", f"lies up to {apart:.1f} mm from the image by its header"

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
 
 import torch
 from monai.config import KeysCollection
 from monai.data import MetaTensor
 from monai.transforms import MapTransform, Transform
-from monai.utils import TransformBackends, convert_to_dst_type
+from monai.utils import convert_to_dst_type
 from torch import Tensor
 
 from ufc_monai.base.errors import WAY_OUT, InputError
+from ufc_monai.transforms.twin import Twin
 
 IGNORE = 255
-"""Class index of pixels that nobody has judged: no loss, no metric (nnU-Net's ``ignore`` label)."""
+"""Class index of pixels without a judgement: no loss, no metric (nnU-Net's ``ignore`` label)."""
 UNCLAIMED = -1
 LARGEST_ID = 2**16 - 1
 """Of a structure; what labels and masks are stored in goes no further."""
@@ -23,6 +25,12 @@ LARGEST_ID = 2**16 - 1
 def is_id(value: float) -> bool:
     """Whether a voxel's value may be the id of a structure, or of the background."""
     return 0 <= value <= LARGEST_ID and value == int(value)
+
+
+def few(values: Collection[Any]) -> str:
+    """The first few of some numbers or names, sorted, and how many there are if there are more."""
+    shown = ", ".join(value if isinstance(value, str) else f"{value:g}" for value in sorted(values)[:5])
+    return shown if len(values) <= 5 else f"{shown}, ... ({len(values)} of them)"
 
 
 class RemapLabels(Transform):
@@ -34,16 +42,14 @@ class RemapLabels(Transform):
         ignore_id: the id that becomes :data:`IGNORE`, if there is one.
 
     Raises:
-        InputError: if ``labels`` is empty or too long, or an id stands twice, and, when called, at an id that no name
-            claims, or a value that is no id.
+        InputError: if ``labels`` is empty or too long, or an id stands twice; when called, at an id that no name
+            claims, or a value that is not an id.
 
     Example:
         >>> remap = RemapLabels({"aorta": 820, "left_ventricle": 500}, background_labels=[421], ignore_id=9)
         >>> remap(torch.tensor([[0, 500, 820, 421, 9]])).tolist()
         [[0, 2, 1, 0, 255]]
     """
-
-    backend = (TransformBackends.TORCH,)
 
     def __init__(
         self, labels: Mapping[str, int], background_labels: Sequence[int] = (), ignore_id: int | None = None
@@ -61,12 +67,13 @@ class RemapLabels(Transform):
             )
         self.labels = dict(labels)
         self.background_labels = tuple(int(i) for i in background_labels)
-        ignored = {} if ignore_id is None else {ignore_id: IGNORE}
-        self.class_of = dict.fromkeys(others, 0) | ignored | {i: n for n, i in enumerate(ids, start=1)}
+        self.class_of = dict.fromkeys(others, 0) | {i: n for n, i in enumerate(ids, start=1)}
+        if ignore_id is not None:
+            self.class_of[ignore_id] = IGNORE
 
     def __call__(self, label: Tensor) -> Tensor:
         """Return class indices (uint8) in the shape of ``label``; its meta data are kept."""
-        plain = _plain(label)
+        plain = label.as_subclass(Tensor)
         ids = plain.long()
         table = torch.full((max(self.class_of) + 2,), UNCLAIMED, dtype=torch.int16)  # the last: all larger ids
         for i, n in self.class_of.items():
@@ -77,48 +84,21 @@ class RemapLabels(Transform):
             strange = [i for i in torch.unique(plain).tolist() if i not in self.class_of]
             if no_ids := [i for i in strange if not is_id(i)]:
                 raise InputError(
-                    f"{name}: holds values that are no ids: {_short(no_ids)}. Export the label anew, by the nearest "
+                    f"{name}: holds values that are not ids: {few(no_ids)}. Export the label again, by the nearest "
                     f"voxel where it is resampled. {WAY_OUT}"
                 )
             raise InputError(
-                f"{name}: label id {_short(strange)} is claimed by no class; labels={self.labels}. Name it in "
-                f"'labels', or list it in 'background_labels' (now {list(self.background_labels)}) to make it "
-                "background."
+                f"{name}: label id {few(strange)} is claimed by no class; labels={self.labels}. Name it in 'labels', "
+                f"or list it in 'background_labels' (now {list(self.background_labels)}) to make it background."
             )
         remapped: Tensor = convert_to_dst_type(classes, label, dtype=torch.uint8)[0]
         return remapped
 
 
-class RemapLabelsd(MapTransform):
-    """Dictionary twin of :class:`RemapLabels`.
+class RemapLabelsd(Twin):
+    """Dictionary twin of :class:`RemapLabels`."""
 
-    Args:
-        keys: keys of the labels.
-        labels: as in :class:`RemapLabels`.
-        background_labels: as in :class:`RemapLabels`.
-        ignore_id: as in :class:`RemapLabels`.
-        allow_missing_keys: do not complain about an item without the key.
-    """
-
-    backend = RemapLabels.backend
-
-    def __init__(
-        self,
-        keys: KeysCollection,
-        labels: Mapping[str, int],
-        background_labels: Sequence[int] = (),
-        ignore_id: int | None = None,
-        allow_missing_keys: bool = False,
-    ) -> None:
-        super().__init__(keys, allow_missing_keys)
-        self.remap = RemapLabels(labels, background_labels, ignore_id)
-
-    def __call__(self, data: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Remap every key."""
-        d = dict(data)
-        for key in self.key_iterator(d):
-            d[key] = self.remap(d[key])
-        return d
+    array = RemapLabels
 
 
 class ClassesToIds(Transform):
@@ -132,15 +112,13 @@ class ClassesToIds(Transform):
         [[0, 500, 820]]
     """
 
-    backend = (TransformBackends.TORCH,)
-
     def __init__(self, labels: Mapping[str, int]) -> None:
         self.ids = [0, *(int(i) for i in labels.values())]
         self.dtype = torch.uint8 if max(self.ids) <= torch.iinfo(torch.uint8).max else torch.int32
 
     def __call__(self, classes: Tensor) -> Tensor:
         """Return ids in the shape of ``classes``, uint8 where all of ``labels`` fit and int32 elsewhere."""
-        plain = _plain(classes)
+        plain = classes.as_subclass(Tensor)
         ids = torch.zeros_like(plain, dtype=self.dtype)
         for n, i in enumerate(self.ids):  # an index would take 8 bytes a voxel
             ids.masked_fill_(plain == n, i)
@@ -148,27 +126,10 @@ class ClassesToIds(Transform):
         return mapped
 
 
-class ClassesToIdsd(MapTransform):
-    """Dictionary twin of :class:`ClassesToIds`.
+class ClassesToIdsd(Twin):
+    """Dictionary twin of :class:`ClassesToIds`."""
 
-    Args:
-        keys: keys of the class indices.
-        labels: as in :class:`ClassesToIds`.
-        allow_missing_keys: do not complain about an item without the key.
-    """
-
-    backend = ClassesToIds.backend
-
-    def __init__(self, keys: KeysCollection, labels: Mapping[str, int], allow_missing_keys: bool = False) -> None:
-        super().__init__(keys, allow_missing_keys)
-        self.to_ids = ClassesToIds(labels)
-
-    def __call__(self, data: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Map every key."""
-        d = dict(data)
-        for key in self.key_iterator(d):
-            d[key] = self.to_ids(d[key])
-        return d
+    array = ClassesToIds
 
 
 class ClearIgnoredd(MapTransform):
@@ -178,8 +139,6 @@ class ClearIgnoredd(MapTransform):
         keys: the label, and predictions on its grid: class indices (1, ...) or logits (C, ...).
         label_key: key of the label, whose pixels :data:`IGNORE` are cleared.
     """
-
-    backend = (TransformBackends.TORCH,)
 
     def __init__(self, keys: KeysCollection, label_key: str = "label") -> None:
         super().__init__(keys)
@@ -199,13 +158,3 @@ def _cleared(value: Tensor, ignored: Tensor) -> Tensor:
     if len(value) == 1:
         return value.masked_fill(ignored, 0)
     return torch.cat([value[:1].masked_fill(ignored, torch.inf), value[1:]])
-
-
-def _plain(value: Tensor) -> Tensor:
-    return value.as_tensor() if isinstance(value, MetaTensor) else value
-
-
-def _short(ids: Sequence[float]) -> str:
-    """The first few ids, as a file's reader would write them."""
-    shown = ", ".join(f"{i:g}" for i in ids[:5])
-    return shown + (f", ... ({len(ids)} ids)" if len(ids) > 5 else "")

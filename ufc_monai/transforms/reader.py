@@ -135,10 +135,16 @@ def stored_shape(path: Path) -> tuple[int, ...]:
     if suffix_of(path) in NIFTI:
         return tuple(nib.load(path).shape)
     files = dicom_files(path) if path.is_dir() else [path]
-    header = simple_itk(path).ImageFileReader()
-    header.SetFileName(files[0])
-    header.ReadImageInformation()
+    header = read_header(files[0])
     return (*header.GetSize(), len(files), header.GetNumberOfComponents())
+
+
+def read_header(path: str | os.PathLike[str]) -> Any:
+    """SimpleITK's reader of a file, which has read its header alone."""
+    header = simple_itk(path).ImageFileReader()
+    header.SetFileName(os.fspath(path))
+    header.ReadImageInformation()
+    return header
 
 
 def simple_itk(path: str | os.PathLike[str] = "this format") -> Any:
@@ -178,12 +184,9 @@ def _read_series(folder: Path) -> Any:
             f"{folder}: {len(left)} of its DICOM files cannot be read as slices of the series, first {left[0]}. Copy "
             "them again, or move them elsewhere if they are not slices."
         )
-    first = sitk.ImageFileReader()
-    first.SetFileName(names[0])
-    first.ReadImageInformation()
     reader = sitk.ImageSeriesReader()
     reader.SetFileNames(names)
-    if first.GetNumberOfComponents() == 1:
+    if read_header(names[0]).GetNumberOfComponents() == 1:
         # else the first slice's type holds for all, though each may have another rescale slope
         reader.SetOutputPixelType(sitk.sitkFloat32)
     reader.MetaDataDictionaryArrayUpdateOn()  # the tags of every slice

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from monai.config import KeysCollection
 from monai.data import MetaTensor
 from monai.data.utils import affine_to_spacing, orientation_ras_lps
 from monai.transforms import SaveImaged, Transform
@@ -18,7 +16,8 @@ from numpy.typing import NDArray
 
 from ufc_monai.base.files import atomic_path, inside
 from ufc_monai.base.formats import NIFTI, PICTURES, stem_of, suffix_of
-from ufc_monai.transforms.reader import simple_itk
+from ufc_monai.transforms.reader import read_header, simple_itk
+from ufc_monai.transforms.twin import Twin
 
 nib, _ = optional_import("nibabel")
 Image, _ = optional_import("PIL.Image")
@@ -42,7 +41,7 @@ class SaveMask(Transform):
 
     Args:
         output_dir: folder to write to.
-        data_root_dir: folders between this one and the image are made anew under ``output_dir``; an image elsewhere
+        data_root_dir: folders between this one and the image are made again under ``output_dir``; an image elsewhere
             goes by its name alone.
 
     Raises:
@@ -87,34 +86,13 @@ class SaveMask(Transform):
         return inside(self.output_dir, mask.as_posix(), "output_dir")
 
 
-class SaveMaskd(SaveImaged):
+class SaveMaskd(Twin, SaveImaged):
     """Dictionary twin of :class:`SaveMask`.
 
     It is a ``SaveImaged`` because MONAI Label, which answers with the mask itself, leaves out those of a bundle.
-
-    Args:
-        keys: keys of the masks.
-        output_dir: as in :class:`SaveMask`.
-        data_root_dir: as in :class:`SaveMask`.
-        allow_missing_keys: leave out keys that an item lacks.
     """
 
-    def __init__(
-        self,
-        keys: KeysCollection,
-        output_dir: str | os.PathLike[str],
-        data_root_dir: str | os.PathLike[str] = "",
-        allow_missing_keys: bool = False,
-    ) -> None:
-        super().__init__(keys, allow_missing_keys=allow_missing_keys)
-        self.saver = SaveMask(output_dir, data_root_dir)
-
-    def __call__(self, data: Mapping[str, Any]) -> dict[str, Any]:
-        """Write every key."""
-        d = dict(data)
-        for key in self.key_iterator(d):
-            d[key] = self.saver(d[key])
-        return d
+    array = SaveMask
 
 
 def has_mark(path: str | os.PathLike[str]) -> bool:
@@ -124,10 +102,8 @@ def has_mark(path: str | os.PathLike[str]) -> bool:
     if suffix_of(path) in PICTURES:
         with Image.open(path) as picture:
             return str(picture.info.get(MARK_KEY)) == MARK
-    reader = simple_itk(path).ImageFileReader()
-    reader.SetFileName(os.fspath(path))
-    reader.ReadImageInformation()
-    return bool(reader.HasMetaDataKey(MARK_KEY)) and str(reader.GetMetaData(MARK_KEY)) == MARK
+    header = read_header(path)
+    return bool(header.HasMetaDataKey(MARK_KEY)) and str(header.GetMetaData(MARK_KEY)) == MARK
 
 
 def _itk_image(array: NDArray[Any], affine: NDArray[np.float64]) -> Any:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
-from monai.config import KeysCollection
-from monai.transforms import MapTransform, Transform
-from monai.utils import TransformBackends
+from monai.transforms import Transform
 from torch import Tensor
+
+from ufc_monai.transforms.twin import Twin
 
 GREY_LEVEL = 1 / 255
 """What varies by less is flat, and is not blown up."""
@@ -28,8 +27,6 @@ class Standardise(Transform):
         True
     """
 
-    backend = (TransformBackends.TORCH,)
-
     def __init__(self, axes: Sequence[int] = (-2, -1)) -> None:
         self.axes = tuple(axes)
 
@@ -46,24 +43,7 @@ class Standardise(Transform):
         return mean, deviation.clamp_min(GREY_LEVEL)
 
 
-class Standardised(MapTransform):
-    """Dictionary twin of :class:`Standardise`.
+class Standardised(Twin):
+    """Dictionary twin of :class:`Standardise`."""
 
-    Args:
-        keys: keys of the images.
-        axes: as in :class:`Standardise`.
-        allow_missing_keys: leave out keys that an item lacks.
-    """
-
-    backend = Standardise.backend
-
-    def __init__(self, keys: KeysCollection, axes: Sequence[int] = (-2, -1), allow_missing_keys: bool = False) -> None:
-        super().__init__(keys, allow_missing_keys)
-        self.standardise = Standardise(axes)
-
-    def __call__(self, data: Mapping[str, Any]) -> dict[str, Any]:
-        """Standardise every key."""
-        d = dict(data)
-        for key in self.key_iterator(d):
-            d[key] = self.standardise(d[key])
-        return d
+    array = Standardise

@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from monai.config import KeysCollection
 from monai.data import MetaTensor
@@ -16,7 +15,7 @@ from monai.transforms import LoadImage, LoadImaged, MapTransform, Transform
 from torch import Tensor
 
 from ufc_monai.base.errors import WAY_OUT, InputError
-from ufc_monai.transforms.grid import grids_apart, is_invertible, ras_grid
+from ufc_monai.transforms.grid import GRID_ADVICE, Grid, is_invertible, label_fault
 from ufc_monai.transforms.reader import reader_for
 
 logger = logging.getLogger(__name__)
@@ -51,13 +50,13 @@ class LoadVolume(LoadImage):
         reader = reader or reader_for(Path(filename).expanduser(), self.channels)
         try:
             loaded = super().__call__(filename, reader)
+            self._check(filename, loaded if self.image_only else loaded[0])
         except InputError as e:
             raise InputError(f"{e} {WAY_OUT}") from e
         except Exception as e:
             raise InputError(
                 f"{filename}: cannot be read as a volume ({_last_line(e)}). Copy the file again or remove it. {WAY_OUT}"
             ) from e
-        self._check(filename, loaded if self.image_only else loaded[0])
         return loaded
 
     def _check(self, filename: Any, volume: MetaTensor) -> None:
@@ -66,17 +65,14 @@ class LoadVolume(LoadImage):
             wanted = "one channel" if self.channels == 1 else f"{self.channels} channels"
             raise InputError(
                 f"{filename}: expected a 3D volume of {wanted}, got shape {tuple(volume.shape[1:])} with "
-                f"{volume.shape[0]} channels. {WAY_OUT}"
+                f"{volume.shape[0]} channels."
             )
         if not is_invertible(volume.affine.numpy()):
             raise InputError(
-                f"{filename}: the affine in its header cannot be inverted: its position is unknown. Export it again. "
-                f"{WAY_OUT}"
+                f"{filename}: the affine in its header cannot be inverted: its position is unknown. Export it again."
             )
         if not torch.stack(torch.aminmax(volume)).isfinite().all():  # ten times as quick as looking at each
-            raise InputError(
-                f"{filename}: holds NaN or infinite voxels. Replace them (-1024 HU is air) or remove it. {WAY_OUT}"
-            )
+            raise InputError(f"{filename}: holds NaN or infinite voxels. Replace them (-1024 HU is air) or remove it.")
 
 
 class LoadVolumed(LoadImaged):
@@ -106,7 +102,7 @@ class LoadVolumed(LoadImaged):
         d[first] = loaded if self._loader.image_only else loaded[0]
         for key in others:
             d[key] = self._label_loader(d[key], reader)
-            _check_grids(d[first], d[key], f"its {first} {data[first]}", data[key])
+            _check_grids(d[first], d[key], data[first], data[key])
         return d
 
 
@@ -152,7 +148,9 @@ class AxialSlicesd(MapTransform):
         patient = str(data.get("patient", name))
         n = len(volumes[self.keys[0]])
         return [
-            {key: volume[i] for key, volume in volumes.items()} | slice_items(name, patient, i, n) for i in range(n)
+            {key: volume[i] for key, volume in volumes.items()}
+            | {"id": f"{name}#{i}", "patient": patient, "position": (i + 0.5) / n}
+            for i in range(n)
         ]
 
     def image_name(self, data: Mapping[str, Any]) -> str:
@@ -167,36 +165,16 @@ class AxialSlicesd(MapTransform):
         return path if inside.startswith(os.pardir) else inside.replace(os.sep, "/")
 
 
-def slice_id(image: str, index: int) -> str:
-    """The name of a slice, the same in every stage."""
-    return f"{image}#{index}"
-
-
-def slice_items(name: str, patient: str, index: int, n_slices: int) -> dict[str, Any]:
-    """What a sample knows about its slice, beside the pixels."""
-    return {"id": slice_id(name, index), "patient": patient, "position": (index + 0.5) / n_slices}
-
-
-def _check_grids(image: MetaTensor, label: MetaTensor, named: str, path: Any) -> None:
+def _check_grids(image: MetaTensor, label: MetaTensor, image_path: Any, label_path: Any) -> None:
     """Refuse a label that does not lie on its image; one that is merely shifted, by its header, gets a warning."""
-    shape = tuple(label.shape[1:])
-    if shape != tuple(image.shape[1:]):
-        raise InputError(
-            f"{path}: has shape {shape}, but {named} has {tuple(image.shape[1:])}. Both must lie on one grid: export "
-            f"one of them anew. {WAY_OUT}"
-        )
-    (axes, size, affine), (label_axes, _, label_affine) = (
-        ras_grid(np.asarray(volume.affine, dtype=np.float64), shape) for volume in (image, label)
-    )
-    apart = grids_apart(affine, label_affine, size)
-    if apart is None:
+    fault = label_fault(*(Grid.of(volume.affine, volume.shape[1:]) for volume in (image, label)))
+    if fault is None:
         return
-    if axes != label_axes:
-        raise InputError(
-            f"{path}: is stored as {label_axes}, {named} as {axes}, and their grids differ: a mirrored label would be "
-            f"learned. Write the label again with the image's header. {WAY_OUT}"
-        )
-    logger.warning("%s lies up to %.1f mm beside %s by its header; voxels are matched one by one", path, apart, named)
+    kind, text = fault
+    named = f"{label_path}: the label of {image_path} {text}"
+    if kind != "label elsewhere":
+        raise InputError(f"{named}. {GRID_ADVICE[kind]} {WAY_OUT}")
+    logger.warning("%s; voxels are matched one by one", named)
 
 
 def _last_line(error: Exception) -> str:
