@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ufc_monai.base.bundles import VAE
+from ufc_monai.base.chain import LABELS
 from ufc_monai.base.errors import InputError
 from ufc_monai.base.files import sha256_of, write_json
 from ufc_monai.clustering.coverage import Coverage, choose_volumes, cluster_histograms
@@ -39,7 +39,7 @@ def select(options: RunOptions, budget: int) -> Path:
     cases = usable_cases(options)
     _check_budget(budget, sum(not case.label for case in cases), options.dataset_dir)
     run_stages(options, cases, plan_clusters(options, cases))
-    path = options.folder / VAE / "eval" / "inference" / "pseudo_labels.json"
+    path = options.folder / LABELS
     labels = PseudoLabels.load(path)
     images = sorted(labels.clusters)
     has_label = {case.image for case in cases if case.label}

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 from conftest import NAMES, SMALL, refused, run_bundle
 
-from ufc_monai.artifacts.lineage import refuse_stale
 from ufc_monai.base.errors import InputError
 from ufc_monai.base.files import sha256_of, write_json
+from ufc_monai.base.lineage import refuse_stale
 from ufc_monai.commands.cut import cut
 
 VAE, CONTRASTIVE, UNET = NAMES
