@@ -34,7 +34,8 @@ def note(folder: Path, inputs: dict[str, Path], outputs: dict[str, Path]) -> Non
     def named(files: dict[str, Path]) -> dict[str, Any]:
         return {name: {"path": str(file), "sha256": sha256_of(file)} for name, file in files.items()}
 
-    write_json(folder / "run.json", {"status": "complete", "inputs": named(inputs), "outputs": named(outputs)})
+    files = {"inputs": named(inputs), "outputs": named(outputs)}
+    write_json(folder / "run.json", {"status": "complete", "folder": str(folder), **files})
 
 
 def save_weights(folder: Path, content: str) -> Path:

@@ -154,10 +154,7 @@ def test_figures_of_an_earlier_run_are_left_out(a_run: Path) -> None:
     made_from = {
         "pseudo_labels": {"path": f"/elsewhere/{VAE}/eval/inference/{labels.name}", "sha256": sha256_of(labels)}
     }
-    weights = a_run / CONTRASTIVE / "models" / "model.pt"
-    write(weights, "weights")
-    made = {"model": {"path": f"/elsewhere/{CONTRASTIVE}/models/model.pt", "sha256": sha256_of(weights)}}
-    write(record, {**json.loads(content), "inputs": made_from, "outputs": made})
+    write(record, {**json.loads(content), "folder": f"/elsewhere/{CONTRASTIVE}/eval/train", "inputs": made_from})
     assert standing_record(a_run, TEST)
     labels.write_text(labels.read_text() + " ")
     assert not standing_record(a_run, TEST)

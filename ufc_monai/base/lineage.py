@@ -20,9 +20,6 @@ from ufc_monai.base.files import found_json, read_json, sha256_of
 
 logger = logging.getLogger(__name__)
 
-SHOWN = 3
-"""Files that a line names."""
-
 
 def refuse_stale(files: Iterable[str | os.PathLike[str] | None], *, allow: bool = False) -> list[str]:
     """Refuse files that are out of date; name and trust those without a record, or made from files that are not here.
@@ -42,9 +39,7 @@ def refuse_stale(files: Iterable[str | os.PathLike[str] | None], *, allow: bool 
         if file is not None and Path(file).is_file():
             found.follow(Path(os.path.abspath(file)))
     if found.elsewhere:
-        more = f" and {len(found.elsewhere) - SHOWN} more" if len(found.elsewhere) > SHOWN else ""
-        named = ", ".join(found.elsewhere[:SHOWN])
-        logger.info("taken on trust, without the record or file to check: %s%s", named, more)
+        logger.info("taken on trust, without the record or file to check: %s", ", ".join(found.elsewhere))
     stale = list(found.stale)
     if stale and not allow:
         more = f" ({len(stale) - 1} more are out of date.)" if len(stale) > 1 else ""
@@ -71,26 +66,20 @@ class _Record(NamedTuple):
 
     @classmethod
     def read(cls, path: Path) -> _Record:
-        """Read a record; if its folder was moved, what it wrote shows from where to where."""
+        """Read a record; the files below a folder that was moved are where that is now."""
         content = found_json(path, "run.json")
-        inputs, outputs = (
-            {name: (Path(file["path"]), file["sha256"]) for name, file in content.get(side, {}).items() if file}
-            for side in ("inputs", "outputs")
-        )
-        then = now = path
-        for output, _ in outputs.values():
-            near = (folder.joinpath(*output.parts[-n:]) for folder in path.parents[:3] for n in (1, 2))
-            then, now = next(((output, here) for here in near if here.is_file()), (then, now))
+        then, now = Path(content.get("folder", path.parent)), path.parent
         while then.name and then.name == now.name:
             then, now = then.parent, now.parent
 
-        def moved(files: Mapping[str, tuple[Path, str]]) -> dict[str, tuple[Path, str]]:
+        def files(side: str) -> dict[str, tuple[Path, str]]:
+            named = {name: (Path(file["path"]), file["sha256"]) for name, file in content.get(side, {}).items() if file}
             return {
-                name: (now / file.relative_to(then) if file.is_relative_to(then) else file, sha256)
-                for name, (file, sha256) in files.items()
+                name: (now / path.relative_to(then) if path.is_relative_to(then) else path, sha256)
+                for name, (path, sha256) in named.items()
             }
 
-        return cls(path, moved(inputs), moved(outputs))
+        return cls(path, files("inputs"), files("outputs"))
 
 
 @dataclass
