@@ -87,21 +87,8 @@ class RunRecord:
 
     def differences(self, other: Mapping[str, Any]) -> list[str]:
         """What distinguishes the run of another record, or of another's identity, from this one, in words."""
-        own = self.identity
-        if other.get("stage") != own["stage"]:
-            return [f"stage {other.get('stage')} / {own['stage']}"]
-        found = []
-        for part in ("settings", "inputs", "configuration"):
-            a, b = other.get(part, {}), own[part]
-            for key in sorted({*a, *b}):
-                x, y = a.get(key), b.get(key)
-                if part == "inputs":
-                    x, y = (v and v["sha256"][:8] for v in (x, y))
-                if x != y:
-                    found.append(f"configuration of {key}" if part == "configuration" else f"{key} {x} / {y}")
-        if (skipped := other.get("skipped", {})).keys() != own["skipped"].keys():
-            found.append(f"volumes skipped {len(skipped)} / {len(own['skipped'])}")
-        return found
+        there, own = _named(other), _named(self.identity)
+        return [f"{key} {there.get(key)} / {own.get(key)}" for key in there | own if there.get(key) != own.get(key)]
 
     def start(self, *, replace: bool = False) -> None:
         """Write the record as started, on the first rank. A run that does not go on removes the checkpoints there are.
@@ -192,6 +179,14 @@ class RunRecord:
             )
         for path in self._checkpoints:
             path.unlink()
+
+
+def _named(identity: Mapping[str, Any]) -> dict[str, Any]:
+    """What a run is known by, one short value a name."""
+    inputs = {name: file and file["sha256"][:8] for name, file in identity.get("inputs", {}).items()}
+    sections = {f"configuration of {key}": value[:8] for key, value in identity.get("configuration", {}).items()}
+    skipped = {f"volume {image}": "skipped" for image in identity.get("skipped", {})}
+    return {"stage": identity.get("stage"), **identity.get("settings", {}), **inputs, **sections, **skipped}
 
 
 def _is_unfinished(checkpoint: Path) -> bool:

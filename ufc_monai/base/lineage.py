@@ -10,10 +10,9 @@ from __future__ import annotations
 import functools
 import logging
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
 
 from ufc_monai.base.errors import InputError
 from ufc_monai.base.files import found_json, read_json, sha256_of
@@ -40,53 +39,27 @@ def refuse_stale(files: Iterable[str | os.PathLike[str] | None], *, allow: bool 
             found.follow(Path(os.path.abspath(file)))
     if found.elsewhere:
         logger.info("taken on trust, without the record or file to check: %s", ", ".join(found.elsewhere))
-    stale = list(found.stale)
-    if stale and not allow:
-        more = f" ({len(stale) - 1} more are out of date.)" if len(stale) > 1 else ""
-        raise InputError(f"{stale[0]} Make it again, or go on as it is with --allow_stale True.{more}")
-    for line in stale:
+    if found.stale and not allow:
+        more = f" ({len(found.stale) - 1} more are out of date.)" if len(found.stale) > 1 else ""
+        raise InputError(f"{found.stale[0]} Make it again, or go on as it is with --allow_stale True.{more}")
+    for line in found.stale:
         logger.warning("allow_stale: %s", line)
-    return stale
+    return found.stale
 
 
 def are_up_to_date(records: Iterable[Path]) -> bool:
     """Whether what stages have read, by their ``run.json``, is what is there now, as far back as there are records."""
     found = _LookBack()
-    for path in records:
-        found.compare(path, _Record.read(path))
+    for record in records:
+        found.compare(record, record)
     return not found.stale
-
-
-class _Record(NamedTuple):
-    """A ``run.json``: its path, and by name where its inputs and outputs are now, and the sha256 that they had."""
-
-    path: Path
-    inputs: Mapping[str, tuple[Path, str]]
-    outputs: Mapping[str, tuple[Path, str]]
-
-    @classmethod
-    def read(cls, path: Path) -> _Record:
-        """Read a record; the files below a folder that was moved are where that is now."""
-        content = found_json(path, "run.json")
-        then, now = Path(content.get("folder", path.parent)), path.parent
-        while then.name and then.name == now.name:
-            then, now = then.parent, now.parent
-
-        def files(side: str) -> dict[str, tuple[Path, str]]:
-            named = {name: (Path(file["path"]), file["sha256"]) for name, file in content.get(side, {}).items() if file}
-            return {
-                name: (now / path.relative_to(then) if path.is_relative_to(then) else path, sha256)
-                for name, (path, sha256) in named.items()
-            }
-
-        return cls(path, files("inputs"), files("outputs"))
 
 
 @dataclass
 class _LookBack:
     """What was found on the way back through the records."""
 
-    stale: dict[str, None] = field(default_factory=dict)
+    stale: list[str] = field(default_factory=list)
     elsewhere: list[str] = field(default_factory=list)
     followed: set[Path] = field(default_factory=set)
     sha256: Callable[[Path], str] = field(default_factory=lambda: functools.cache(sha256_of))
@@ -100,35 +73,49 @@ class _LookBack:
         if record is None:
             self.elsewhere.append(str(path))
             return
-        if path.name.startswith("pseudo_labels") and "model" in record.inputs:
-            # those of a later cut say themselves which weights they come of
-            model, sha256 = record.inputs["model"]
-            if (read_json(path, "pseudo_labels_path").get("provenance", {}).get("model_sha256") or sha256) != sha256:
-                self.stale[f"{path} comes of another {model} than the clusters beside it (sha256 differs)."] = None
-        if any(now == path and self.sha256(now) != sha256 for now, sha256 in record.outputs.values()):
-            self.stale[f"{path} is not the file that {record.path} tells of (sha256 differs)."] = None
+        model, sha256 = _files(record, "inputs").get("model", (None, None))
+        if model and path.name.startswith("pseudo_labels"):  # those of a later cut say themselves what they come of
+            made_by = read_json(path, "pseudo_labels_path").get("provenance", {}).get("model_sha256")
+            if made_by not in (None, sha256):
+                self.stale.append(f"{path} comes of another {model} than the clusters beside it (sha256 differs).")
+        written = dict(_files(record, "outputs").values())
+        if written.get(path, self.sha256(path)) != self.sha256(path):
+            self.stale.append(f"{path} is not the file that {record} tells of (sha256 differs).")
         self.compare(path, record)
 
-    def compare(self, path: Path, record: _Record) -> None:
-        """Look at what a file was made from, by the record of its stage."""
-        written = [now for now, _ in record.outputs.values()]
-        for name, (now, sha256) in record.inputs.items():
+    def compare(self, path: Path, record: Path) -> None:
+        """Look at what a file was made from, by the ``run.json`` of its stage."""
+        written = dict(_files(record, "outputs").values())
+        for name, (now, sha256) in _files(record, "inputs").items():
             if now in written:  # a training that went on from its own weights
                 continue
             if not now.is_file():
                 self.elsewhere.append(str(now))
             elif self.sha256(now) != sha256:
                 line = f"{path} was made from another {now} than the one that is there now (sha256 differs)."
-                self.stale[line] = None
+                self.stale.append(line)
             elif name != "split":  # nothing is behind it but the data
                 self.follow(now)
 
 
-def _maker(path: Path) -> _Record | None:
+def _maker(path: Path) -> Path | None:
     """The record that lists a file among its outputs, or else lies beside it: of pseudo-labels, that of a later cut."""
     beside, around = path.with_name("run.json"), path.parent.parent
-    for place in (beside, *sorted(around.glob("eval/*/run.json")), *sorted(around.glob("*/run.json"))):
-        record = _Record.read(place)
-        if path in [now for now, _ in record.outputs.values()] or (record.outputs and place == beside):
+    for record in (beside, *sorted(around.glob("eval/*/run.json")), *sorted(around.glob("*/run.json"))):
+        written = dict(_files(record, "outputs").values())
+        if path in written or (written and record == beside):
             return record
     return None
+
+
+def _files(record: Path, side: str) -> dict[str, tuple[Path, str]]:
+    """Where the ``inputs`` or ``outputs`` of a ``run.json`` are now, and the sha256 that they had, by name."""
+    content = found_json(record, "run.json")
+    then, now = Path(content.get("folder", record.parent)), record.parent
+    while then.name and then.name == now.name:
+        then, now = then.parent, now.parent  # at last those of the folder that was moved, or the root
+    found = {name: (Path(file["path"]), file["sha256"]) for name, file in content.get(side, {}).items() if file}
+    return {
+        name: (now / path.relative_to(then) if path.is_relative_to(then) else path, sha256)
+        for name, (path, sha256) in found.items()
+    }

@@ -43,7 +43,8 @@ def plan_stages(options: RunOptions, cases: Sequence[Case]) -> list[Stage]:
         left_out += [chain.PROBE, chain.TEST, chain.RANDOM_TEST]
     if "isic" in options.preset:  # every picture shows a lesion: a probe has nothing to tell
         left_out.append(chain.PROBE)
-    if all(case.label for case in [*cases, *_test_images(options)]):
+    found = find_cases(options.dataset_dir, include_test_images=True) if options.dataset_dir.is_dir() else []
+    if all(case.label for case in [*cases, *(case for case in found if case.of_test_set)]):
         left_out.append(chain.MASKS)
     return _planned(options, [stage for stage in chain.STAGES if stage not in left_out])
 
@@ -93,12 +94,6 @@ def stage_command(
     trains = configs[0] == "train" and configs[-1] != "evaluate"
     training = options.overrides.get(bundle, {}) if trains else {}
     return bundle_command(bundle, configs, dataset_dir, {**common, **training, **keys})
-
-
-def _test_images(options: RunOptions) -> list[Case]:
-    """Those of the data set's folder: nothing is trained on them, but they are segmented."""
-    found = find_cases(options.dataset_dir, include_test_images=True) if options.dataset_dir.is_dir() else []
-    return [case for case in found if case.of_test_set]
 
 
 def _check_fold(split: Mapping[str, Any], options: RunOptions) -> None:
