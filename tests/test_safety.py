@@ -176,10 +176,10 @@ def test_a_mask_stays_in_its_folder(tmp_path: Path) -> None:
         save.path(tmp_path / "data" / f"{248 * 'a'}.nii")
 
 
-@pytest.mark.parametrize("field", ["name", "records", "needs"])
+@pytest.mark.parametrize("field", ["name", "needs"])
 @pytest.mark.parametrize("name", LEADING_OUT.values(), ids=LEADING_OUT)
 def test_a_study_touches_nothing_outside(name: str, field: str) -> None:
-    run = {"name": "fold0/a", "kind": "features", "commands": [], "records": ["runs/a/run.json"], "needs": []}
+    run = {"name": "fold0/a", "kind": "features", "commands": [], "needs": []}
     Run.from_json(run)
     with pytest.raises(InputError, match=r"study\.json: the name"):
         Run.from_json({**run, field: name if field == "name" else [name]})

@@ -36,7 +36,7 @@ def trained(chain: Path, phantom: Path, tmp_path_factory: pytest.TempPathFactory
         ({"val_interval": 2}, "val_interval 1 / 2)"),
         ({"threads": 2, "num_workers": 1, "precision": "fp32", "checkpoint_seconds": 5}, None),
         ({"train::trainer::max_epochs": 7}, "epochs 2 / 7, "),
-        ({"train::sampler::replacement": False}, "configuration of train)"),
+        ({"train::sampler::replacement": False}, "configuration of train "),
     ],
 )
 def test_what_distinguishes_two_runs(

@@ -10,6 +10,7 @@ import pytest
 from conftest import NAMES, ROOT, SMALL
 
 from ufc_monai.__main__ import main
+from ufc_monai.base.chain import Stage
 from ufc_monai.base.errors import InputError
 from ufc_monai.commands import run
 from ufc_monai.data.case import Case
@@ -18,7 +19,6 @@ from ufc_monai.data.split_file import open_split
 from ufc_monai.phantom.ct import make_phantom
 from ufc_monai.planning.options import RunOptions
 from ufc_monai.planning.plan import plan_stages
-from ufc_monai.planning.stages import Stage
 
 VAE, CONTRASTIVE, UNET = NAMES
 

@@ -11,14 +11,15 @@ from pathlib import Path
 import pytest
 from monai.bundle import ConfigParser
 
+from ufc_monai.base.chain import Stage
 from ufc_monai.base.errors import InputError
 from ufc_monai.planning import stages
-from ufc_monai.planning.stages import Ledger, Stage, bundle_command, config_files, config_path, digest, shown
+from ufc_monai.planning.stages import Ledger, bundle_command, config_files, config_path, digest, shown
 
 
 def a_stage(reads_labels: bool = False, **overrides: object) -> Stage:
     command = bundle_command("bundle", ["train", "cpu"], "/data", {"epochs": 3, **overrides})
-    return Stage("train", command, "run.json", ("in.json",), ("models/*.pt",), reads_labels)
+    return Stage("train", "bundle", "train", ("in.json",), ("models/*.pt",), reads_labels, command=command)
 
 
 @pytest.fixture
@@ -27,7 +28,7 @@ def folder(tmp_path: Path) -> Path:
     (tmp_path / "models").mkdir()
     for name in ("bundle/configs/train.json", "bundle/configs/cpu.json", "in.json", "models/model.pt"):
         (tmp_path / name).write_text(name)
-    Ledger.open(tmp_path, "images", "labels").complete(a_stage())
+    Ledger(tmp_path, "images", "labels").complete(a_stage())
     return tmp_path
 
 
@@ -43,7 +44,7 @@ def test_command_is_what_one_types() -> None:
 
 
 def test_complete_until_something_changes(folder: Path) -> None:
-    ledger = Ledger.open(folder, "images", "labels")
+    ledger = Ledger(folder, "images", "labels")
     assert ledger.is_complete(a_stage())
     assert not ledger.is_complete(a_stage(seed=1))
 
@@ -52,23 +53,23 @@ def test_complete_until_something_changes(folder: Path) -> None:
 def test_content_counts_and_time_does_not(folder: Path, name: str) -> None:
     content = (folder / name).read_text()
     (folder / name).write_text("changed")
-    assert not Ledger.open(folder, "images", "labels").is_complete(a_stage())
+    assert not Ledger(folder, "images", "labels").is_complete(a_stage())
     (folder / name).write_text(content)  # younger, and the same
-    assert Ledger.open(folder, "images", "labels").is_complete(a_stage())
+    assert Ledger(folder, "images", "labels").is_complete(a_stage())
     (folder / name).unlink()
-    assert not Ledger.open(folder, "images", "labels").is_complete(a_stage())
+    assert not Ledger(folder, "images", "labels").is_complete(a_stage())
 
 
 def test_labels_count_where_they_are_read(folder: Path) -> None:
-    assert Ledger.open(folder, "images", "other labels").is_complete(a_stage())
-    assert not Ledger.open(folder, "other images", "labels").is_complete(a_stage())
-    Ledger.open(folder, "images", "labels").complete(a_stage(reads_labels=True))
-    assert not Ledger.open(folder, "images", "other labels").is_complete(a_stage(reads_labels=True))
+    assert Ledger(folder, "images", "other labels").is_complete(a_stage())
+    assert not Ledger(folder, "other images", "labels").is_complete(a_stage())
+    Ledger(folder, "images", "labels").complete(a_stage(reads_labels=True))
+    assert not Ledger(folder, "images", "other labels").is_complete(a_stage(reads_labels=True))
 
 
 def test_a_stage_that_was_begun_anew_is_not_complete(folder: Path) -> None:
-    Ledger.open(folder, "images", "labels").begin(a_stage(seed=1))
-    assert not Ledger.open(folder, "images", "labels").is_complete(a_stage())
+    Ledger(folder, "images", "labels").begin(a_stage(seed=1))
+    assert not Ledger(folder, "images", "labels").is_complete(a_stage())
 
 
 def test_what_an_earlier_run_left_goes_before_the_new_one_is_entered(
@@ -77,7 +78,7 @@ def test_what_an_earlier_run_left_goes_before_the_new_one_is_entered(
     """Else a kill between the two would leave another run's checkpoint to a training that seems to have begun."""
     checkpoint = folder / "models" / "checkpoint.pt"
     checkpoint.touch()
-    ledger = Ledger.open(folder, "images", "labels")
+    ledger = Ledger(folder, "images", "labels")
     ledger.begin(a_stage(), goes_on=True)
     assert checkpoint.exists()
 
@@ -88,7 +89,7 @@ def test_what_an_earlier_run_left_goes_before_the_new_one_is_entered(
     monkeypatch.setattr(stages, "write_json", killed)
     with pytest.raises(KeyboardInterrupt):
         ledger.begin(a_stage(seed=1))
-    assert not Ledger.open(folder, "images", "labels").is_begun(a_stage(seed=1))
+    assert not Ledger(folder, "images", "labels").is_begun(a_stage(seed=1))
 
 
 WAITING = """
@@ -143,7 +144,7 @@ def is_alive(process: int) -> bool:
 def test_a_stage_that_left_nothing_is_not_complete(folder: Path) -> None:
     (folder / "models" / "model.pt").unlink()
     with pytest.raises(InputError, match="without writing models"):
-        Ledger.open(folder, "images", "labels").complete(a_stage())
+        Ledger(folder, "images", "labels").complete(a_stage())
 
 
 def test_digest_is_of_names_and_contents() -> None:

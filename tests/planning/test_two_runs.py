@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 
+from ufc_monai.base.chain import Stage
 from ufc_monai.base.errors import InputError
 from ufc_monai.base.lock import at_work
 from ufc_monai.commands import run
 from ufc_monai.data.case import Case
 from ufc_monai.planning.options import RunOptions
-from ufc_monai.planning.stages import Stage
 
 
 @pytest.fixture
@@ -45,10 +45,6 @@ def test_a_stage_holds_the_folder_too(options: RunOptions) -> None:
     script.write_text("import os, sys; sys.exit(0 if os.fstat(int(sys.argv[3])).st_ino == int(sys.argv[5]) else 3)")
     with at_work(options.folder / "run.lock") as held:
         words = ("--held", str(held), "--file", str(os.fstat(held).st_ino))
+    command = ("python", "-m", "script", "run", *words, "--config_file", "a.json")
     with pytest.raises(InputError, match="ended without writing"):
-        begin(
-            options,
-            Stage(
-                "a stage", ("python", "-m", "script", "run", *words, "--config_file", "a.json"), "r.json", (), ("x",)
-            ),
-        )
+        begin(options, Stage("a stage", "bundle", "train", (), ("x",), command=command))

@@ -14,13 +14,13 @@ from full_disk import full_at
 from jinja2 import UndefinedError
 from matplotlib.image import imread
 
+from ufc_monai.base.chain import TEST, standing_record
 from ufc_monai.base.errors import InputError
 from ufc_monai.base.files import sha256_of
 from ufc_monai.report.clusters import save_cluster_map, save_embedding_map
 from ufc_monai.report.curves import curves_svg, read_metrics
 from ufc_monai.report.drawing import save_rows
 from ufc_monai.report.page import write_page
-from ufc_monai.report.records import standing_record
 from ufc_monai.report.run import write_report
 from ufc_monai.report.slices import Overlay, save_overlays, save_preview
 
@@ -89,7 +89,7 @@ def test_what_was_left_out_or_out_of_date_is_said(a_run: Path) -> None:
     text = (a_run / "report.html").read_text(encoding="utf-8")
     assert "bad files (--skip_bad), 7 in all: case_0.nii.gz: no affine" in text
     assert "and 2 more (see run.json)" in text
-    assert "out of date (--allow_stale): by stage 3, fine-tuning" in text
+    assert "out of date (--allow_stale): by stage 3: fine-tune, pretrained encoder" in text
     assert NASTY not in text
 
 
@@ -148,16 +148,16 @@ def test_figures_of_an_earlier_run_are_left_out(a_run: Path) -> None:
     record.unlink()
     write_report(a_run, a_run / "report.html")
     text = (a_run / "report.html").read_text(encoding="utf-8")
-    assert "have changed since: stage 3, fine-tuning, stage 3, test." in text
+    assert "have changed since: stage 3: fine-tune, pretrained encoder; stage 3: test, pretrained encoder." in text
     assert "Mean Dice" not in text
     labels = a_run / VAE / "eval" / "inference" / "pseudo_labels.json"
     made_from = {
         "pseudo_labels": {"path": f"/elsewhere/{VAE}/eval/inference/{labels.name}", "sha256": sha256_of(labels)}
     }
-    write(record, {**json.loads(content), "inputs": made_from})
-    assert standing_record(a_run, f"{UNET}/eval/evaluate")
+    write(record, {**json.loads(content), "folder": f"/elsewhere/{CONTRASTIVE}/eval/train", "inputs": made_from})
+    assert standing_record(a_run, TEST)
     labels.write_text(labels.read_text() + " ")
-    assert not standing_record(a_run, f"{UNET}/eval/evaluate")
+    assert not standing_record(a_run, TEST)
 
 
 @pytest.mark.parametrize("table", [None, "", "volume,mean,aorta\n", "volume,mean,aorta\nx,,\n"])

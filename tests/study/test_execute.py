@@ -19,7 +19,7 @@ from ufc_monai.base.errors import InputError
 from ufc_monai.base.files import read_json, write_json
 from ufc_monai.clustering.pseudo_labels import PseudoLabels
 from ufc_monai.study.execute import cluster, execute, perform, threads
-from ufc_monai.study.runs import SELECTION, SHUFFLE, Run
+from ufc_monai.study.runs import CLUSTERS, SELECTION, SHUFFLE, Run
 from ufc_monai.study.state import failure_of, read_plan, state_of, states_of, write_plan
 
 WRITER = """
@@ -38,9 +38,7 @@ if "fail" in words and not pathlib.Path("mended").exists():
 
 
 def a_run(name: str, *needs: str, words: tuple[str, ...] = ()) -> Run:
-    return Run(
-        name, "pretraining", (("python", "-m", "write", f"runs/{name}", *words),), (f"runs/{name}/run.json",), needs
-    )
+    return Run(name, CLUSTERS, (("python", "-m", "write", f"runs/{name}", *words),), needs)
 
 
 @pytest.fixture
@@ -232,8 +230,8 @@ def test_runs_that_are_no_command_work_on_clusters(folder: Path) -> None:
     PseudoLabels(clusters, 3, {"seed": 7}).save(folder / "runs" / "clusters" / "pseudo_labels.json")
     write_json(folder / "split.json", {"folds": [{"label_orders": [["c.nii.gz", "a.nii.gz"]]}]})
     needs = ("clusters",)
-    dealt = [Run(f"dealt{i}", SHUFFLE, (), (f"runs/dealt{i}/run.json",), needs, seed=i % 2) for i in range(3)]
-    chosen = Run("selection", SELECTION, (), ("runs/selection/run.json",), needs)
+    dealt = [Run(f"dealt{i}", SHUFFLE, (), needs, seed=i % 2) for i in range(3)]
+    chosen = Run("selection", SELECTION, (), needs)
     begin(folder, *dealt, chosen)
     assert [perform(folder, run) for run in (*dealt, chosen)] == [None] * 4
     found = [PseudoLabels.load(folder / run.folder / "pseudo_labels.json") for run in dealt]

@@ -159,6 +159,7 @@ def test_run_record_says_what_ran(tmp_path: Path) -> None:
     assert content["results"] == results
     assert content["inputs"]["split"]["sha256"] == content["outputs"]["split"]["sha256"]
     assert content["versions"]["torch"] == torch.__version__
+    assert content["folder"] == str(tmp_path)
 
 
 def test_the_same_run_may_be_made_again_and_another_not(tmp_path: Path) -> None:

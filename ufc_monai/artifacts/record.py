@@ -10,7 +10,8 @@ import os
 import platform
 import sys
 from collections.abc import Callable, Mapping
-from importlib.metadata import PackageNotFoundError, version
+from dataclasses import dataclass, field
+from importlib.metadata import distributions
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -18,10 +19,10 @@ from typing import Any
 import torch
 
 import ufc_monai
-from ufc_monai.artifacts.lineage import refuse_stale
 from ufc_monai.base.console import log_beside
 from ufc_monai.base.errors import InputError
-from ufc_monai.base.files import read_json, sha256_of, write_json
+from ufc_monai.base.files import found_json, sha256_of, write_json
+from ufc_monai.base.lineage import refuse_stale
 from ufc_monai.base.merged import sections_of, settings_of
 from ufc_monai.base.ranks import is_first, world_size
 
@@ -30,13 +31,14 @@ logger = logging.getLogger(__name__)
 PACKAGES = ("monai", "torch", "numpy", "scipy", "scikit-learn", "pytorch-ignite")
 
 
+@dataclass(eq=False)
 class RunRecord:
     """The record of one run of a bundle, kept as ``run.json`` in its output folder.
 
     A run is known by its stage, its configuration, the content of its input files and the volumes that it skips. The
     same run may be made again in the same folder; another one is refused there.
 
-    Args:
+    Attributes:
         output_dir: folder of ``run.json``.
         stage: the bundle and the configuration, e.g. ``"ufc_feature_vae/train"``.
         config: the merged configuration (``base.configuration()``); what has a say in results counts.
@@ -44,58 +46,49 @@ class RunRecord:
         inputs: files that an earlier stage wrote, by name; those that do not exist count as none.
         outputs: files that the run writes, by name.
         environment: what was found out at start, such as device and precision.
-        previous: the ``run.json`` of the stage before, named in the record.
         ckpt_dir: of a training, the folder of its weights and of the checkpoints that it goes on from.
         resume: whether it goes on from them.
         skipped: what is wrong with each volume that was left out of the data set, by image.
-        allow_stale: read inputs even if they are out of date (:func:`~ufc_monai.artifacts.lineage.refuse_stale`).
-
-    Attributes:
+        allow_stale: read inputs even if they are out of date (:func:`~ufc_monai.base.lineage.refuse_stale`).
         followers: called with the output folder and the results once the record is complete.
     """
 
-    def __init__(
-        self,
-        output_dir: str | os.PathLike[str],
-        stage: str,
-        config: Mapping[str, Any],
-        resolved: Mapping[str, Any] | None = None,
-        inputs: Mapping[str, str | os.PathLike[str] | None] | None = None,
-        outputs: Mapping[str, str | os.PathLike[str]] | None = None,
-        environment: Mapping[str, Any] | None = None,
-        previous: str | os.PathLike[str] | None = None,
-        ckpt_dir: str | os.PathLike[str] | None = None,
-        resume: bool = False,
-        skipped: Mapping[str, str] | None = None,
-        allow_stale: bool = False,
-    ) -> None:
-        self.path = Path(output_dir) / "run.json"
-        self.followers: list[Callable[[Path, Mapping[str, Any]], None]] = []
-        self.ckpt_dir = None if ckpt_dir is None else Path(ckpt_dir)
-        self.resume = resume
-        self.allow_stale = allow_stale
-        self.outputs = dict(outputs or {})
+    output_dir: str | os.PathLike[str]
+    stage: str
+    config: Mapping[str, Any]
+    resolved: Mapping[str, Any] = field(default_factory=dict)
+    inputs: Mapping[str, str | os.PathLike[str] | None] = field(default_factory=dict)
+    outputs: Mapping[str, str | os.PathLike[str]] = field(default_factory=dict)
+    environment: Mapping[str, Any] = field(default_factory=dict)
+    ckpt_dir: str | os.PathLike[str] | None = None
+    resume: bool = False
+    skipped: Mapping[str, str] = field(default_factory=dict)
+    allow_stale: bool = False
+    followers: list[Callable[[Path, Mapping[str, Any]], None]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.path = Path(self.output_dir) / "run.json"
         self.content: dict[str, Any] = {
-            "stage": stage,
+            "stage": self.stage,
             "status": "started",
-            "settings": _plain({**settings_of(config), **(resolved or {})}),
-            "configuration": sections_of(config),
-            "inputs": {name: _file(path) for name, path in (inputs or {}).items()},
-            "skipped": dict(skipped or {}),
-            "previous_run": _file(previous),
-            "environment": {key: str(value) for key, value in (environment or {}).items()}
+            "folder": os.path.abspath(self.output_dir),
+            "settings": _plain({**settings_of(self.config), **self.resolved}),
+            "configuration": sections_of(self.config),
+            "inputs": {name: _file(path) for name, path in self.inputs.items()},
+            "skipped": dict(self.skipped),
+            "environment": {key: str(value) for key, value in self.environment.items()}
             | {"threads": str(torch.get_num_threads()), "ranks": world_size()},
         }
 
     @property
     def identity(self) -> dict[str, Any]:
         """What the run is known by, as JSON holds it."""
-        known = {key: self.content[key] for key in ("stage", "settings", "configuration", "inputs", "skipped")}
-        return _plain(known)
+        return _plain({key: self.content[key] for key in ("stage", "settings", "configuration", "inputs", "skipped")})
 
     def differences(self, other: Mapping[str, Any]) -> list[str]:
         """What distinguishes the run of another record, or of another's identity, from this one, in words."""
-        return _differences(other, self.identity)
+        there, own = _named(other), _named(self.identity)
+        return [f"{key} {there.get(key)} / {own.get(key)}" for key in there | own if there.get(key) != own.get(key)]
 
     def start(self, *, replace: bool = False) -> None:
         """Write the record as started, on the first rank. A run that does not go on removes the checkpoints there are.
@@ -109,14 +102,14 @@ class RunRecord:
         """
         if not is_first():
             return
-        there = read_json(self.path, "output_dir") if self.path.is_file() else None
-        if there is not None and not replace and not self._was_refused(there):
+        there = found_json(self.path, "output_dir")
+        if there and not replace:
             self._refuse_another_run(there)
         read = [file["path"] for name, file in self.content["inputs"].items() if file and name != "split"]
         self.content |= {"allow_stale": self.allow_stale, "stale": refuse_stale(read, allow=self.allow_stale)}
         if not self.resume:
             self._give_up_checkpoints(there, replace)
-        elif there is not None:
+        elif there:
             self.content["resumed"] = [*there.get("resumed", []), _now()]
         self._began = monotonic()
         log_beside(self.path.parent)
@@ -125,7 +118,7 @@ class RunRecord:
             "command": sys.argv,
             "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
             "versions": {"ufc-monai": ufc_monai.__version__, "python": platform.python_version()}
-            | {name: _version(name) for name in PACKAGES},
+            | {name: next((found.version for found in distributions(name=name)), None) for name in PACKAGES},
             "seeded": torch.initial_seed(),
         }
         write_json(self.path, self.content)
@@ -141,12 +134,12 @@ class RunRecord:
         """
         if not is_first():
             return
-        plain = {key: value for key, value in results.items() if _is_plain(value)}
-        step = self.content["stage"].rpartition("/")[2]
+        plain = {key: value for key, value in results.items() if is_number(value) or isinstance(value, str | list)}
+        step = self.stage.rpartition("/")[2]
         if (step == "train" and "loss" not in plain) or (step == "evaluate" and not plain):
             raise InputError(
-                f"{self.content['stage']} has done nothing: it saw no batch. Look at epochs, and at the volumes of "
-                "dataset_dir and fold."
+                f"{self.stage} has done nothing: it saw no batch. Look at epochs, and at the volumes of dataset_dir "
+                "and fold."
             )
         self.content |= {
             "status": "complete",
@@ -156,63 +149,53 @@ class RunRecord:
             "outputs": {name: _file(path) for name, path in self.outputs.items()},
         }
         write_json(self.path, self.content)
-        logger.info("%s complete in %.0f s: %s", self.content["stage"], self.content["seconds"], self.path)
+        logger.info("%s complete in %.0f s: %s", self.stage, self.content["seconds"], self.path)
         for follower in self.followers:
             follower(self.path.parent, results)
 
-    def _was_refused(self, there: Mapping[str, Any]) -> bool:
-        """Whether a training was recorded that never got to its first step: nothing is lost with it."""
-        begun = (self.path.with_name("metrics.jsonl"), *(self.ckpt_dir.glob("checkpoint*.pt") if self.ckpt_dir else ()))
-        return self.ckpt_dir is not None and there.get("status") == "started" and not any(p.is_file() for p in begun)
+    @property
+    def _checkpoints(self) -> list[Path]:
+        return [] if self.ckpt_dir is None else sorted(Path(self.ckpt_dir).glob("checkpoint*.pt"))
 
     def _refuse_another_run(self, there: Mapping[str, Any]) -> None:
-        differences = self.differences(there)
-        if differences:
+        begun = there.get("status") != "started" or self.path.with_name("metrics.jsonl").is_file() or self._checkpoints
+        if self.ckpt_dir is not None and not begun:
+            return  # a training that was refused before its first step: nothing is lost with it
+        if differences := self.differences(there):
             raise InputError(
                 f"output_dir: {self.path.parent} holds another run ({there.get('stage')} of {there.get('started')}; "
                 f"differs in {', '.join(differences[:4])}). Name another --output_dir, or delete {self.path} to "
                 "write over it."
             )
 
-    def _give_up_checkpoints(self, there: Mapping[str, Any] | None, replace: bool) -> None:
+    def _give_up_checkpoints(self, there: Mapping[str, Any], replace: bool) -> None:
         """Remove checkpoints, from which another attempt would go on by mistake; not those of an unfinished run."""
-        begun = there is not None and there.get("status") != "complete"
-        found = sorted(self.ckpt_dir.glob("checkpoint*.pt")) if self.ckpt_dir else []
-        for path in found:
-            if not replace and (begun or _is_unfinished(path)):
-                raise InputError(
-                    f"ckpt_dir: {path} is of an unfinished run. Go on with it (--resume True), or begin anew: name "
-                    "another --ckpt_dir and --output_dir, or delete that file."
-                )
-        for path in found:
+        begun = there.get("status", "complete") != "complete"
+        unfinished = [path for path in self._checkpoints if begun or _is_unfinished(path)]
+        if unfinished and not replace:
+            raise InputError(
+                f"ckpt_dir: {unfinished[0]} is of an unfinished run. Go on with it (--resume True), or begin anew: "
+                "name another --ckpt_dir and --output_dir, or delete that file."
+            )
+        for path in self._checkpoints:
             path.unlink()
 
 
+def _named(identity: Mapping[str, Any]) -> dict[str, Any]:
+    """What a run is known by, one short value a name."""
+    inputs = {name: file and file["sha256"][:8] for name, file in identity.get("inputs", {}).items()}
+    sections = {f"configuration of {key}": value[:8] for key, value in identity.get("configuration", {}).items()}
+    skipped = {f"volume {image}": "skipped" for image in identity.get("skipped", {})}
+    return {"stage": identity.get("stage"), **identity.get("settings", {}), **inputs, **sections, **skipped}
+
+
 def _is_unfinished(checkpoint: Path) -> bool:
-    """Whether a training has epochs to come; not so for a file that nobody can go on from."""
+    """Whether a training has epochs to come; not so for a file from which nothing can go on."""
     try:
         trainer = torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)["trainer"]
         return bool(trainer["iteration"] < trainer["epoch_length"] * trainer["max_epochs"])
     except Exception:
         return False
-
-
-def _differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
-    """What distinguishes two runs, in words."""
-    if one.get("stage") != other["stage"]:
-        return [f"stage {one.get('stage')} / {other['stage']}"]
-    found = []
-    for part in ("settings", "inputs", "configuration"):
-        a, b = one.get(part, {}), other[part]
-        for key in sorted({*a, *b}):
-            x, y = a.get(key), b.get(key)
-            if part == "inputs":
-                x, y = (v and v["sha256"][:8] for v in (x, y))
-            if x != y:
-                found.append(f"configuration of {key}" if part == "configuration" else f"{key} {x} / {y}")
-    if one.get("skipped", {}).keys() != other["skipped"].keys():
-        found.append(f"volumes skipped {len(one.get('skipped', {}))} / {len(other['skipped'])}")
-    return found
 
 
 def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -225,21 +208,10 @@ def is_number(value: object) -> bool:
     return isinstance(value, int | float) and math.isfinite(value)
 
 
-def _is_plain(value: object) -> bool:
-    return is_number(value) or isinstance(value, str | list)
-
-
 def _file(path: str | os.PathLike[str] | None) -> dict[str, str] | None:
     if path is None or not Path(path).is_file():
         return None
     return {"path": os.path.abspath(path), "sha256": sha256_of(path)}
-
-
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:  # what a server does not need it may lack
-        return None
 
 
 def _now() -> str:

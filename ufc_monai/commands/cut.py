@@ -6,9 +6,9 @@ import logging
 from pathlib import Path
 
 from ufc_monai.artifacts.labelling import cut_again
-from ufc_monai.artifacts.lineage import refuse_stale
 from ufc_monai.base.bundles import VAE
 from ufc_monai.base.errors import InputError
+from ufc_monai.base.lineage import refuse_stale
 
 logger = logging.getLogger(__name__)
 

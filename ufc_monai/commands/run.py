@@ -13,7 +13,8 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from ufc_monai.base.bundles import BUNDLES, UNET, VAE
+from ufc_monai.base.bundles import BUNDLES, UNET
+from ufc_monai.base.chain import SPLIT, Stage
 from ufc_monai.base.errors import InputError
 from ufc_monai.base.files import atomic_path, files_below, sha256_of
 from ufc_monai.base.lock import at_work
@@ -24,7 +25,7 @@ from ufc_monai.planning.memory import refuse_too_little
 from ufc_monai.planning.options import RunOptions, open_config, open_split_of, usable_cases
 from ufc_monai.planning.plan import plan_stages
 from ufc_monai.planning.process import run_stage
-from ufc_monai.planning.stages import Ledger, Stage, digest, is_training, refuse_changes, shown
+from ufc_monai.planning.stages import Ledger, digest, refuse_changes, shown
 from ufc_monai.planning.tables import estimate_table, standing_against
 from ufc_monai.planning.tracking import track_report
 from ufc_monai.report.run import write_report
@@ -68,30 +69,26 @@ def run_stages(options: RunOptions, cases: Sequence[Case], stages: Sequence[Stag
         InputError: if the data set is not that of the folder, another run works there, or a stage fails.
     """
     with at_work(options.folder / "run.lock") as lock:
-        _run_stages(options, cases, stages, lock)
-
-
-def _run_stages(options: RunOptions, cases: Sequence[Case], stages: Sequence[Stage], lock: int) -> None:
-    split = options.folder / VAE / "eval" / "split.json"
-    if split.is_file():
-        open_split_of(options, split)  # refuses other files, as every stage would
-    if not options.replace:
-        refuse_changes(options.folder, options.bundles, stages)
-    copy_bundles(options.bundles, options.folder)
-    options = replace(options, bundles=options.folder)
-    ledger = Ledger.open(options.folder, *data_digests(options, cases))
-    logger.info("cd %s", shlex.quote(str(options.folder)))
-    if options.estimate and not all(ledger.is_complete(stage) for stage in stages):
-        _look_first(options, cases, stages, everything=not ledger.is_complete(stages[0]))
-    for number, stage in enumerate(stages, start=1):
-        done = ledger.is_complete(stage)
-        goes_on = is_training(stage.command) and ledger.is_begun(stage)
-        note = " (complete, skipped)" if done else " (goes on)" if goes_on else ""
-        logger.info("\n# %d of %d, %s%s\n%s", number, len(stages), stage.title, note, shown(stage.words))
-        if not done:
-            ledger.begin(stage, goes_on)
-            run_stage(stage, options.folder, goes_on, lock)
-            ledger.complete(stage)
+        split = options.folder / SPLIT
+        if split.is_file():
+            open_split_of(options, split)  # refuses other files, as every stage would
+        if not options.replace:
+            refuse_changes(options.folder, options.bundles, stages)
+        copy_bundles(options.bundles, options.folder)
+        options = replace(options, bundles=options.folder)
+        ledger = Ledger(options.folder, *data_digests(options, cases))
+        logger.info("cd %s", shlex.quote(str(options.folder)))
+        if options.estimate and not all(map(ledger.is_complete, stages)):
+            _look_first(options, cases, stages, everything=not ledger.is_complete(stages[0]))
+        for number, stage in enumerate(stages, start=1):
+            done = ledger.is_complete(stage)
+            goes_on = stage.config == "train" and ledger.is_begun(stage)
+            note = " (complete, skipped)" if done else " (goes on)" if goes_on else ""
+            logger.info("\n# %d of %d, %s%s\n%s", number, len(stages), stage.title, note, shown(stage.words))
+            if not done:
+                ledger.begin(stage, goes_on)
+                run_stage(stage, options.folder, goes_on, lock)
+                ledger.complete(stage)
 
 
 def copy_bundles(bundles: Path, folder: Path) -> None:
@@ -127,7 +124,7 @@ def data_digests(options: RunOptions, cases: Sequence[Case]) -> tuple[str, str]:
 def _look_first(options: RunOptions, cases: Sequence[Case], stages: Sequence[Stage], everything: bool) -> None:
     """Say how long the trainings will take; before the first of them, refuse what ``check`` would refuse."""
     facts = look_at_data(options, cases, everything, names=any(stage.reads_labels for stage in stages))
-    begun = {Path(stage.record).parts[0] for stage in stages}
+    begun = {stage.bundle for stage in stages}
     estimates = [e for e in estimate_stages(options, cases, facts) if e.bundle in begun]
     logger.info("on %s, about\n%s", estimates[0].device, "\n".join(estimate_table(estimates)))
     need, less = least_memory(estimates, cases, facts)

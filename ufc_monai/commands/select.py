@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
-from ufc_monai.base.bundles import VAE
+from ufc_monai.base.chain import LABELS
 from ufc_monai.base.errors import InputError
 from ufc_monai.base.files import sha256_of, write_json
 from ufc_monai.clustering.coverage import choose_volumes, cluster_histograms
@@ -38,7 +38,7 @@ def select(options: RunOptions, budget: int) -> Path:
     cases = usable_cases(options)
     _check_budget(budget, sum(not case.label for case in cases), options.dataset_dir)
     run_stages(options, cases, plan_clusters(options, cases))
-    path = options.folder / VAE / "eval" / "inference" / "pseudo_labels.json"
+    path = options.folder / LABELS
     labels = PseudoLabels.load(path)
     images, has_label = sorted(labels.clusters), {case.image for case in cases if case.label}
     labelled = [i for i, image in enumerate(images) if image in has_label]

@@ -10,9 +10,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO
 
+from ufc_monai.base.chain import Stage
 from ufc_monai.base.errors import InputError
 from ufc_monai.base.lock import stage_at_work
-from ufc_monai.planning.stages import RESUME, Stage, shown
+from ufc_monai.planning.stages import RESUME, shown
 
 PATIENCE = 30.0
 """Seconds that a stage has to end after it was told to."""

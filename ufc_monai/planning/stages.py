@@ -1,21 +1,17 @@
-"""A stage as a command that a user would type, and the ledger that says which stages need not run again."""
+"""The commands of stages, as a user would type them, and the ledger that says which need not run again."""
 
 from __future__ import annotations
 
 import hashlib
-import logging
 import os
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ufc_monai.base.chain import Stage
 from ufc_monai.base.errors import InputError
 from ufc_monai.base.files import found_json, inert, sha256_of, write_json
-
-logger = logging.getLogger(__name__)
-
 
 HOW = ("--threads", "--device")
 """Options of a command by which a stage is not another one."""
@@ -23,54 +19,19 @@ RESUME = ("--resume", "True")
 """What makes a training go on."""
 
 
-@dataclass(frozen=True)
-class Stage:
-    """One command of a run.
-
-    Attributes:
-        title: what it does.
-        command: its words, for a shell in the run's folder.
-        record: the ``run.json`` that it writes; paths are relative to the run's folder.
-        inputs: files of earlier stages that it reads.
-        outputs: patterns of the files that the rest of the chain takes from it.
-        reads_labels: whether the labels of the data set have a say in its result.
-        tracking: further words of the command that have it tracked, and no say in its result.
-    """
-
-    title: str
-    command: tuple[str, ...]
-    record: str
-    inputs: tuple[str, ...]
-    outputs: tuple[str, ...]
-    reads_labels: bool = False
-    tracking: tuple[str, ...] = ()
-
-    @property
-    def words(self) -> tuple[str, ...]:
-        """The whole command."""
-        return (*self.command, *self.tracking)
-
-
-@dataclass(frozen=True)
 class Ledger:
     """Which stages are complete, by the content of everything that they read and wrote: ``stages.json``.
 
-    Attributes:
+    Args:
         folder: of the run.
         images_sha256: of all images of the data set.
         labels_sha256: of all its labels.
     """
 
-    folder: Path
-    images_sha256: str
-    labels_sha256: str
-    _entries: dict[str, Any] = field(default_factory=dict)
-
-    @classmethod
-    def open(cls, folder: Path, images_sha256: str, labels_sha256: str) -> Ledger:
-        """Read the ledger of a run's folder; an empty one if there is none."""
-        entries = found_json(folder / "stages.json", "--folder")
-        return cls(folder, images_sha256, labels_sha256, entries)
+    def __init__(self, folder: Path, images_sha256: str, labels_sha256: str) -> None:
+        self.path = folder / "stages.json"
+        self._images, self._labels = images_sha256, labels_sha256
+        self._entries = found_json(self.path, "--folder")
 
     def is_complete(self, stage: Stage) -> bool:
         """Whether the stage has run with this command, configurations, data and inputs, and its outputs stand."""
@@ -89,12 +50,11 @@ class Ledger:
                 the caller has found them out of date.
         """
         if not goes_on:
-            (self.folder / stage.record).unlink(missing_ok=True)
+            (self.path.parent / stage.record).unlink(missing_ok=True)
             for output in stage.outputs:
-                for checkpoint in (self.folder / output).parent.glob("checkpoint*.pt"):
+                for checkpoint in (self.path.parent / output).parent.glob("checkpoint*.pt"):
                     checkpoint.unlink()
-        self._entries[stage.title] = {**self._reads(stage), "begun": True}
-        write_json(self.folder / "stages.json", self._entries)
+        self._enter(stage, begun=True)
 
     def complete(self, stage: Stage) -> None:
         """Enter a stage that has just run.
@@ -102,32 +62,37 @@ class Ledger:
         Raises:
             InputError: if it left none of its outputs.
         """
-        outputs = self._outputs(stage)
-        if not outputs:
-            raise InputError(f"'{stage.title}' ended without writing {', '.join(stage.outputs)} in {self.folder}.")
-        self._entries[stage.title] = {**self._reads(stage), "outputs": outputs}
-        write_json(self.folder / "stages.json", self._entries)
+        if not (outputs := self._outputs(stage)):
+            wanted = ", ".join(stage.outputs)
+            raise InputError(f"'{stage.title}' ended without writing {wanted} in {self.path.parent}.")
+        self._enter(stage, outputs=outputs)
 
     def _is(self, stage: Stage, **state: Any) -> bool:
         """Whether the entry of a stage is what it would be now, whatever it was computed on."""
-        there, now = self._entries.get(stage.title, {}), {**self._reads(stage), **state}
+        there, now = self._entries.get(stage.title, {}), self._entry(stage, **state)
         return {**there, "command": _options(there.get("command", ()))} == {**now, "command": _options(stage.command)}
 
-    def _reads(self, stage: Stage) -> dict[str, Any]:
+    def _enter(self, stage: Stage, **state: Any) -> None:
+        self._entries[stage.title] = self._entry(stage, **state)
+        write_json(self.path, self._entries)
+
+    def _entry(self, stage: Stage, **state: Any) -> dict[str, Any]:
         return {
             "command": list(stage.command),
             "configs": self._hashes(config_files(stage.command)),
-            "images": self.images_sha256,
-            "labels": self.labels_sha256 if stage.reads_labels else None,
+            "images": self._images,
+            "labels": self._labels if stage.reads_labels else None,
             "inputs": self._hashes(stage.inputs),
+            **state,
         }
 
     def _outputs(self, stage: Stage) -> dict[str, str | None]:
-        found = (f for pattern in stage.outputs for f in self.folder.glob(pattern))
-        return self._hashes(sorted(f.relative_to(self.folder).as_posix() for f in found))
+        folder = self.path.parent
+        found = (file for pattern in stage.outputs for file in folder.glob(pattern))
+        return self._hashes(sorted(file.relative_to(folder).as_posix() for file in found))
 
     def _hashes(self, names: Sequence[str]) -> dict[str, str | None]:
-        files = {name: self.folder / name for name in names}
+        files = {name: self.path.parent / name for name in names}
         return {name: sha256_of(file) if file.is_file() else None for name, file in files.items()}
 
 

@@ -12,22 +12,23 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ufc_monai.base.bundles import CONTRASTIVE, UNET, VAE
+from ufc_monai.base import chain
+from ufc_monai.base.bundles import VAE
+from ufc_monai.base.chain import record_of, standing_record
 from ufc_monai.base.errors import InputError
 from ufc_monai.base.files import found_json, sha256_of
 from ufc_monai.report.curves import curves_svg, read_metrics
 from ufc_monai.report.page import data_uri, png, write_page
 from ufc_monai.report.pairs import PAIRS_HEAD, PAIRS_MEAN, pair_rows
-from ufc_monai.report.records import STAGES, read_record, standing_record
-from ufc_monai.report.summary import ARMS, column_means, dice_files, judgement
+from ufc_monai.report.summary import column_means, dice_files, judgement
 
 DICE = [["loss"], ["val_mean_dice"]]
 SPHERE = [["loss", "chance"], ["effective_rank"], ["alignment", "uniformity"]]
 CURVES = {
-    "vae": (f"{VAE}/eval/train", [["explained"], ["kl"], ["active_dimensions"]]),
-    "contrastive": (f"{CONTRASTIVE}/eval/train", SPHERE),
-    "pretrained encoder": (f"{UNET}/eval/train", DICE),
-    "random weights": (f"{UNET}/eval/random_train", DICE),
+    "vae": (chain.VAE_TRAINING, [["explained"], ["kl"], ["active_dimensions"]]),
+    "contrastive": (chain.PRETRAINING, SPHERE),
+    "pretrained encoder": (chain.FINE_TUNING, DICE),
+    "random weights": (chain.RANDOM_FINE_TUNING, DICE),
 }
 """The stages whose metrics are drawn, and which of them, a list for each panel."""
 
@@ -43,16 +44,16 @@ def write_report(run_folder: str | os.PathLike[str], path: str | os.PathLike[str
         InputError: if nothing has run there.
     """
     folder = Path(run_folder)
-    records = {title: record for title, place in STAGES.items() if (record := read_record(folder, place))}
+    records = {stage.title: record for stage in chain.STAGES if (record := record_of(folder, stage))}
     if not records:
-        raise InputError(f"--folder: no stage has run in {folder}: there is no {folder / STAGES['stage 1, training']}.")
-    probe = found_json(folder / CONTRASTIVE / "eval" / "probe" / "probe.json", "--folder")
+        raise InputError(f"--folder: no stage has run in {folder}: there is no {folder / chain.VAE_TRAINING.record}.")
+    probe = found_json(folder / chain.PROBED, "--folder")
     write_page(
         path,
         "run.html",
         **_about(folder, records),
         **_dice(folder),
-        labels=found_json(folder / VAE / "eval" / "inference" / "pseudo_labels.json", "--folder"),
+        labels=found_json(folder / chain.LABELS, "--folder"),
         clusterings=_clusterings(folder / VAE / "eval", probe),
         probe=probe,
         pairs_head=PAIRS_HEAD,
@@ -60,8 +61,8 @@ def write_report(run_folder: str | os.PathLike[str], path: str | os.PathLike[str
         pairs_mean=PAIRS_MEAN,
         pictures={file.relative_to(folder).as_posix(): png(file) for file in folder.glob("*/eval/*/*.png")},
         curves={
-            name: data_uri(curves_svg(read_metrics(folder / place / "metrics.jsonl"), panels).encode(), "svg+xml")
-            for name, (place, panels) in CURVES.items()
+            name: data_uri(curves_svg(read_metrics(folder / stage.place / "metrics.jsonl"), panels).encode(), "svg+xml")
+            for name, (stage, panels) in CURVES.items()
         },
     )
 
@@ -76,13 +77,13 @@ def _about(folder: Path, records: Mapping[str, Mapping[str, Any]]) -> dict[str, 
         "data_set": data_set,
         "name": Path(data_set).name or "Run",
         "began": next(iter(records.values())).get("started", "")[:16].replace("T", " "),
-        "split": found_json(folder / VAE / "eval" / "split.json", "--folder"),
+        "split": found_json(folder / chain.SPLIT, "--folder"),
         "seconds": sum(record.get("seconds", 0) for record in records.values()),
         "in_full": {
             title: f"{shlex.join(['python', *commands[title]])}\n\n{json.dumps(record, indent=2, ensure_ascii=False)}"
             for title, record in records.items()
         },
-        "outdated": [title for title in records if not standing_record(folder, STAGES[title])],
+        "outdated": [s.title for s in chain.STAGES if s.title in records and not standing_record(folder, s)],
         "stale": [title for title, record in records.items() if record.get("stale")],
         "skipped": {image: why for record in records.values() for image, why in record.get("skipped", {}).items()},
         "stuck": sorted({n for r in records.values() for n in r.get("results", {}).get("not_converged", [])}),
@@ -100,14 +101,14 @@ def _dice(folder: Path) -> dict[str, Any]:
         "volumes": {arm: list(csv.reader(io.StringIO(path.read_text("utf-8")))) for arm, path in files.items()},
         "columns": columns,
         "structures": structures,
-        "budget": standing_record(folder, STAGES["stage 3, fine-tuning"]).get("settings", {}).get("labelled_volumes"),
+        "budget": standing_record(folder, chain.FINE_TUNING).get("settings", {}).get("labelled_volumes"),
         "judgement": judgement(folder) if files else "",
     }
 
 
 def _training_dice(folder: Path, arm: str) -> dict[str, float]:
     """Dice on the training volumes by structure, and their mean."""
-    results, name = read_record(folder, f"{UNET}/eval/{ARMS[arm]}train").get("results", {}), "training_dice_"
+    results, name = record_of(folder, chain.ARMS[arm][0]).get("results", {}), "training_dice_"
     dice = {key.removeprefix(name): value for key, value in results.items() if key.startswith(name)}
     return {**dice, "mean": statistics.fmean(dice.values())} if dice else {}
 

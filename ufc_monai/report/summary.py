@@ -6,14 +6,9 @@ import csv
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
-from ufc_monai.base.bundles import UNET
+from ufc_monai.base.chain import ARMS, MASKS, PRETRAINING, UNET_WEIGHTS, record_of, standing_record
 from ufc_monai.report.markdown import aligned
-from ufc_monai.report.records import STAGES, read_record, standing_record
-
-EVAL = Path(UNET, "eval")
-ARMS = {"random initialisation": "random_", "pretrained encoder": ""}
 
 
 def run_summary(folder: Path) -> str:
@@ -24,13 +19,12 @@ def run_summary(folder: Path) -> str:
     """
     tables = dice_files(folder)
     lines = [dice_table(tables), judgement(folder)] if tables else []
-    verdict = standing_record(folder, STAGES["stage 2, pretraining"]).get("results", {}).get("verdict")
+    verdict = standing_record(folder, PRETRAINING).get("results", {}).get("verdict")
     lines += [verdict] if verdict else []
-    masks = list((folder / EVAL / "inference").rglob("*_seg.*"))
-    lines += [f"masks of {len(masks)} unlabelled volumes: {folder / EVAL / 'inference'}"] if masks else []
-    weights = folder / UNET / "models" / "model.pt"
+    masks = list(folder.glob(*MASKS.outputs))
+    lines += [f"masks of {len(masks)} unlabelled volumes: {folder / MASKS.place}"] if masks else []
     command = f"python -m ufc_monai segment --weights {shlex.quote(str(folder))} IN OUT"
-    lines += [f"segment new scans: {command}"] if weights.is_file() else []
+    lines += [f"segment new scans: {command}"] if (folder / UNET_WEIGHTS[0]).is_file() else []
     return "\n".join(lines)
 
 
@@ -39,8 +33,7 @@ def dice_files(folder: Path) -> dict[str, Path]:
 
     One without any Dice, where no reference held a structure, is left out.
     """
-    standing = {arm: f"{prefix}evaluate" for arm, prefix in ARMS.items() if _standing(folder, f"{prefix}evaluate")}
-    tables = {arm: folder / EVAL / place / "dice.csv" for arm, place in standing.items()}
+    tables = {arm: folder / test.outputs[0] for arm, (_, test) in ARMS.items() if standing_record(folder, test)}
     return {arm: path for arm, path in tables.items() if path.is_file() and "mean" in column_means(path)}
 
 
@@ -68,7 +61,8 @@ def column_means(path: Path) -> dict[str, float]:
 def judgement(folder: Path) -> str:
     """One sentence on the Dice of a run: the comparison, or why there is none."""
     tables = dice_files(folder)
-    stuck = {arm: _standing(folder, f"{ARMS[arm]}train").get("not_converged", []) for arm in tables}
+    results = {arm: standing_record(folder, ARMS[arm][0]).get("results", {}) for arm in tables}
+    stuck = {arm: found.get("not_converged", []) for arm, found in results.items()}
     if any(stuck.values()):
         named = "; ".join(f"{arm}: {', '.join(names)}" for arm, names in stuck.items() if names)
         return f"Not converged, Dice near zero on the training volumes ({named}): no verdict. Train longer."
@@ -87,11 +81,5 @@ def judgement(folder: Path) -> str:
 
 def _different_settings(folder: Path) -> list[str]:
     """The settings in which fine-tuning from the two starts differs, if any."""
-    first, second = (read_record(folder, (EVAL / f"{p}train").as_posix()).get("settings", {}) for p in ARMS.values())
+    first, second = (record_of(folder, training).get("settings", {}) for training, _ in ARMS.values())
     return sorted(name for name in {*first, *second} if first.get(name) != second.get(name))
-
-
-def _standing(folder: Path, name: str) -> dict[str, Any]:
-    """The results of a stage of the segmentation bundle that stands, with its status; empty otherwise."""
-    record = standing_record(folder, (EVAL / name).as_posix())
-    return {"status": record["status"], **record.get("results", {})} if record else {}

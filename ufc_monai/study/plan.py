@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from ufc_monai.base.bundles import CONTRASTIVE, UNET, VAE
@@ -64,89 +65,63 @@ class _Planner:
         place = f"fold{fold}/{arm.name}" + (f"/seed{seed}" if arm.bundle else "")
         granted = "coverage" if arm.covers else f"draw{draw}"
         name = f"{place}/n{budget.replace('%', 'percent')}_{granted}_init{init_seed}"
-        pretrained = self._pretraining(arm, fold, seed, f"{place}/pretraining") if arm.bundle else None
-        where = f"runs/{name}"
-        keys = {
-            "fold": fold,
-            "labelled_volumes": volumes,
-            "label_draw": draw,
-            "seed": init_seed,
-            "pretrained_path": f"runs/{pretrained}/models/model.pt" if pretrained else "none",
-        }
-        needs = [pretrained] if pretrained else []
+        keys: dict[str, Any] = {"fold": fold, "labelled_volumes": volumes, "label_draw": draw, "seed": init_seed}
+        keys["pretrained_path"] = "none"
+        needs = []
+        if arm.bundle:
+            needs.append(self._pretraining(arm, fold, seed, f"{place}/pretraining"))
+            keys["pretrained_path"] = f"runs/{needs[-1]}/models/model.pt"
         if arm.covers:
             needs.append(self._selection(fold))
             keys["label_order_path"] = f"runs/{needs[-1]}/selection.json"
-        train = self._command(UNET, training_configs(self.options.for_run(), UNET), f"{where}/train", where, keys)
-        test = self._command(UNET, ["train", "evaluate"], f"{where}/test", where, {})
-        run = Run(
-            name, FINE_TUNING, (train, test), (f"{where}/train/run.json", f"{where}/test/run.json"),
-            tuple(needs), fold, arm.title, budget, volumes, draw, seed, init_seed, counts,
-        )  # fmt: skip
+        run = Run(name, FINE_TUNING, (), tuple(needs), fold, arm.title, budget, volumes, draw, seed, init_seed, counts)
         if counts or name not in self.runs:
-            self.runs[name] = run
+            train = training_configs(self.options.for_run(), UNET)
+            self._add(run, (UNET, train, keys), (UNET, ["train", "evaluate"], {}))
 
     def _pretraining(self, arm: Arm, fold: int, seed: int, name: str) -> str:
         if name in self.runs:
             return name
-        where = f"runs/{name}"
-        keys: dict[str, Any] = {"fold": fold, "seed": seed}
-        if arm.bundle == VAE:
-            train, *presets = training_configs(self.options.for_run(), VAE)
-            configs = [train, *arm.configs, *presets]
+        bundle, needs, keys = str(arm.bundle), list[str](), dict[str, Any](fold=fold, seed=seed)
+        configs = training_configs(self.options.for_run(method="+".join(arm.configs)), bundle)
+        if bundle == VAE:
+            configs[1:1] = arm.configs
             theirs = self.options.overrides.get(UNET, {})
             keys |= {key: theirs[key] for key in LIKE_STAGE_3 if key in theirs}
-            needs: tuple[str, ...] = ()
-        else:
-            configs = training_configs(self.options.for_run(method="+".join(arm.configs)), CONTRASTIVE)
-            needs = (self._clusters(arm.clusters, fold, seed),) if arm.clusters else ()
-            if needs:
-                keys["pseudo_labels_path"] = f"runs/{needs[0]}/pseudo_labels.json"
-        command = self._command(str(arm.bundle), configs, f"{where}/train", where, keys)
-        records = (f"{where}/train/run.json",)
-        self.runs[name] = Run(name, PRETRAINING, (command,), records, needs, fold, arm.name, seed=seed)
-        if arm.bundle == CONTRASTIVE and "isic" not in self.options.preset.split("+"):  # every picture shows a lesion
-            self._probe(arm, fold, seed, name)
+        elif arm.clusters:
+            needs.append(self._clusters(arm.clusters, fold, seed))
+            keys["pseudo_labels_path"] = f"runs/{needs[0]}/pseudo_labels.json"
+        self._add(Run(name, PRETRAINING, (), tuple(needs), fold, arm.name, seed=seed), (bundle, configs, keys))
+        if bundle == CONTRASTIVE and "isic" not in self.options.preset.split("+"):  # every picture shows a lesion
+            probe = Run(f"{name.rpartition('/')[0]}/probe", PROBE, (), (name,), fold, arm.name, seed=seed)
+            self._add(probe, (CONTRASTIVE, ["probe"], {}), weights=name)
         return name
 
-    def _probe(self, arm: Arm, fold: int, seed: int, pretraining: str) -> None:
-        name = f"{pretraining.rpartition('/')[0]}/probe"
-        command = self._command(CONTRASTIVE, ["probe"], f"runs/{name}", f"runs/{pretraining}", {})
-        records = (f"runs/{name}/run.json",)
-        self.runs[name] = Run(name, PROBE, (command,), records, (pretraining,), fold, arm.name, seed=seed)
-
     def _clusters(self, clusters: Clusters, fold: int, seed: int) -> str:
-        features = self._features(fold)
-        name = f"fold{fold}/{clusters.name}"
-        command = self._command(
-            VAE, clusters.configs, f"runs/{name}", f"runs/{features}", {**self.batch, **clusters.keys}
-        )
-        self.runs[name] = Run(name, CLUSTERS, (command,), (f"runs/{name}/run.json",), (features,), fold)
+        features = Run(f"fold{fold}/features", FEATURES, fold=fold)
+        self._add(features, (VAE, training_configs(self.options.for_run(), VAE), {"fold": fold}))
+        run = Run(f"fold{fold}/{clusters.name}", CLUSTERS, (), (features.name,), fold)
+        self._add(run, (VAE, clusters.configs, {**self.batch, **clusters.keys}), weights=features.name)
         if not clusters.shuffled:
-            return name
-        dealt = f"{name}_random_seed{seed}"
-        self.runs[dealt] = Run(dealt, SHUFFLE, (), (f"runs/{dealt}/run.json",), (name,), fold, seed=seed)
-        return dealt
+            return run.name
+        return self._add(Run(f"{run.name}_random_seed{seed}", SHUFFLE, (), (run.name,), fold, seed=seed))
 
     def _selection(self, fold: int) -> str:
         """The order in which the labelled training volumes cover the clusters."""
-        name = f"fold{fold}/selection"
-        needs = (self._clusters(Clusters(), fold, 0),)
-        self.runs[name] = Run(name, SELECTION, (), (f"runs/{name}/run.json",), needs, fold)
-        return name
+        return self._add(Run(f"fold{fold}/selection", SELECTION, (), (self._clusters(Clusters(), fold, 0),), fold))
 
-    def _features(self, fold: int) -> str:
-        name = f"fold{fold}/features"
-        where = f"runs/{name}"
-        configs = training_configs(self.options.for_run(), VAE)
-        command = self._command(VAE, configs, f"{where}/train", where, {"fold": fold})
-        self.runs[name] = Run(name, FEATURES, (command,), (f"{where}/train/run.json",), (), fold)
-        return name
+    def _add(self, run: Run, *steps: tuple[str, Sequence[str], Mapping[str, Any]], weights: str | None = None) -> str:
+        """Enter a run, and tell its name.
 
-    def _command(
-        self, bundle: str, configs: Sequence[str], output_dir: str, weights: str, keys: Mapping[str, Any]
-    ) -> tuple[str, ...]:
-        """A command with the keys of the study and of the run; the latter win."""
-        places = {"split_path": "split.json", "cache_dir": "cache", "output_dir": output_dir}
-        places["ckpt_dir"] = f"{weights}/models"
-        return stage_command(self.options.for_run(), bundle, configs, self.dataset_dir, {**keys, **places})
+        Args:
+            run: the run, without its commands.
+            steps: of each command the bundle, its configurations, and keys of its own.
+            weights: the run whose weights it reads; its own by default.
+        """
+        shared = {"split_path": "split.json", "cache_dir": "cache", "ckpt_dir": f"runs/{weights or run.name}/models"}
+        commands = []
+        for (bundle, configs, keys), record in zip(steps, run.records, strict=False):
+            keys = {**keys, **shared, "output_dir": record.removesuffix("/run.json")}
+            commands.append(stage_command(self.options.for_run(), bundle, configs, self.dataset_dir, keys))
+        self.runs[run.name] = replace(run, commands=tuple(commands))
+        return run.name

@@ -10,6 +10,8 @@ from ufc_monai.base.files import inside
 
 FEATURES, CLUSTERS, SHUFFLE, SELECTION = "features", "clusters", "clusters dealt anew", "selection"
 PRETRAINING, PROBE, FINE_TUNING = "pretraining", "linear probe", "fine-tuning and test"
+PLACES = {FEATURES: ("train/",), PRETRAINING: ("train/",), FINE_TUNING: ("train/", "test/")}
+"""Where in its folder each command of a run leaves its ``run.json``, if not in the folder itself."""
 
 
 @dataclass(frozen=True)
@@ -20,7 +22,6 @@ class Run:
         name: of its folder below ``runs``.
         kind: what it does.
         commands: one after the other, in the study's folder; none to deal pseudo-labels anew.
-        records: the ``run.json`` of each command, relative to the study's folder; complete, they make the run so.
         needs: names of the runs whose files it reads.
         fold: which quarter of the labelled patients is tested.
         method: name of the arm.
@@ -34,8 +35,7 @@ class Run:
 
     name: str
     kind: str
-    commands: tuple[tuple[str, ...], ...]
-    records: tuple[str, ...]
+    commands: tuple[tuple[str, ...], ...] = ()
     needs: tuple[str, ...] = ()
     fold: int = 0
     method: str | None = None
@@ -51,6 +51,11 @@ class Run:
         """Its folder, relative to the study's."""
         return f"runs/{self.name}"
 
+    @property
+    def records(self) -> tuple[str, ...]:
+        """The ``run.json`` of each command, relative to the study's folder; complete, they make the run so."""
+        return tuple(f"{self.folder}/{place}run.json" for place in PLACES.get(self.kind, ("",)))
+
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Run:
         """The run as ``study.json`` holds it.
@@ -58,8 +63,7 @@ class Run:
         Raises:
             InputError: if a name leads out of the study's folder.
         """
-        for name in (content["name"], *content["records"], *content["needs"]):
+        for name in (content["name"], *content["needs"]):
             inside("", name, "study.json")
         known = {key: value for key, value in content.items() if key in cls.__dataclass_fields__}
-        lists = {key: tuple(known[key]) for key in ("records", "needs")}
-        return cls(**{**known, **lists, "commands": tuple(map(tuple, known["commands"]))})
+        return cls(**{**known, "commands": tuple(map(tuple, known["commands"])), "needs": tuple(known["needs"])})

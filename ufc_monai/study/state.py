@@ -24,7 +24,10 @@ def write_plan(folder: Path, runs: Sequence[Run], about: Mapping[str, Any]) -> N
         about: what else the file holds: options, hashes, times.
     """
     states = states_of(folder, runs)
-    listed = [{"state": states[run.name], **asdict(run), **_error(folder, run)} for run in runs]
+    failures = [found_json(failure_of(folder, run), "--folder") for run in runs]
+    listed = [
+        {"state": states[run.name], **asdict(run), **failure} for run, failure in zip(runs, failures, strict=True)
+    ]
     write_json(folder / "study.json", {"format": FORMAT, **about, "runs": listed})
 
 
@@ -48,7 +51,9 @@ def states_of(folder: Path, runs: Sequence[Run]) -> dict[str, str]:
 
 def state_of(folder: Path, run: Run) -> str:
     """``complete``, ``failed`` or ``waiting``, from the files that the run has left."""
-    if all(_is_complete(folder / record) for record in run.records):
+    # a run that begins anew takes the old record away, perhaps at this very moment
+    records = [found_json(folder / record, "--folder") for record in run.records]
+    if all(record.get("status") == "complete" for record in records):
         return COMPLETE
     return FAILED if failure_of(folder, run).is_file() else WAITING
 
@@ -56,13 +61,3 @@ def state_of(folder: Path, run: Run) -> str:
 def failure_of(folder: Path, run: Run) -> Path:
     """Where a failed run says why."""
     return folder / f"{run.folder}.failed.json"
-
-
-def _is_complete(record: Path) -> bool:
-    # a run that begins anew takes the old record away, perhaps at this very moment
-    return found_json(record, "--folder").get("status") == "complete"
-
-
-def _error(folder: Path, run: Run) -> dict[str, Any]:
-    failure = found_json(failure_of(folder, run), "--folder")
-    return {"error": failure["error"]} if failure else {}

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 from conftest import NAMES, SMALL, refused, run_bundle
 
-from ufc_monai.artifacts.lineage import refuse_stale
 from ufc_monai.base.errors import InputError
 from ufc_monai.base.files import sha256_of, write_json
+from ufc_monai.base.lineage import refuse_stale
 from ufc_monai.commands.cut import cut
 
 VAE, CONTRASTIVE, UNET = NAMES
@@ -34,7 +34,8 @@ def note(folder: Path, inputs: dict[str, Path], outputs: dict[str, Path]) -> Non
     def named(files: dict[str, Path]) -> dict[str, Any]:
         return {name: {"path": str(file), "sha256": sha256_of(file)} for name, file in files.items()}
 
-    write_json(folder / "run.json", {"status": "complete", "inputs": named(inputs), "outputs": named(outputs)})
+    files = {"inputs": named(inputs), "outputs": named(outputs)}
+    write_json(folder / "run.json", {"status": "complete", "folder": str(folder), **files})
 
 
 def save_weights(folder: Path, content: str) -> Path:
