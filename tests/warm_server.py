@@ -109,9 +109,10 @@ def become(
 
 def run(words: list[str]) -> None:
     """What ``python`` does with these words."""
-    while words[0] in ("-W", "-u"):
-        if words.pop(0) == "-W":
-            warnings._processoptions([words.pop(0)])  # type: ignore[attr-defined]
+    while words[0] not in ("-c", "-m") and words[0].startswith("-"):  # of the others only warnings matter here
+        flag = words.pop(0)
+        if flag.startswith("-W"):
+            warnings._processoptions([flag[2:] or words.pop(0)])  # type: ignore[attr-defined]
     kind, sys.argv = words[0], words
     if kind == "-c":
         sys.path[0] = ""
