@@ -22,7 +22,14 @@ import types
 import warnings
 from collections.abc import Sequence
 
-BEFORE = ("monai.bundle", "monai.engines", "monai.handlers", "monai.inferers", "monai.networks.nets", "monai.optimizers")
+BEFORE = (
+    "monai.bundle",
+    "monai.engines",
+    "monai.handlers",
+    "monai.inferers",
+    "monai.networks.nets",
+    "monai.optimizers",
+)
 BEFORE += ("fire", "kornia", "matplotlib.pyplot", "nibabel", "pandas", "scipy.stats", "SimpleITK", "sklearn.cluster")
 ABOVE = 200
 """Descriptors from here on are nobody's."""
