@@ -1,7 +1,7 @@
 """Python that has imported already: it forks a process for each command that ``warm_client.py`` hands over.
 
-Importing PyTorch and MONAI takes 5 seconds, the small trainings of a test take one. A forked process has its own process
-group, the client's folder, environment, arguments and open files, and ends as any other.
+Importing PyTorch and MONAI takes 5 seconds, the small trainings of a test take one. A forked process has its own
+process group, the client's folder, environment, arguments and open files, and ends as any other.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import types
 import warnings
 from collections.abc import Sequence
 
-BEFORE = (
+BEFORE: tuple[str, ...] = (
     "monai.bundle",
     "monai.engines",
     "monai.handlers",
@@ -50,7 +50,7 @@ def import_everything() -> None:
 
 def serve(path: str) -> list[str]:
     """Wait for commands until our standard input ends; returns in the forked processes alone, with their words."""
-    # whoever comes while we import waits
+    # clients that come while we import wait
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(path)
         listener.listen(64)
@@ -82,8 +82,8 @@ def attend(connection: socket.socket) -> list[str]:
         return become(files, **request)
     for file in files:
         os.close(file)
-    end = os.pidfd_open(process)
-    while end not in select.select([end, connection], [], [])[0]:
+    end, client = os.pidfd_open(process), connection.fileno()
+    while end not in select.select([end, client], [], [])[0]:
         number = connection.recv(1)  # nothing: the client is gone
         with contextlib.suppress(ProcessLookupError):
             (os.kill if number else os.killpg)(process, ord(number or bytes([signal.SIGKILL])))

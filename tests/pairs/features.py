@@ -215,7 +215,9 @@ def on_two_ranks(training: Training, action: Callable[..., object], *rest: Any) 
         spawn(on_a_rank, (training, action, *rest), nprocs=RANKS)  # type: ignore[no-untyped-call]
     except Exception as e:
         said = [line for line in str(e).splitlines() if "InputError: " in line]
-        raise InputError(said[-1].partition("InputError: ")[2]) if said else e
+        if said:
+            raise InputError(said[-1].partition("InputError: ")[2]) from e
+        raise
 
 
 def study_on_ranks(training: Training, cut: bool) -> None:
