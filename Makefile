@@ -33,7 +33,7 @@ test: check
 	$(PYTEST)
 
 test-slow: $(VENV)/tracking
-	$(PYTEST) -m slow
+	$(PYTEST) -m slow --dist loadfile
 
 # The quick suite with the lowest versions that setup.cfg allows, and with whatever is newest today. PyTorch stays, see above.
 test-lowest: $(VENV)-lowest/installed
