@@ -2,6 +2,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# Several processes with one thread each: waiting threads that spin slow each other many times over.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4
 
 .PHONY: demo venv test test-slow test-lowest test-newest check format clean
 
@@ -28,10 +30,10 @@ check: venv
 	$(BIN)/mypy
 
 test: check
-	$(BIN)/python -m pytest
+	$(PYTEST)
 
 test-slow: $(VENV)/tracking
-	$(BIN)/python -m pytest -m slow
+	$(PYTEST) -m slow --dist loadfile
 
 # The quick suite with the lowest versions that setup.cfg allows, and with whatever is newest today. PyTorch stays, see above.
 test-lowest: $(VENV)-lowest/installed

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import multiprocessing.spawn
+import os
+import shlex
 import shutil
+import subprocess
+import sys
+import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -98,6 +105,37 @@ def _quiet_and_restored() -> Iterator[None]:
     yield
     torch.set_num_threads(threads)
     torch.backends.cudnn.deterministic = determinism
+
+
+@pytest.fixture(scope="session")
+def warm_python() -> Iterator[Path]:
+    """A stand-in for the interpreter that has imported PyTorch and MONAI already; the interpreter where none can be."""
+    if not hasattr(os, "pidfd_open"):
+        yield Path(sys.executable)
+        return
+    here, python = Path(__file__).parent, sys.executable
+    with tempfile.TemporaryDirectory(prefix="ufc") as name:  # the path of a socket is short
+        place, warm = Path(name, "socket"), Path(name, "python")
+        words = [python, "-I", "-S", str(here / "warm_client.py"), str(place)]
+        warm.write_text(f'#!/bin/sh\nexec {shlex.join(words)} "$@"\n')
+        warm.chmod(0o755)
+        command = [python, str(here / "warm_server.py"), str(place), str(warm)]
+        with subprocess.Popen(command, stdin=subprocess.PIPE) as server:
+            while not place.exists():
+                assert server.poll() is None
+                time.sleep(0.01)
+            yield warm
+            server.terminate()
+
+
+@pytest.fixture
+def warm(warm_python: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Programs that this test starts, and those that they start, are forked from one that has imported already.
+
+    For tests of what programs say and write. Those of starting, of signals and of memory take the real thing.
+    """
+    monkeypatch.setattr(sys, "executable", str(warm_python))
+    monkeypatch.setattr(multiprocessing.spawn, "_python_exe", os.fsencode(warm_python))
 
 
 @pytest.fixture(scope="session")

@@ -14,6 +14,7 @@ from ufc_monai.__main__ import main
 from ufc_monai.phantom.ct import make_phantom
 
 VAE, CONTRASTIVE, UNET = NAMES
+pytestmark = pytest.mark.usefixtures("warm")
 
 
 def run(bundles: Path, name: str, config: str, cwd: Path, **overrides: object) -> subprocess.CompletedProcess[str]:

@@ -86,6 +86,7 @@ def test_every_bundle_is_started_by_hand() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("warm")
 @pytest.mark.parametrize("page", EXECUTED)
 def test_commands_run(page: str, chain: Path, tmp_path: Path) -> None:
     """Every command of a page, one after the other in one folder, with settings that make it quick."""

@@ -186,6 +186,7 @@ def test_check_and_run_name_the_way_out_and_take_it(
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("warm")
 def test_a_whole_run_without_them(data: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     bad = [cut_off(data / image(0)), cut_off(data / image(7))]

@@ -92,6 +92,7 @@ def test_a_tracking_store_has_no_say() -> None:
     assert settings_of(tracked) == {}
 
 
+@pytest.mark.usefixtures("warm")
 def test_a_configuration_is_found_by_whoever_evaluates_it(tmp_path: Path) -> None:
     """By MONAI's command line with an args_file, and by its Python functions."""
     with refused() as message:

@@ -126,6 +126,7 @@ def test_a_missing_package_is_named_by_a_command(tmp_path: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.usefixtures("warm")
 def test_a_bundle_says_an_unexpected_error_in_one_line_too(tmp_path: Path) -> None:
     """Before the run has a record, the traceback goes to the temporary folder; after that, beside the record."""
     make_phantom(tmp_path / "data", patients=4, matrix=40)

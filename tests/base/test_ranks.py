@@ -66,6 +66,7 @@ def on_a_rank(rank: int, folder: str, preset: str) -> None:
     ranks.leave()
 
 
+@pytest.mark.usefixtures("warm")
 @pytest.mark.parametrize("preset", ["ufc", "simclr"])
 def test_a_step_on_two_ranks_is_one_with_the_joint_batch(tmp_path: Path, preset: str) -> None:
     spawn(on_a_rank, (str(tmp_path), preset), nprocs=WORLD)  # type: ignore[no-untyped-call]
@@ -144,6 +145,7 @@ def resume_on_a_rank(rank: int, folder: str) -> None:
     ranks.leave()
 
 
+@pytest.mark.usefixtures("warm")
 def test_every_rank_resumes_with_its_own_random_states(tmp_path: Path) -> None:
     spawn(resume_on_a_rank, (str(tmp_path),), nprocs=WORLD)  # type: ignore[no-untyped-call]
     found = [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(WORLD)]
@@ -202,6 +204,7 @@ def torchrun(
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("warm")
 def test_the_chain_under_torchrun(phantom: Path, tmp_path: Path) -> None:
     bundles = copy_bundles(tmp_path / "bundles")
     vae, contrastive, unet = NAMES

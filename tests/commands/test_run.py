@@ -367,6 +367,7 @@ def small_arguments(data: Path, folder: Path) -> list[str]:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("warm")
 def test_run_goes_on_where_the_content_changed(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     data, folder = tmp_path / "my data", tmp_path / "run"
     make_phantom(data, patients=9, labelled=8, matrix=40)

@@ -24,6 +24,7 @@ def arguments(data: Path, folder: Path, budget: int) -> list[str]:
     return words
 
 
+@pytest.mark.usefixtures("warm")
 def test_volumes_without_labels_are_named(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
 ) -> None:

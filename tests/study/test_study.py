@@ -40,8 +40,8 @@ def arguments(data: Path, folder: Path, *more: str) -> list[str]:
     return [*words, "--bundles", str(ROOT / "bundles"), *more]
 
 
-def start(words: list[str]) -> subprocess.Popen[bytes]:
-    return subprocess.Popen([sys.executable, "-W", "ignore", "-m", "ufc_monai", *words], cwd=ROOT)
+def start(words: list[str], python: str = sys.executable) -> subprocess.Popen[bytes]:
+    return subprocess.Popen([python, "-W", "ignore", "-m", "ufc_monai", *words], cwd=ROOT)
 
 
 def states(folder: Path) -> list[str]:
@@ -129,6 +129,7 @@ def test_a_preset_that_is_none_is_refused_at_once(tmp_path: Path, capsys: pytest
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("warm")
 def test_a_bad_volume_is_left_out_of_every_run(tmp_path: Path) -> None:
     data, folder = tmp_path / "data", tmp_path / "study"
     make_phantom(data, patients=8, matrix=40)
@@ -145,10 +146,10 @@ SMALLEST = ["--methods", "random,simclr", *ONE_RUN[2:]]
 
 
 @pytest.fixture(scope="module")
-def whole(phantom: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def whole(phantom: Path, warm_python: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A study that nothing has disturbed."""
     folder = tmp_path_factory.mktemp("study") / "whole"
-    with start(arguments(phantom, folder, *SMALLEST, "--jobs", "2")) as study:
+    with start(arguments(phantom, folder, *SMALLEST, "--jobs", "2"), str(warm_python)) as study:
         assert study.wait() == 0
     return folder
 

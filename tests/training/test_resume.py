@@ -183,7 +183,7 @@ def test_a_training_without_validation_says_so(phantom: Path, chain: Path, tmp_p
 
 @pytest.mark.slow
 def test_sigkill_at_random_moments() -> None:
-    words = [sys.executable, "benchmarks/kill_test.py", "--kills", "3", "--epochs", "6"]
+    words = [sys.executable, "benchmarks/kill_test.py", "--kills", "3", "--epochs", "4"]
     done = subprocess.run(words, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.count("same bits") == 3

@@ -138,6 +138,7 @@ def test_nothing_is_tracked_unasked(chain: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("warm")
 def test_run_keeps_all_stages_and_the_report_in_one_store(tmp_path: Path) -> None:
     mlflow = pytest.importorskip("mlflow")
     make_phantom(tmp_path / "data", patients=3, matrix=40)
