@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
@@ -39,13 +40,14 @@ class Augmented(NamedTuple):
     affine: Tensor
 
 
+@dataclass(eq=False)
 class BatchAugment:
     """Random rotation, zoom, shift, flip, brightness, contrast, gamma, noise, blur and colours, per sample of a batch.
 
     Images have values in [0, 1] and keep them. Labels follow the image exactly, by the nearest pixel; what comes from
     outside of the image is 0. Intensity leaves labels alone.
 
-    Args:
+    Attributes:
         rotation: largest angle to either side, in degrees.
         field: range of the side of the seen square, as a share of the image's side: below 1 zooms in.
         shift: largest shift of the seen square along each axis, as a share of the image's side; ``None`` shifts as far
@@ -70,39 +72,24 @@ class BatchAugment:
         (torch.uint8, (4, 1, 32, 32))
     """
 
-    def __init__(
-        self,
-        rotation: float = 0.0,
-        field: Range = (1.0, 1.0),
-        shift: float | None = 0.0,
-        brightness: float = 0.0,
-        contrast: Range = (1.0, 1.0),
-        gamma: Range = (1.0, 1.0),
-        noise: float = 0.0,
-        blur: float = 0.0,
-        solarise: float = 0.0,
-        flip: float = 0.0,
-        saturation: Range = (1.0, 1.0),
-        hue: float = 0.0,
-        grey: float = 0.0,
-        seed: int = 0,
-    ) -> None:
-        self.rotation = rotation
-        self.field = field
-        self.shift = shift
-        self.brightness = brightness
-        self.contrast = contrast
-        self.gamma = gamma
-        self.noise = noise
-        self.blur = blur
-        self.solarise = solarise
-        self.flip = flip
-        self.saturation = saturation
-        self.hue = hue
-        self.grey = grey
-        self.generator = torch.Generator()
-        self.set_random_state(seed)
-        if blur > 0:
+    rotation: float = 0.0
+    field: Range = (1.0, 1.0)
+    shift: float | None = 0.0
+    brightness: float = 0.0
+    contrast: Range = (1.0, 1.0)
+    gamma: Range = (1.0, 1.0)
+    noise: float = 0.0
+    blur: float = 0.0
+    solarise: float = 0.0
+    flip: float = 0.0
+    saturation: Range = (1.0, 1.0)
+    hue: float = 0.0
+    grey: float = 0.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        self.generator = torch.Generator().manual_seed(self.seed)
+        if self.blur > 0:
             import kornia.filters  # noqa: F401, here, so that no step waits for it, and only where there is blur
 
     def set_random_state(self, seed: int) -> BatchAugment:
@@ -125,30 +112,38 @@ class BatchAugment:
         return other
 
     def randomize(self, batch: int, side: int | None = None) -> dict[str, Tensor]:
-        """Draw the parameters of ``batch`` samples, each a float tensor (batch,) or, for the shift, (batch, 2).
+        """Draw the parameters of ``batch`` samples, each a float tensor (batch,).
 
         Args:
             batch: number of samples.
             side: pixels along the image's shorter side; keeps a random crop half a pixel away from its border, where
                 the picture begins to fade.
         """
-        field = self._uniform(batch, *self.field)
+
+        def uniform(low: float, high: float) -> Tensor:
+            return torch.rand(batch, generator=self.generator) * (high - low) + low
+
+        def chance(probability: float) -> Tensor:
+            return (uniform(0, 1) < probability).float()
+
+        field = uniform(*self.field)
         within = (1 - field).clamp(min=0) / 2 * (1 - 1 / side if side else 1)
-        room = within if self.shift is None else torch.full((batch,), float(self.shift))
+        room = within if self.shift is None else torch.tensor(float(self.shift))
         return {
-            "angle": torch.deg2rad(self._uniform(batch, -self.rotation, self.rotation)),
+            "angle": torch.deg2rad(uniform(-self.rotation, self.rotation)),
             "field": field,
-            "shift": torch.stack([self._uniform(batch, -1, 1), self._uniform(batch, -1, 1)], dim=1) * room[:, None],
-            "brightness": self._uniform(batch, -self.brightness, self.brightness),
-            "contrast": self._uniform(batch, *self.contrast),
-            "gamma": self._uniform(batch, *self.gamma),
-            "noise": self._uniform(batch, 0, self.noise),
-            "blur": self._uniform(batch, 0.5, 1.5) * (self._uniform(batch, 0, 1) < self.blur),
-            "solarise": self._chance(batch, self.solarise),
-            "flip": self._chance(batch, self.flip),
-            "saturation": self._uniform(batch, *self.saturation),
-            "hue": 2 * math.pi * self._uniform(batch, -self.hue, self.hue),
-            "grey": self._chance(batch, self.grey),
+            "x": uniform(-1, 1) * room,
+            "y": uniform(-1, 1) * room,
+            "brightness": uniform(-self.brightness, self.brightness),
+            "contrast": uniform(*self.contrast),
+            "gamma": uniform(*self.gamma),
+            "noise": uniform(0, self.noise),
+            "blur": uniform(0.5, 1.5) * chance(self.blur),
+            "solarise": chance(self.solarise),
+            "flip": chance(self.flip),
+            "saturation": uniform(*self.saturation),
+            "hue": 2 * math.pi * uniform(-self.hue, self.hue),
+            "grey": chance(self.grey),
         }
 
     def __call__(self, image: Tensor, label: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
@@ -168,34 +163,25 @@ class BatchAugment:
         drawn = self.randomize(len(image), min(image.shape[-2:]))
         # while they lie on the CPU: asking a GPU would wait for it
         blurred = drawn["blur"].nonzero()[:, 0]
-        sigma = drawn.pop("blur")[blurred]
+        sigma = drawn["blur"][blurred]
         coloured = changes_colour(drawn["saturation"], drawn["hue"], drawn["grey"])
-        p = _moved(drawn, image)
-        noise = self._noise(image)
-        affine = _affine(p)
-        grid = sampling_grid(affine, image.shape[-2:])
-        seen = F.grid_sample(image, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
-        if label is not None:
-            moved = F.grid_sample(
-                label.to(image.dtype), grid, mode="nearest", padding_mode="zeros", align_corners=False
-            )
-            label = moved.to(label.dtype)
-        if len(blurred):
-            seen = _blur(seen, sigma, _beside(blurred, image))
-        return Augmented(_change_intensity(seen, p, noise, coloured=coloured), label, affine)
-
-    def _uniform(self, n: int, low: float, high: float) -> Tensor:
-        return torch.rand(n, generator=self.generator) * (high - low) + low
-
-    def _noise(self, image: Tensor) -> Tensor:
-        """Normal numbers, drawn where the image lies, from a generator whose seed is drawn from ours."""
+        columns = _beside(torch.stack([*drawn.values()], dim=1).to(image.dtype), image).unbind(dim=1)
+        p = dict(zip(drawn, columns, strict=True))
         seed = int(torch.randint(2**62, (), generator=self.generator))
         there = torch.Generator(image.device).manual_seed(seed)
-        return torch.randn(image.shape, generator=there, dtype=image.dtype, device=image.device)
+        noise = torch.randn(image.shape, generator=there, dtype=image.dtype, device=image.device)
+        affine = _affine(p)
+        grid = sampling_grid(affine, image.shape[-2:])
+        seen = F.grid_sample(image, grid, align_corners=False)
+        if label is not None:
+            moved = F.grid_sample(label.to(image.dtype), grid, mode="nearest", align_corners=False)
+            label = moved.to(label.dtype)
+        if len(blurred):
+            from kornia.filters import gaussian_blur2d
 
-    def _chance(self, n: int, probability: float) -> Tensor:
-        """1 for the chosen, 0 for the others."""
-        return (self._uniform(n, 0, 1) < probability).float()
+            chosen = _beside(blurred, image)  # kornia checks sigma where it lies
+            seen = seen.index_copy(0, chosen, gaussian_blur2d(seen[chosen], (7, 7), sigma[:, None].expand(-1, 2)))
+        return Augmented(_change_intensity(seen, p, noise, coloured=coloured), label, affine)
 
 
 class BatchAugmentd(MapTransform):
@@ -215,21 +201,9 @@ class BatchAugmentd(MapTransform):
     def __call__(self, data: Mapping[str, Any]) -> dict[str, Any]:
         """Augment one batch."""
         d = dict(data)
-        image_key, *label_keys = self.keys
-        d[image_key], label, affine = self.augment.located(d[image_key], *(d[key] for key in label_keys[:1]))
-        if label_keys:
-            d[label_keys[0]] = label
-        if self.affine_key is not None:
-            d[self.affine_key] = affine
-        return d
-
-
-def _moved(drawn: Mapping[str, Tensor], image: Tensor) -> dict[str, Tensor]:
-    """The parameters on the image's device, in one copy."""
-    columns = torch.cat([value.reshape(len(image), -1) for value in drawn.values()], dim=1)
-    moved = _beside(columns.to(image.dtype), image)
-    parts = torch.split(moved, [value[0].numel() for value in drawn.values()], dim=1)
-    return {name: part.reshape(value.shape) for (name, value), part in zip(drawn.items(), parts, strict=True)}
+        image, label, affine = self.augment.located(*(d[key] for key in self.keys))
+        d |= zip(self.keys, (image, label), strict=False)
+        return d if self.affine_key is None else {**d, self.affine_key: affine}
 
 
 def _beside(values: Tensor, image: Tensor) -> Tensor:
@@ -242,7 +216,7 @@ def _affine(p: Mapping[str, Tensor]) -> Tensor:
     cos, sin = torch.cos(p["angle"]) * p["field"], torch.sin(p["angle"]) * p["field"]
     side = 1 - 2 * p["flip"]  # left and right lie along the first axis of an image, the second of the grid
     # grid_sample's square runs from -1 to 1, so a shift by a share of the side counts twice
-    x, y = (2 * p["shift"]).unbind(dim=1)
+    x, y = 2 * p["x"], 2 * p["y"]
     return torch.stack([torch.stack([cos, -sin * side, x], dim=1), torch.stack([sin, cos * side, y], dim=1)], dim=1)
 
 
@@ -259,11 +233,3 @@ def _change_intensity(image: Tensor, p: Mapping[str, Tensor], noise: Tensor, *, 
     if coloured:
         image = change_colour(image, p["saturation"], p["hue"], p["grey"])
     return torch.where((column("solarise") > 0) & (image > 0.5), 1 - image, image)
-
-
-def _blur(image: Tensor, sigma: Tensor, chosen: Tensor) -> Tensor:
-    """Blur the samples with the indices ``chosen``, each by its ``sigma``, which kornia checks where it lies."""
-    from kornia.filters import gaussian_blur2d
-
-    blurred = gaussian_blur2d(image[chosen], (7, 7), sigma[:, None].expand(-1, 2))
-    return image.index_copy(0, chosen, blurred)

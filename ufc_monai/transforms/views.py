@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -13,17 +14,17 @@ from torch import Tensor
 from ufc_monai.transforms.batch import BatchAugment
 
 
+@dataclass(eq=False)
 class TwoViews:
     """Two differently augmented views of every image of a batch: ``aug_1(x)`` and ``aug_2(x)`` of the paper.
 
-    Args:
+    Attributes:
         augment: what makes a view.
         second: what makes the second view; ``None`` for the same.
     """
 
-    def __init__(self, augment: BatchAugment, second: BatchAugment | None = None) -> None:
-        self.augment = augment
-        self.second = second
+    augment: BatchAugment
+    second: BatchAugment | None = None
 
     def __call__(self, image: Tensor) -> Tensor:
         """Return (2B, C, H, W): rows i and i + B are the two views of image i of the batch (B, C, H, W)."""
@@ -60,7 +61,7 @@ class TwoViewsd(MapTransform):
     ) -> None:
         super().__init__(keys)
         self.views = TwoViews(augment, second)
-        self.repeat_keys = tuple(repeat_keys)
+        self.repeat_keys = repeat_keys
         self.affine_key = affine_key
 
     def __call__(self, data: Mapping[str, Any]) -> dict[str, Any]:
