@@ -88,31 +88,24 @@ def label_slices(
     """
     folder = Path(folder)
     found = group_slices(features, slices, method)
-    _save_tree(folder, found, slices)
+    tree, curve, elbow = folder / "dendrogram.npz", folder / "elbow.png", found.elbow
+    if found.tree is not None:
+        of = {"ids": slices.ids, "patients": slices.patients, "positions": slices.positions}
+        _save_arrays(tree, tree=found.tree, landmarks=found.landmarks, **of)
+    if elbow is not None:
+        save_elbow(curve, elbow.ks, elbow.distances, found.n_clusters, searched=elbow.searched)
+    for path, made in ((tree, found.tree), (curve, elbow)):
+        if made is None:  # what an earlier run has left belongs to other clusters
+            path.unlink(missing_ok=True)
     raw = raw_pixel_tree(slices.thumbnails, slices.patients, centred=bool(found.patient_means))
     _save_arrays(folder / "raw_pixels.npz", **raw)
     with atomic_path(folder / "thumbnails.npy") as temporary:
         np.save(temporary, slices.thumbnails, allow_pickle=False)
-    reason = found.elbow.reason if found.elbow else found.provenance["method"]
+    reason = elbow.reason if elbow else found.provenance["method"]
     logger.info("%d clusters of %d slices. %s", found.n_clusters, len(slices.ids), reason)
     figures = _write(folder, "", slices, found, {**(provenance or {}), **found.provenance})
-    searched = {"searched": list(found.elbow.searched)} if found.elbow else {}
+    searched = {"searched": list(elbow.searched)} if elbow else {}
     return {"n_clusters": found.n_clusters, **searched, **figures}
-
-
-def _save_tree(folder: Path, found: Clustering, slices: Slices) -> None:
-    """Save tree and elbow; where there is none, remove those of an earlier run, which belong to other clusters."""
-    tree, picture = folder / "dendrogram.npz", folder / "elbow.png"
-    if found.tree is None:
-        tree.unlink(missing_ok=True)
-    else:
-        of = {"ids": slices.ids, "patients": slices.patients, "positions": slices.positions}
-        _save_arrays(tree, tree=found.tree, landmarks=found.landmarks, **of)
-    if found.elbow is None:
-        picture.unlink(missing_ok=True)
-    else:
-        curve = found.elbow
-        save_elbow(picture, curve.ks, curve.distances, found.n_clusters, searched=curve.searched)
 
 
 def cut_again(folder: str | os.PathLike[str], n_clusters: int) -> Path:
@@ -135,29 +128,28 @@ def cut_again(folder: str | os.PathLike[str], n_clusters: int) -> Path:
             f"{folder} holds clusters by {provenance['method']}, which leaves no tree to cut. Run inference.json with "
             "other settings and another --output_dir instead."
         )
-    file = read_arrays(folder / "dendrogram.npz", "tree", "ids", "patients", "positions")
+    file = read_arrays(folder / "dendrogram.npz", "tree", "landmarks", "ids", "patients", "positions")
     values = read_arrays(folder / "features.npz", "features", "ids")
     if not np.array_equal(values["ids"], file["ids"]):
         raise InputError(f"{folder}: features.npz and dendrogram.npz are of other slices. Run inference.json again.")
-    labels, features = cut_tree(file["tree"], n_clusters), values["features"]
-    # files from before there were samples lack it
-    landmarks = file.get("landmarks", np.arange(len(labels)))
+    labels = cut_tree(file["tree"], n_clusters)
     slices = Slices(file["ids"].tolist(), file["patients"].tolist(), file["positions"], _thumbnails(folder))
     scaling, _, centred, _ = load_space(folder / "centroids.npz")
-    features, means = centre_per_patient(features, slices.patients) if centred else (features, {})
+    features, means = values["features"], {}
+    if centred:
+        features, means = centre_per_patient(features, slices.patients)
     features = scaling(features)
-    labels = landmark_labels(features, landmarks, labels)
-    _write(folder, f"_k{n_clusters}", slices, Clustering(labels, features, scaling, means), provenance)
+    found = Clustering(landmark_labels(features, file["landmarks"], labels), features, scaling, means)
+    _write(folder, f"_k{n_clusters}", slices, found, provenance)
     return folder / f"pseudo_labels_k{n_clusters}.json"
 
 
 def _thumbnails(folder: Path) -> NDArray[np.uint8]:
     path = folder / "thumbnails.npy"
     try:
-        pictures: NDArray[np.uint8] = np.load(path, mmap_mode="r")
+        return np.asarray(np.load(path, mmap_mode="r"))
     except (OSError, ValueError, EOFError) as e:
         raise InputError(f"{path} is missing or damaged ({e}). Run ufc_feature_vae's inference.json again.") from e
-    return pictures
 
 
 def assign_slices(path: str | os.PathLike[str], features: NDArray[Any], patients: Sequence[str]) -> NDArray[np.int64]:
@@ -196,31 +188,25 @@ def _write(
         **vars(found.scaling),
     )
     _draw_examples(folder / f"clusters{suffix}.png", slices, labels, k)
-    compared = (("VAE features", figures), ("raw pixels", raw)) if figures else ()
-    rows = [(name, values["nmi_patient"], values["nmi_position"]) for name, values in compared]
+    compared = {"VAE features": figures, "raw pixels": raw} if figures else {}
+    rows = [(name, values["nmi_patient"], values["nmi_position"]) for name, values in compared.items()]
     save_cluster_map(folder / f"cluster_map{suffix}.png", labels, slices.patients, slices.positions, rows)
     judged = {"agreement": figures, "agreement_of_raw_pixels": raw, "quality": sizes}
-    origin = {
-        **provenance,
-        **{name: {key: round(value, 6) for key, value in part.items()} for name, part in judged.items()},
-        "warnings": quality_warnings(figures, sizes, k, len(labels)),
-    }
+    rounded = {name: {key: round(value, 6) for key, value in part.items()} for name, part in judged.items()}
+    warnings = quality_warnings(figures, sizes, k, len(labels))
     by_image: dict[str, list[int]] = defaultdict(list)
     for name, label in zip(slices.ids, labels.tolist(), strict=True):
         by_image[name.rpartition("#")[0]].append(label)
-    PseudoLabels(dict(by_image), k, origin).save(folder / f"pseudo_labels{suffix}.json")
-    _tell(rows, sizes, origin["warnings"])
-    return {**figures, **sizes}
-
-
-def _tell(compared: Sequence[tuple[str, float, float]], sizes: Mapping[str, float], warnings: Sequence[str]) -> None:
-    for name, patient, position in compared:
-        logger.info("clusters of %s agree (NMI) %.2f with the patient, %.2f with the position", name, patient, position)
+    origin = {**provenance, **rounded, "warnings": warnings}
+    PseudoLabels(by_image, k, origin).save(folder / f"pseudo_labels{suffix}.json")
+    for row in rows:
+        logger.info("clusters of %s agree (NMI) %.2f with the patient, %.2f with the position", *row)
     silhouette = f"; silhouette {sizes['silhouette']:.2f}" if "silhouette" in sizes else ""
     share, single = sizes["largest_share"], sizes["single_slices"]
     logger.info("largest cluster %.0f %% of the slices, %d of one slice%s", 100 * share, single, silhouette)
     for text in warnings:
         logger.warning(text)
+    return {**figures, **sizes}
 
 
 def _raw_pixel_agreement(folder: Path, slices: Slices, n_clusters: int) -> dict[str, float]:
@@ -228,7 +214,7 @@ def _raw_pixel_agreement(folder: Path, slices: Slices, n_clusters: int) -> dict[
     file = read_arrays(folder / "raw_pixels.npz", "slices", "tree")
     some = file["slices"]
     labels = cut_tree(file["tree"], min(n_clusters, len(some)))
-    return agreement(labels, [slices.patients[i] for i in some], np.asarray(slices.positions)[some])
+    return agreement(labels, np.asarray(slices.patients)[some], np.asarray(slices.positions)[some])
 
 
 def _draw_examples(path: Path, slices: Slices, labels: NDArray[np.int64], n_clusters: int) -> None:

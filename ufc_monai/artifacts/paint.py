@@ -67,10 +67,6 @@ class ClusterPainter(Inferer):
         return F.one_hot(nearest + 1, len(space.centres) + 1).float().T[None, :, None, None].to(inputs.device)
 
     def _space(self) -> ClusterSpace:
-        if not Path(self.path).is_file():
-            raise InputError(
-                f"there is no {self.path}: run ufc_feature_vae's inference.json, or copy its centroids.npz."
-            )
         space = load_space(self.path)
         if space.model_sha256 != self.model_sha256:
             raise InputError(f"{self.path} holds clusters of other weights than model.pt: run inference.json again.")

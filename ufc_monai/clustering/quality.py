@@ -34,22 +34,16 @@ def agreement(labels: NDArray[np.int64], patients: Sequence[str], positions: NDA
         ``same_patient_chance``, that share among all pairs.
     """
     from sklearn.metrics import normalized_mutual_info_score
-    from sklearn.metrics.cluster import contingency_matrix
+    from sklearn.metrics.cluster import pair_confusion_matrix
 
-    _, patient = np.unique(np.asarray(patients), return_inverse=True)
     bins = np.minimum((np.asarray(positions) * POSITION_BINS).astype(int), POSITION_BINS - 1)
-    in_cluster = _pairs(np.bincount(labels))
-    same_both = _pairs(contingency_matrix(labels, patient).ravel())
+    pairs = pair_confusion_matrix(patients, labels)  # rows: of two patients or of one; columns: the same of clusters
     return {
-        "nmi_patient": float(normalized_mutual_info_score(patient, labels)),
+        "nmi_patient": float(normalized_mutual_info_score(patients, labels)),
         "nmi_position": float(normalized_mutual_info_score(bins, labels)),
-        "same_patient_share": same_both / in_cluster if in_cluster else 0.0,
-        "same_patient_chance": _pairs(np.bincount(patient)) / max(_pairs(np.array([len(labels)])), 1.0),
+        "same_patient_share": float(pairs[1, 1] / max(pairs[:, 1].sum(), 1)),
+        "same_patient_chance": float(pairs[1].sum() / max(pairs.sum(), 1)),
     }
-
-
-def _pairs(counts: NDArray[Any]) -> float:
-    return float((counts * (counts - 1) / 2).sum())
 
 
 def cluster_quality(features: NDArray[Any], labels: NDArray[np.int64], *, seed: int = 0) -> dict[str, float]:
