@@ -34,8 +34,7 @@ def cluster_histograms(clusters: Sequence[Sequence[int]], n_clusters: int) -> ND
         n_clusters: their number.
     """
     counts = np.array([np.bincount(labels, minlength=n_clusters) for labels in clusters], dtype=np.float64)
-    shares: NDArray[np.float64] = counts / counts.sum(axis=1, keepdims=True)
-    return shares
+    return np.asarray(counts / counts.sum(axis=1, keepdims=True))
 
 
 def choose_volumes(

@@ -12,6 +12,8 @@ PARTITIONS = 4
 """Of a volume, in GLCL."""
 THRESHOLD = 0.1
 """Difference of position from which PCL pushes two slices apart."""
+ATTRACTING = ("pcl", "ufc")
+"""Methods that draw together what they do not push apart."""
 
 
 def count_false_negatives(
@@ -36,26 +38,23 @@ def count_false_negatives(
     """
     sets, which = np.unique(np.asarray(present, dtype=bool), axis=0, return_inverse=True)
     alike = [np.flatnonzero(which == i) for i in range(len(sets)) if sets[i].any()]
-    everything = np.arange(len(which))
-
-    def shares(mates: Callable[[NDArray[Any]], int], *, attracts: bool) -> dict[str, float | None]:
-        """What becomes of pairs, by a function that counts the mates, the pairs that are not pushed apart."""
-        together, together_alike = mates(everything), sum(mates(part) for part in alike)
-        apart = _pairs(len(which)) - together
-        apart_alike = sum(_pairs(len(part)) for part in alike) - together_alike
-        return {
-            "pushed_apart": _share(apart, apart + together),
-            "false_negatives": _share(apart_alike, apart),
-            "true_positives": _share(together_alike, together) if attracts else None,
-        }
-
-    rows = {"simclr": shares(lambda chosen: 0, attracts=False)}
+    # each method's mates are the pairs that it does not push apart
+    mates: dict[str, Callable[[NDArray[Any]], int]] = {"simclr": lambda chosen: 0}
     if positions is not None:
         quarters = np.minimum((np.asarray(positions) * PARTITIONS).astype(int), PARTITIONS - 1)
-        rows["glcl"] = shares(lambda chosen: _equal_pairs(quarters[chosen]), attracts=False)
-        rows["pcl"] = shares(lambda chosen: _close_pairs(positions[chosen]), attracts=True)
+        mates["glcl"] = lambda chosen: _equal_pairs(quarters[chosen])
+        mates["pcl"] = lambda chosen: _close_pairs(positions[chosen])
     if clusters is not None:
-        rows["ufc"] = shares(lambda chosen: _equal_pairs(clusters[chosen]), attracts=True)
+        mates["ufc"] = lambda chosen: _equal_pairs(clusters[chosen])
+    pairs, alike_pairs = _pairs(len(which)), sum(_pairs(len(part)) for part in alike)
+    rows = {}
+    for method, count in mates.items():
+        together, together_alike = count(np.arange(len(which))), sum(map(count, alike))
+        rows[method] = {
+            "pushed_apart": _share(pairs - together, pairs),
+            "false_negatives": _share(alike_pairs - together_alike, pairs - together),
+            "true_positives": _share(together_alike, together) if method in ATTRACTING else None,
+        }
     return rows
 
 

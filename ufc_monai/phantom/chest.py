@@ -84,14 +84,12 @@ def _mediastinum(grid: Grid, c: Chest, organs: list[Mask]) -> Mask:
     """The organs, the wall between the lungs, and about a centimetre around them."""
     wall = np.abs(grid[0]) < 9 + 12 * ramp(grid[2], 20 * c.size, 60 * c.size)
     sigma = [mm / np.ptp(g.ravel()[:2]) for mm, g in zip((10, 10, 6), grid, strict=True)]
-    inside: Mask = ndimage.gaussian_filter((union(organs) | wall).astype(np.float32), sigma) > 0.18
-    return inside
+    return np.asarray(ndimage.gaussian_filter((union(organs) | wall).astype(np.float32), sigma) > 0.18)
 
 
 def _oval(x: Array, y: Array, half_x: float | Array, half_y: float) -> Array:
     """1 on an ellipse with somewhat square shoulders, less inside."""
-    distance: Array = (np.abs(x / half_x) ** 2.4 + np.abs(y / half_y) ** 2.4) ** np.float32(1 / 2.4)
-    return distance
+    return np.asarray((np.abs(x / half_x) ** 2.4 + np.abs(y / half_y) ** 2.4) ** np.float32(1 / 2.4))
 
 
 def _wall(grid: Grid, c: Chest) -> tuple[Array, Array]:

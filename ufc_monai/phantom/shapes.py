@@ -36,8 +36,7 @@ class Ellipsoid(NamedTuple):
         """Whether voxels lie within the ellipsoid, or within one with this share of its half axes."""
         axes, (point, begin) = np.array(self.axes), self.cut
         x, y, z = (g / np.float32(h) for g, h in zip(rotated(moved(grid, self.centre), axes), self.half, strict=True))
-        mask: Mask = (np.sqrt(x * x + y * y + z * z) < share) & (rotated(moved(grid, point), axes)[0] > begin)
-        return mask
+        return np.asarray((np.sqrt(x * x + y * y + z * z) < share) & (rotated(moved(grid, point), axes)[0] > begin))
 
     def spheres(self, up: NDArray[np.float64]) -> list[tuple[float, float]]:
         """Height of the centre along ``up``, a unit vector, and how far the uncut ellipsoid rises above it."""
@@ -70,8 +69,7 @@ class Tube(NamedTuple):
 
 def union(masks: Iterable[Mask]) -> Mask:
     """Where any of the masks is."""
-    mask: Mask = np.logical_or.reduce(list(masks))
-    return mask
+    return np.asarray(np.logical_or.reduce(list(masks)))
 
 
 def moved(grid: Grid, origin: Iterable[float]) -> Grid:
@@ -87,14 +85,12 @@ def rotated(grid: Grid, matrix: NDArray[np.float64]) -> Grid:
 
 def ellipse(x: Array, y: Array, half_x: float, half_y: float) -> Array:
     """Less than 1 inside of an ellipse about 0, 1 on it, in proportion to the distance from its centre."""
-    distance: Array = np.sqrt((x / half_x) ** 2 + (y / half_y) ** 2)
-    return distance
+    return np.asarray(np.sqrt((x / half_x) ** 2 + (y / half_y) ** 2))
 
 
 def ramp(z: Array, start: float, end: float) -> Array:
     """0 up to ``start``, 1 from ``end`` on, linear between."""
-    height: Array = np.clip((z - np.float32(start)) / np.float32(end - start), 0, 1)
-    return height
+    return np.asarray(np.clip((z - np.float32(start)) / np.float32(end - start), 0, 1))
 
 
 def paint(hu: Array, *layers: tuple[Mask, ArrayLike]) -> None:

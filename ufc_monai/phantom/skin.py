@@ -77,8 +77,7 @@ def _depth(rng: Generator, x: Array, y: Array) -> Array:
     u, v = np.cos(turn) * x + np.sin(turn) * y, (np.cos(turn) * y - np.sin(turn) * x) * longer
     angle = np.arctan2(v, u)
     waves = (rng.normal(0, 0.16 / k) * np.cos(k * angle + rng.uniform(0, 2 * np.pi)) for k in range(2, 7))
-    outline: Array = rng.uniform(0.16, 0.32) * (1 + sum(waves)) - np.hypot(u, v)
-    return outline
+    return np.asarray(rng.uniform(0.16, 0.32) * (1 + sum(waves)) - np.hypot(u, v))
 
 
 def _hairs(rng: Generator, x: Array, y: Array) -> NDArray[np.bool_]:
@@ -97,15 +96,13 @@ def _light(rng: Generator, x: Array, y: Array) -> Array:
     angle = rng.uniform(0, 2 * np.pi)
     slope = 1 + rng.uniform(0, 0.25) * (np.cos(angle) * x + np.sin(angle) * y)
     fall = 1 - rng.uniform(0.1, 0.5) * (x**2 + y**2)
-    light: Array = (slope * fall * rng.uniform(0.85, 1.1))[..., None] * rng.uniform(0.94, 1.06, 3)
-    return light
+    return np.asarray((slope * fall * rng.uniform(0.85, 1.1))[..., None] * rng.uniform(0.94, 1.06, 3))
 
 
 def _mottled(rng: Generator, shape: tuple[int, ...], width: float) -> Array:
     """Smooth noise with a standard deviation of about 1."""
-    noise: Array = ndimage.gaussian_filter(rng.normal(size=shape), width)
-    noise /= noise.std()
-    return noise
+    noise = ndimage.gaussian_filter(rng.normal(size=shape), width)
+    return np.asarray(noise / noise.std())
 
 
 def _write(path: Path, pixels: NDArray[np.uint8]) -> Path:
