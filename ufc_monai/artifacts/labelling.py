@@ -135,9 +135,8 @@ def cut_again(folder: str | os.PathLike[str], n_clusters: int) -> Path:
     labels = cut_tree(file["tree"], n_clusters)
     slices = Slices(file["ids"].tolist(), file["patients"].tolist(), file["positions"], _thumbnails(folder))
     scaling, _, centred, _ = load_space(folder / "centroids.npz")
-    features, means = values["features"], {}
-    if centred:
-        features, means = centre_per_patient(features, slices.patients)
+    features = values["features"]
+    features, means = centre_per_patient(features, slices.patients) if centred else (features, {})
     features = scaling(features)
     found = Clustering(landmark_labels(features, file["landmarks"], labels), features, scaling, means)
     _write(folder, f"_k{n_clusters}", slices, found, provenance)
