@@ -236,7 +236,7 @@ REFUSED: dict[str, tuple[Callable[[Path], object], str]] = {
     "tree cut off": (lambda d: cut(d, lambda d: cut_off(d / "dendrogram.npz")), "dendrogram.npz is damaged"),
     "tree lacking ids": (
         lambda d: cut(d, lambda d: np.savez(d / "dendrogram.npz", tree=np.zeros((3, 4)))),
-        "dendrogram.npz lacks ids, patients, positions",
+        "dendrogram.npz lacks landmarks, ids, patients, positions",
     ),
     "features cut off": (lambda d: cut(d, lambda d: cut_off(d / "features.npz")), "features.npz is damaged"),
     "features of other slices": (
@@ -287,7 +287,7 @@ REFUSED: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda d: read_network(
             edited(weights(d, {}).with_name("network.json"), preprocessing={"image_size": "64"}).parent, CONTRASTIVE
         ),
-        "image_size should be a whole number, got '64'",
+        "image_size should be a whole number above 0, got '64'",
     ),
     "network.json of another stage": (
         lambda d: read_network(weights(d, {}).parent, "ufc_feature_vae"),

@@ -157,5 +157,5 @@ def test_a_number_in_quotes_in_network_json_ends_segment(
     assert main(["segment", "--weights", str(bundle), str(scan), str(tmp_path / "out")]) == 1
     message = capsys.readouterr().err
     assert message.startswith("error: --weights: ")
-    assert "image_size should be a whole number, got '64'" in message
+    assert "image_size should be a whole number above 0, got '64'" in message
     assert len(message.splitlines()) == 1

@@ -232,12 +232,14 @@ def read_record(path: Path, key: str) -> dict[str, Any]:
         network[RENAMED[old]] = network.pop(old)
     if "labels" in network:
         network.setdefault("ignore_id", None)
-    size = network["preprocessing"].get("image_size", 1)
-    if not isinstance(size, int) or size < 1:
-        raise InputError(
-            f"{key}: {path} is damaged: image_size should be a whole number, got {size!r}. Copy it anew with its "
-            "model.pt."
-        )
+    labels = network.get("labels", {})
+    sizes = {"image_size": network["preprocessing"].get("image_size", 1)}
+    for name, value in {**sizes, **(labels if isinstance(labels, dict) else {"labels": labels})}.items():
+        if not isinstance(value, int) or value < 1:
+            raise InputError(
+                f"{key}: {path} is damaged: {name} should be a whole number above 0, got {value!r}. Copy it anew with "
+                "its model.pt."
+            )
     return network
 
 
