@@ -61,8 +61,3 @@ def test_a_missing_key_may_be_allowed() -> None:
     assert RemapLabelsd("label", {"a": 1}, allow_missing_keys=True)(item) == item
     with pytest.raises(KeyError):
         RemapLabelsd("label", {"a": 1})(item)
-
-
-def test_a_twin_swallows_no_setting() -> None:
-    with pytest.raises(TypeError, match="ignore_ids"):
-        RemapLabelsd("label", {"a": 1}, ignore_ids=[2])

@@ -96,9 +96,17 @@ class RemapLabels(Transform):
 
 
 class RemapLabelsd(Twin):
-    """Dictionary twin of :class:`RemapLabels`."""
+    """Dictionary twin of :class:`RemapLabels`, whose arguments follow ``keys``."""
 
-    array = RemapLabels
+    def __init__(
+        self,
+        keys: KeysCollection,
+        labels: Mapping[str, int],
+        background_labels: Sequence[int] = (),
+        ignore_id: int | None = None,
+        allow_missing_keys: bool = False,
+    ) -> None:
+        super().__init__(keys, RemapLabels(labels, background_labels, ignore_id), allow_missing_keys)
 
 
 class ClassesToIds(Transform):
@@ -127,9 +135,10 @@ class ClassesToIds(Transform):
 
 
 class ClassesToIdsd(Twin):
-    """Dictionary twin of :class:`ClassesToIds`."""
+    """Dictionary twin of :class:`ClassesToIds`, whose argument follows ``keys``."""
 
-    array = ClassesToIds
+    def __init__(self, keys: KeysCollection, labels: Mapping[str, int], allow_missing_keys: bool = False) -> None:
+        super().__init__(keys, ClassesToIds(labels), allow_missing_keys)
 
 
 class ClearIgnoredd(MapTransform):

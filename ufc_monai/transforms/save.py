@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from monai.config import KeysCollection
 from monai.data import MetaTensor
 from monai.data.utils import affine_to_spacing, orientation_ras_lps
 from monai.transforms import SaveImaged, Transform
@@ -87,12 +88,19 @@ class SaveMask(Transform):
 
 
 class SaveMaskd(Twin, SaveImaged):
-    """Dictionary twin of :class:`SaveMask`.
+    """Dictionary twin of :class:`SaveMask`, whose arguments follow ``keys``.
 
     It is a ``SaveImaged`` because MONAI Label, which answers with the mask itself, leaves out those of a bundle.
     """
 
-    array = SaveMask
+    def __init__(
+        self,
+        keys: KeysCollection,
+        output_dir: str | os.PathLike[str],
+        data_root_dir: str | os.PathLike[str] = "",
+        allow_missing_keys: bool = False,
+    ) -> None:
+        super().__init__(keys, SaveMask(output_dir, data_root_dir), allow_missing_keys)
 
 
 def has_mark(path: str | os.PathLike[str]) -> bool:

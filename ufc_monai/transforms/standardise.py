@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from monai.config import KeysCollection
 from monai.transforms import Transform
 from torch import Tensor
 
@@ -44,6 +45,7 @@ class Standardise(Transform):
 
 
 class Standardised(Twin):
-    """Dictionary twin of :class:`Standardise`."""
+    """Dictionary twin of :class:`Standardise`, whose argument follows ``keys``."""
 
-    array = Standardise
+    def __init__(self, keys: KeysCollection, axes: Sequence[int] = (-2, -1), allow_missing_keys: bool = False) -> None:
+        super().__init__(keys, Standardise(axes), allow_missing_keys)

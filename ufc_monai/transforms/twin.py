@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar
+from typing import Any
 
 from monai.config import KeysCollection
 from monai.transforms import MapTransform
@@ -14,19 +14,13 @@ class Twin(MapTransform):
 
     Args:
         keys: keys of what is transformed.
-        settings: of the array transform, in its order.
+        transform: the array transform.
         allow_missing_keys: pass over keys that an item lacks.
-        named: settings of the array transform by name.
-
-    Attributes:
-        array: the array transform's class.
     """
 
-    array: ClassVar[Callable[..., Any]]
-
-    def __init__(self, keys: KeysCollection, *settings: Any, allow_missing_keys: bool = False, **named: Any) -> None:
+    def __init__(self, keys: KeysCollection, transform: Callable[[Any], Any], allow_missing_keys: bool = False) -> None:
         super().__init__(keys, allow_missing_keys=allow_missing_keys)
-        self.transform = self.array(*settings, **named)
+        self.transform = transform
 
     def __call__(self, data: Mapping[str, Any]) -> dict[str, Any]:
         """Transform every key."""
