@@ -21,7 +21,7 @@ REFUSED = {
     # the training that was cut off has left weights, and a server trains those on: another beginning
     frozenset({"resume", "MONAI Label"}): "checkpoint.pt is of another run (differs in model None / ",
     # the queue would hold other keys on each rank
-    frozenset({"method", "two ranks"}): "which QueueContrastiveLoss does not know. Train this method on one device.",
+    frozenset({"method", "two ranks"}): "which QueueContrastiveLoss does not support. Train this method on one device.",
 }
 """Pairs that are refused, what the line says, and why."""
 PAIRS = list(itertools.combinations(FEATURES, 2))

@@ -106,7 +106,8 @@ class Session(nn.Module):
 
 
 def masks(bundles: Path, dataset_dir: Path, folder: Path, **keys: Any) -> dict[str, NDArray[Any]]:
-    run_bundle(bundles, UNET, "inference", dataset_dir, output_dir=str(folder), **keys)
+    # an exported network computes in fp32 wherever it runs
+    run_bundle(bundles, UNET, "inference", dataset_dir, output_dir=str(folder), precision="fp32", **keys)
     return {path.name: np.asarray(nib.load(path).dataobj) for path in folder.rglob("*_seg.nii.gz")}
 
 
