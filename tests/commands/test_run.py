@@ -320,6 +320,20 @@ def test_structures_without_names_are_said_before_the_first_stage(
     assert not list((tmp_path / "run").rglob("run.json"))
 
 
+def test_masks_follow_the_test_images(pretended: RunOptions, caplog: pytest.LogCaptureFixture) -> None:
+    """No training reads them, but their masks are those of what they held."""
+    data = pretended.dataset_dir
+    content = json.loads((data / "dataset.json").read_text())
+    (data / "dataset.json").write_text(json.dumps({**content, "test": ["test.nii.gz"]}))
+    caplog.set_level("INFO")
+    for number, text in enumerate(("first", "first", "second")):
+        (data / "test.nii.gz").write_text(text)
+        caplog.clear()
+        run.run_all(pretended)
+        assert ("segment the unlabelled volumes (complete, skipped)" in caplog.text) == (number == 1)
+        assert ("train the beta-VAE (complete, skipped)" in caplog.text) == (number > 0)
+
+
 @pytest.mark.parametrize(("label", "words"), [(None, "1 new, e.g. image8"), ("", "1 with another label")])
 def test_other_files_are_refused_before_any_stage(pretended: RunOptions, label: str | None, words: str) -> None:
     run.run_all(pretended)

@@ -24,6 +24,7 @@ class Stage:
         outputs: patterns of the files that the rest of the chain takes from it.
         reads_labels: whether the labels of the data set have a say in its result.
         keys: of its configuration that are the same in every run.
+        reads_test_images: whether it reads the images of the test set, too.
         command: its words, for a shell in the run's folder, once it is planned.
         tracking: further words of the command that have it tracked, and no say in its result.
     """
@@ -35,6 +36,7 @@ class Stage:
     outputs: tuple[str, ...]
     reads_labels: bool = False
     keys: Mapping[str, Any] = field(default_factory=dict)
+    reads_test_images: bool = False
     command: tuple[str, ...] = ()
     tracking: tuple[str, ...] = ()
 
@@ -89,6 +91,7 @@ STAGES = (
         "stage 3: segment the unlabelled volumes",
         *(UNET, "inference", UNET_WEIGHTS, (f"{UNET}/eval/inference/**/*_seg.*",)),
         keys={"unlabelled_only": True},
+        reads_test_images=True,
     ),
 )
 """In the order in which they run."""

@@ -19,6 +19,7 @@ from ufc_monai.base.errors import InputError
 from ufc_monai.base.files import atomic_path, files_below, sha256_of
 from ufc_monai.base.lock import at_work
 from ufc_monai.data.case import Case
+from ufc_monai.data.datalist import find_cases
 from ufc_monai.data.inspect import VolumeFacts
 from ufc_monai.planning.estimate import estimate_stages, known_ignore_id, known_labels, least_memory, read_volumes
 from ufc_monai.planning.memory import refuse_too_little
@@ -76,7 +77,8 @@ def run_stages(options: RunOptions, cases: Sequence[Case], stages: Sequence[Stag
             refuse_changes(options.folder, options.bundles, stages)
         copy_bundles(options.bundles, options.folder)
         options = replace(options, bundles=options.folder)
-        ledger = Ledger(options.folder, *data_digests(options, cases))
+        images, labels = data_digests(options, cases)
+        ledger = Ledger(options.folder, images, labels, _with_test_images(options, images))
         logger.info("cd %s", shlex.quote(str(options.folder)))
         if options.estimate and not all(map(ledger.is_complete, stages)):
             _look_first(options, cases, stages, everything=not ledger.is_complete(stages[0]))
@@ -119,6 +121,13 @@ def data_digests(options: RunOptions, cases: Sequence[Case]) -> tuple[str, str]:
     if (ignored := known_ignore_id(options)) is not None:
         labels["ignore"] = str(ignored)
     return digest(images), digest(labels)
+
+
+def _with_test_images(options: RunOptions, images_sha256: str) -> str:
+    """One sha256 of all images and those of the test set, which are segmented, too."""
+    found = find_cases(options.dataset_dir, include_test_images=True)
+    hashes = {case.image: sha256_of(options.dataset_dir / case.image) for case in found if case.of_test_set}
+    return digest({"images": images_sha256, **hashes}) if hashes else images_sha256
 
 
 def _look_first(options: RunOptions, cases: Sequence[Case], stages: Sequence[Stage], everything: bool) -> None:

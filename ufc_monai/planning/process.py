@@ -70,6 +70,7 @@ def run_command(
         KeyboardInterrupt: if it was stopped.
     """
     words = command[2:]  # behind "python -m"
+    before = _written(record)
     with stopped_by_signals(), stage_at_work(words, lock, folder, out, errors) as program:
         try:
             while not (stop and stop.is_set()):
@@ -77,15 +78,20 @@ def run_command(
                     return program.wait(timeout=0.5)
             raise KeyboardInterrupt
         except KeyboardInterrupt:
-            # before its record is there a stage has nothing to tidy up, and would show where its imports stood;
+            # before it has written its record a stage has nothing to tidy up, and would show where its imports stood;
             # what a script starts with & is deaf to SIGINT, and so is all that it starts
-            tidies_up = record.is_file() and signal.getsignal(signal.SIGINT) is not signal.SIG_IGN
+            tidies_up = _written(record) != before and signal.getsignal(signal.SIGINT) is not signal.SIG_IGN
             program.send_signal(signal.SIGINT if tidies_up else signal.SIGTERM)
             try:
                 program.wait(PATIENCE)
             except (subprocess.TimeoutExpired, KeyboardInterrupt):  # too late, or we are asked again
                 program.kill()
             raise
+
+
+def _written(record: Path) -> int | None:
+    """When a record was written; one of an earlier attempt may be there."""
+    return record.stat().st_mtime_ns if record.is_file() else None
 
 
 @contextlib.contextmanager

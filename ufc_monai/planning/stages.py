@@ -26,11 +26,12 @@ class Ledger:
         folder: of the run.
         images_sha256: of all images of the data set.
         labels_sha256: of all its labels.
+        all_images_sha256: of the images and those of the test set.
     """
 
-    def __init__(self, folder: Path, images_sha256: str, labels_sha256: str) -> None:
+    def __init__(self, folder: Path, images_sha256: str, labels_sha256: str, all_images_sha256: str = "") -> None:
         self.path = folder / "stages.json"
-        self._images, self._labels = images_sha256, labels_sha256
+        self._images, self._labels, self._all_images = images_sha256, labels_sha256, all_images_sha256
         self._entries = found_json(self.path, "--folder")
 
     def is_complete(self, stage: Stage) -> bool:
@@ -80,7 +81,7 @@ class Ledger:
         return {
             "command": list(stage.command),
             "configs": self._hashes(config_files(stage.command)),
-            "images": self._images,
+            "images": self._all_images if stage.reads_test_images else self._images,
             "labels": self._labels if stage.reads_labels else None,
             "inputs": self._hashes(stage.inputs),
             **state,

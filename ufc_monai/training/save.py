@@ -6,6 +6,7 @@ import logging
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from ufc_monai.artifacts.transfer import save_network
-from ufc_monai.base.files import atomic_path, write_arrays
+from ufc_monai.base.files import atomic_path, found_json, write_arrays
 from ufc_monai.base.ranks import Handler, Reporter, gathered, is_first
 
 logger = logging.getLogger(__name__)
@@ -44,7 +45,11 @@ class WeightsSaver(Reporter):
     evaluator: Engine | None = None
 
     def _started(self, engine: Engine) -> None:
-        if self.evaluator is not None and engine.state.iteration == 0:  # else a resumed training knows the best
+        if self.evaluator is None:
+            return
+        chosen = found_json(Path(self.ckpt_dir) / "network.json", "ckpt_dir").get("chosen", {}).get("epoch", NEVER)
+        # a resumed training knows the best, unless weights of an epoch that comes again have taken its place since
+        if engine.state.iteration == 0 or chosen > engine.state.epoch:
             self.evaluator.state.best_metric_epoch = NEVER
 
     def _epoch_completed(self, engine: Engine) -> None:
