@@ -232,3 +232,15 @@ def test_the_chain_under_torchrun(phantom: Path, tmp_path: Path) -> None:
     assert done.returncode == 1
     assert "error: multi_gpu_train.json: this method also trains a LocalNetwork" in done.stderr
     assert not (tmp_path / "glcl").exists()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_rank_with_few_slices_has_a_batch(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """60 slices on 8 ranks are 7 each: a loader that drops what does not fill a batch of 8 would be empty."""
+    monkeypatch.setattr(ranks, "world_size", lambda: 8)
+    config = json.loads((ROOT / "bundles" / name / "configs" / "multi_gpu_train.json").read_text())
+    parser = ConfigParser({"train": {"dataset": [0] * 60}, "batch_size": 8, "imports": config["+imports"]})
+    parser["drop"] = config["train::dataloader::drop_last"]
+    assert parser.get_parsed_content("drop") is False
+    parser["batch_size"] = 6
+    assert parser.get_parsed_content("drop") is True

@@ -206,3 +206,12 @@ def test_an_estimator_that_cannot_be_fitted_is_named() -> None:
     with pytest.raises(InputError, match=r"clustering: BisectingKMeans\(.*n_clusters") as error:
         clustered(np.eye(4), clustering=cluster.BisectingKMeans(n_clusters=2.5))
     assert "\n" not in str(error.value)
+
+
+def test_an_estimator_without_labels_is_refused() -> None:
+    class Nothing:
+        def fit(self, features: NDArray[Any]) -> None:
+            pass
+
+    with pytest.raises(InputError, match="Nothing leaves no labels_, one for each of 9 slices"):
+        clustered(blobs([4, 5])[0], clustering=Nothing())

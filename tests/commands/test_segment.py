@@ -9,6 +9,7 @@ import pytest
 import torch
 from conftest import NAMES
 from monai.data import MetaTensor
+from PIL import Image
 from scans import sitk
 
 from ufc_monai.__main__ import main
@@ -213,3 +214,19 @@ def test_errors(
     assert words in message
     assert len(message.splitlines()) <= 2
     assert list(tmp_path.iterdir()) == []
+
+
+def test_two_scans_to_one_mask_are_refused(chain: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "in").mkdir()
+    for suffix in ("png", "jpg"):
+        Image.new("L", (40, 40)).save(tmp_path / "in" / f"a.{suffix}")
+    assert main(["segment", "--weights", str(chain), str(tmp_path / "in"), str(tmp_path / "out")]) == 1
+    assert "a_seg.png. Rename one of the scans" in capsys.readouterr().err
+    assert not list(tmp_path.rglob("*_seg.png"))
+
+
+def test_an_old_mask_below_zero_is_refused(tmp_path: Path) -> None:
+    mask = tmp_path / "mask.nii.gz"
+    nib.save(nib.Nifti1Image(np.full((2, 2, 2), -1024, dtype=np.int16), np.eye(4)), mask)
+    with pytest.raises(InputError, match="it holds -1024"):
+        _check_kept(mask, [1, 2])

@@ -107,3 +107,27 @@ def test_copies_leave_training(pictures: Path, tmp_path: Path, caplog: pytest.Lo
     assert not names(split.pretraining(0)) & {"p03", "p13", "p06", "p08"}
     assert names(split.labelled(0)) == {f"p{i:02}" for i in (0, 1, 2, 4, 5)}
     assert names(split.validation(0)) == {"p06", "p07"}
+
+
+def test_dark_and_deep_pictures_are_no_copies(tmp_path: Path) -> None:
+    """A grey picture of 16 bits has its pattern above 255."""
+    for seed in (1, 2):
+        deep = np.asarray(draw(seed).convert("L")).astype(np.uint16) * 200
+        Image.fromarray(deep).save(tmp_path / f"{seed}.png")
+    one, other = (perceptual_hash(tmp_path / f"{seed}.png") for seed in (1, 2))
+    assert (one ^ other).bit_count() > ALIKE
+    (tmp_path / "torn.png").write_bytes((tmp_path / "1.png").read_bytes()[:200])
+    with pytest.raises(InputError, match=r"torn\.png: cannot be read as a picture"):
+        perceptual_hash(tmp_path / "torn.png")
+
+
+def test_a_name_that_several_images_bear_is_refused(pictures: Path) -> None:
+    (pictures / "official_split.json").unlink(missing_ok=True)
+    shutil.rmtree(pictures / "images")
+    shutil.rmtree(pictures / "labels")
+    for folder in ("a", "b"):
+        (pictures / folder).mkdir()
+        draw(1).save(pictures / folder / "same.png")
+    official(pictures, training=["a/same.png"], validation=[], test=["same"])
+    with pytest.raises(InputError, match="2 images are called same"):
+        find_cases(pictures)

@@ -154,3 +154,16 @@ def test_what_is_left_out_is_what_lies_in_the_test_folder(
             find_cases(root)
     else:
         assert find_cases(root) == [case for case in every if not case.image.startswith("imagesTs/")]
+
+
+def test_an_official_split_may_name_some_of_them(data: Path, tmp_path: Path) -> None:
+    cases = find_cases(data, include_test_images=True)
+    labelled = [case.image for case in cases if case.label and not case.of_test_set]
+    one, *others = [case.image for case in cases if case.of_test_set]
+    assert others
+    official = {"training": [*labelled[:-1], one], "validation": [], "test": labelled[-1:]}
+    (data / "official_split.json").write_text(json.dumps(official))
+    first = open_split(tmp_path / "split.json", data).content
+    assert one in first["images"]
+    assert not first["images"].keys() & set(others)
+    assert open_split(tmp_path / "split.json", data).content == first

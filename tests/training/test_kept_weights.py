@@ -37,3 +37,13 @@ def test_the_results_are_those_of_the_weights_that_are_kept(best: int, tmp_path:
     last = 1.0 if best == 3 else 0.0
     kept = {"val_mean_dice": 1.0, "kept_epoch": best, "kept_step": 2 * best}
     assert metrics == {**kept, "last_val_mean_dice": last}
+
+
+@pytest.mark.parametrize(("chosen", "known"), [(1, 1), (5, -1)])
+def test_a_resumed_training_knows_only_a_best_whose_weights_stand(chosen: int, known: int, tmp_path: Path) -> None:
+    """It goes on behind epoch 2; weights of a later epoch, which comes again, may have replaced the best it knows."""
+    (tmp_path / "network.json").write_text(json.dumps({"chosen": {"epoch": chosen}}))
+    trainer, evaluator = Engine(lambda *_: None), Engine(lambda *_: None)
+    trainer.state.iteration, trainer.state.epoch, evaluator.state.best_metric_epoch = 4, 2, 1
+    WeightsSaver(tmp_path, nn.Identity(), {"stage": "toy"}, evaluator)._started(trainer)
+    assert evaluator.state.best_metric_epoch == known

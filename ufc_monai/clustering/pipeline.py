@@ -138,4 +138,6 @@ def _fitted(clusterer: Any, n_clusters: int, features: NDArray[np.float64]) -> A
             raise
         except (TypeError, ValueError) as e:
             raise InputError(f"clustering: {words(one)} cannot be fitted: {' '.join(str(e).split())}") from e
+    if not hasattr(one, "tree_") and np.shape(getattr(one, "labels_", ())) != (len(features),):
+        raise InputError(f"clustering: {words(one)} leaves no labels_, one for each of {len(features)} slices.")
     return one

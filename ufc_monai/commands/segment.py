@@ -75,7 +75,7 @@ def segment(
         settings = {"dataset_dir": root, "output_dir": config_path(temporary, "OUT"), **(keys or {})}
         for scan, error in _infer(bundle, scans, settings):
             failed += [error] if error else []
-            for mask in Path(temporary).rglob("*_seg.*"):
+            for mask in [path for path in Path(temporary).rglob("*_seg.*") if path.is_file()]:
                 goals[scan].parent.mkdir(parents=True, exist_ok=True)
                 written.append(Path(shutil.move(mask, goals[scan])))
     if n := len(written):
@@ -108,6 +108,10 @@ def _goals(scans: Sequence[str], target: Path, root: str) -> dict[str, Path]:
                 f"OUT: the mask of this scan is written as *{needed}, got {target.name}. Name a *{needed} file."
             )
         goals = {scans[0]: target}
+    scan_of: dict[str, str] = {}
+    for scan, goal in goals.items():
+        if (other := scan_of.setdefault(os.path.realpath(goal), scan)) != scan:
+            raise InputError(f"IN: the masks of {other} and {scan} would both be {goal}. Rename one of the scans.")
     if over := {os.path.realpath(scan) for scan in scans} & {os.path.realpath(goal) for goal in goals.values()}:
         raise InputError(f"OUT: the scan {min(over)} would be written over by a mask. Name another file or folder.")
     return goals
@@ -122,7 +126,7 @@ def _check_kept(path: Path, ids: Sequence[int]) -> None:
         return
     values = sorted(set().union(*(np.unique(axial).tolist() for axial in np.moveaxis(mask, -1, 0))) - {0})
     strange = [value for value in values if value not in ids]
-    old = all(value <= len(ids) for value in values) and any(ids[int(value) - 1] != value for value in values)
+    old = not strange and all(value <= len(ids) for value in values) and any(ids[int(v) - 1] != v for v in values)
     if strange or (old and not has_mark(path)):
         found = ", ".join(f"{value:g}" for value in (strange or values)[:5])
         why = "which are no ids of these weights" if strange else "which earlier versions wrote for the classes 1 to n"

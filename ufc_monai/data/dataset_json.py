@@ -103,6 +103,10 @@ def with_roles(cases: Sequence[Case], root: Path) -> list[Case]:
         raise InputError(f"{path}: expected lists {', '.join(ROLES)} of images.")
     image_of = {name: case.image for case in cases for name in (case.image, stem_of(case.image))}
     names = [(str(name), role) for role in ROLES for name in content[role]]
+    images = {case.image for case in cases}
+    common = Counter(stem_of(case.image) for case in cases)
+    if unclear := [name for name, _ in names if name not in images and common[name] > 1]:
+        raise InputError(f"{path}: {common[unclear[0]]} images are called {unclear[0]}. Name them by their paths.")
     if unknown := [name for name, _ in names if name not in image_of]:
         raise InputError(f"{path}: {len(unknown)} images are not in the folder, e.g. {unknown[0]}. Take them out.")
     found = {image_of[name]: role for name, role in names}

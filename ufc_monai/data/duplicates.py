@@ -10,6 +10,8 @@ import numpy as np
 from monai.utils import optional_import
 from tqdm.contrib.concurrent import thread_map
 
+from ufc_monai.base.errors import WAY_OUT, InputError
+
 Image, _ = optional_import("PIL.Image")
 dctn, _ = optional_import("scipy.fft", name="dctn")
 
@@ -27,9 +29,16 @@ def perceptual_hash(path: str | os.PathLike[str]) -> int:
 
     They say which of the low frequencies of the grey picture, by the discrete cosine transform, are above their median.
     """
-    with Image.open(path) as picture:
-        picture.draft("L", (4 * SIDE, 4 * SIDE))  # a JPEG is read no larger than needed
-        small = picture.convert("L").resize((SIDE, SIDE), Image.Resampling.BOX)
+    try:
+        with Image.open(path) as picture:
+            picture.draft("L", (4 * SIDE, 4 * SIDE))  # a JPEG is read no larger than needed
+            # "L" would cut 16 bits off at 255
+            grey = picture.convert("I").convert("F") if picture.mode.startswith("I") else picture.convert("L")
+            small = grey.resize((SIDE, SIDE), Image.Resampling.BOX)
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as e:
+        raise InputError(
+            f"{path}: cannot be read as a picture ({e}). Copy the file again or remove it. {WAY_OUT}"
+        ) from e
     low = dctn(np.asarray(small, dtype=np.float64), norm="ortho")[:KEPT, :KEPT].ravel()
     bits = low > np.median(low[1:])  # the first is the mean brightness
     return int(np.packbits(bits).view(">u8")[0])

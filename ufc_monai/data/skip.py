@@ -10,6 +10,7 @@ from typing import NamedTuple
 from ufc_monai.base.errors import InputError
 from ufc_monai.data.case import Case
 from ufc_monai.data.datalist import image_items
+from ufc_monai.data.dataset_json import ROLES
 
 logger = logging.getLogger(__name__)
 
@@ -52,7 +53,7 @@ def without_bad(
         logger.warning("skip_bad: %s is left out: %s", image, reason)
     good = [case for case in cases if case.image not in skipped]
     parts = {"": cases, "labelled ": [case for case in cases if case.label]}
-    parts |= {f"labelled {role} ": [c for c in cases if c.role == role and c.label] for role in {c.role for c in cases}}
+    parts |= {f"labelled {role} ": [c for c in cases if c.role == role and c.label] for role in ROLES}
     for part, members in parts.items():
         if members and all(case.image in skipped for case in members):
             first = members[0].image

@@ -90,7 +90,9 @@ def shared_split_path(bundle_root: str | os.PathLike[str]) -> str:
 
 def _has_test_images(path: Path, dataset_dir: str | os.PathLike[str]) -> bool:
     known = _read_split(path)["images"] if path.is_file() else {}
-    return any(case.of_test_set and case.image in known for case in find_cases(dataset_dir, include_test_images=True))
+    everyone = find_cases(dataset_dir, include_test_images=True)
+    # those that the official split names are taken in anyway, and say nothing of the others
+    return any(case.of_test_set and not case.role and case.image in known for case in everyone)
 
 
 def _read_split(path: Path) -> dict[str, Any]:

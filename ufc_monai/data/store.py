@@ -45,9 +45,12 @@ class StoreEntry:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        meta = json.loads((folder / "entry.json").read_text(encoding="utf-8"))
-        self.items: list[dict[str, Any]] = meta["items"]
-        self.keys: list[str] = meta["keys"]
+        try:
+            meta = json.loads((folder / "entry.json").read_text(encoding="utf-8"))
+            self.items: list[dict[str, Any]] = meta["items"]
+            self.keys: list[str] = meta["keys"]
+        except (OSError, ValueError, KeyError, TypeError) as e:
+            raise self._unreadable(folder / "entry.json", e) from e
         self._layouts: dict[str, tuple[str, np.dtype[Any], tuple[int, ...], int]] = {}
 
     def __len__(self) -> int:
