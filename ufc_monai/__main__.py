@@ -37,4 +37,5 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    logging.raiseExceptions = False  # of a pipe that its reader has closed, as "| head" does
     sys.exit(main())

@@ -159,3 +159,9 @@ def test_a_number_in_quotes_in_network_json_ends_segment(
     assert message.startswith("error: --weights: ")
     assert "image_size should be a whole number above 0, got '64'" in message
     assert len(message.splitlines()) == 1
+
+
+def test_a_package_of_an_extra_is_named_with_it() -> None:
+    for package, extra in (("mlflow", "'.[tracking]'"), ("pandas", "'.[study]'"), ("kornia", ".")):
+        reason = find_input_error(ModuleNotFoundError(f"No module named {package!r}", name=f"{package}.part"))
+        assert str(reason).endswith(f"-m pip install -e {extra}")

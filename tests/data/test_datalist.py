@@ -273,3 +273,11 @@ def test_unknown_classes_are_asked_for(tmp_path: Path) -> None:
 def test_classes_are_positive_ids(tmp_path: Path, labels: Any) -> None:
     with pytest.raises(InputError, match="labels must map names to ids of 1 to 65535"):
         resolve_labels(labels, tmp_path)
+
+
+def test_a_mask_of_ours_is_a_label_of_its_nnunet_image(tmp_path: Path) -> None:
+    """``segment`` names it after the image, channel and all; corrected, it may go into labelsTr."""
+    write(
+        tmp_path, "imagesTr/a_0000.nii.gz", "imagesTr/b_0000.nii.gz", "labelsTr/a_0000_seg.nii.gz", "labelsTr/b.nii.gz"
+    )
+    assert [case.label for case in find_cases(tmp_path)] == ["labelsTr/a_0000_seg.nii.gz", "labelsTr/b.nii.gz"]

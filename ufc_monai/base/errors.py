@@ -18,6 +18,8 @@ from ufc_monai.base.bundles import RENAMED
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
 """What the system calls a full disk, or a share of it that is used up."""
+EXTRAS = {"mlflow": "tracking", "tensorboard": "tracking", "pandas": "study", "distributed": "study"}
+"""The extra of setup.cfg that brings a package which most commands do without."""
 WAY_OUT = "(A training goes on without it with --skip_bad True.)"
 """What the errors about one bad file end with."""
 LONGEST = 300
@@ -110,9 +112,11 @@ def _readable(error: BaseException) -> InputError | None:
     if isinstance(error, OSError) and error.errno in FULL:
         return InputError("the disk is full. Make space, then give the same command again: it goes on.")
     if isinstance(error, ModuleNotFoundError) and error.name and not error.name.startswith("ufc_monai"):
+        package = error.name.partition(".")[0]
+        what = f"'.[{EXTRAS[package]}]'" if package in EXTRAS else "."
         return InputError(
-            f"the package {error.name.partition('.')[0]} is not installed for {sys.executable}. Install ufc_monai with "
-            f"its requirements, in the clone: {sys.executable} -m pip install -e ."
+            f"the package {package} is not installed for {sys.executable}. Install ufc_monai with its requirements, in "
+            f"the clone: {sys.executable} -m pip install -e {what}"
         )
     return None
 

@@ -39,6 +39,6 @@ def cut(folder: Path, k: int, *, allow_stale: bool = False) -> Path:
     refuse_stale([found.with_name("features.npz"), found], allow=allow_stale)
     written = cut_again(found.parent, k)
     logger.info("%d clusters: %s, beside it clusters_k%d.png", k, written, k)
-    logger.info("to use them: run again with --n_clusters %d, or start stage 2 yourself with", k)
+    logger.info("to use them: run again with --n_clusters %d --replace True, or start stage 2 yourself with", k)
     logger.info("--pseudo_labels_path %s", written)
     return written

@@ -200,7 +200,9 @@ def _from_folders(root: Path) -> list[Case]:
         _refuse_channels(images)
         labels = [f for f in _images(root / label_folder) if f.is_file()]
         # a label of the image's very name goes before one with an ending
-        label_of = {_without_ending(plain_stem(f)): f for f in labels} | {plain_stem(f): f for f in labels}
+        label_of = {_without_ending(plain_stem(f)).removesuffix("_0000"): f for f in labels} | {
+            plain_stem(f): f for f in labels
+        }
         found = {image: label_of.get(plain_stem(image)) for image in images}
         of_test_set = image_folder == "imagesTs"
         cases += [_case(root, image, label, plain_stem(image), of_test_set) for image, label in found.items()]
