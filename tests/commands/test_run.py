@@ -64,6 +64,12 @@ def test_keys_go_where_they_are_known() -> None:
     assert all("--threads 1" in command for command in of.values())
 
 
+def test_the_probe_judges_the_clusters_that_were_pretrained_with() -> None:
+    planned = plan_stages(options(overrides={CONTRASTIVE: {"pseudo_labels_path": "other.json"}}), cases(8, 0))
+    named = {stage.title for stage in planned if "--pseudo_labels_path other.json" in " ".join(stage.command)}
+    assert named == {"stage 2: contrastive pretraining", "stage 2: linear probe of the encoder"}
+
+
 def test_a_method_is_laid_over_stage_2_alone() -> None:
     stages = plan_stages(options(method="moco", overrides={CONTRASTIVE: {"epochs": 9}}), cases(8, 0))
     configs = f"{CONTRASTIVE}/configs"

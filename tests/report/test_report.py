@@ -179,6 +179,17 @@ def test_a_record_may_hold_little(a_run: Path) -> None:
     assert "1 clusters of 1 slices" in (a_run / "report.html").read_text(encoding="utf-8")
 
 
+@pytest.mark.parametrize(("place", "other"), [("inference", False), ("birch", True)])
+def test_other_clusters_than_those_shown_are_said(place: str, other: bool, a_run: Path) -> None:
+    path = a_run / CONTRASTIVE / "eval" / "train" / "run.json"
+    used = {"path": f"/moved/{VAE}/eval/{place}/pseudo_labels.json", "sha256": "0"}
+    content = json.loads(path.read_text())
+    write(path, {**content, "inputs": {**content.get("inputs", {}), "pseudo_labels": used}})
+    write_report(a_run, a_run / "report.html")
+    said = f"Stage 2 was pretrained with the clusters of {used['path']}, not with those shown below."
+    assert (said in (a_run / "report.html").read_text(encoding="utf-8")) == other
+
+
 def test_clusters_are_described_and_warned_of(a_run: Path) -> None:
     path = a_run / VAE / "eval" / "inference" / "pseudo_labels.json"
     content = json.loads(path.read_text())

@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from ufc_monai.base import chain
+from ufc_monai.base.bundles import CONTRASTIVE
 from ufc_monai.base.chain import Stage
 from ufc_monai.base.errors import InputError
 from ufc_monai.base.files import read_json
@@ -61,8 +62,10 @@ def _planned(options: RunOptions, stages: Sequence[Stage]) -> list[Stage]:
     dataset_dir = config_path(options.dataset_dir.resolve(), "--dataset_dir")
     tracking = tracking_words(options.folder) if options.tracking else ()
     budget = {} if options.labelled is None else {"labelled_volumes": options.labelled}
+    labels = {k: v for k, v in options.overrides.get(CONTRASTIVE, {}).items() if k == "pseudo_labels_path"}
     own = {
         chain.CLUSTERS.title: stage_2_batch(options),
+        chain.PROBE.title: labels,  # it judges the clusters that were pretrained with
         chain.FINE_TUNING.title: budget,
         chain.RANDOM_FINE_TUNING.title: budget,
     }

@@ -84,10 +84,18 @@ def _about(folder: Path, records: Mapping[str, Mapping[str, Any]]) -> dict[str, 
             for title, record in records.items()
         },
         "outdated": [s.title for s in chain.STAGES if s.title in records and not standing_record(folder, s)],
+        "other_clusters": _other_clusters(folder),
         "stale": [title for title, record in records.items() if record.get("stale")],
         "skipped": {image: why for record in records.values() for image, why in record.get("skipped", {}).items()},
         "stuck": sorted({n for r in records.values() for n in r.get("results", {}).get("not_converged", [])}),
     }
+
+
+def _other_clusters(folder: Path) -> str:
+    """The pseudo-labels of stage 2, if they are not those that the report shows."""
+    used = Path((record_of(folder, chain.PRETRAINING).get("inputs", {}).get("pseudo_labels") or {}).get("path", ""))
+    shown = Path(chain.LABELS).parts
+    return str(used) if used.name and used.parts[-len(shown) :] != shown else ""
 
 
 def _dice(folder: Path) -> dict[str, Any]:
