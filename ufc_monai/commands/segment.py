@@ -22,7 +22,7 @@ from ufc_monai.base.errors import InputError, find_input_error, last_words, unwr
 from ufc_monai.base.formats import suffix_of
 from ufc_monai.data.datalist import image_items
 from ufc_monai.planning.stages import config_path
-from ufc_monai.transforms.save import SaveMask, has_mark
+from ufc_monai.transforms.save import SaveMask
 from ufc_monai.transforms.volume import LoadVolume
 
 logger = logging.getLogger(__name__)
@@ -118,21 +118,18 @@ def _goals(scans: Sequence[str], target: Path, root: str) -> dict[str, Path]:
 
 
 def _check_kept(path: Path, ids: Sequence[int]) -> None:
-    """Refuse a mask whose values are not the ids, or may be the 1..n of earlier versions; they would mix in silence."""
+    """Refuse a mask with values that are not the ids: two meanings of a number would mix in silence."""
     try:
         mask = LoadVolume()(path)[0].as_tensor().numpy()
     except InputError as error:
         logger.warning("%s is kept, although its values cannot be read (%s)", path, error)
         return
     values = sorted(set().union(*(np.unique(axial).tolist() for axial in np.moveaxis(mask, -1, 0))) - {0})
-    strange = [value for value in values if value not in ids]
-    old = not strange and all(value <= len(ids) for value in values) and any(ids[int(v) - 1] != v for v in values)
-    if strange or (old and not has_mark(path)):
-        found = ", ".join(f"{value:g}" for value in (strange or values)[:5])
-        why = "which are no ids of these weights" if strange else "which earlier versions wrote for the classes 1 to n"
+    if strange := [value for value in values if value not in ids]:
+        found = ", ".join(f"{value:g}" for value in strange[:5])
         raise InputError(
-            f"OUT: {path} cannot be kept: it holds {found}, {why}; masks hold the ids {', '.join(map(str, ids))}. "
-            "Move it away, or pass --existing overwrite."
+            f"OUT: {path} cannot be kept: it holds {found}, which are no ids of these weights; masks hold the ids "
+            f"{', '.join(map(str, ids))}. Move it away, or pass --existing overwrite."
         )
 
 
