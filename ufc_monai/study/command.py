@@ -10,12 +10,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import torch
 
 from ufc_monai.base.bundles import BUNDLES
 from ufc_monai.base.errors import InputError
-from ufc_monai.base.files import atomic_path, sha256_of
+from ufc_monai.base.files import sha256_of
 from ufc_monai.base.lock import at_work
 from ufc_monai.commands.run import copy_bundles, data_digests, look_at_data
 from ufc_monai.data.case import Case
@@ -143,7 +142,6 @@ class _Desk:
             runs, about = grown, now | timing
             if not self.dry_run:
                 write_plan(folder, runs, about)
-                _publish_labels(folder / "labels.csv", split.content)
         states = states_of(folder, runs)
         if rest := [run for run in runs if states[run.name] != COMPLETE]:
             if self.local:
@@ -223,15 +221,3 @@ def _refuse_other_runs(
             f"--folder: {folder} holds a study with other options ({changed}). Take a new --folder; in the old one "
             f"{GROWS} may grow, and nothing else may change."
         )
-
-
-def _publish_labels(path: Path, split: Mapping[str, Any]) -> None:
-    """Write which labels each draw grants: a budget of n volumes takes the first n."""
-    rows = [
-        (fold, draw, rank, volume)
-        for fold, content in enumerate(split["folds"])
-        for draw, order in enumerate(content["label_orders"])
-        for rank, volume in enumerate(order, start=1)
-    ]
-    with atomic_path(path) as temporary:
-        pd.DataFrame(rows, columns=["fold", "draw", "rank", "volume"]).to_csv(temporary, index=False)
