@@ -208,8 +208,7 @@ def test_many_volumes_are_summed_up() -> None:
     facts[7] = VolumeFacts("odd.nii", None, "7", grid, (-9, 0, 1, 2), problems=(usual, odd))
     table = volume_table(facts)
     assert [line.split()[1] for line in table[1:2]] == ["odd.nii"]
-    assert table[2].startswith("59 volumes are not listed")
-    assert "  HU      -100 to 2" in table
+    assert table[2:] == ["59 volumes like most are not listed"]
 
 
 @pytest.fixture(scope="module")

@@ -34,8 +34,7 @@ def volume_table(facts: Sequence[VolumeFacts]) -> list[str]:
     head = ("", "volume", "patient", "voxels", "mm", "axes", "HU min", "1%", "99%", "max", "label")
     lines = aligned([head, *map(_volume_row, listed)], left=3).splitlines() if listed else []
     if len(listed) < len(facts):
-        lines.append(f"{len(facts) - len(listed)} volumes are not listed. The ranges of all:")
-        lines += _ranges(facts)
+        lines.append(f"{len(facts) - len(listed)} volumes like most are not listed")
     return lines
 
 
@@ -131,22 +130,6 @@ def _volume_row(f: VolumeFacts) -> tuple[str, ...]:
         return (mark, f.image, f.patient, *["?"] * 7, label and "?")
     voxels, spacing = "x".join(map(str, f.grid.shape)), "x".join(f"{mm:.3g}" for mm in f.grid.spacing)
     return (mark, f.image, f.patient, voxels, spacing, f.grid.orientation, *(f"{v:.0f}" for v in f.hu), label)
-
-
-def _ranges(facts: Sequence[VolumeFacts]) -> list[str]:
-    """The smallest and the largest of everything."""
-    grids = [f.grid for f in facts if f.grid]
-    values = [f.hu for f in facts if f.hu]
-    if not grids:
-        return []
-    shapes, spacings = (zip(*sizes, strict=True) for sizes in ([g.shape for g in grids], [g.spacing for g in grids]))
-    axes = Counter(grid.orientation for grid in grids)
-    return [
-        "  voxels  " + " x ".join(f"{min(n)} to {max(n)}" for n in shapes),
-        "  mm      " + " x ".join(f"{min(n):.3g} to {max(n):.3g}" for n in spacings),
-        f"  HU      {min(v[0] for v in values):.0f} to {max(v[3] for v in values):.0f}",
-        "  axes    " + ", ".join(f"{name} ({n} volumes)" for name, n in axes.most_common()),
-    ]
 
 
 def _listed(head: str, names: Sequence[str]) -> list[str]:
