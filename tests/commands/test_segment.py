@@ -6,7 +6,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
-from conftest import NAMES
+from conftest import NAMES, refused, run_bundle
 from PIL import Image
 from scans import sitk
 
@@ -209,6 +209,9 @@ def test_two_scans_to_one_mask_are_refused(chain: Path, tmp_path: Path, capsys: 
         Image.new("L", (40, 40)).save(tmp_path / "in" / f"a.{suffix}")
     assert main(["segment", "--weights", str(chain), str(tmp_path / "in"), str(tmp_path / "out")]) == 1
     assert "a_seg.png. Rename one of the scans" in capsys.readouterr().err
+    with refused() as message:
+        run_bundle(chain, NAMES[2], "inference", tmp_path / "in", output_dir=str(tmp_path / "out"))
+    assert "a_seg.png. Rename one of the scans" in message[0]
     assert not list(tmp_path.rglob("*_seg.png"))
 
 

@@ -22,7 +22,7 @@ from ufc_monai.base.errors import InputError, find_input_error, last_words, unwr
 from ufc_monai.base.formats import suffix_of
 from ufc_monai.data.datalist import image_items
 from ufc_monai.planning.stages import config_path
-from ufc_monai.transforms.save import SaveMask
+from ufc_monai.transforms.save import mask_paths
 from ufc_monai.transforms.volume import LoadVolume
 
 logger = logging.getLogger(__name__)
@@ -98,8 +98,8 @@ def _find_bundle(weights: Path) -> Path:
 
 
 def _goals(scans: Sequence[str], target: Path, root: str) -> dict[str, Path]:
-    """Where the mask of each scan goes; never to the place of a scan, nor several of them to one file."""
-    goals = {scan: SaveMask(target, root).path(scan) for scan in scans}
+    """Where the mask of each scan goes; never to the place of a scan."""
+    goals = mask_paths(scans, target, root)
     if (suffix := suffix_of(target)) and not target.is_dir():
         if len(scans) != 1:
             raise InputError(f"OUT: {target} is one file, but there are {len(scans)} scans. Name a folder.")
@@ -108,10 +108,6 @@ def _goals(scans: Sequence[str], target: Path, root: str) -> dict[str, Path]:
                 f"OUT: the mask of this scan is written as *{needed}, got {target.name}. Name a *{needed} file."
             )
         goals = {scans[0]: target}
-    scan_of: dict[str, str] = {}
-    for scan, goal in goals.items():
-        if (other := scan_of.setdefault(os.path.realpath(goal), scan)) != scan:
-            raise InputError(f"IN: the masks of {other} and {scan} would both be {goal}. Rename one of the scans.")
     if over := {os.path.realpath(scan) for scan in scans} & {os.path.realpath(goal) for goal in goals.values()}:
         raise InputError(f"OUT: the scan {min(over)} would be written over by a mask. Name another file or folder.")
     return goals
@@ -161,5 +157,5 @@ def _infer(bundle: Path, scans: Sequence[str], settings: Mapping[str, Any]) -> I
             try:
                 evaluator.run()
             except Exception as error:
-                failed = last_words(error) if find_input_error(error) else f"{scan}: {last_words(error)}"
+                failed = str(find_input_error(error) or f"{scan}: {last_words(error)}")
             yield scan, failed

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from monai.transforms import SaveImaged, Transform
 from monai.utils import ImageMetaKey, MetaKeys, optional_import
 from numpy.typing import NDArray
 
+from ufc_monai.base.errors import InputError
 from ufc_monai.base.files import atomic_path, inside
 from ufc_monai.base.formats import NIFTI, PICTURES, stem_of, suffix_of
 from ufc_monai.transforms.reader import simple_itk
@@ -92,6 +94,22 @@ class SaveMaskd(Twin, SaveImaged):
         allow_missing_keys: bool = False,
     ) -> None:
         super().__init__(keys, SaveMask(output_dir, data_root_dir), allow_missing_keys)
+
+
+def mask_paths(
+    images: Iterable[str], output_dir: str | os.PathLike[str], data_root_dir: str | os.PathLike[str] = ""
+) -> dict[str, Path]:
+    """Where :class:`SaveMask` writes the mask of each image.
+
+    Raises:
+        InputError: if two masks would be one file, or a name cannot be stored.
+    """
+    save, image_of = SaveMask(output_dir, data_root_dir), dict[str, str]()
+    paths = {image: save.path(image) for image in images}
+    for image, path in paths.items():
+        if (other := image_of.setdefault(os.path.realpath(path), image)) != image:
+            raise InputError(f"the masks of {other} and {image} would both be {path}. Rename one of the scans.")
+    return paths
 
 
 def _itk_image(array: NDArray[Any], affine: NDArray[np.float64]) -> Any:
