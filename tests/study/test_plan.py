@@ -22,7 +22,8 @@ from ufc_monai.study.plan import plan_runs
 from ufc_monai.study.runs import FINE_TUNING, SELECTION, Run
 
 VAE, CONTRASTIVE, UNET = NAMES
-BASE = StudyOptions(Path("data"), Path("study"), ROOT / "bundles", ("random", "simclr", "ufc"), ("1", "2"))
+PLACES = Path("data"), Path("study"), ROOT / "bundles"
+BASE = StudyOptions(*PLACES, preset="cpu", methods=("random", "simclr", "ufc"), budgets=("1", "2"))
 
 
 def split(patients: int = 12, unlabelled: int = 3) -> dict[str, Any]:

@@ -16,14 +16,12 @@ import pytest
 from conftest import NAMES, ROOT, SMALL
 
 from ufc_monai.__main__ import main
-from ufc_monai.base.files import write_json
 from ufc_monai.base.lock import at_work
 from ufc_monai.base.machine import Limit
 from ufc_monai.phantom.ct import make_phantom
 from ufc_monai.planning import memory
 from ufc_monai.study import command
 from ufc_monai.study.runs import Run
-from ufc_monai.study.state import failure_of
 
 VAE, CONTRASTIVE, UNET = NAMES
 PROTOCOL = ["--methods", "random,simclr", "--budgets", "1,2", "--folds", "2", "--seeds", "1", "--init_seeds", "1"]
@@ -112,7 +110,7 @@ def test_failed_runs_are_no_success(
 ) -> None:
     def fail(folder: Path, runs: Sequence[Run], *_: object) -> None:
         for run in runs[:2]:
-            write_json(failure_of(folder, run), {"error": "out of luck"})
+            run.error = "out of luck"
 
     monkeypatch.setattr(command, "execute", fail)
     make_phantom(tmp_path / "data", patients=8, matrix=40)

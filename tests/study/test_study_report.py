@@ -22,8 +22,7 @@ from ufc_monai.study.options import StudyOptions
 from ufc_monai.study.plan import plan_runs
 from ufc_monai.study.report import write_study_report
 from ufc_monai.study.results import Results, read_results
-from ufc_monai.study.runs import FINE_TUNING, Run
-from ufc_monai.study.state import write_plan
+from ufc_monai.study.runs import FINE_TUNING, Run, write_plan
 from ufc_monai.study.tables import Table, study_tables
 from ufc_monai.study.verdict import comparisons, verdict
 
@@ -46,7 +45,7 @@ class Study:
         self.split = make_split(cases, seed=0)
         images = {case.image: {"patient": case.patient} for case in cases}
         (folder / "split.json").write_text(json.dumps({**self.split, "images": images}))
-        chosen = {"methods": METHODS, "budgets": ("1", "4"), "folds": 2, "seeds": 3, **options}
+        chosen = {"preset": "cpu", "methods": METHODS, "budgets": ("1", "4"), "folds": 2, "seeds": 3, **options}
         self.runs = plan_runs(StudyOptions(Path("d"), folder, ROOT / "bundles", **chosen), self.split)
 
     def finish(self, dice: Callable[[Run, str], float], stuck: Callable[[Run], list[str]] = lambda run: []) -> Study:

@@ -19,6 +19,9 @@ from ufc_monai.base.files import found_json, read_json, sha256_of
 
 logger = logging.getLogger(__name__)
 
+ASKED = "UFC_ASKED"
+"""The variable of a stage's environment that says, as JSON, what ``run`` or ``study`` asks of it."""
+
 
 def refuse_stale(files: Iterable[str | os.PathLike[str] | None], *, allow: bool = False) -> list[str]:
     """Refuse files that are out of date; name and trust those without a record, or made from files that are not here.
@@ -45,6 +48,12 @@ def refuse_stale(files: Iterable[str | os.PathLike[str] | None], *, allow: bool 
     for line in found.stale:
         logger.warning("allow_stale: %s", line)
     return found.stale
+
+
+def is_as_recorded(record: Path) -> bool:
+    """Whether all files that a stage has read and written are there as its ``run.json`` tells of them."""
+    files = dict([*_files(record, "inputs").values(), *_files(record, "outputs").values()])
+    return all(path.is_file() and sha256_of(path) == sha256 for path, sha256 in files.items())
 
 
 def are_up_to_date(records: Iterable[Path]) -> bool:

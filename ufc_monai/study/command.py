@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import shlex
@@ -22,13 +23,13 @@ from ufc_monai.data.case import Case
 from ufc_monai.data.draw import make_split
 from ufc_monai.planning.memory import refuse_too_little
 from ufc_monai.planning.options import open_split_of, usable_cases
+from ufc_monai.planning.process import COMPLETE
 from ufc_monai.study.estimate import Estimator, measured_seconds, plan_table
 from ufc_monai.study.execute import cluster, execute, threads
 from ufc_monai.study.options import StudyOptions, trimmed
 from ufc_monai.study.plan import plan_runs
 from ufc_monai.study.report import write_study_report
-from ufc_monai.study.runs import Run
-from ufc_monai.study.state import COMPLETE, FAILED, read_plan, states_of, write_plan
+from ufc_monai.study.runs import FAILED, Run, read_plan, write_plan
 from ufc_monai.training.compute import check_device
 from ufc_monai.training.log import duration
 
@@ -64,12 +65,13 @@ def run_study(
     _check_places(options, jobs, devices, scheduler)
     if options.preset == "auto":  # resolved once, so that every command on the folder means the same
         options = replace(options, preset="paper" if torch.cuda.is_available() else "cpu")
-    desk = _Desk(options, usable_cases(options.for_run()), jobs, devices, scheduler is None, budget_minutes, dry_run)
-    if dry_run:
-        return desk.show()
     folder = options.folder.resolve()
-    with at_work(folder / "study.lock"):
+    desk = _Desk(options, usable_cases(options), jobs, devices, scheduler is None, budget_minutes, dry_run)
+    with contextlib.nullcontext() if dry_run else at_work(folder / "study.lock"):
         runs, about = desk.open()
+        desk.announce(runs, about)
+        if dry_run:
+            return
         slots: list[str | None] = [devices[i % len(devices)] if devices else None for i in range(jobs)]
         executor = threads(folder, jobs)
         if scheduler:
@@ -77,14 +79,14 @@ def run_study(
             executor = cluster(folder, runs, scheduler, gpus=gpus)
         with executor as submit:
             execute(folder, runs, submit, slots, lambda: write_plan(folder, runs, about))
-        states = states_of(folder, runs)
-        failed = [name for name, state in states.items() if state == FAILED]
-        logger.info("%d of %d runs are complete", list(states.values()).count(COMPLETE), len(runs))
-        for name in failed:
-            logger.warning("failed: %s, see %s", name, folder / "runs" / name / "log.txt")
+        states = [run.state(folder) for run in runs]
+        logger.info("%d of %d runs are complete", states.count(COMPLETE), len(runs))
+        for run in runs:
+            if run.state(folder) == FAILED:
+                logger.warning("failed: %s, see %s", run.name, folder / run.folder / "log.txt")
         write_study_report(folder, runs, about)
-    if failed:
-        raise InputError(f"{len(failed)} of {len(runs)} runs failed, see above. The same command tries them again.")
+    if failed := states.count(FAILED):
+        raise InputError(f"{failed} of {len(runs)} runs failed, see above. The same command tries them again.")
 
 
 def _check_places(options: StudyOptions, jobs: int, devices: Sequence[str], scheduler: str | None) -> None:
@@ -112,14 +114,6 @@ class _Desk:
     budget_minutes: float | None
     dry_run: bool
 
-    def show(self) -> None:
-        """Print the plan, or what is left of the one in the folder."""
-        if (self.options.folder / "study.json").is_file():
-            self.open()
-        else:
-            runs, timing = self._plan(make_split(self.cases, seed=0), everything=False)
-            self._announce(runs, timing["estimated_seconds"], timing["trimmed"], len(runs))
-
     def open(self) -> tuple[list[Run], dict[str, Any]]:
         """The plan in the study's folder, which is made or grown where necessary, and the rest of its file.
 
@@ -127,39 +121,58 @@ class _Desk:
             InputError: if the folder holds a study of other data or with other options.
         """
         folder = self.options.folder
-        split = open_split_of(self.options.for_run(), folder / "split.json")
+        runs, about = read_plan(folder) if (folder / "study.json").is_file() else ([], {})
+        if self.dry_run and not about:
+            return self._plan(make_split(self.cases, seed=0), everything=False)
+        split = open_split_of(self.options, folder / "split.json")
         copy_bundles(self.options.bundles, folder)
         self.options = replace(self.options, bundles=folder)
-        runs, about = read_plan(folder) if (folder / "study.json").is_file() else ([], {})
         now = self._about(split.sha256)
         if about:
             _refuse_changes(folder, about, now)
-        if about.get("options") != now["options"]:
-            # timed anew when a study grows: there are new kinds of runs
-            grown, timing = self._plan(split.content, everything=not about)
-            if about:
-                _refuse_other_runs(folder, runs, grown, about["options"], now["options"])
-                logger.info("%d runs join the study", len(grown) - len(runs))
-            runs, about = grown, now | timing
-            if not self.dry_run:
-                write_plan(folder, runs, about)
-                _publish_labels(folder / "labels.csv", split.content)
-        states = states_of(folder, runs)
-        if rest := [run for run in runs if states[run.name] != COMPLETE]:
-            if self.local:
-                refuse_too_little(about.get("memory_bytes", 0), self.jobs)
-            seconds = measured_seconds(folder, runs, about["estimated_seconds"])
-            self._announce(rest, seconds, about["trimmed"], len(runs))
-        else:
+            if about["options"] == now["options"]:
+                return runs, about
+        # timed anew when a study grows: there are new kinds of runs
+        grown, timing = self._plan(split.content, everything=not about)
+        if about:
+            _refuse_other_runs(folder, runs, grown, about["options"], now["options"])
+            logger.info("%d runs join the study", len(grown) - len(runs))
+        if not self.dry_run:
+            write_plan(folder, grown, now | timing)
+            _publish_labels(folder / "labels.csv", split.content)
+        return grown, now | timing
+
+    def announce(self, runs: Sequence[Run], about: Mapping[str, Any]) -> None:
+        """Say what is left of a plan, and how long it will take.
+
+        Raises:
+            InputError: if there is too little memory for it.
+        """
+        folder = self.options.folder
+        rest = [run for run in runs if run.state(folder) != COMPLETE]
+        if not rest:
             logger.info("all %d runs are complete", len(runs))
-        return runs, about
+            return
+        if self.local:
+            refuse_too_little(about["memory_bytes"], self.jobs)
+        if self.dry_run:
+            logger.info("\n".join(f"{run.name}: {run.kind}" for run in rest))
+        if self.budget_minutes is not None:
+            trimmed = "; ".join(about["trimmed"]) or "nothing had to be trimmed"
+            logger.info("to fit %g minutes: %s", self.budget_minutes, trimmed)
+        seconds = measured_seconds(folder, runs, about["estimated_seconds"])
+        logger.info(plan_table(rest, seconds))
+        left = f"{len(rest)} of {len(runs)} runs are left" if len(rest) < len(runs) else f"{len(runs)} runs"
+        taken = sum(seconds[run.name] for run in rest) / self.jobs
+        logger.info("%s: about %s with %d at once", left, duration(taken), self.jobs)
+        logger.info("cd %s", shlex.quote(str(folder)))
 
     def _plan(self, split: Mapping[str, Any], *, everything: bool) -> tuple[list[Run], dict[str, Any]]:
         """The runs, and what ``study.json`` keeps of their timing."""
         options = self.options
         plan_runs(options, split)  # refuses what does not fit, before it takes time
         logger.info("timing the stages")
-        facts = look_at_data(options.for_run(), self.cases, everything)
+        facts = look_at_data(options, self.cases, everything)
         device = {"device": self.devices[0]} if self.devices else {}
         estimator = Estimator(replace(options, keys={**options.keys, **device}), self.cases, facts)
         for trims, smaller in trimmed(options, split):
@@ -175,28 +188,17 @@ class _Desk:
         rounded = {name: round(s, 1) for name, s in seconds.items()}
         return runs, {"estimated_seconds": rounded, "trimmed": cut, "memory_bytes": memory}
 
-    def _announce(self, rest: Sequence[Run], seconds: Mapping[str, float], cut: Sequence[str], total: int) -> None:
-        if self.dry_run:
-            logger.info("\n".join(f"{run.name}: {run.kind}" for run in rest))
-        if self.budget_minutes is not None:
-            logger.info("to fit %g minutes: %s", self.budget_minutes, "; ".join(cut) or "nothing had to be trimmed")
-        logger.info(plan_table(rest, seconds))
-        left = f"{len(rest)} of {total} runs are left" if len(rest) < total else f"{total} runs"
-        taken = sum(seconds[run.name] for run in rest) / self.jobs
-        logger.info("%s: about %s with %d at once", left, duration(taken), self.jobs)
-        logger.info("cd %s", shlex.quote(str(self.options.folder)))
-
     def _about(self, split_sha256: str) -> dict[str, Any]:
         options, folder = self.options, self.options.folder
-        images, labels = data_digests(options.for_run(), self.cases)
+        data = data_digests(options, self.cases)
         chosen = {name: value for name, value in vars(options).items() if not isinstance(value, Path)}
         configs = sorted(path for bundle in BUNDLES for path in (folder / bundle / "configs").glob("*.json"))
         return {
             "data_set": options.dataset_dir.resolve().name,
             # as they will be read again
             "options": json.loads(json.dumps({**chosen, "budget_minutes": self.budget_minutes})),
-            "images_sha256": images,
-            "labels_sha256": labels,
+            "images_sha256": data["images"],
+            "labels_sha256": data["labels"],
             "split_sha256": split_sha256,
             "configs": {path.relative_to(folder).as_posix(): sha256_of(path) for path in configs},
         }

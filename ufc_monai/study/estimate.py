@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +68,7 @@ class Estimator:
     def _training(self, bundle: str, method: str | None = None, labelled: int | None = None) -> float:
         key = (bundle, method, labelled)
         if key not in self._timed:
-            options = self.options.for_run(method=method, labelled=labelled)
+            options = replace(self.options, method=method, labelled=labelled)
             self._timed[key] = estimate_training(options, bundle, self.cases, self.facts)
         return self._timed[key].seconds
 

@@ -4,23 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ufc_monai.base.errors import InputError
 from ufc_monai.data.draw import N_DRAWS
-from ufc_monai.planning.options import RunOptions, check_options
+from ufc_monai.planning.options import ChainOptions, check_options
 
 
-@dataclass(frozen=True)
-class StudyOptions:
-    """What a study compares.
+@dataclass(frozen=True, kw_only=True)
+class StudyOptions(ChainOptions):
+    """What a study compares; budget and method of its single runs are those of its arms.
 
     Attributes:
-        dataset_dir: folder of the data set.
-        folder: of the study; it becomes self-contained.
-        bundles: where the three bundles are copied from.
         methods: names of arms, see :func:`find_arms`.
         budgets: label budgets: numbers of volumes, or shares such as ``"5%"`` of a fold's labelled training volumes.
         folds: number of folds; ``None`` is all.
@@ -30,14 +26,8 @@ class StudyOptions:
         clusterings: further arms, see :func:`find_arms`.
         selection: how labels are granted: ``"random"`` takes the split's draws, ``"coverage"`` the volumes that cover
             the clusters best; with both, every arm comes twice.
-        preset: as that of ``run``.
-        keys: set in every configuration that has them.
-        overrides: keys of one bundle's training, by the bundle's name.
     """
 
-    dataset_dir: Path
-    folder: Path
-    bundles: Path
     methods: tuple[str, ...]
     budgets: tuple[str, ...]
     folds: int | None = None
@@ -46,14 +36,6 @@ class StudyOptions:
     init_seeds: int = 1
     clusterings: tuple[str, ...] = ()
     selection: tuple[str, ...] = ("random",)
-    preset: str = "cpu"
-    keys: Mapping[str, Any] = field(default_factory=dict)
-    overrides: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-
-    def for_run(self, **changes: Any) -> RunOptions:
-        """The options of one chain of stages."""
-        shared = {"preset": self.preset, "keys": self.keys, "overrides": self.overrides}
-        return RunOptions(self.dataset_dir, self.folder, self.bundles, **{**shared, **changes})
 
     def repeats(self) -> list[tuple[int, int]]:
         """Pairs of seed and label draw."""
@@ -108,7 +90,7 @@ def check_study(options: StudyOptions, split: Mapping[str, Any]) -> None:
     Raises:
         InputError: naming the option.
     """
-    check_options(options.for_run())
+    check_options(options)
     folds = split["folds"]
     if not folds[0]["test"]:
         n = len(folds[0]["training"])

@@ -1,12 +1,15 @@
-"""One run of a study, and what kinds there are."""
+"""The runs of a study: what kinds there are, whether each is complete, and ``study.json``, which holds them all."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
-from ufc_monai.base.files import inside
+from ufc_monai.base.errors import InputError
+from ufc_monai.base.files import found_json, inside, read_json, write_json
+from ufc_monai.planning.process import COMPLETE, Step
 
 FEATURES, CLUSTERS, SHUFFLE, SELECTION = "features", "clusters", "clusters dealt anew", "selection"
 PRETRAINING, PROBE, FINE_TUNING = "pretraining", "linear probe", "fine-tuning and test"
@@ -14,7 +17,13 @@ PLACES = {FEATURES: ("train/",), PRETRAINING: ("train/",), FINE_TUNING: ("train/
 """Where in its folder each command of a run leaves its ``run.json``, if not in the folder itself."""
 
 
-@dataclass(frozen=True)
+FORMAT = 1
+"""Of ``study.json``."""
+FAILED, WAITING = "failed", "waiting"
+"""States of a run beside ``COMPLETE``."""
+
+
+@dataclass
 class Run:
     """One run of a study.
 
@@ -31,6 +40,7 @@ class Run:
         seed: of pretraining.
         init_seed: of fine-tuning.
         counts: whether the tables count it; other runs tell the noise of initialisation.
+        error: why it has failed, if it has; all else stays as it was planned.
     """
 
     name: str
@@ -45,6 +55,7 @@ class Run:
     seed: int | None = None
     init_seed: int | None = None
     counts: bool = True
+    error: str | None = None
 
     @property
     def folder(self) -> str:
@@ -55,6 +66,23 @@ class Run:
     def records(self) -> tuple[str, ...]:
         """The ``run.json`` of each command, relative to the study's folder; complete, they make the run so."""
         return tuple(f"{self.folder}/{place}run.json" for place in PLACES.get(self.kind, ("",)))
+
+    @property
+    def steps(self) -> list[Step]:
+        """Its commands, to be done in order."""
+        return [Step(self.name, *both) for both in zip(self.commands, self.records, strict=False)]
+
+    def state(self, folder: Path) -> str:
+        """``complete``, by the records in the study's folder; else ``failed`` or ``waiting``.
+
+        What complete runs were made of is not looked at again: a study whose data or configurations have changed is
+        refused as a whole.
+        """
+        # a run that begins anew takes the old record away, perhaps at this very moment
+        records = [found_json(folder / record, "--folder") for record in self.records]
+        if all(record.get("status") == "complete" for record in records):
+            return COMPLETE
+        return FAILED if self.error else WAITING
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Run:
@@ -67,3 +95,27 @@ class Run:
             inside("", name, "study.json")
         known = {key: value for key, value in content.items() if key in cls.__dataclass_fields__}
         return cls(**{**known, "commands": tuple(map(tuple, known["commands"])), "needs": tuple(known["needs"])})
+
+
+def write_plan(folder: Path, runs: Sequence[Run], about: Mapping[str, Any]) -> None:
+    """Write ``study.json``: the plan, with the state of each run as the files tell it.
+
+    Args:
+        folder: of the study.
+        runs: all of them.
+        about: what else the file holds: options, hashes, times.
+    """
+    listed = [{"state": run.state(folder), **asdict(run)} for run in runs]
+    write_json(folder / "study.json", {"format": FORMAT, **about, "runs": listed})
+
+
+def read_plan(folder: Path) -> tuple[list[Run], dict[str, Any]]:
+    """The runs of a study, and what else its ``study.json`` holds.
+
+    Raises:
+        InputError: if the file is damaged or of another version.
+    """
+    content = read_json(folder / "study.json", "--folder")
+    if content.pop("format", None) != FORMAT:
+        raise InputError(f"--folder: {folder / 'study.json'} is of another version. Name another --folder.")
+    return [Run.from_json(entry) for entry in content.pop("runs")], content
