@@ -306,6 +306,20 @@ def test_an_edited_configuration_is_another_run_too(pretended: RunOptions) -> No
     assert edited.read_text() == there
 
 
+def test_what_was_started_by_hand_is_not_repeated_unasked(pretended: RunOptions) -> None:
+    run.run_all(pretended)
+    record = pretended.folder / CONTRASTIVE / "eval" / "train" / "run.json"
+    record.write_text(json.dumps({**json.loads(record.read_text()), "asked": {}}))
+    before = content(pretended.folder)
+    with pytest.raises(
+        InputError, match="'stage 2: contrastive pretraining' started by hand, or by an earlier version"
+    ):
+        run.run_all(pretended)
+    assert content(pretended.folder) == before
+    run.run_all(replace(pretended, replace=True))
+    assert json.loads(record.read_text())["asked"]
+
+
 def test_the_elbow_knows_the_batches_of_stage_2() -> None:
     for changes, batch in (
         ({}, None),

@@ -16,12 +16,13 @@ import pytest
 from conftest import NAMES, ROOT, SMALL
 
 from ufc_monai.__main__ import main
+from ufc_monai.base.files import write_json
 from ufc_monai.base.lock import at_work
 from ufc_monai.base.machine import Limit
 from ufc_monai.phantom.ct import make_phantom
 from ufc_monai.planning import memory
 from ufc_monai.study import command
-from ufc_monai.study.runs import Run
+from ufc_monai.study.runs import Run, read_plan
 
 VAE, CONTRASTIVE, UNET = NAMES
 PROTOCOL = ["--methods", "random,simclr", "--budgets", "1,2", "--folds", "2", "--seeds", "1", "--init_seeds", "1"]
@@ -70,10 +71,10 @@ def test_nothing_is_written_by_a_dry_run(tmp_path: Path, caplog: pytest.LogCaptu
 def test_a_dry_run_shows_what_is_left(
     planned: list[str], tmp_path: Path, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    done = tmp_path / "study" / "runs" / "fold0" / "random" / "n1_draw0_init0"
-    for stage in ("train", "test"):
-        (done / stage).mkdir(parents=True)
-        (done / stage / "run.json").write_text(json.dumps({"status": "complete"}))
+    folder = tmp_path / "study"
+    done = next(run for run in read_plan(folder)[0] if run.name == "fold0/random/n1_draw0_init0")
+    for step in done.steps:
+        write_json(folder / step.record, {"status": "complete", "asked": step.asked(folder, {})})
     files = {path: path.stat().st_mtime_ns for path in (tmp_path / "study").rglob("*")}
     caplog.clear()
     with caplog.at_level("INFO"):
@@ -84,7 +85,13 @@ def test_a_dry_run_shows_what_is_left(
         assert main([*planned, "--methods", "random,simclr,moco", "--dry_run"]) == 0
     assert "19 of 20 runs are left" in caplog.text
     assert main([*planned, "--window", "[0,400]", "--dry_run"]) == 1
-    assert "holds a study with other options (keys" in capsys.readouterr().err
+    assert "holds a study with other options (then / now): window default / [0, 400]. Put" in capsys.readouterr().err
+    assert main([*planned, "--budgets", "2", "--dry_run"]) == 1
+    assert "(then / now): fold0/random/n1_draw0_init0 there / left out." in capsys.readouterr().err
+    label = next((tmp_path / "data").glob("*_label.nii.gz"))
+    label.write_bytes(label.read_bytes()[:-1] + b"x")
+    assert main([*planned, "--dry_run"]) == 1
+    assert "(then / now): the content of the labels." in capsys.readouterr().err
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "study").rglob("*")} == files
 
 
@@ -182,7 +189,7 @@ def test_killed_and_started_again_gives_the_same_table(
     assert {path: os.stat(path).st_mtime_ns for path in killed.rglob("run.json")} == times
     assert main(arguments(phantom, killed, *SMALLEST, "--window", "[0,400]")) == 1
     message = capsys.readouterr().err
-    assert "holds a study with other options (keys" in message
+    assert "holds a study with other options (then / now): window default / [0, 400]" in message
     assert len(message.splitlines()) == 1
 
 

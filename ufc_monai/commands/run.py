@@ -18,7 +18,7 @@ from tqdm import tqdm
 from ufc_monai.base.bundles import BUNDLES, UNET
 from ufc_monai.base.chain import SPLIT
 from ufc_monai.base.errors import InputError
-from ufc_monai.base.files import atomic_path, files_below, found_json, sha256_of
+from ufc_monai.base.files import atomic_path, files_below, sha256_of
 from ufc_monai.base.lock import at_work
 from ufc_monai.data.case import Case
 from ufc_monai.data.datalist import find_cases
@@ -27,8 +27,8 @@ from ufc_monai.planning.estimate import estimate_stages, known_ignore_id, known_
 from ufc_monai.planning.memory import refuse_too_little
 from ufc_monai.planning.options import ChainOptions, RunOptions, open_config, open_split_of, usable_cases
 from ufc_monai.planning.plan import plan_stages
-from ufc_monai.planning.process import BEGUN, COMPLETE, Step
-from ufc_monai.planning.stages import config_files, shown
+from ufc_monai.planning.process import BEGUN, COMPLETE, Step, changes
+from ufc_monai.planning.stages import shown
 from ufc_monai.planning.tables import estimate_table, standing_against
 from ufc_monai.planning.tracking import track_report
 from ufc_monai.report.run import write_report
@@ -75,16 +75,18 @@ def run_stages(options: RunOptions, cases: Sequence[Case], steps: Sequence[Step]
     with at_work(folder / "run.lock") as lock:
         if (folder / SPLIT).is_file():
             open_split_of(options, folder / SPLIT)  # refuses other files, as every stage would
-        if not options.replace:
-            _refuse_changes(folder, options.bundles, steps)
+        if not options.replace and (changed := changes(folder, options.bundles, steps)):
+            raise InputError(
+                f"--folder: {folder} holds a run with other options (then / now): {', '.join(changed)}. Name another "
+                "--folder, or repeat in this one what that changes: --replace True."
+            )
         copy_bundles(options.bundles, folder)
         options = replace(options, bundles=folder)
         everything = find_cases(options.dataset_dir, include_test_images=True)
         data = data_digests(options, cases, [case for case in everything if case.of_test_set])
         logger.info("cd %s", shlex.quote(str(folder)))
-        states = [step.state(folder, data) for step in steps]
-        if options.estimate and {*states} != {COMPLETE}:
-            _look_first(options, cases, steps, everything=states[0] != COMPLETE)
+        if options.estimate and any(step.state(folder, data) != COMPLETE for step in steps):
+            _look_first(options, cases, steps, everything=steps[0].state(folder, data) != COMPLETE)
         for number, step in enumerate(steps, start=1):
             state = step.state(folder, data)
             note = {COMPLETE: " (complete, skipped)", BEGUN: " (goes on)"}.get(state, "")
@@ -98,26 +100,6 @@ def run_stages(options: RunOptions, cases: Sequence[Case], steps: Sequence[Step]
                 )
             if lacking := step.lacking(folder):
                 raise InputError(f"'{step.title}' ended without writing {', '.join(lacking)} in {folder}.")
-
-
-def _refuse_changes(folder: Path, bundles: Path, steps: Sequence[Step]) -> None:
-    """Refuse to repeat, in its place, a stage that has run or was begun with other options or configurations."""
-    changed = dict[str, None]()
-    for step in steps:
-        if not (asked := found_json(folder / step.record, "--folder").get("asked")):
-            continue
-        was, now = asked["options"], step.options
-        other = {key: [options.get(key, "default") for options in (was, now)] for key in was | now}
-        changed |= {f"{key.removeprefix('--')} {a} / {b}": None for key, (a, b) in other.items() if a != b}
-        for name in asked["configs"].keys() & config_files(step.command):
-            file = next(place / name for place in (folder, bundles) if (place / name).is_file())
-            if asked["configs"][name] != sha256_of(file):
-                changed[f"the content of {name}"] = None
-    if changed:
-        raise InputError(
-            f"--folder: {folder} holds a run with other options (then / now): {', '.join(changed)}. Name another "
-            "--folder, or repeat in this one what that changes: --replace True."
-        )
 
 
 def copy_bundles(bundles: Path, folder: Path) -> None:

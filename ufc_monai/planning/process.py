@@ -7,7 +7,7 @@ import json
 import signal
 import subprocess
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -143,6 +143,35 @@ class Step:
         """When the record was written; one of an earlier attempt may be there."""
         record = folder / self.record
         return record.stat().st_mtime_ns if record.is_file() else None
+
+
+def changes(folder: Path, bundles: Path, steps: Iterable[Step]) -> list[str]:
+    """What steps that have run, or were begun, were asked for otherwise.
+
+    Args:
+        folder: where they run.
+        bundles: where configurations are copied from that the folder lacks.
+        steps: as they are asked for now.
+
+    Returns:
+        In words, each option as it was and is, and each configuration with another content; and each step that
+        something else has started, whose result would be lost as well.
+    """
+    changed = dict[str, None]()
+    for step in steps:
+        if not (record := found_json(folder / step.record, "--folder")):
+            continue
+        if not (asked := record.get("asked")):
+            changed[f"'{step.title}' started by hand, or by an earlier version / by this command"] = None
+            continue
+        was, now = asked["options"], step.options
+        other = {key: [options.get(key, "default") for options in (was, now)] for key in was | now}
+        changed |= {f"{key.removeprefix('--')} {a} / {b}": None for key, (a, b) in other.items() if a != b}
+        for name in asked["configs"].keys() & config_files(step.command):
+            file = next(place / name for place in (folder, bundles) if (place / name).is_file())
+            if asked["configs"][name] != sha256_of(file):
+                changed[f"the content of {name}"] = None
+    return list(changed)
 
 
 @contextlib.contextmanager

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from ufc_monai.base.errors import InputError
@@ -59,29 +59,6 @@ def volumes_of(budget: str, split: Mapping[str, Any], fold: int) -> int:
     if not 1 <= volumes <= most:
         raise InputError(f"--budgets: fold {fold} has {most} labelled training volumes, got {budget}.")
     return volumes
-
-
-def trimmed(options: StudyOptions, split: Mapping[str, Any]) -> Iterator[tuple[list[str], StudyOptions]]:
-    """A study, then smaller and smaller ones: fewer seeds first, then draws and folds, then budgets, the last first.
-
-    Args:
-        options: of the whole study.
-        split: the content of ``split.json``.
-
-    Yields:
-        What has been trimmed so far, and the options.
-    """
-    yield [], options
-    options = replace(options, folds=options.folds or len(split["folds"]))
-    names, cut = ("init_seeds", "seeds", "draws", "folds"), dict[str, str]()
-    fewer: list[tuple[str, Any]] = [
-        (name, n) for name in names for n in range((getattr(options, name) or 1) - 1, 0, -1)
-    ]
-    fewer += [("budgets", options.budgets[:n]) for n in range(len(options.budgets) - 1, 0, -1)]
-    for name, value in fewer:
-        options = replace(options, **{name: value})
-        cut[name] = f"{name} {','.join(value) if name == 'budgets' else value}"
-        yield list(cut.values()), options
 
 
 def check_study(options: StudyOptions, split: Mapping[str, Any]) -> None:

@@ -49,7 +49,6 @@ def write_study_report(folder: Path, runs: Sequence[Run], about: Mapping[str, An
     results.save(folder)
     _draw(folder, results)
     asked = [f"{key}: {value}" for key, value in options.items() if value not in (None, [], {})]
-    asked += [f"trimmed: {', '.join(about['trimmed'])}"] if about["trimmed"] else []
     failed = [[run.name, str(run.error)] for run in runs if states[run.name] == FAILED]
     tables = [*study_tables(results), Table("Runs that failed", ["run", "error"], failed)]
     data = {

@@ -17,7 +17,7 @@ PLACES = {FEATURES: ("train/",), PRETRAINING: ("train/",), FINE_TUNING: ("train/
 """Where in its folder each command of a run leaves its ``run.json``, if not in the folder itself."""
 
 
-FORMAT = 1
+FORMAT = 2
 """Of ``study.json``."""
 FAILED, WAITING = "failed", "waiting"
 """States of a run beside ``COMPLETE``."""
