@@ -125,7 +125,7 @@ def data_digests(options: ChainOptions, cases: Sequence[Case], test: Sequence[Ca
     Returns:
         ``images``, with whose they are; ``labels``, with what their ids are called; ``test_images``.
     """
-    names = [name for case in [*cases, *test] for name in (case.image, case.label) if name]
+    names = [name for c in cases for name in (c.image, c.label) if name] + [c.image for c in test]
     with ThreadPoolExecutor() as pool:
         found = pool.map(lambda name: sha256_of(options.dataset_dir / name), names)
         bar = tqdm(found, "hashing", len(names), unit="file", leave=False, disable=None)

@@ -78,12 +78,12 @@ def run_study(
             execute(folder, runs, submit, slots, lambda: write_plan(folder, runs, about))
         states = [run.state(folder) for run in runs]
         logger.info("%d of %d runs are complete", states.count(COMPLETE), len(runs))
-        for run in runs:
-            if run.state(folder) == FAILED:
-                logger.warning("failed: %s, see %s", run.name, folder / run.folder / "log.txt")
+        failed = [run for run, state in zip(runs, states, strict=True) if state == FAILED]
+        for run in failed:
+            logger.warning("failed: %s, see %s", run.name, folder / run.folder / "log.txt")
         write_study_report(folder, runs, about)
-    if failed := states.count(FAILED):
-        raise InputError(f"{failed} of {len(runs)} runs failed, see above. The same command tries them again.")
+    if failed:
+        raise InputError(f"{len(failed)} of {len(runs)} runs failed, see above. The same command tries them again.")
 
 
 def _check_places(options: StudyOptions, jobs: int, devices: Sequence[str], scheduler: str | None) -> None:

@@ -33,7 +33,7 @@ def plan_runs(options: StudyOptions, split: Mapping[str, Any]) -> list[Run]:
     """
     check_study(options, split)
     plan, found = _Planner(options), find_arms(options.methods, options.clusterings, options.bundles)
-    arms = [arm.covering() if how == "coverage" else arm for how in options.selection for arm in found]
+    arms = [replace(arm, covers=how == "coverage") for how in options.selection for arm in found]
     folds = range(len(split["folds"]) if options.folds is None else options.folds)
     budgets = [(fold, {b: volumes_of(b, split, fold) for b in options.budgets}) for fold in folds]
     # a study that is stopped early has all arms of the first repeats, not all repeats of the first arms

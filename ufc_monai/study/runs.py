@@ -15,8 +15,6 @@ FEATURES, CLUSTERS, SHUFFLE, SELECTION = "features", "clusters", "clusters dealt
 PRETRAINING, PROBE, FINE_TUNING = "pretraining", "linear probe", "fine-tuning and test"
 PLACES = {FEATURES: ("train/",), PRETRAINING: ("train/",), FINE_TUNING: ("train/", "test/")}
 """Where in its folder each command of a run leaves its ``run.json``, if not in the folder itself."""
-
-
 FORMAT = 2
 """Of ``study.json``."""
 FAILED, WAITING = "failed", "waiting"
