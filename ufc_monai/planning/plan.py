@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -18,6 +17,7 @@ from ufc_monai.data.draw import make_split
 from ufc_monai.planning.options import (
     ChainOptions,
     RunOptions,
+    check_installed,
     check_options,
     is_setting,
     stage_2_batch,
@@ -71,10 +71,8 @@ def _planned(options: RunOptions, stages: Sequence[Stage]) -> list[Step]:
     Raises:
         InputError: if what tracks them is not installed.
     """
-    if options.tracking and importlib.util.find_spec(options.tracking) is None:
-        raise InputError(
-            f'--tracking: {options.tracking} is not installed. Install it, in the clone: pip install -e ".[tracking]".'
-        )
+    if options.tracking:
+        check_installed(options.tracking)
     tracking = tracking_keys(options.folder) if options.tracking else {}
     budget = {} if options.labelled is None else {"labelled_volumes": options.labelled}
     labels = {k: v for k, v in options.overrides.get(CONTRASTIVE, {}).items() if k == "pseudo_labels_path"}

@@ -32,7 +32,7 @@ class Step:
         title: what it does.
         command: its words, as a user would type them.
         record: the ``run.json``.
-        outputs: patterns of the files that others take from it, in so far as the record has no sha256 of them.
+        outputs: patterns of the files that others take from it, all of which have to be there.
         reads: what of the data set has a say in its result.
     """
 
@@ -60,8 +60,8 @@ class Step:
     def state(self, folder: Path, data: Mapping[str, str]) -> str:
         """``COMPLETE``; ``BEGUN``, if it is a training that can go on; or ``TO_DO``.
 
-        It stands if the record tells of the same options, configurations and data, and of the files that it read and
-        wrote as they are now. Arguments are those of :meth:`asked`.
+        It stands if the record tells of the same options, configurations and data, and of files as they are now.
+        Arguments are those of :meth:`asked`.
         """
         record = found_json(folder / self.record, "--folder")
         if record.get("asked") != self.asked(folder, data) or not is_as_recorded(folder / self.record):

@@ -11,11 +11,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import torch
 
 from ufc_monai.base.errors import InputError
-from ufc_monai.base.files import atomic_path
 from ufc_monai.base.lock import at_work
 from ufc_monai.commands.run import copy_bundles, data_digests, look_at_data
 from ufc_monai.data.case import Case
@@ -65,16 +63,15 @@ def run_study(
     folder = options.folder.resolve()
     desk = _Desk(options, usable_cases(options), jobs, devices, scheduler is None, dry_run)
     with contextlib.nullcontext() if dry_run else at_work(folder / "study.lock"):
-        runs, about = desk.open()
-        desk.announce(runs, about)
         if dry_run:
-            return
-        slots: list[str | None] = [devices[i % len(devices)] if devices else None for i in range(jobs)]
-        executor = threads(folder, jobs)
-        if scheduler:
-            slots, gpus = [None] * len(runs), "cpu" not in options.preset.split("+")
-            executor = cluster(folder, runs, scheduler, gpus=gpus)
-        with executor as submit:
+            return desk.announce(*desk.open())
+        gpus = "cpu" not in options.preset.split("+")
+        executor = cluster(folder, scheduler, gpus=gpus) if scheduler else threads(folder, jobs)
+        with executor as submit:  # a cluster has to answer before the stages are timed
+            runs, about = desk.open()
+            desk.announce(runs, about)
+            at_once = len(runs) if scheduler else jobs
+            slots = [devices[i % len(devices)] if devices else None for i in range(at_once)]
             execute(folder, runs, submit, slots, lambda: write_plan(folder, runs, about))
         states = [run.state(folder) for run in runs]
         logger.info("%d of %d runs are complete", states.count(COMPLETE), len(runs))
@@ -135,7 +132,6 @@ class _Desk:
         now |= self._timing(runs, everything=not about)
         if not self.dry_run:
             write_plan(folder, runs, now)
-            _publish_labels(folder / "labels.csv", split.content)
         return runs, now
 
     def announce(self, runs: Sequence[Run], about: Mapping[str, Any]) -> None:
@@ -194,15 +190,3 @@ def _refuse_changes(
             f"--folder: {folder} holds a study with other options (then / now): {', '.join(changed[:4])}. Put them "
             f"back, or take a new --folder; in the old one {GROWS} may grow, and nothing else may change."
         )
-
-
-def _publish_labels(path: Path, split: Mapping[str, Any]) -> None:
-    """Write which labels each draw grants: a budget of n volumes takes the first n."""
-    rows = [
-        (fold, draw, rank, volume)
-        for fold, content in enumerate(split["folds"])
-        for draw, order in enumerate(content["label_orders"])
-        for rank, volume in enumerate(order, start=1)
-    ]
-    with atomic_path(path) as temporary:
-        pd.DataFrame(rows, columns=["fold", "draw", "rank", "volume"]).to_csv(temporary, index=False)

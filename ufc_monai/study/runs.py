@@ -9,6 +9,7 @@ from typing import Any
 
 from ufc_monai.base.errors import InputError
 from ufc_monai.base.files import found_json, inside, read_json, write_json
+from ufc_monai.base.lineage import is_as_recorded
 from ufc_monai.planning.process import COMPLETE, Step
 
 FEATURES, CLUSTERS, SHUFFLE, SELECTION = "features", "clusters", "clusters dealt anew", "selection"
@@ -71,14 +72,14 @@ class Run:
         return [Step(self.name, *both) for both in zip(self.commands, self.records, strict=False)]
 
     def state(self, folder: Path) -> str:
-        """``complete``, by the records in the study's folder; else ``failed`` or ``waiting``.
+        """``complete``, if its records in the study's folder stand; else ``failed`` or ``waiting``.
 
-        What complete runs were made of is not looked at again: a study whose data or configurations have changed is
-        refused as a whole.
+        What it was asked for is not looked at: a study with other options, data or configurations is refused.
         """
+        records = [folder / record for record in self.records]
         # a run that begins anew takes the old record away, perhaps at this very moment
-        records = [found_json(folder / record, "--folder") for record in self.records]
-        if all(record.get("status") == "complete" for record in records):
+        complete = all(found_json(record, "--folder").get("status") == "complete" for record in records)
+        if complete and all(map(is_as_recorded, records)):
             return COMPLETE
         return FAILED if self.error else WAITING
 
