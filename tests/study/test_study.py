@@ -69,7 +69,11 @@ def test_nothing_is_written_by_a_dry_run(tmp_path: Path, caplog: pytest.LogCaptu
 
 
 def test_a_dry_run_shows_what_is_left(
-    planned: list[str], tmp_path: Path, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+    planned: list[str],
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     folder = tmp_path / "study"
     done = next(run for run in read_plan(folder)[0] if run.name == "fold0/random/n1_draw0_init0")
@@ -84,8 +88,11 @@ def test_a_dry_run_shows_what_is_left(
         assert "fold0/random/n1_draw0_init0: " not in caplog.text
         assert main([*planned, "--methods", "random,simclr,moco", "--dry_run"]) == 0
     assert "19 of 20 runs are left" in caplog.text
-    assert main([*planned, "--window", "[0,400]", "--dry_run"]) == 1
-    assert "holds a study with other options (then / now): window default / [0, 400]. Put" in capsys.readouterr().err
+    with monkeypatch.context() as context:  # before the stages are timed
+        context.setattr(command, "look_at_data", lambda *_: pytest.fail("has to be refused before"))
+        assert main([*planned, "--window", "[0,400]", "--set", f"{UNET}.flip=0.5", "--dry_run"]) == 1
+    said = "(then / now): flip default / 0.5, window default / [0, 400]. Put"
+    assert f"holds a study with other options {said}" in capsys.readouterr().err
     assert main([*planned, "--budgets", "2", "--dry_run"]) == 1
     assert "(then / now): fold0/random/n1_draw0_init0 there / left out." in capsys.readouterr().err
     label = next((tmp_path / "data").glob("*_label.nii.gz"))
@@ -221,6 +228,18 @@ def test_a_cluster_decides_where_runs_go(planned: list[str], capsys: pytest.Capt
     ):
         assert main([*planned, "--scheduler", "tcp://127.0.0.1:9", *more]) == 1
         assert words in capsys.readouterr().err
+
+
+def test_a_cluster_has_to_answer_before_the_stages_are_timed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("distributed")
+    monkeypatch.setattr("ufc_monai.study.execute.CONNECTING", 0.1)
+    monkeypatch.setattr(command, "look_at_data", lambda *_: pytest.fail("has to be refused before"))
+    make_phantom(tmp_path / "data", patients=8, matrix=40)
+    words = arguments(tmp_path / "data", tmp_path / "study", *PROTOCOL, "--scheduler", "tcp://127.0.0.1:9")
+    assert main(words) == 1
+    assert "--scheduler: no Dask scheduler answers" in capsys.readouterr().err
 
 
 def test_two_studies_in_one_folder_are_refused(

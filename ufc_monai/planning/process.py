@@ -157,21 +157,21 @@ def changes(folder: Path, bundles: Path, steps: Iterable[Step]) -> list[str]:
         In words, each option as it was and is, and each configuration with another content; and each step that
         something else has started, whose result would be lost as well.
     """
-    changed = dict[str, None]()
+    changed = set[str]()
     for step in steps:
         if not (record := found_json(folder / step.record, "--folder")):
             continue
         if not (asked := record.get("asked")):
-            changed[f"'{step.title}' started by hand, or by an earlier version / by this command"] = None
+            changed.add(f"'{step.title}' started by hand, or by an earlier version / by this command")
             continue
         was, now = asked["options"], step.options
         other = {key: [options.get(key, "default") for options in (was, now)] for key in was | now}
-        changed |= {f"{key.removeprefix('--')} {a} / {b}": None for key, (a, b) in other.items() if a != b}
+        changed |= {f"{key.removeprefix('--')} {a} / {b}" for key, (a, b) in other.items() if a != b}
         for name in asked["configs"].keys() & config_files(step.command):
             file = next(place / name for place in (folder, bundles) if (place / name).is_file())
             if asked["configs"][name] != sha256_of(file):
-                changed[f"the content of {name}"] = None
-    return list(changed)
+                changed.add(f"the content of {name}")
+    return sorted(changed)
 
 
 @contextlib.contextmanager
