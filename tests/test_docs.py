@@ -48,7 +48,7 @@ def test_keys_exist(page: Path) -> None:
     known |= {*KEYS, "folder", "bundles", "patients", "labelled", "preset", "method", "compare", "set", "weights"}
     known |= {"k", "write", "kind", "output", "methods", "clusterings", "budget", "budgets", "folds", "seeds"}
     known |= {"existing", "replace", "peers", "repeats", "values", "bundle"}
-    known |= {"selection", "draws", "init_seeds", "jobs", "devices", "budget_minutes", "dry_run", "gres"}
+    known |= {"selection", "draws", "init_seeds", "jobs", "devices", "dry_run", "gres"}
     known |= {"scheduler", "nthreads", "resources"}  # Dask
     known |= {"version", "change", "tracking", "tracking_uri", "experiment_name", "run_name", "ckpt_file"}
     known |= {"args_file", "converter_kwargs", "name", "url", "bundle_dir", "network", "directory", "backend", "b"}

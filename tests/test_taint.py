@@ -23,7 +23,7 @@ from ufc_monai.data.datalist import resolve_labels
 from ufc_monai.data.draw import make_split
 from ufc_monai.planning.options import RunOptions
 from ufc_monai.planning.plan import plan_stages
-from ufc_monai.planning.tracking import tracking_words
+from ufc_monai.planning.tracking import tracking_keys
 from ufc_monai.study.options import StudyOptions
 from ufc_monai.study.plan import plan_runs
 from ufc_monai.zoo.archive import bundle_files
@@ -151,11 +151,19 @@ def test_files_beside_weights(
 def test_names_of_scans_and_patients_reach_no_command(names: list[str]) -> None:
     cases = [Case(f"{name}.nii.gz", f"{name}_seg.nii.gz" if i < 7 else None, name) for i, name in enumerate(names)]
     run = RunOptions(Path("data"), Path("run"), BUNDLES, labelled=1, preset="cpu", compare=True)
-    study = StudyOptions(run.dataset_dir, run.folder, BUNDLES, ("random", "ufc"), ("1",), selection=("coverage",))
-    commands = [stage.words for stage in plan_stages(run, cases)]
+    study = StudyOptions(
+        run.dataset_dir,
+        run.folder,
+        BUNDLES,
+        preset="cpu",
+        methods=("random", "ufc"),
+        budgets=("1",),
+        selection=("coverage",),
+    )
+    commands = [stage.command for stage in plan_stages(run, cases)]
     commands += [command for each in plan_runs(study, make_split(cases, seed=0)) for command in each.commands]
     plain = [Case(f"p{i}.nii.gz", case.label and f"p{i}_seg.nii.gz", f"p{i}") for i, case in enumerate(cases)]
-    expected = [stage.words for stage in plan_stages(run, plain)]
+    expected = [stage.command for stage in plan_stages(run, plain)]
     expected += [command for each in plan_runs(study, make_split(plain, seed=0)) for command in each.commands]
     assert commands == expected
 
@@ -165,9 +173,9 @@ def test_names_of_scans_and_patients_reach_no_command(names: list[str]) -> None:
 def test_the_name_of_a_folder_that_is_tracked(name: str) -> None:
     assume(name and "/" not in name)
     try:
-        words = tracking_words(Path("somewhere", name))
+        words = list(tracking_keys(Path("somewhere", name)).values())
     except InputError as e:
         assert str(e).startswith("--folder: ")  # noqa: PT017
         return
     parser = ConfigParser({f"a{i}": word for i, word in enumerate(words)})
-    assert [parser.get_parsed_content(f"a{i}") for i in range(len(words))] == list(words)
+    assert [parser.get_parsed_content(f"a{i}") for i in range(len(words))] == words

@@ -10,7 +10,6 @@ import pytest
 from conftest import NAMES, ROOT, SMALL
 
 from ufc_monai.__main__ import main
-from ufc_monai.base.chain import Stage
 from ufc_monai.base.errors import InputError
 from ufc_monai.commands import run
 from ufc_monai.data.case import Case
@@ -19,6 +18,7 @@ from ufc_monai.data.split_file import open_split
 from ufc_monai.phantom.ct import make_phantom
 from ufc_monai.planning.options import RunOptions
 from ufc_monai.planning.plan import plan_stages
+from ufc_monai.planning.process import Step
 
 VAE, CONTRASTIVE, UNET = NAMES
 
@@ -32,7 +32,7 @@ def cases(labelled: int, unlabelled: int) -> list[Case]:
     return named + [Case(f"u{i}.nii.gz", None, f"u{i}") for i in range(unlabelled)]
 
 
-def titles(stages: list[Stage]) -> list[str]:
+def titles(stages: list[Step]) -> list[str]:
     return [stage.title for stage in stages]
 
 
@@ -113,9 +113,9 @@ def test_what_there_is_not_is_refused_before_anything_runs(changes: dict[str, An
 def test_tracking_is_asked_of_every_stage_and_changes_none(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda _: True)
     plain, tracked = (plan_stages(options(tracking=t), cases(8, 2)) for t in (None, "mlflow"))
-    assert [stage.command for stage in tracked] == [stage.command for stage in plain]
-    for stage in tracked:
-        words = " ".join(stage.words[len(stage.command) :])
+    assert [stage.options for stage in tracked] == [stage.options for stage in plain]
+    for stage, untracked in zip(tracked, plain, strict=True):
+        words = " ".join(stage.command[len(untracked.command) :])
         assert words.startswith("--tracking mlflow --tracking_uri sqlite:///")
         assert words.endswith("/run/mlruns.db --experiment_name run")
     monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
@@ -139,18 +139,35 @@ def pretended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunOptions:
             (data / f"{part}{i}.nii.gz").write_text(f"{part}{i}")
     write_list(data)
 
-    def run_stage(stage: Stage, folder: Path, goes_on: bool, _: object) -> None:
-        for name in (stage.record, *stage.outputs):
+    def pretend(step: Step, folder: Path, data_set: dict[str, str], *_: object, goes_on: bool) -> int:
+        begin(step, folder, data_set, goes_on)
+        for name in step.outputs:
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             if name.endswith("split.json"):
                 open_split(folder / name, data)
             else:
                 (folder / name).write_text(name)
+        begin(step, folder, data_set, goes_on, status="complete")
+        return 0
 
-    monkeypatch.setattr(run, "run_stage", run_stage)
+    monkeypatch.setattr(Step, "run", pretend)
     monkeypatch.setattr(run, "write_report", lambda *_: None)
     monkeypatch.setattr(run, "run_summary", lambda _: "")
     return RunOptions(data, tmp_path / "my run", ROOT / "bundles", preset="cpu", estimate=False)
+
+
+def begin(step: Step, folder: Path, data_set: dict[str, str], goes_on: bool, status: str = "started") -> None:
+    """Leave the record of a stage that runs, or has ended."""
+    if not goes_on:
+        step._withdraw(folder)
+    content = {"status": status, "asked": step.asked(folder, data_set), "results": {}}
+    (folder / step.record).parent.mkdir(parents=True, exist_ok=True)
+    (folder / step.record).write_text(json.dumps(content))
+
+
+def stop(step: Step, folder: Path, data_set: dict[str, str], *_: object, goes_on: bool) -> int:
+    begin(step, folder, data_set, goes_on)
+    raise KeyboardInterrupt
 
 
 def write_list(data: Path, labels: dict[str, int] | None = None, paired: int = 0, **first: str) -> None:
@@ -177,11 +194,11 @@ def test_what_the_files_mean_counts(
     pretended: RunOptions, changes: dict[str, Any], pretraining: bool, fine_tuning: bool
 ) -> None:
     data = pretended.dataset_dir
-    images, labels = run.data_digests(pretended, find_cases(data))
+    before = run.data_digests(pretended, find_cases(data))
     write_list(data, **changes)
-    images_after, labels_after = run.data_digests(pretended, find_cases(data))
-    assert (images != images_after) == pretraining
-    assert (labels != labels_after) == fine_tuning
+    after = run.data_digests(pretended, find_cases(data))
+    assert (before["images"] != after["images"]) == pretraining
+    assert (before["labels"] != after["labels"]) == fine_tuning
 
 
 def test_a_stage_that_was_stopped_in_another_run_is_not_complete(
@@ -189,7 +206,7 @@ def test_a_stage_that_was_stopped_in_another_run_is_not_complete(
 ) -> None:
     run.run_all(pretended)
     with monkeypatch.context() as context, pytest.raises(KeyboardInterrupt):
-        context.setattr(run, "run_stage", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        context.setattr(Step, "run", stop)
         run.run_all(replace(pretended, keys={"seed": 1}, replace=True))
     caplog.set_level("INFO")
     run.run_all(replace(pretended, replace=True))
@@ -203,11 +220,11 @@ def test_a_training_that_was_stopped_goes_on_unless_it_would_be_another(
 ) -> None:
     seen: list[bool] = []
 
-    def stop(stage: Stage, folder: Path, goes_on: bool, _: object) -> None:
+    def look_and_stop(step: Step, folder: Path, data: dict[str, str], *_: object, goes_on: bool) -> int:
         seen.append(goes_on)
-        raise KeyboardInterrupt
+        return stop(step, folder, data, goes_on=goes_on)
 
-    monkeypatch.setattr(run, "run_stage", stop)
+    monkeypatch.setattr(Step, "run", look_and_stop)
     for options in (pretended, pretended, replace(pretended, keys={"seed": 1}, replace=True)):
         with pytest.raises(KeyboardInterrupt):
             run.run_all(options)
@@ -244,15 +261,13 @@ def folder_of_a_run(pretended: RunOptions, monkeypatch: pytest.MonkeyPatch, requ
     if request.param == "complete":
         run.run_all(pretended)
         return "complete"
-    pretend = vars(run)["run_stage"]
+    pretend = Step.run
 
-    def stop(stage: Stage, *rest: Any) -> None:
-        if "features and clusters" in stage.title:
-            raise KeyboardInterrupt
-        pretend(stage, *rest)
+    def run_one(step: Step, *rest: Any, **more: Any) -> int:
+        return (stop if "features and clusters" in step.title else pretend)(step, *rest, **more)
 
     with monkeypatch.context() as context, pytest.raises(KeyboardInterrupt):
-        context.setattr(run, "run_stage", stop)
+        context.setattr(Step, "run", run_one)
         run.run_all(pretended)
     return str(request.param)
 
@@ -299,6 +314,20 @@ def test_an_edited_configuration_is_another_run_too(pretended: RunOptions) -> No
     edited.unlink()  # the bundles' own takes its place, and is as it was
     run.run_all(pretended)
     assert edited.read_text() == there
+
+
+def test_what_was_started_by_hand_is_not_repeated_unasked(pretended: RunOptions) -> None:
+    run.run_all(pretended)
+    record = pretended.folder / CONTRASTIVE / "eval" / "train" / "run.json"
+    record.write_text(json.dumps({**json.loads(record.read_text()), "asked": {}}))
+    before = content(pretended.folder)
+    with pytest.raises(
+        InputError, match="'stage 2: contrastive pretraining' started by hand, or by an earlier version"
+    ):
+        run.run_all(pretended)
+    assert content(pretended.folder) == before
+    run.run_all(replace(pretended, replace=True))
+    assert json.loads(record.read_text())["asked"]
 
 
 def test_the_elbow_knows_the_batches_of_stage_2() -> None:
@@ -356,17 +385,16 @@ def test_other_files_are_refused_before_any_stage(pretended: RunOptions, label: 
     data = pretended.dataset_dir
     if label is None:
         (data / "image8.nii.gz").touch()
-        content = json.loads((data / "dataset.json").read_text())
-        (data / "dataset.json").write_text(json.dumps({**content, "unlabelled": ["image8.nii.gz"]}))
+        listed = json.loads((data / "dataset.json").read_text())
+        (data / "dataset.json").write_text(json.dumps({**listed, "unlabelled": ["image8.nii.gz"]}))
     else:
         write_list(data, label=label)
-    before = (pretended.folder / "stages.json").read_bytes()
+    before = content(pretended.folder)
     with pytest.raises(InputError, match=words) as caught:
         run.run_all(pretended)
     split = pretended.folder / VAE / "eval" / "split.json"
     assert f"Take a new --folder (of a bundle: --split_path), or delete {split}" in str(caught.value)
-    assert (pretended.folder / "stages.json").read_bytes() == before
-    assert (pretended.folder / VAE / "eval" / "train" / "run.json").is_file()
+    assert content(pretended.folder) == before
 
 
 def test_the_estimate_is_of_the_copied_configurations(pretended: RunOptions, monkeypatch: pytest.MonkeyPatch) -> None:

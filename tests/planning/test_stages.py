@@ -1,34 +1,50 @@
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from monai.bundle import ConfigParser
 
-from ufc_monai.base.chain import Stage
 from ufc_monai.base.errors import InputError
-from ufc_monai.planning import stages
-from ufc_monai.planning.stages import Ledger, bundle_command, config_files, config_path, digest, shown
+from ufc_monai.base.files import sha256_of, write_json
+from ufc_monai.base.lock import at_work
+from ufc_monai.planning.process import BEGUN, COMPLETE, TO_DO, Step
+from ufc_monai.planning.stages import bundle_command, config_files, config_path, shown
+
+DATA = {"images": "the images", "labels": "the labels"}
+RECORD = "bundle/eval/train/run.json"
 
 
-def a_stage(reads_labels: bool = False, **overrides: object) -> Stage:
+def a_step(*reads: str, **overrides: object) -> Step:
     command = bundle_command("bundle", ["train", "cpu"], "/data", {"epochs": 3, **overrides})
-    return Stage("train", "bundle", "train", ("in.json",), ("models/*.pt",), reads_labels, command=command)
+    return Step("train", command, RECORD, ("bundle/models/*.pt", "network.json"), reads or ("images",))
+
+
+def leave_record(folder: Path, step: Step, status: str = "complete") -> None:
+    """What a stage that has just run leaves, or one that is under way."""
+    files = {
+        side: {"file": {"path": str(folder / name), "sha256": sha256_of(folder / name)}}
+        for side, name in (("inputs", "in.json"), ("outputs", "bundle/models/model.pt"))
+    }
+    content = {"status": status, "asked": step.asked(folder, DATA), "results": {}, **files}
+    write_json(folder / step.record, {**content, "folder": str((folder / step.record).parent)})
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    (tmp_path / "bundle" / "configs").mkdir(parents=True)
-    (tmp_path / "models").mkdir()
-    for name in ("bundle/configs/train.json", "bundle/configs/cpu.json", "in.json", "models/model.pt"):
+    for name in ("bundle/configs/train.json", "bundle/configs/cpu.json", "in.json", "bundle/models/model.pt"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(name)
-    Ledger(tmp_path, "images", "labels").complete(a_stage())
+    (tmp_path / "network.json").touch()
+    leave_record(tmp_path, a_step())
     return tmp_path
 
 
@@ -44,65 +60,95 @@ def test_command_is_what_one_types() -> None:
 
 
 def test_complete_until_something_changes(folder: Path) -> None:
-    ledger = Ledger(folder, "images", "labels")
-    assert ledger.is_complete(a_stage())
-    assert not ledger.is_complete(a_stage(seed=1))
+    assert a_step().state(folder, DATA) == COMPLETE
+    assert a_step(threads=1, device="cuda:1", tracking="mlflow").state(folder, DATA) == COMPLETE
+    assert a_step(seed=1).state(folder, DATA) == TO_DO
 
 
-@pytest.mark.parametrize("name", ["bundle/configs/train.json", "bundle/configs/cpu.json", "in.json", "models/model.pt"])
+@pytest.mark.parametrize(
+    "name", ["bundle/configs/train.json", "bundle/configs/cpu.json", "in.json", "bundle/models/model.pt"]
+)
 def test_content_counts_and_time_does_not(folder: Path, name: str) -> None:
     content = (folder / name).read_text()
     (folder / name).write_text("changed")
-    assert not Ledger(folder, "images", "labels").is_complete(a_stage())
+    assert a_step().state(folder, DATA) == TO_DO
     (folder / name).write_text(content)  # younger, and the same
-    assert Ledger(folder, "images", "labels").is_complete(a_stage())
-    (folder / name).unlink()
-    assert not Ledger(folder, "images", "labels").is_complete(a_stage())
+    assert a_step().state(folder, DATA) == COMPLETE
 
 
-def test_labels_count_where_they_are_read(folder: Path) -> None:
-    assert Ledger(folder, "images", "other labels").is_complete(a_stage())
-    assert not Ledger(folder, "other images", "labels").is_complete(a_stage())
-    Ledger(folder, "images", "labels").complete(a_stage(reads_labels=True))
-    assert not Ledger(folder, "images", "other labels").is_complete(a_stage(reads_labels=True))
+def test_a_step_whose_files_are_gone_is_to_be_done(folder: Path) -> None:
+    (folder / "network.json").unlink()
+    assert a_step().state(folder, DATA) == TO_DO
+    (folder / "network.json").touch()
+    assert a_step().state(folder, DATA) == COMPLETE
+    (folder / "bundle" / "models" / "model.pt").unlink()
+    assert a_step().state(folder, DATA) == TO_DO
+    assert a_step().lacking(folder) == ["bundle/models/*.pt"]
 
 
-def test_a_stage_that_was_begun_anew_is_not_complete(folder: Path) -> None:
-    Ledger(folder, "images", "labels").begin(a_stage(seed=1))
-    assert not Ledger(folder, "images", "labels").is_complete(a_stage())
+def test_a_pattern_stands_for_as_many_files_as_the_record_tells_of(folder: Path) -> None:
+    record = json.loads((folder / RECORD).read_text())
+    write_json(folder / RECORD, {**record, "results": {"volumes": 2}})
+    assert a_step().state(folder, DATA) == TO_DO
+    (folder / "bundle" / "models" / "other.pt").touch()
+    assert a_step().state(folder, DATA) == COMPLETE
 
 
-def test_what_an_earlier_run_left_goes_before_the_new_one_is_entered(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_run_that_was_moved_stays_complete(folder: Path, tmp_path: Path) -> None:
+    moved = tmp_path.with_name(f"{tmp_path.name} moved")
+    folder.rename(moved)
+    assert a_step().state(moved, DATA) == COMPLETE
+
+
+def test_data_count_where_they_are_read(folder: Path) -> None:
+    assert a_step().state(folder, {**DATA, "labels": "others"}) == COMPLETE
+    assert a_step().state(folder, {**DATA, "images": "others"}) == TO_DO
+    leave_record(folder, a_step("images", "labels"))
+    assert a_step("images", "labels").state(folder, DATA) == COMPLETE
+    assert a_step("images", "labels").state(folder, {**DATA, "labels": "others"}) == TO_DO
+
+
+def test_a_training_that_was_begun_goes_on_unless_it_would_be_another(folder: Path) -> None:
+    leave_record(folder, a_step(), status="started")
+    assert a_step().state(folder, DATA) == BEGUN
+    assert a_step(seed=1).state(folder, DATA) == TO_DO
+    test = replace(a_step(), command=bundle_command("bundle", ["train", "evaluate"], "/data", {}))
+    (folder / "bundle" / "configs" / "evaluate.json").touch()
+    leave_record(folder, test, status="started")
+    assert test.state(folder, DATA) == TO_DO, "it has no checkpoints"
+
+
+ENDING = "import os; open('asked', 'w').write(os.environ['UFC_ASKED']); raise SystemExit(3)"
+
+
+@pytest.mark.parametrize("goes_on", [False, True])
+def test_what_an_earlier_run_left_goes_before_a_new_one_begins(folder: Path, goes_on: bool) -> None:
     """Else a kill between the two would leave another run's checkpoint to a training that seems to have begun."""
-    checkpoint = folder / "models" / "checkpoint.pt"
+    checkpoint, log = folder / "bundle" / "models" / "checkpoint.pt", folder / "log.txt"
     checkpoint.touch()
-    ledger = Ledger(folder, "images", "labels")
-    ledger.begin(a_stage(), goes_on=True)
-    assert checkpoint.exists()
-
-    def killed(*_: object) -> None:
-        assert not checkpoint.exists()
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(stages, "write_json", killed)
-    with pytest.raises(KeyboardInterrupt):
-        ledger.begin(a_stage(seed=1))
-    assert not Ledger(folder, "images", "labels").is_begun(a_stage(seed=1))
+    (folder / "stage.py").write_text(ENDING)
+    step = replace(a_step(), command=("python", "-m", "stage", *a_step().command[3:]))
+    with at_work(folder / "run.lock") as lock:
+        assert step.run(folder, DATA, lock, log, goes_on=goes_on) == 3
+    assert checkpoint.exists() == (folder / RECORD).exists() == goes_on
+    assert json.loads((folder / "asked").read_text()) == step.asked(folder, DATA)
+    assert log.read_text().startswith("\n# train\npython -m stage run --config_file")
+    assert log.read_text().endswith("--resume True\n") == goes_on
 
 
 WAITING = """
 import sys
 from pathlib import Path
-from ufc_monai.planning.process import run_command
+from ufc_monai.planning.process import Step
 from ufc_monai.base.lock import at_work
 place = Path(sys.argv[1])
+(place / "a.json").touch()
 (place / "stage.py").write_text(
     "import os, time; open('pid.new', 'w').write(str(os.getpid())); os.rename('pid.new', 'pid'); time.sleep(60)"
 )
 with at_work(place / "run.lock") as lock:
-    run_command(["python", "-m", "stage"], place, lock, place / "run.json", open(place / "log", "wb"))
+    step = Step("a step", ("python", "-m", "stage", "run", "--config_file", "a.json"), "run.json")
+    step.run(place, {}, lock, place / "log.txt", goes_on=True)
 """
 
 
@@ -139,17 +185,6 @@ def is_alive(process: int) -> bool:
     except ProcessLookupError:
         return False
     return True
-
-
-def test_a_stage_that_left_nothing_is_not_complete(folder: Path) -> None:
-    (folder / "models" / "model.pt").unlink()
-    with pytest.raises(InputError, match="without writing models"):
-        Ledger(folder, "images", "labels").complete(a_stage())
-
-
-def test_digest_is_of_names_and_contents() -> None:
-    assert digest({"a": "1", "b": "2"}) == digest({"b": "2", "a": "1"})
-    assert digest({"a": "1", "b": "2"}) != digest({"a": "2", "b": "1"})
 
 
 @pytest.mark.parametrize("name", ["day #1", "a@::b", "%::a"])

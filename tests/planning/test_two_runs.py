@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 
-from ufc_monai.base.chain import Stage
 from ufc_monai.base.errors import InputError
 from ufc_monai.base.lock import at_work
 from ufc_monai.commands import run
 from ufc_monai.data.case import Case
 from ufc_monai.planning.options import RunOptions
+from ufc_monai.planning.process import Step
 
 
 @pytest.fixture
@@ -24,7 +24,7 @@ def options(tmp_path: Path) -> RunOptions:
     return RunOptions(data, tmp_path / "run", ROOT / "bundles", preset="cpu", estimate=False)
 
 
-def begin(options: RunOptions, *planned: Stage) -> None:
+def begin(options: RunOptions, *planned: Step) -> None:
     run.run_stages(options, [Case("a.nii.gz", None, "a")], planned)
 
 
@@ -46,5 +46,6 @@ def test_a_stage_holds_the_folder_too(options: RunOptions) -> None:
     with at_work(options.folder / "run.lock") as held:
         words = ("--held", str(held), "--file", str(os.fstat(held).st_ino))
     command = ("python", "-m", "script", "run", *words, "--config_file", "a.json")
-    with pytest.raises(InputError, match="ended without writing"):
-        begin(options, Stage("a stage", "bundle", "train", (), ("x",), command=command))
+    (options.folder / "a.json").touch()
+    with pytest.raises(InputError, match="ended without writing x"):
+        begin(options, Step("a stage", command, "run.json", ("x",)))

@@ -19,31 +19,40 @@ from ufc_monai.base.errors import InputError
 from ufc_monai.base.files import read_json, sha256_of, write_json
 from ufc_monai.clustering.pseudo_labels import PseudoLabels
 from ufc_monai.study.execute import cluster, execute, perform, threads
-from ufc_monai.study.runs import CLUSTERS, SELECTION, SHUFFLE, Run
-from ufc_monai.study.state import failure_of, read_plan, state_of, states_of, write_plan
+from ufc_monai.study.runs import CLUSTERS, FINE_TUNING, SELECTION, SHUFFLE, Run, read_plan, write_plan
 
+NOTE = """
+import json, os, pathlib, sys, time
+
+place, words = pathlib.Path(sys.argv[5]).parent, [word for word in sys.argv[6:] if word != "--word"]
+
+def note(status):
+    (place / "models").mkdir(parents=True, exist_ok=True)
+    (place / "models" / "checkpoint.pt").write_text("large")
+    asked = json.loads(os.environ["UFC_ASKED"])
+    content = {"status": status, "asked": asked, "seconds": 1.0, "results": {}}
+    (place / "run.json.new").write_text(json.dumps(content))
+    (place / "run.json.new").rename(place / "run.json")
+"""
 WRITER = """
-import json, pathlib, sys
-place, words = pathlib.Path(sys.argv[1]), sys.argv[2:]
 with open("order.txt", "a") as order:
     order.write(f"{place.name} {' '.join(words)}".strip() + "\\n")
 if "fail" in words and not pathlib.Path("mended").exists():
     print("working", file=sys.stderr)
     sys.exit("error: out of luck")
-(place / "models").mkdir(parents=True, exist_ok=True)
-(place / "models" / "checkpoint.pt").write_text("large")
-(place / "run.json.new").write_text(json.dumps({"status": "complete", "seconds": 1.0}))
-(place / "run.json.new").rename(place / "run.json")
+note("complete")
 """
 
 
-def a_run(name: str, *needs: str, words: tuple[str, ...] = ()) -> Run:
-    return Run(name, CLUSTERS, (("python", "-m", "write", f"runs/{name}", *words),), needs)
+def a_run(name: str, *needs: str, word: str = "") -> Run:
+    command = ("python", "-m", "write", "run", "--config_file", "train.json", "--ckpt_dir", f"runs/{name}/models")
+    return Run(name, CLUSTERS, ((*command, *(("--word", word) if word else ())),), needs)
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    (tmp_path / "write.py").write_text(WRITER)
+    (tmp_path / "write.py").write_text(NOTE + WRITER)
+    (tmp_path / "train.json").touch()
     return tmp_path
 
 
@@ -56,6 +65,10 @@ def execute_here(folder: Path, runs: Sequence[Run], devices: Sequence[str | None
     with threads(folder, len(devices)) as submit:
         execute(folder, runs, submit, devices, lambda: write_plan(folder, runs, {}))
     return states_of(folder, runs)
+
+
+def states_of(folder: Path, runs: Sequence[Run]) -> dict[str, str]:
+    return {run.name: run.state(folder) for run in runs}
 
 
 def order(folder: Path) -> list[str]:
@@ -83,21 +96,33 @@ def test_what_is_complete_is_not_done_again_and_what_is_not_begins_anew(folder: 
     runs = begin(folder, a_run("a"), a_run("b"))
     execute_here(folder, runs)
     (folder / "runs" / "b" / "run.json").write_text(json.dumps({"status": "started"}))
-    (folder / "runs" / "b" / "half.txt").write_text("")
     assert execute_here(folder, runs) == {"a": "complete", "b": "complete"}
     assert order(folder) == ["a", "b", "b"]
-    assert not (folder / "runs" / "b" / "half.txt").exists()
+
+
+def test_of_a_run_that_was_cut_off_the_commands_that_are_complete_stand(folder: Path) -> None:
+    """A fine-tuning whose test was cut off is not trained again."""
+    first, second = (a_run("a", word=word).commands[0] for word in ("train", "test"))
+    script = (folder / "write.py").read_text()
+    (folder / "write.py").write_text(script.replace('place / "run.json', 'place / words[0] / "run.json'))
+    for name in ("train", "test"):
+        (folder / "runs" / "a" / name).mkdir(parents=True)
+    runs = begin(folder, Run("a", FINE_TUNING, (first, second)))
+    assert execute_here(folder, runs) == {"a": "complete"}
+    (folder / "runs" / "a" / "test" / "run.json").unlink()
+    assert execute_here(folder, runs) == {"a": "complete"}
+    assert order(folder) == ["a train", "a test", "a test"]
 
 
 def reads(folder: Path, run: Run, file: Path, status: str) -> None:
     """Have the record of a run say that it was made from a file as it is now."""
     read = {"x": {"path": str(file), "sha256": sha256_of(file)}}
-    write_json(folder / run.records[0], {"status": status, "seconds": 1.0, "inputs": read})
+    content = {"status": status, "asked": run.steps[0].asked(folder, {}), "seconds": 1.0, "results": {}}
+    write_json(folder / run.records[0], {**content, "inputs": read})
 
 
 def test_what_was_made_from_an_input_that_is_another_now_is_made_anew(folder: Path) -> None:
-    training = ("monai.bundle", "--config_file", "runs/b/train.json")
-    runs = begin(folder, a_run("a"), a_run("b", "a", words=training), a_run("c", "b"))
+    runs = begin(folder, a_run("a"), a_run("b", "a"), a_run("c", "b"))
     execute_here(folder, runs)
     source, checkpoint = folder / "source", folder / "runs" / "b" / "models" / "checkpoint.pt"
     source.write_text("first")
@@ -149,14 +174,14 @@ def test_a_record_may_go_while_it_is_looked_at(folder: Path) -> None:
     with ThreadPoolExecutor(1) as pool:
         other = pool.submit(come_and_go)
         try:
-            assert {state_of(folder, run) for _ in range(5000)} == {"waiting"}
+            assert {run.state(folder) for _ in range(5000)} == {"waiting"}
         finally:
             over.set()
         other.result()
 
 
 def test_a_failed_run_is_marked_and_the_rest_goes_on(folder: Path) -> None:
-    runs = begin(folder, a_run("a", words=("fail",)), a_run("b", "a"), a_run("c", "b"), a_run("d"))
+    runs = begin(folder, a_run("a", word="fail"), a_run("b", "a"), a_run("c", "b"), a_run("d"))
     assert execute_here(folder, runs) == {"a": "failed", "b": "waiting", "c": "waiting", "d": "complete"}
     content = json.loads((folder / "study.json").read_text())
     assert [run["state"] for run in content["runs"]] == ["failed", "waiting", "waiting", "complete"]
@@ -165,7 +190,7 @@ def test_a_failed_run_is_marked_and_the_rest_goes_on(folder: Path) -> None:
     (folder / "mended").touch()
     assert set(execute_here(folder, runs).values()) == {"complete"}
     assert order(folder) == ["a fail", "d", "a fail", "b", "c"]
-    assert not failure_of(folder, runs[0]).exists()
+    assert json.loads((folder / "study.json").read_text())["runs"][0]["error"] is None
 
 
 def test_jobs_are_spread_over_devices(folder: Path) -> None:
@@ -175,11 +200,8 @@ def test_jobs_are_spread_over_devices(folder: Path) -> None:
 
 
 SLEEPER = """
-import pathlib, sys, time
-place = pathlib.Path(sys.argv[1])
-if "slow" in sys.argv and not pathlib.Path("quick").exists():
-    (place / "models").mkdir(parents=True)
-    (place / "models" / "checkpoint.pt").touch()
+if "slow" in words and not pathlib.Path("quick").exists():
+    note("started")
     pathlib.Path("asleep").touch()
     time.sleep(100)
     (place / "left_behind.txt").touch()
@@ -187,7 +209,7 @@ if "slow" in sys.argv and not pathlib.Path("quick").exists():
 DRIVER = """
 from pathlib import Path
 from ufc_monai.study.execute import execute, threads
-from ufc_monai.study.state import read_plan
+from ufc_monai.study.runs import read_plan
 with threads(Path("."), 1) as submit:
     execute(Path("."), read_plan(Path("."))[0], submit, [None], lambda: None)
 """
@@ -197,9 +219,8 @@ with threads(Path("."), 1) as submit:
 def asleep(folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[Run]:
     """A plan whose second run sleeps in its training until there is a file ``quick``."""
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    (folder / "write.py").write_text(SLEEPER + WRITER)
-    training = ("slow", "monai.bundle", "--config_file", "runs/b/train.json")
-    return begin(folder, a_run("a"), a_run("b", "a", words=training), a_run("c", "b"))
+    (folder / "write.py").write_text(NOTE + SLEEPER + WRITER)
+    return begin(folder, a_run("a"), a_run("b", "a", word="slow"), a_run("c", "b"))
 
 
 def wait_for(path: Path, process: subprocess.Popen[bytes] | None = None) -> None:
@@ -225,8 +246,7 @@ def test_goes_on_after_a_signal(folder: Path, asleep: list[Run], number: signal.
     with subprocess.Popen(words, cwd=folder, stderr=subprocess.DEVNULL) as study:
         wait_for(folder / "asleep", study)
         study.send_signal(number)
-    assert state_of(folder, asleep[1]) == "waiting"
-    assert not failure_of(folder, asleep[1]).exists()
+    assert [run.state(folder) for run in read_plan(folder)[0]] == ["complete", "waiting", "waiting"]
     (folder / "quick").touch()
     assert set(execute_here(folder, asleep).values()) == {"complete"}
     assert has_gone_on(folder)
@@ -313,7 +333,7 @@ def test_a_process_that_dies_with_its_run_fails_it(folder: Path) -> None:
 
     execute(folder, runs, submit, [None] * 3, lambda: None)
     assert states_of(folder, runs) == {"a": "failed", "b": "waiting", "c": "complete"}
-    assert json.loads(failure_of(folder, runs[0]).read_text()) == {"error": "MemoryError: 3 workers have died"}
+    assert runs[0].error == "MemoryError: 3 workers have died"
 
 
 def test_a_cluster_that_goes_away_fails_no_run(folder: Path) -> None:

@@ -17,12 +17,13 @@ from ufc_monai.data.case import Case
 from ufc_monai.data.draw import make_split
 from ufc_monai.planning.options import RunOptions
 from ufc_monai.planning.plan import plan_stages
-from ufc_monai.study.options import StudyOptions, trimmed, volumes_of
+from ufc_monai.study.options import StudyOptions, volumes_of
 from ufc_monai.study.plan import plan_runs
 from ufc_monai.study.runs import FINE_TUNING, SELECTION, Run
 
 VAE, CONTRASTIVE, UNET = NAMES
-BASE = StudyOptions(Path("data"), Path("study"), ROOT / "bundles", ("random", "simclr", "ufc"), ("1", "2"))
+PLACES = Path("data"), Path("study"), ROOT / "bundles"
+BASE = StudyOptions(*PLACES, preset="cpu", methods=("random", "simclr", "ufc"), budgets=("1", "2"))
 
 
 def split(patients: int = 12, unlabelled: int = 3) -> dict[str, Any]:
@@ -186,25 +187,6 @@ def test_budgets_in_volumes_and_shares() -> None:
 def test_through_json_and_back() -> None:
     runs = plan(init_seeds=2)
     assert [Run.from_json(json.loads(json.dumps(asdict(run)))) for run in runs] == runs
-
-
-def test_seeds_are_trimmed_first_then_folds_then_budgets() -> None:
-    options = replace(BASE, seeds=3, init_seeds=2)
-    whole, *steps = trimmed(options, split())
-    assert whole == ([], options)
-    assert [cut[-1] for cut, _ in steps] == [
-        "init_seeds 1",
-        "seeds 2",
-        "seeds 1",
-        "folds 3",
-        "folds 2",
-        "folds 1",
-        "budgets 1",
-    ]
-    assert steps[-1][0] == ["init_seeds 1", "seeds 1", "folds 1", "budgets 1"]
-    counts = [len(plan_runs(smaller, split())) for _, smaller in steps]
-    assert counts == sorted(counts, reverse=True)
-    assert len(set(counts)) == len(counts)
 
 
 @pytest.mark.parametrize(

@@ -22,8 +22,7 @@ from ufc_monai.base.machine import Limit
 from ufc_monai.phantom.ct import make_phantom
 from ufc_monai.planning import memory
 from ufc_monai.study import command
-from ufc_monai.study.runs import Run
-from ufc_monai.study.state import failure_of
+from ufc_monai.study.runs import Run, read_plan
 
 VAE, CONTRASTIVE, UNET = NAMES
 PROTOCOL = ["--methods", "random,simclr", "--budgets", "1,2", "--folds", "2", "--seeds", "1", "--init_seeds", "1"]
@@ -76,10 +75,10 @@ def test_a_dry_run_shows_what_is_left(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    done = tmp_path / "study" / "runs" / "fold0" / "random" / "n1_draw0_init0"
-    for stage in ("train", "test"):
-        (done / stage).mkdir(parents=True)
-        (done / stage / "run.json").write_text(json.dumps({"status": "complete"}))
+    folder = tmp_path / "study"
+    done = next(run for run in read_plan(folder)[0] if run.name == "fold0/random/n1_draw0_init0")
+    for step in done.steps:
+        write_json(folder / step.record, {"status": "complete", "asked": step.asked(folder, {})})
     files = {path: path.stat().st_mtime_ns for path in (tmp_path / "study").rglob("*")}
     caplog.clear()
     with caplog.at_level("INFO"):
@@ -91,9 +90,15 @@ def test_a_dry_run_shows_what_is_left(
     assert "19 of 20 runs are left" in caplog.text
     with monkeypatch.context() as context:  # before the stages are timed
         context.setattr(command, "look_at_data", lambda *_: pytest.fail("has to be refused before"))
-        assert main([*planned, "--window", "[0,400]", "--set", f"{VAE}.beta=2", "--dry_run"]) == 1
-    said = "(keys.window default / [0, 400], overrides.ufc_feature_vae.beta default / 2)"
+        assert main([*planned, "--window", "[0,400]", "--set", f"{UNET}.flip=0.5", "--dry_run"]) == 1
+    said = "(then / now): flip default / 0.5, window default / [0, 400]. Put"
     assert f"holds a study with other options {said}" in capsys.readouterr().err
+    assert main([*planned, "--budgets", "2", "--dry_run"]) == 1
+    assert "(then / now): fold0/random/n1_draw0_init0 there / left out." in capsys.readouterr().err
+    label = next((tmp_path / "data").glob("*_label.nii.gz"))
+    label.write_bytes(label.read_bytes()[:-1] + b"x")
+    assert main([*planned, "--dry_run"]) == 1
+    assert "(then / now): the content of the labels." in capsys.readouterr().err
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "study").rglob("*")} == files
 
 
@@ -119,7 +124,7 @@ def test_failed_runs_are_no_success(
 ) -> None:
     def fail(folder: Path, runs: Sequence[Run], *_: object) -> None:
         for run in runs[:2]:
-            write_json(failure_of(folder, run), {"error": "out of luck"})
+            run.error = "out of luck"
 
     monkeypatch.setattr(command, "execute", fail)
     make_phantom(tmp_path / "data", patients=8, matrix=40)
@@ -191,7 +196,7 @@ def test_killed_and_started_again_gives_the_same_table(
     assert {path: os.stat(path).st_mtime_ns for path in killed.rglob("run.json")} == times
     assert main(arguments(phantom, killed, *SMALLEST, "--window", "[0,400]")) == 1
     message = capsys.readouterr().err
-    assert "holds a study with other options (keys.window" in message
+    assert "holds a study with other options (then / now): window default / [0, 400]" in message
     assert len(message.splitlines()) == 1
 
 

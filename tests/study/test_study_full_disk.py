@@ -10,7 +10,7 @@ from test_study_report import ABOUT, Study, pattern
 
 from ufc_monai.study import statistics
 from ufc_monai.study.report import write_study_report
-from ufc_monai.study.state import read_plan, write_plan
+from ufc_monai.study.runs import read_plan, write_plan
 
 NAMES = ("study.csv", "study_figures.json", "dice_by_labels.png", "dice_by_structure.png", "study.md", "study.html")
 

@@ -22,13 +22,12 @@ from ufc_monai.study.options import StudyOptions
 from ufc_monai.study.plan import plan_runs
 from ufc_monai.study.report import write_study_report
 from ufc_monai.study.results import Results, read_results
-from ufc_monai.study.runs import FINE_TUNING, Run
-from ufc_monai.study.state import write_plan
+from ufc_monai.study.runs import FINE_TUNING, Run, write_plan
 from ufc_monai.study.tables import Table, study_tables
 from ufc_monai.study.verdict import comparisons, verdict
 
 NASTY = '<script src="http://x">|"'
-ABOUT: dict[str, Any] = {"data_set": NASTY, "options": {"clusterings": []}, "trimmed": []}
+ABOUT: dict[str, Any] = {"data_set": NASTY, "options": {"clusterings": []}}
 METHODS = ("random", "simclr", "ufc")
 
 
@@ -46,7 +45,7 @@ class Study:
         self.split = make_split(cases, seed=0)
         images = {case.image: {"patient": case.patient} for case in cases}
         (folder / "split.json").write_text(json.dumps({**self.split, "images": images}))
-        chosen = {"methods": METHODS, "budgets": ("1", "4"), "folds": 2, "seeds": 3, **options}
+        chosen = {"preset": "cpu", "methods": METHODS, "budgets": ("1", "4"), "folds": 2, "seeds": 3, **options}
         self.runs = plan_runs(StudyOptions(Path("d"), folder, ROOT / "bundles", **chosen), self.split)
 
     def finish(self, dice: Callable[[Run, str], float], stuck: Callable[[Run], list[str]] = lambda run: []) -> Study:
@@ -160,11 +159,11 @@ def test_paired_differences_and_their_words(tmp_path: Path) -> None:
 def test_pairs_are_those_that_both_arms_have(tmp_path: Path) -> None:
     """Each arm lacks another run; resampling goes by a patient's place, so that the table has to be in order."""
     study = Study(tmp_path).finish(pattern)
-    folder = {run: tmp_path / run.records[1] for run in study.runs if run.kind == FINE_TUNING and run.budget == "1"}
+    runs = [run for run in study.runs if run.kind == FINE_TUNING and run.budget == "1"]
     dice: dict[str, dict[tuple[Any, ...], float]] = {"random": {}, "ufc": {}}
-    for run, record in folder.items():
+    for run in runs:
         if (run.method, run.fold, run.init_seed) in {("random", 0, 0), ("ufc", 1, 1), ("ufc", 0, 2)}:
-            record.unlink()
+            (tmp_path / run.records[1]).unlink()
         elif run.method in dice:
             for patient in study.split["folds"][run.fold]["test"]:
                 dice[run.method][(run.draw, run.init_seed), (run.fold, patient)] = 50 * pattern(run, patient)

@@ -22,7 +22,7 @@ import ufc_monai
 from ufc_monai.base.console import log_beside
 from ufc_monai.base.errors import InputError
 from ufc_monai.base.files import found_json, sha256_of, write_json
-from ufc_monai.base.lineage import refuse_stale
+from ufc_monai.base.lineage import ASKED, refuse_stale
 from ufc_monai.base.merged import sections_of, settings_of
 from ufc_monai.base.ranks import is_first, world_size
 
@@ -36,7 +36,8 @@ class RunRecord:
     """The record of one run of a bundle, kept as ``run.json`` in its output folder.
 
     A run is known by its stage, its configuration, the content of its input files and the volumes that it skips. The
-    same run may be made again in the same folder; another one is refused there.
+    same run may be made again in the same folder; another one is refused there. Under ``asked`` stands what ``run`` or
+    ``study``, if one of them has started it, asks for: by that they know it again.
 
     Attributes:
         output_dir: folder of ``run.json``.
@@ -73,6 +74,7 @@ class RunRecord:
         self.content: dict[str, Any] = {
             "stage": self.stage,
             "status": "started",
+            "asked": json.loads(os.environ.get(ASKED, "{}")),
             "folder": os.path.abspath(self.output_dir),
             "settings": _plain({**settings_of(self.config), **self.resolved}),
             "configuration": sections_of(self.config),

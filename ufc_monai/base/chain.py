@@ -22,11 +22,8 @@ class Stage:
         config: the one that says what it does, e.g. ``"train"``.
         inputs: files of earlier stages that it reads.
         outputs: patterns of the files that the rest of the chain takes from it.
-        reads_labels: whether the labels of the data set have a say in its result.
+        reads: what of the data set has a say in its result.
         keys: of its configuration that are the same in every run.
-        reads_test_images: whether it reads the images of the test set, too.
-        command: its words, for a shell in the run's folder, once it is planned.
-        tracking: further words of the command that have it tracked, and no say in its result.
     """
 
     title: str
@@ -34,11 +31,8 @@ class Stage:
     config: str
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
-    reads_labels: bool = False
+    reads: tuple[str, ...] = ("images",)
     keys: Mapping[str, Any] = field(default_factory=dict)
-    reads_test_images: bool = False
-    command: tuple[str, ...] = ()
-    tracking: tuple[str, ...] = ()
 
     @property
     def place(self) -> str:
@@ -50,16 +44,12 @@ class Stage:
         """The ``run.json`` that it writes."""
         return f"{self.place}/run.json"
 
-    @property
-    def words(self) -> tuple[str, ...]:
-        """The whole command."""
-        return (*self.command, *self.tracking)
-
 
 def _weights(folder: str) -> tuple[str, str]:
     return f"{folder}/model.pt", f"{folder}/network.json"
 
 
+LABELLED = ("images", "labels")
 SPLIT = f"{VAE}/eval/split.json"
 LABELS = f"{VAE}/eval/inference/pseudo_labels.json"
 FEATURES = f"{VAE}/eval/inference/features.npz"
@@ -73,25 +63,25 @@ STAGES = (
     Stage("stage 1: train the beta-VAE", VAE, "train", (), (*VAE_WEIGHTS, SPLIT)),
     Stage("stage 1: features and clusters", VAE, "inference", (*VAE_WEIGHTS, SPLIT), (LABELS, FEATURES)),
     Stage("stage 2: contrastive pretraining", CONTRASTIVE, "train", (LABELS, SPLIT), ENCODER),
-    Stage("stage 2: linear probe of the encoder", CONTRASTIVE, "probe", (*ENCODER, LABELS), (PROBED,), True),
-    Stage("stage 3: fine-tune, pretrained encoder", UNET, "train", (SPLIT, *ENCODER), UNET_WEIGHTS, True),
+    Stage("stage 2: linear probe of the encoder", CONTRASTIVE, "probe", (*ENCODER, LABELS), (PROBED,), LABELLED),
+    Stage("stage 3: fine-tune, pretrained encoder", UNET, "train", (SPLIT, *ENCODER), UNET_WEIGHTS, LABELLED),
     Stage(
         "stage 3: test, pretrained encoder",
-        *(UNET, "evaluate", (SPLIT, *UNET_WEIGHTS), (f"{UNET}/eval/evaluate/dice.csv",), True),
+        *(UNET, "evaluate", (SPLIT, *UNET_WEIGHTS), (f"{UNET}/eval/evaluate/dice.csv",), LABELLED),
     ),
     Stage(
         "stage 3: fine-tune, random initialisation",
-        *(UNET, "train", (SPLIT,), _weights(RANDOM), True, TRAIN_RANDOM),
+        *(UNET, "train", (SPLIT,), _weights(RANDOM), LABELLED, TRAIN_RANDOM),
     ),
     Stage(
         "stage 3: test, random initialisation",
-        *(UNET, "evaluate", (SPLIT, *_weights(RANDOM)), (f"{UNET}/eval/random_evaluate/dice.csv",), True, TEST_RANDOM),
+        *(UNET, "evaluate", (SPLIT, *_weights(RANDOM)), (f"{UNET}/eval/random_evaluate/dice.csv",)),
+        *(LABELLED, TEST_RANDOM),
     ),
     Stage(
         "stage 3: segment the unlabelled volumes",
         *(UNET, "inference", UNET_WEIGHTS, (f"{UNET}/eval/inference/**/*_seg.*",)),
-        keys={"unlabelled_only": True},
-        reads_test_images=True,
+        *(("images", "test_images"), {"unlabelled_only": True}),
     ),
 )
 """In the order in which they run."""

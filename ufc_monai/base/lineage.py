@@ -19,6 +19,9 @@ from ufc_monai.base.files import found_json, read_json, sha256_of
 
 logger = logging.getLogger(__name__)
 
+ASKED = "UFC_ASKED"
+"""The variable of a stage's environment that says, as JSON, what ``run`` or ``study`` asks of it."""
+
 
 def refuse_stale(files: Iterable[str | os.PathLike[str] | None], *, allow: bool = False) -> list[str]:
     """Refuse files that are out of date; name and trust those without a record, or made from files that are not here.
@@ -45,6 +48,16 @@ def refuse_stale(files: Iterable[str | os.PathLike[str] | None], *, allow: bool 
     for line in found.stale:
         logger.warning("allow_stale: %s", line)
     return found.stale
+
+
+def is_as_recorded(record: Path) -> bool:
+    """Whether what a stage has written is what its ``run.json`` tells of, and what it has read is up to date.
+
+    Files that are gone are not missed; of a stage that was allowed to read what is out of date, that stays allowed.
+    """
+    files = dict([*_files(record, "inputs").values(), *_files(record, "outputs").values()])
+    same = all(_sha256_once(path) == sha256 for path, sha256 in files.items() if path.is_file())
+    return same and (found_json(record, "run.json").get("allow_stale") is True or are_up_to_date([record]))
 
 
 def are_up_to_date(records: Iterable[Path]) -> bool:

@@ -15,7 +15,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -74,7 +74,12 @@ def at_work(path: Path, *, wait: bool = False) -> Iterator[int]:
 
 @contextlib.contextmanager
 def stage_at_work(
-    words: Sequence[str], lock: int, folder: Path, out: IO[bytes], errors: IO[bytes] | None = None
+    words: Sequence[str],
+    lock: int,
+    folder: Path,
+    out: IO[bytes],
+    errors: IO[bytes] | None = None,
+    variables: Mapping[str, str] | None = None,
 ) -> Iterator[subprocess.Popen[bytes]]:
     """Start a stage that holds a lock, too, and that ends when this process is gone, however that ended.
 
@@ -86,11 +91,12 @@ def stage_at_work(
         folder: where it runs.
         out: takes its standard output.
         errors: takes its standard error; ``None`` leaves that to the terminal.
+        variables: of its environment, beside our own.
     """
     reading, writing = os.pipe()
     command = [sys.executable, "-W", "ignore::UserWarning", "-c", START, str(reading), *words]
     # waiting threads that spin make two busy processes slow each other many times over
-    environment = {"OMP_WAIT_POLICY": "PASSIVE", **os.environ}
+    environment = {"OMP_WAIT_POLICY": "PASSIVE", **os.environ, **(variables or {})}
     try:
         with subprocess.Popen(
             command, cwd=folder, env=environment, stdout=out, stderr=errors, process_group=0, pass_fds=(lock, reading)

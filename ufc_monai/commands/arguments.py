@@ -108,7 +108,6 @@ OPTIONS = (
     Option("--jobs", int, "runs at once", "study", "1"),
     Option("--devices", words, "which the jobs are spread over: cuda:0,cuda:1", "study"),
     Option("--scheduler", str, "address of a Dask cluster that does the runs: tcp://HOST:8786", "study"),
-    Option("--budget_minutes", float, "trim the plan: seeds first, then draws, folds, budgets", "study"),
     Option("--dry_run", bool, "show what is to be done and how long it will take", "study"),
     Option("--window", value_of, 'the Hounsfield units that become 0 and 1, e.g. "[-125,275]"', PLANS),
     Option("--labels", value_of, "names and ids of the structures, e.g. \"{'liver': 1, 'spleen': 2}\"", PLANS),
@@ -147,7 +146,7 @@ OPTIONS = (
 )
 KEYS = [option.name.removeprefix("--") for option in OPTIONS if option.kind is value_of]
 """Keys of the bundles that a command hands to every stage that has them; a study sets the others itself."""
-METAVARS = {int: "N", float: "X", Path: "PATH", words: "A,B", value_of: "VALUE"}
+METAVARS = {int: "N", Path: "PATH", words: "A,B", value_of: "VALUE"}
 
 
 def parse(arguments: Sequence[str] | None) -> tuple[str, dict[str, Any]]:

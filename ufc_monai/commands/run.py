@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import logging
 import shlex
 import shutil
@@ -14,7 +16,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from ufc_monai.base.bundles import BUNDLES, UNET
-from ufc_monai.base.chain import SPLIT, Stage
+from ufc_monai.base.chain import SPLIT
 from ufc_monai.base.errors import InputError
 from ufc_monai.base.files import atomic_path, files_below, sha256_of
 from ufc_monai.base.lock import at_work
@@ -23,10 +25,10 @@ from ufc_monai.data.datalist import find_cases
 from ufc_monai.data.inspect import VolumeFacts
 from ufc_monai.planning.estimate import estimate_stages, known_ignore_id, known_labels, least_memory, read_volumes
 from ufc_monai.planning.memory import refuse_too_little
-from ufc_monai.planning.options import RunOptions, open_config, open_split_of, usable_cases
+from ufc_monai.planning.options import ChainOptions, RunOptions, open_config, open_split_of, usable_cases
 from ufc_monai.planning.plan import plan_stages
-from ufc_monai.planning.process import run_stage
-from ufc_monai.planning.stages import Ledger, digest, refuse_changes, shown
+from ufc_monai.planning.process import BEGUN, COMPLETE, Step, changes
+from ufc_monai.planning.stages import shown
 from ufc_monai.planning.tables import estimate_table, standing_against
 from ufc_monai.planning.tracking import track_report
 from ufc_monai.report.run import write_report
@@ -58,39 +60,46 @@ def run_all(options: RunOptions) -> None:
     logger.info("report: %s\n%.0f s in all", report, time.monotonic() - began)
 
 
-def run_stages(options: RunOptions, cases: Sequence[Case], stages: Sequence[Stage]) -> None:
+def run_stages(options: RunOptions, cases: Sequence[Case], steps: Sequence[Step]) -> None:
     """Run those stages that are not complete.
 
     Args:
         options: of the run.
         cases: all volumes.
-        stages: in order.
+        steps: in order.
 
     Raises:
         InputError: if the folder belongs to another data set, another run is at work there, or a stage fails.
     """
-    with at_work(options.folder / "run.lock") as lock:
-        split = options.folder / SPLIT
-        if split.is_file():
-            open_split_of(options, split)  # refuses other files, as every stage would
-        if not options.replace:
-            refuse_changes(options.folder, options.bundles, stages)
-        copy_bundles(options.bundles, options.folder)
-        options = replace(options, bundles=options.folder)
-        images, labels = data_digests(options, cases)
-        ledger = Ledger(options.folder, images, labels, _with_test_images(options, images))
-        logger.info("cd %s", shlex.quote(str(options.folder)))
-        if options.estimate and not all(map(ledger.is_complete, stages)):
-            _look_first(options, cases, stages, everything=not ledger.is_complete(stages[0]))
-        for number, stage in enumerate(stages, start=1):
-            done = ledger.is_complete(stage)
-            goes_on = stage.config == "train" and ledger.is_begun(stage)
-            note = " (complete, skipped)" if done else " (goes on)" if goes_on else ""
-            logger.info("\n# %d of %d, %s%s\n%s", number, len(stages), stage.title, note, shown(stage.words))
-            if not done:
-                ledger.begin(stage, goes_on)
-                run_stage(stage, options.folder, goes_on, lock)
-                ledger.complete(stage)
+    folder = options.folder
+    with at_work(folder / "run.lock") as lock:
+        if (folder / SPLIT).is_file():
+            open_split_of(options, folder / SPLIT)  # refuses other files, as every stage would
+        if not options.replace and (changed := changes(folder, options.bundles, steps)):
+            raise InputError(
+                f"--folder: {folder} holds a run with other options (then / now): {', '.join(changed)}. Name another "
+                "--folder, or repeat in this one what that changes: --replace True."
+            )
+        copy_bundles(options.bundles, folder)
+        options = replace(options, bundles=folder)
+        everything = find_cases(options.dataset_dir, include_test_images=True)
+        data = data_digests(options, cases, [case for case in everything if case.of_test_set])
+        logger.info("cd %s", shlex.quote(str(folder)))
+        if options.estimate and any(step.state(folder, data) != COMPLETE for step in steps):
+            _look_first(options, cases, steps, everything=steps[0].state(folder, data) != COMPLETE)
+        for number, step in enumerate(steps, start=1):
+            state = step.state(folder, data)
+            note = {COMPLETE: " (complete, skipped)", BEGUN: " (goes on)"}.get(state, "")
+            logger.info("\n# %d of %d, %s%s\n%s", number, len(steps), step.title, note, shown(step.command))
+            if state == COMPLETE:
+                continue
+            if code := step.run(folder, data, lock, folder / "log.txt", goes_on=state == BEGUN):
+                raise InputError(
+                    f"'{step.title}' ended with exit code {code}; its message stands above. Mend it and run the same "
+                    "command again: complete stages are skipped, a training goes on."
+                )
+            if lacking := step.lacking(folder):
+                raise InputError(f"'{step.title}' ended without writing {', '.join(lacking)} in {folder}.")
 
 
 def copy_bundles(bundles: Path, folder: Path) -> None:
@@ -105,42 +114,47 @@ def copy_bundles(bundles: Path, folder: Path) -> None:
                 logger.warning("%s differs from %s and is used as it is; delete it to use the latter", copy, source)
 
 
-def data_digests(options: RunOptions, cases: Sequence[Case]) -> tuple[str, str]:
-    """One sha256 of all images and their patients, and one of all labels and the names of their ids."""
-    names = [name for case in cases for name in (case.image, case.label) if name]
+def data_digests(options: ChainOptions, cases: Sequence[Case], test: Sequence[Case] = ()) -> dict[str, str]:
+    """A sha256 of each part of a data set.
+
+    Args:
+        options: of the run or study.
+        cases: all volumes.
+        test: those of the test set, which are segmented, too.
+
+    Returns:
+        ``images``, with whose they are; ``labels``, with what their ids are called; ``test_images``.
+    """
+    names = [name for c in cases for name in (c.image, c.label) if name] + [c.image for c in test]
     with ThreadPoolExecutor() as pool:
         found = pool.map(lambda name: sha256_of(options.dataset_dir / name), names)
-        hashes = dict(
-            zip(names, tqdm(found, "hashing", len(names), unit="file", leave=False, disable=None), strict=True)
-        )
-    images = {case.image: " ".join(filter(None, (hashes[case.image], case.patient, case.role))) for case in cases}
-    labels = {case.image: hashes[case.label] for case in cases if case.label}
-    labels |= {
-        f"class {n}": f"{name} {i}" for n, (name, i) in enumerate((known_labels(options) or {}).items(), start=1)
+        bar = tqdm(found, "hashing", len(names), unit="file", leave=False, disable=None)
+        hashes = dict(zip(names, bar, strict=True))
+    structures, ignored = known_labels(options) or {}, known_ignore_id(options)
+    parts = {
+        "images": {c.image: [hashes[c.image], c.patient, c.role] for c in cases},
+        "labels": [{c.image: hashes[c.label] for c in cases if c.label}, [*structures.items()], ignored],
+        "test_images": {c.image: hashes[c.image] for c in test},
     }
-    if (ignored := known_ignore_id(options)) is not None:
-        labels["ignore"] = str(ignored)
-    return digest(images), digest(labels)
+    return {
+        part: hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+        for part, content in parts.items()
+    }
 
 
-def _with_test_images(options: RunOptions, images_sha256: str) -> str:
-    """One sha256 of all images, those of the test set included, which are segmented too."""
-    found = find_cases(options.dataset_dir, include_test_images=True)
-    hashes = {case.image: sha256_of(options.dataset_dir / case.image) for case in found if case.of_test_set}
-    return digest({"images": images_sha256, **hashes}) if hashes else images_sha256
-
-
-def _look_first(options: RunOptions, cases: Sequence[Case], stages: Sequence[Stage], everything: bool) -> None:
+def _look_first(options: RunOptions, cases: Sequence[Case], steps: Sequence[Step], everything: bool) -> None:
     """Say how long the trainings will take; before the first of them, refuse what ``check`` would refuse."""
-    facts = look_at_data(options, cases, everything, names=any(stage.reads_labels for stage in stages))
-    begun = {stage.bundle for stage in stages}
+    facts = look_at_data(options, cases, everything, names=any("labels" in step.reads for step in steps))
+    begun = {step.options["--bundle_root"] for step in steps}
     estimates = [e for e in estimate_stages(options, cases, facts) if e.bundle in begun]
     logger.info("on %s, about\n%s", estimates[0].device, "\n".join(estimate_table(estimates)))
     need, less = least_memory(estimates, cases, facts)
     refuse_too_little(need, less=less)
 
 
-def look_at_data(options: RunOptions, cases: Sequence[Case], everything: bool, names: bool = True) -> list[VolumeFacts]:
+def look_at_data(
+    options: ChainOptions, cases: Sequence[Case], everything: bool, names: bool = True
+) -> list[VolumeFacts]:
     """What the volumes are like.
 
     Args:

@@ -20,7 +20,7 @@ from ufc_monai.data.inspect import VolumeFacts, inspect_cases
 from ufc_monai.data.readers import reading_bytes
 from ufc_monai.planning.measure import measure_step
 from ufc_monai.planning.memory import LESS_MEMORY
-from ufc_monai.planning.options import RunOptions, open_config
+from ufc_monai.planning.options import ChainOptions, RunOptions, open_config
 from ufc_monai.training.compute import set_threads
 from ufc_monai.transforms.labels import is_id
 
@@ -76,7 +76,7 @@ def estimate_stages(options: RunOptions, cases: Sequence[Case], facts: Sequence[
 
 
 def estimate_training(
-    options: RunOptions, bundle: str, cases: Sequence[Case], facts: Sequence[VolumeFacts]
+    options: ChainOptions, bundle: str, cases: Sequence[Case], facts: Sequence[VolumeFacts]
 ) -> StageEstimate:
     """Estimate the training of one bundle; arguments and errors are those of :func:`estimate_stages`."""
     images, validation = _images(options, bundle, cases)
@@ -110,7 +110,7 @@ def estimate_training(
     )
 
 
-def _images(options: RunOptions, bundle: str, cases: Sequence[Case]) -> tuple[list[str], list[str]]:
+def _images(options: ChainOptions, bundle: str, cases: Sequence[Case]) -> tuple[list[str], list[str]]:
     """The images that a bundle trains on, and those that it validates on."""
     split = make_split(cases, seed=0)
     fold = split["folds"][options.fold]
@@ -158,14 +158,14 @@ def _reading_sizes(cases: Sequence[Case], facts: Sequence[VolumeFacts]) -> dict[
     return {case.image: known.get(case.image, max(known.values(), default=0)) for case in cases}
 
 
-def read_volumes(options: RunOptions, cases: Sequence[Case], previews: int = 0) -> list[VolumeFacts]:
+def read_volumes(options: ChainOptions, cases: Sequence[Case], previews: int = 0) -> list[VolumeFacts]:
     """What the volumes are like, as a run will read them; ``previews`` of them keep a slice to show."""
     how = {key: open_config(options, UNET)[key] for key in ("background_labels", "channels")}
     how |= {"ignore_id": known_ignore_id(options), "labels": known_labels(options), "previews": previews}
     return inspect_cases(options.dataset_dir, cases, **how)
 
 
-def known_labels(options: RunOptions) -> dict[str, int] | None:
+def known_labels(options: ChainOptions) -> dict[str, int] | None:
     """Names and ids of the structures, or ``None`` if they are unnamed.
 
     Raises:
@@ -174,6 +174,6 @@ def known_labels(options: RunOptions) -> dict[str, int] | None:
     return find_labels(open_config(options, UNET)["labels"], options.dataset_dir)
 
 
-def known_ignore_id(options: RunOptions) -> int | None:
+def known_ignore_id(options: ChainOptions) -> int | None:
     """The id of voxels to ignore, if any; errors are those of :func:`known_labels`."""
     return find_ignore_id(open_config(options, UNET)["labels"], options.dataset_dir)

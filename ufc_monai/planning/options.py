@@ -35,23 +35,19 @@ RESERVED = {
 
 
 @dataclass(frozen=True)
-class RunOptions:
-    """What a run does.
+class ChainOptions:
+    """What the stages of a run, or of each run of a study, have in common.
 
     Attributes:
         dataset_dir: folder of the data set.
-        folder: of the run; it becomes self-contained: bundles, weights, results, report.
+        folder: of the run or study; it becomes self-contained: bundles, weights, results, report.
         bundles: where the three bundles are copied from.
         labelled: the label budget in volumes; ``None`` is all that training may use.
         preset: ``"cpu"`` lays cpu.json over each train.json, ``"isic"`` isic.json, ``"isic+cpu"`` first this and then
             that, ``"paper"`` nothing; ``"auto"`` takes cpu without a GPU.
         method: a configuration of stage 2 that is laid over its training, such as ``"moco"``; ``None`` is the paper's.
-        compare: also fine-tune from random weights, with the same labels, steps and seed.
         keys: keys that are handed to every configuration that has them.
         overrides: keys of one bundle's training, by the bundle's name.
-        estimate: say beforehand how long it will take.
-        tracking: ``"mlflow"`` also records every stage, and the report, in ``mlruns.db`` of the folder.
-        replace: repeat stages that have run with other options, in their place.
     """
 
     dataset_dir: Path
@@ -60,12 +56,8 @@ class RunOptions:
     labelled: int | None = None
     preset: str = "auto"
     method: str | None = None
-    compare: bool = False
     keys: Mapping[str, Any] = field(default_factory=dict)
     overrides: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    estimate: bool = True
-    tracking: str | None = None
-    replace: bool = False
 
     @property
     def fold(self) -> int:
@@ -86,6 +78,23 @@ class RunOptions:
     def label_draw(self) -> int:
         """Which order grants the labels."""
         return int(self.keys.get("label_draw", 0))
+
+
+@dataclass(frozen=True)
+class RunOptions(ChainOptions):
+    """What a run does.
+
+    Attributes:
+        compare: also fine-tune from random weights, with the same labels, steps and seed.
+        estimate: say beforehand how long it will take.
+        tracking: ``"mlflow"`` also records every stage, and the report, in ``mlruns.db`` of the folder.
+        replace: repeat stages that have run with other options, in their place.
+    """
+
+    compare: bool = False
+    estimate: bool = True
+    tracking: str | None = None
+    replace: bool = False
 
 
 def find_bundles(named: Path | None = None) -> Path:
@@ -109,7 +118,7 @@ def default_bundles() -> Path | None:
     return next(filter(_holds_bundles, (Path("bundles"), package.parent / "bundles", package / "bundled")), None)
 
 
-def usable_cases(options: RunOptions) -> list[Case]:
+def usable_cases(options: ChainOptions) -> list[Case]:
     """The volumes to train and test on; with ``skip_bad``, those whose files are good. The log names the others.
 
     Raises:
@@ -119,31 +128,39 @@ def usable_cases(options: RunOptions) -> list[Case]:
     return without_bad(cases, options.dataset_dir)[0] if options.skip_bad else cases
 
 
-def open_split_of(options: RunOptions, path: Path) -> Split:
+def open_split_of(options: ChainOptions, path: Path) -> Split:
     """The split at ``path``, drawn with these options if it does not exist; errors as of ``open_split``."""
     test = options.include_test_images
     return open_split(path, options.dataset_dir, skip_bad=options.skip_bad, include_test_images=test)
 
 
-def check_options(options: RunOptions) -> None:
+def check_options(options: ChainOptions) -> None:
     """Refuse all that a stage would refuse when it starts, as far as it depends on no data.
 
     ``check``, ``run``, ``select`` and ``study`` ask it before they read a volume.
 
     Raises:
-        InputError: at an unknown key, bundle or method, an invalid value, a file that does not exist, or if what
-            tracks is not installed.
+        InputError: at an unknown key, bundle or method, an invalid value, a file that does not exist, or if TensorBoard
+            is asked for and not installed.
     """
     _check_overrides(options)
     _check_method(options)
     _check_values(options)
-    drawn = any(checked_bool(o.get("tensorboard", False), "tensorboard") for o in options.overrides.values())
-    for package in filter(None, (options.tracking, "tensorboard" if drawn else None)):
-        if importlib.util.find_spec(package) is None:
-            raise InputError(f'{package} is not installed. Install it, in the clone: pip install -e ".[tracking]".')
+    if any(checked_bool(own.get("tensorboard", False), "tensorboard") for own in options.overrides.values()):
+        check_installed("tensorboard")
 
 
-def training_configs(options: RunOptions, bundle: str) -> list[str]:
+def check_installed(package: str) -> None:
+    """Refuse to go on without a package that tracks a training.
+
+    Raises:
+        InputError: if it is not installed.
+    """
+    if importlib.util.find_spec(package) is None:
+        raise InputError(f'{package} is not installed. Install it, in the clone: pip install -e ".[tracking]".')
+
+
+def training_configs(options: ChainOptions, bundle: str) -> list[str]:
     """The configurations that a bundle is trained with, laid over each other.
 
     The preset ``"auto"`` is ``"cpu"`` where there is no GPU; several presets or methods stand with ``+`` between them.
@@ -154,7 +171,7 @@ def training_configs(options: RunOptions, bundle: str) -> list[str]:
     return ["train", *([] if preset == "paper" else preset.split("+")), *method]
 
 
-def open_config(options: RunOptions, bundle: str, configs: Sequence[str] = ()) -> ConfigParser:
+def open_config(options: ChainOptions, bundle: str, configs: Sequence[str] = ()) -> ConfigParser:
     """The configuration that a run starts a bundle with.
 
     Args:
@@ -172,7 +189,7 @@ def open_config(options: RunOptions, bundle: str, configs: Sequence[str] = ()) -
     return parser
 
 
-def stage_2_batch(options: RunOptions) -> dict[str, int]:
+def stage_2_batch(options: ChainOptions) -> dict[str, int]:
     """The key that tells stage 1's clustering what stage 2's batches hold, where it would take another number.
 
     The elbow's number of clusters is capped so that an anchor expects enough positives in a batch.
@@ -190,7 +207,7 @@ def _holds_bundles(folder: Path) -> bool:
     return all((folder / name / "configs" / "train.json").is_file() for name in BUNDLES)
 
 
-def _check_overrides(options: RunOptions) -> None:
+def _check_overrides(options: ChainOptions) -> None:
     for bundle, settings in options.overrides.items():
         if bundle not in BUNDLES:
             raise InputError(f"--set: unknown bundle {bundle}. Expected one of {', '.join(BUNDLES)}.")
@@ -212,7 +229,7 @@ def _check_file(key: str, value: str, folder: Path) -> None:
         raise InputError(f"{key}: there is no file {path}. Name one as an absolute path, or none.")
 
 
-def _check_method(options: RunOptions) -> None:
+def _check_method(options: ChainOptions) -> None:
     known = methods(options.bundles)
     for name in options.method.split("+") if options.method else ():
         if name not in known:
@@ -220,7 +237,7 @@ def _check_method(options: RunOptions) -> None:
             raise InputError(f"--method: unknown method {name}, no {name}.json in {CONTRASTIVE}/configs. {hint}")
 
 
-def _check_values(options: RunOptions) -> None:
+def _check_values(options: ChainOptions) -> None:
     """Refuse at once what a stage would refuse when it starts."""
     with unwrapped("--"):
         check_settings(options.keys)

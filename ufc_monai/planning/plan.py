@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 from ufc_monai.base import chain
@@ -15,14 +14,23 @@ from ufc_monai.base.files import read_json
 from ufc_monai.data.case import Case
 from ufc_monai.data.datalist import find_cases
 from ufc_monai.data.draw import make_split
-from ufc_monai.planning.options import RunOptions, check_options, is_setting, stage_2_batch, training_configs
+from ufc_monai.planning.options import (
+    ChainOptions,
+    RunOptions,
+    check_installed,
+    check_options,
+    is_setting,
+    stage_2_batch,
+    training_configs,
+)
+from ufc_monai.planning.process import Step
 from ufc_monai.planning.stages import bundle_command, config_path
-from ufc_monai.planning.tracking import tracking_words
+from ufc_monai.planning.tracking import tracking_keys
 
 logger = logging.getLogger(__name__)
 
 
-def plan_stages(options: RunOptions, cases: Sequence[Case]) -> list[Stage]:
+def plan_stages(options: RunOptions, cases: Sequence[Case]) -> list[Step]:
     """The stages that a data set allows, in order.
 
     Without labels there is pretraining alone; with fewer than 4 labelled patients nothing is tested; without unlabelled
@@ -50,17 +58,22 @@ def plan_stages(options: RunOptions, cases: Sequence[Case]) -> list[Stage]:
     return _planned(options, [stage for stage in chain.STAGES if stage not in left_out])
 
 
-def plan_clusters(options: RunOptions, cases: Sequence[Case]) -> list[Stage]:
+def plan_clusters(options: RunOptions, cases: Sequence[Case]) -> list[Step]:
     """Those of :func:`plan_stages` that end with the clusters; its errors are the same."""
     check_options(options)
     _check_fold(make_split(cases, seed=0), options)
     return _planned(options, [chain.VAE_TRAINING, chain.CLUSTERS])
 
 
-def _planned(options: RunOptions, stages: Sequence[Stage]) -> list[Stage]:
-    """The stages with their commands."""
-    dataset_dir = config_path(options.dataset_dir.resolve(), "--dataset_dir")
-    tracking = tracking_words(options.folder) if options.tracking else ()
+def _planned(options: RunOptions, stages: Sequence[Stage]) -> list[Step]:
+    """The stages with their commands.
+
+    Raises:
+        InputError: if what tracks them is not installed.
+    """
+    if options.tracking:
+        check_installed(options.tracking)
+    tracking = tracking_keys(options.folder) if options.tracking else {}
     budget = {} if options.labelled is None else {"labelled_volumes": options.labelled}
     labels = {k: v for k, v in options.overrides.get(CONTRASTIVE, {}).items() if k == "pseudo_labels_path"}
     own = {
@@ -72,14 +85,14 @@ def _planned(options: RunOptions, stages: Sequence[Stage]) -> list[Stage]:
     planned = []
     for stage in stages:
         configs = {"train": training_configs(options, stage.bundle), "evaluate": ["train", "evaluate"]}
-        keys = {**stage.keys, **own.get(stage.title, {})}
-        words = stage_command(options, stage.bundle, configs.get(stage.config, [stage.config]), dataset_dir, keys)
-        planned.append(replace(stage, command=words, tracking=tracking))
+        keys = {**stage.keys, **own.get(stage.title, {}), **tracking}
+        words = stage_command(options, stage.bundle, configs.get(stage.config, [stage.config]), keys)
+        planned.append(Step(stage.title, words, stage.record, stage.outputs, stage.reads))
     return planned
 
 
 def stage_command(
-    options: RunOptions, bundle: str, configs: Sequence[str], dataset_dir: str, keys: Mapping[str, Any]
+    options: ChainOptions, bundle: str, configs: Sequence[str], keys: Mapping[str, Any]
 ) -> tuple[str, ...]:
     """The command of one stage, of a run or of a study.
 
@@ -87,7 +100,6 @@ def stage_command(
         options: their keys go to every stage that leaves them to the user, their overrides to the bundle's training.
         bundle: its name.
         configs: names of its configurations, the later laid over the earlier.
-        dataset_dir: folder of the data set, from :func:`config_path`.
         keys: of this stage alone; they win.
     """
     known = read_json(options.bundles / bundle / "configs" / f"{configs[0]}.json", "--bundles")
@@ -96,6 +108,7 @@ def stage_command(
         common = {key: value for key, value in common.items() if key in ("skip_bad", "threads", "device")}
     trains = configs[0] == "train" and configs[-1] != "evaluate"
     training = options.overrides.get(bundle, {}) if trains else {}
+    dataset_dir = config_path(options.dataset_dir.resolve(), "--dataset_dir")
     return bundle_command(bundle, configs, dataset_dir, {**common, **training, **keys})
 
 

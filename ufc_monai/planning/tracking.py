@@ -9,10 +9,10 @@ from urllib.parse import quote
 from ufc_monai.base.files import inert
 
 
-def tracking_words(folder: Path) -> tuple[str, ...]:
-    """What a stage's command ends with, so that MONAI tracks it in the run's folder."""
+def tracking_keys(folder: Path) -> dict[str, str]:
+    """The keys with which MONAI tracks a stage in the run's folder."""
     where, name = _store(folder)
-    return "--tracking", "mlflow", "--tracking_uri", where, "--experiment_name", name
+    return {"tracking": "mlflow", "tracking_uri": where, "experiment_name": name}
 
 
 def track_report(folder: Path, report: Path) -> None:

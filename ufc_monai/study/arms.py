@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -60,10 +60,6 @@ class Arm:
     configs: tuple[str, ...] = ()
     clusters: Clusters | None = None
     covers: bool = False
-
-    def covering(self) -> Arm:
-        """The same arm with labels of the volumes that cover the clusters best."""
-        return replace(self, covers=True)
 
     @property
     def title(self) -> str:

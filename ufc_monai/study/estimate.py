@@ -5,15 +5,16 @@ from __future__ import annotations
 import statistics
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ufc_monai.base.bundles import CONTRASTIVE, UNET, VAE
+from ufc_monai.base.bundles import CONTRASTIVE
 from ufc_monai.base.files import found_json
 from ufc_monai.data.case import Case
 from ufc_monai.data.inspect import VolumeFacts
 from ufc_monai.planning.estimate import StageEstimate, estimate_training, least_memory
+from ufc_monai.planning.stages import options_of
 from ufc_monai.report.markdown import aligned
 from ufc_monai.study.arms import find_arms
 from ufc_monai.study.options import StudyOptions
@@ -26,51 +27,40 @@ RESTORED = 4.0
 """A test reads, restores and measures a volume in this many times the time to read it."""
 
 
-@dataclass
-class Estimator:
-    """Seconds of every run of a plan; each kind of training is timed once, for a few seconds.
+def estimate_runs(
+    options: StudyOptions, cases: Sequence[Case], facts: Sequence[VolumeFacts], runs: Sequence[Run]
+) -> tuple[dict[str, float], int, str]:
+    """What the runs of a plan will take; each kind of training is timed once, for a few seconds.
 
-    Attributes:
+    Args:
         options: of the study.
         cases: all volumes.
         facts: of all or some of them.
+        runs: the plan.
+
+    Returns:
+        About how many seconds each run takes, by its name; bytes of main memory that the largest one needs, and what
+        would need less.
     """
-
-    options: StudyOptions
-    cases: Sequence[Case]
-    facts: Sequence[VolumeFacts]
-
-    def __post_init__(self) -> None:
-        self._timed: dict[tuple[str, str | None, int | None], StageEstimate] = {}
-        found = find_arms(self.options.methods, self.options.clusterings, self.options.bundles)
-        self._arms = {arm.name: arm for arm in found}
-
-    def seconds(self, runs: Sequence[Run]) -> dict[str, float]:
-        """About how long each run takes, by its name."""
-        return {run.name: START * max(1, len(run.commands)) + self._beyond_start(run) for run in runs}
-
-    def memory(self) -> tuple[int, str]:
-        """Bytes of main memory that the largest run needs, of those that were timed, and what would need less."""
-        return least_memory(self._timed.values(), self.cases, self.facts)
-
-    def _beyond_start(self, run: Run) -> float:
-        if run.kind == FEATURES:
-            return self._training(VAE)
-        if run.kind == PRETRAINING:
-            arm = self._arms[str(run.method)]
-            return self._training(str(arm.bundle), "+".join(arm.configs) if arm.bundle == CONTRASTIVE else None)
-        labelled = sum(case.label is not None for case in self.cases)
-        reading = labelled * statistics.median(f.seconds for f in self.facts if f.slices)
-        if run.kind == FINE_TUNING:
-            return self._training(UNET, labelled=run.volumes) + RESTORED * reading / 4
-        return reading if run.kind in (PROBE, CLUSTERS) else 0.0
-
-    def _training(self, bundle: str, method: str | None = None, labelled: int | None = None) -> float:
-        key = (bundle, method, labelled)
-        if key not in self._timed:
-            options = self.options.for_run(method=method, labelled=labelled)
-            self._timed[key] = estimate_training(options, bundle, self.cases, self.facts)
-        return self._timed[key].seconds
+    arms = {arm.name: arm for arm in find_arms(options.methods, options.clusterings, options.bundles)}
+    labelled = sum(case.label is not None for case in cases)
+    reading = labelled * statistics.median(f.seconds for f in facts if f.slices)
+    beside = {FINE_TUNING: RESTORED * reading / 4, PROBE: reading, CLUSTERS: reading}
+    timed: dict[tuple[str, str | None, int | None], StageEstimate] = {}
+    seconds = {}
+    for run in runs:
+        taken = START * max(1, len(run.commands)) + beside.get(run.kind, 0.0)
+        if run.kind in (FEATURES, PRETRAINING, FINE_TUNING):
+            bundle = options_of(run.commands[0])["--bundle_root"]
+            method = "+".join(arms[str(run.method)].configs) if bundle == CONTRASTIVE else None
+            key = bundle, method, run.volumes
+            if key not in timed:
+                timed[key] = estimate_training(
+                    replace(options, method=method, labelled=run.volumes), bundle, cases, facts
+                )
+            taken += timed[key].seconds
+        seconds[run.name] = round(taken, 1)
+    return seconds, *least_memory(timed.values(), cases, facts)
 
 
 def measured_seconds(folder: Path, runs: Sequence[Run], estimated: Mapping[str, float]) -> dict[str, float]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import shutil
 import socket
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -13,13 +12,11 @@ from pathlib import Path
 
 from ufc_monai.base.errors import InputError
 from ufc_monai.base.files import sha256_of, write_json
-from ufc_monai.base.lineage import are_up_to_date
 from ufc_monai.base.lock import at_work
-from ufc_monai.planning.process import run_command, stopped_by_signals
-from ufc_monai.planning.stages import RESUME, is_training, shown
+from ufc_monai.planning.process import BEGUN, COMPLETE, stopped_by_signals
+from ufc_monai.planning.stages import shown
 from ufc_monai.study.clusters import work_on_clusters
 from ufc_monai.study.runs import Run
-from ufc_monai.study.state import COMPLETE, failure_of, state_of
 
 logger = logging.getLogger(__name__)
 
@@ -38,7 +35,7 @@ def execute(
 
     Args:
         folder: of the study.
-        runs: its plan, each run after those that it needs.
+        runs: its plan, each run after those that it needs; those that fail are told why.
         submit: from :func:`threads` or :func:`cluster`.
         slots: the device of each of the runs at once; ``None`` leaves it to the bundles.
         note: called at the start, and whenever runs have ended.
@@ -48,7 +45,7 @@ def execute(
     """
     todo = list[Run]()
     for run in runs:  # what reads a run that is made anew is looked at again, and may be out of date by then
-        if state_of(folder, run) != COMPLETE or {other.name for other in todo} & {*run.needs}:
+        if run.state(folder) != COMPLETE or {other.name for other in todo} & {*run.needs}:
             todo.append(run)
     complete = {run.name for run in runs} - {run.name for run in todo}
     free, under_way = list(slots), dict[Future[str | None], tuple[Run, str | None]]()
@@ -56,8 +53,7 @@ def execute(
         while True:
             for run in [run for run in todo if complete.issuperset(run.needs)][: len(free)]:
                 todo.remove(run)
-                failure_of(folder, run).unlink(missing_ok=True)
-                device = free.pop(0)
+                run.error, device = None, free.pop(0)
                 under_way[submit(run, device, runs.index(run))] = run, device
             note()
             if not under_way:
@@ -65,9 +61,9 @@ def execute(
             for future in wait(under_way, return_when=FIRST_COMPLETED).done:
                 run, device = under_way.pop(future)
                 free.append(device)
-                if error := _error_of(future):
-                    write_json(failure_of(folder, run), {"error": error})
-                    logger.warning("%s: FAILED: %s", run.name, error)
+                run.error = _error_of(future)
+                if run.error:
+                    logger.warning("%s: FAILED: %s", run.name, run.error)
                 else:
                     complete.add(run.name)
                     logger.info("%s: complete, %d of %d", run.name, len(complete), len(runs))
@@ -149,38 +145,25 @@ def perform(folder: Path, run: Run, device: str | None = None, stop: threading.E
         return f"{folder} is not on {socket.gethostname()}: every worker must see the study at the same path"
     place = folder / run.folder
     with at_work(place.with_name(f".{place.name}.lock"), wait=stop is None) as lock:
-        if state_of(folder, run) == COMPLETE:
+        if run.state(folder) == COMPLETE:
             return None
-        goes_on = bool(_checkpoints(place)) and are_up_to_date(folder / record for record in run.records)
-        if not goes_on:
-            shutil.rmtree(place, ignore_errors=True)
         place.mkdir(parents=True, exist_ok=True)
+        log = place / "log.txt"
+        for step in run.steps:
+            state = step.state(folder, {})
+            if state == COMPLETE:
+                continue
+            logger.info("%s\n  %s", run.name, shown(step.command))
+            goes_on = state == BEGUN
+            if code := step.run(folder, {}, lock, log, goes_on=goes_on, aloud=False, device=device, stop=stop):
+                return _last_line(log, code)
         if not run.commands:
             work_on_clusters(folder, run)
             source = folder / "runs" / run.needs[0] / "pseudo_labels.json"
             read = {"pseudo_labels": {"path": str(source), "sha256": sha256_of(source)}}
             write_json(folder / run.records[0], {"stage": run.kind, "status": "complete", "inputs": read})
-        elif error := _run_commands(folder, run, device, lock, goes_on, stop):
-            return error
-        for checkpoint in _checkpoints(place):  # the run is complete, and nothing resumes from it
-            checkpoint.unlink(missing_ok=True)
-    return None
-
-
-def _run_commands(
-    folder: Path, run: Run, device: str | None, lock: int, goes_on: bool, stop: threading.Event | None
-) -> str | None:
-    """Run the commands in order and resume trainings; return the last line of the first that fails."""
-    path = folder / run.folder / "log.txt"
-    with open(path, "ab") as log:
-        for command, record in zip(run.commands, run.records, strict=True):
-            words = [*command, *(["--device", device] if device else [])]
-            words += RESUME if goes_on and is_training(command) else ()
-            logger.info("%s\n  %s", run.name, shown(words))
-            log.write(f"\n# {shown(words)}\n".encode())
-            log.flush()
-            if code := run_command(words, folder, lock, folder / record, log, log, stop):
-                return _last_line(path, code)
+        for checkpoint in (place / "models").glob("checkpoint*.pt"):  # the run is complete, and nothing resumes from it
+            checkpoint.unlink()
     return None
 
 
@@ -194,11 +177,6 @@ def _error_of(future: Future[str | None]) -> str | None:
         return str(e)
     except Exception as e:
         return f"{type(e).__name__}: {e}"
-
-
-def _checkpoints(place: Path) -> list[Path]:
-    """What a run's training resumes from."""
-    return sorted((place / "models").glob("checkpoint*.pt"))
 
 
 def _last_line(path: Path, code: int) -> str:

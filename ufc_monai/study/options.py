@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from ufc_monai.base.errors import InputError
 from ufc_monai.data.draw import N_DRAWS
-from ufc_monai.planning.options import RunOptions, check_options
+from ufc_monai.planning.options import ChainOptions, check_options
 
 
-@dataclass(frozen=True)
-class StudyOptions:
-    """What a study compares.
+@dataclass(frozen=True, kw_only=True)
+class StudyOptions(ChainOptions):
+    """What a study compares; budget and method of its single runs are those of its arms.
 
     Attributes:
-        dataset_dir: folder of the data set.
-        folder: of the study; it becomes self-contained.
-        bundles: where the three bundles are copied from.
         methods: names of arms, see :func:`find_arms`.
         budgets: label budgets: numbers of volumes, or shares such as ``"5%"`` of a fold's labelled training volumes.
         folds: number of folds; ``None`` is all.
@@ -30,14 +26,8 @@ class StudyOptions:
         clusterings: further arms, see :func:`find_arms`.
         selection: how labels are granted: ``"random"`` takes the split's draws, ``"coverage"`` the volumes that cover
             the clusters best; with both, every arm comes twice.
-        preset: as that of ``run``.
-        keys: set in every configuration that has them.
-        overrides: keys of one bundle's training, by the bundle's name.
     """
 
-    dataset_dir: Path
-    folder: Path
-    bundles: Path
     methods: tuple[str, ...]
     budgets: tuple[str, ...]
     folds: int | None = None
@@ -46,14 +36,6 @@ class StudyOptions:
     init_seeds: int = 1
     clusterings: tuple[str, ...] = ()
     selection: tuple[str, ...] = ("random",)
-    preset: str = "cpu"
-    keys: Mapping[str, Any] = field(default_factory=dict)
-    overrides: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-
-    def for_run(self, **changes: Any) -> RunOptions:
-        """The options of one chain of stages."""
-        shared = {"preset": self.preset, "keys": self.keys, "overrides": self.overrides}
-        return RunOptions(self.dataset_dir, self.folder, self.bundles, **{**shared, **changes})
 
     def repeats(self) -> list[tuple[int, int]]:
         """Pairs of seed and label draw."""
@@ -79,36 +61,13 @@ def volumes_of(budget: str, split: Mapping[str, Any], fold: int) -> int:
     return volumes
 
 
-def trimmed(options: StudyOptions, split: Mapping[str, Any]) -> Iterator[tuple[list[str], StudyOptions]]:
-    """A study, then smaller and smaller ones: fewer seeds first, then draws and folds, then budgets, the last first.
-
-    Args:
-        options: of the whole study.
-        split: the content of ``split.json``.
-
-    Yields:
-        What has been trimmed so far, and the options.
-    """
-    yield [], options
-    options = replace(options, folds=options.folds or len(split["folds"]))
-    names, cut = ("init_seeds", "seeds", "draws", "folds"), dict[str, str]()
-    fewer: list[tuple[str, Any]] = [
-        (name, n) for name in names for n in range((getattr(options, name) or 1) - 1, 0, -1)
-    ]
-    fewer += [("budgets", options.budgets[:n]) for n in range(len(options.budgets) - 1, 0, -1)]
-    for name, value in fewer:
-        options = replace(options, **{name: value})
-        cut[name] = f"{name} {','.join(value) if name == 'budgets' else value}"
-        yield list(cut.values()), options
-
-
 def check_study(options: StudyOptions, split: Mapping[str, Any]) -> None:
     """Refuse options that do not fit the data set or the bundles.
 
     Raises:
         InputError: naming the option.
     """
-    check_options(options.for_run())
+    check_options(options)
     folds = split["folds"]
     if not folds[0]["test"]:
         n = len(folds[0]["training"])

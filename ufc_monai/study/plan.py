@@ -10,7 +10,6 @@ from typing import Any
 from ufc_monai.base.bundles import CONTRASTIVE, UNET, VAE
 from ufc_monai.planning.options import stage_2_batch, training_configs
 from ufc_monai.planning.plan import stage_command
-from ufc_monai.planning.stages import config_path
 from ufc_monai.study.arms import Arm, Clusters, find_arms
 from ufc_monai.study.options import StudyOptions, check_study, volumes_of
 from ufc_monai.study.runs import CLUSTERS, FEATURES, FINE_TUNING, PRETRAINING, PROBE, SELECTION, SHUFFLE, Run
@@ -34,7 +33,7 @@ def plan_runs(options: StudyOptions, split: Mapping[str, Any]) -> list[Run]:
     """
     check_study(options, split)
     plan, found = _Planner(options), find_arms(options.methods, options.clusterings, options.bundles)
-    arms = [arm.covering() if how == "coverage" else arm for how in options.selection for arm in found]
+    arms = [replace(arm, covers=how == "coverage") for how in options.selection for arm in found]
     folds = range(len(split["folds"]) if options.folds is None else options.folds)
     budgets = [(fold, {b: volumes_of(b, split, fold) for b in options.budgets}) for fold in folds]
     # a study that is stopped early has all arms of the first repeats, not all repeats of the first arms
@@ -53,8 +52,7 @@ class _Planner:
 
     def __init__(self, options: StudyOptions) -> None:
         self.options = options
-        self.dataset_dir = config_path(options.dataset_dir.resolve(), "--dataset_dir")
-        self.batch = stage_2_batch(options.for_run())
+        self.batch = stage_2_batch(options)
         self.runs: dict[str, Run] = {}
 
     def add_fine_tuning(
@@ -76,14 +74,14 @@ class _Planner:
             keys["label_order_path"] = f"runs/{needs[-1]}/selection.json"
         run = Run(name, FINE_TUNING, (), tuple(needs), fold, arm.title, budget, volumes, draw, seed, init_seed, counts)
         if counts or name not in self.runs:
-            train = training_configs(self.options.for_run(), UNET)
+            train = training_configs(self.options, UNET)
             self._add(run, (UNET, train, keys), (UNET, ["train", "evaluate"], {}))
 
     def _pretraining(self, arm: Arm, fold: int, seed: int, name: str) -> str:
         if name in self.runs:
             return name
         bundle, needs, keys = str(arm.bundle), list[str](), dict[str, Any](fold=fold, seed=seed)
-        configs = training_configs(self.options.for_run(method="+".join(arm.configs)), bundle)
+        configs = training_configs(replace(self.options, method="+".join(arm.configs)), bundle)
         if bundle == VAE:
             configs[1:1] = arm.configs
             theirs = self.options.overrides.get(UNET, {})
@@ -99,7 +97,7 @@ class _Planner:
 
     def _clusters(self, clusters: Clusters, fold: int, seed: int) -> str:
         features = Run(f"fold{fold}/features", FEATURES, fold=fold)
-        self._add(features, (VAE, training_configs(self.options.for_run(), VAE), {"fold": fold}))
+        self._add(features, (VAE, training_configs(self.options, VAE), {"fold": fold}))
         run = Run(f"fold{fold}/{clusters.name}", CLUSTERS, (), (features.name,), fold)
         self._add(run, (VAE, clusters.configs, {**self.batch, **clusters.keys}), weights=features.name)
         if not clusters.shuffled:
@@ -119,9 +117,8 @@ class _Planner:
             weights: the run whose weights it reads; its own by default.
         """
         shared = {"split_path": "split.json", "cache_dir": "cache", "ckpt_dir": f"runs/{weights or run.name}/models"}
-        commands = []
         for (bundle, configs, keys), record in zip(steps, run.records, strict=False):
             keys = {**keys, **shared, "output_dir": record.removesuffix("/run.json")}
-            commands.append(stage_command(self.options.for_run(), bundle, configs, self.dataset_dir, keys))
-        self.runs[run.name] = replace(run, commands=tuple(commands))
+            run.commands += (stage_command(self.options, bundle, configs, keys),)
+        self.runs[run.name] = run
         return run.name

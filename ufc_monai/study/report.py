@@ -7,13 +7,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ufc_monai.base.files import found_json
 from ufc_monai.report.markdown import markdown_table
 from ufc_monai.report.page import png, write_page
 from ufc_monai.report.study import save_label_curves, save_structure_bars
 from ufc_monai.study.results import Results, read_results
-from ufc_monai.study.runs import Run
-from ufc_monai.study.state import FAILED, failure_of, read_plan, states_of
+from ufc_monai.study.runs import FAILED, Run, read_plan
 from ufc_monai.study.tables import Table, study_tables
 from ufc_monai.study.verdict import verdict
 
@@ -47,13 +45,11 @@ def write_study_report(folder: Path, runs: Sequence[Run], about: Mapping[str, An
     if results.measured.empty:
         logger.warning("no run has been tested, so there are no tables")
         return
-    said, states = verdict(results), states_of(folder, runs)
+    said, states = verdict(results), {run.name: run.state(folder) for run in runs}
     results.save(folder)
     _draw(folder, results)
     asked = [f"{key}: {value}" for key, value in options.items() if value not in (None, [], {})]
-    asked += [f"trimmed: {', '.join(about['trimmed'])}"] if about["trimmed"] else []
-    errors = {run.name: found_json(failure_of(folder, run), "--folder") for run in runs if states[run.name] == FAILED}
-    failed = [[name, str(content.get("error", "is being retried"))] for name, content in errors.items()]
+    failed = [[run.name, str(run.error)] for run in runs if states[run.name] == FAILED]
     tables = [*study_tables(results), Table("Runs that failed", ["run", "error"], failed)]
     data = {
         "data_set": about["data_set"],

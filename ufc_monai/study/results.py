@@ -19,10 +19,10 @@ from numpy.typing import NDArray
 
 from ufc_monai.base.errors import InputError
 from ufc_monai.base.files import atomic_path, read_json, write_json
+from ufc_monai.planning.process import COMPLETE
 from ufc_monai.report.curves import read_metrics
 from ufc_monai.study.arms import RANDOM
-from ufc_monai.study.runs import CLUSTERS, FINE_TUNING, PRETRAINING, PROBE, Run
-from ufc_monai.study.state import COMPLETE, FAILED, states_of
+from ufc_monai.study.runs import CLUSTERS, FAILED, FINE_TUNING, PRETRAINING, PROBE, Run
 from ufc_monai.study.statistics import Noise, Paired, Spread, interval, noise_within, paired_difference, spread
 
 PRETRAINED = ("loss", "chance", "effective_rank", "alignment", "uniformity", "explained")
@@ -191,7 +191,7 @@ def read_results(folder: Path, runs: Sequence[Run], clusterings: Sequence[str] =
         InputError: if the metrics of a complete fine-tuning are gone.
     """
     patients = {image: entry["patient"] for image, entry in _json(folder / "split.json")["images"].items()}
-    states = states_of(folder, runs)
+    states = {run.name: run.state(folder) for run in runs}
     complete = [run for run in runs if states[run.name] == COMPLETE]
     tested = [_tested(folder, run, patients) for run in complete if run.kind == FINE_TUNING]
     measured = pd.concat(tested) if tested else pd.DataFrame(columns=COLUMNS)
