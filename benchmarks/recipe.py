@@ -69,6 +69,9 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "longer": {"min_steps": 1600},
     "strong": {**STRONG, "rotation": 20, "scale": [0.7, 1.3], "shift": 0.1, "min_steps": 1600},
     "mixed": {**mixing(STRONG), "min_steps": 1200},
+    "mixed_plainly": {**mixing(), "min_steps": 1200},
+    "mixed_longer": {**mixing(STRONG), "min_steps": 2000},
+    "mixed_wide": {**mixing({**STRONG, "rotation": 20, "field": [0.7, 1.3], "shift": 0.1}), "min_steps": 1200},
 }
 
 
