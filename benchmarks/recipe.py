@@ -88,7 +88,11 @@ def train(data: Path, out: Path, keys: Mapping[str, Any], name: str, fold: int, 
     places |= {"cache_dir": out / "cache", "split_path": out / "split.json", "pretrained_path": "none"}
     words += [word for key, value in places.items() for word in (f"--{key}", str(value))]
     began = time.monotonic()
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(map(str, (ROOT, ROOT / "benchmarks")))}
+    environment = {
+        **os.environ,
+        "OMP_NUM_THREADS": "1",
+        "PYTHONPATH": os.pathsep.join(map(str, (ROOT, ROOT / "benchmarks"))),
+    }
     with open(folder / "log.txt", "w") as log:
         subprocess.run(words, stdout=log, stderr=log, check=True, env=environment)
     (folder / "seconds.txt").write_text(f"{time.monotonic() - began:.0f}")
@@ -159,7 +163,13 @@ def clean(probabilities: NDArray[Any], kept: Sequence[int]) -> NDArray[np.int64]
     return classes
 
 
-VIEWS = [(0.0, 1.0, 0.0, 0.0), (5.0, 1.0, 0.0, 0.0), (-5.0, 1.0, 0.0, 0.0), (0.0, 0.93, 0.0, 0.0), (0.0, 1.07, 0.0, 0.0)]
+VIEWS = [
+    (0.0, 1.0, 0.0, 0.0),
+    (5.0, 1.0, 0.0, 0.0),
+    (-5.0, 1.0, 0.0, 0.0),
+    (0.0, 0.93, 0.0, 0.0),
+    (0.0, 1.07, 0.0, 0.0),
+]
 VIEWS += [(0.0, 1.0, 0.05, 0.0), (0.0, 1.0, -0.05, 0.05)]
 
 
@@ -170,7 +180,9 @@ def averaged_views(image: Tensor, network: Any, inferer: Callable[..., Tensor]) 
     for angle, scale, x, y in VIEWS:
         turn = torch.deg2rad(torch.tensor(angle))
         cos, sin = scale * turn.cos(), scale * turn.sin()
-        affine = torch.stack([torch.stack([cos, -sin, torch.tensor(x)]), torch.stack([sin, cos, torch.tensor(y)])])[None]
+        affine = torch.stack([torch.stack([cos, -sin, torch.tensor(x)]), torch.stack([sin, cos, torch.tensor(y)])])[
+            None
+        ]
         view = _sampled(slices, affine)
         logits = inferer(view.movedim(0, -1)[None], network)[0]
         total = total + _sampled(logits.softmax(0).movedim(-1, 0), inverse_affine(affine))
@@ -218,7 +230,13 @@ def main() -> None:
     with ThreadPoolExecutor(a.jobs) as pool:
         table = pd.DataFrame(list(pool.map(one, runs)))
     table.to_csv(out / "recipe.csv", index=False, float_format="%.2f")
-    print(table.groupby("variant", sort=False).mean(numeric_only=True).drop(columns=["fold", "draw"]).round(1).T.to_string())
+    print(
+        table.groupby("variant", sort=False)
+        .mean(numeric_only=True)
+        .drop(columns=["fold", "draw"])
+        .round(1)
+        .T.to_string()
+    )
 
 
 if __name__ == "__main__":

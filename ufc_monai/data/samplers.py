@@ -28,6 +28,8 @@ class PartnerSampler(Sampler[int]):
         positions: in [0, 1], (N,); for ``"position"``.
         clusters: (N,); for ``"cluster"``.
         generator: of the order.
+        partner_weights: of the slices as partners, (N,); those of ``weights`` where none is above 0. It may be set anew
+            between epochs.
 
     Raises:
         InputError: at another rule, or one whose values are missing.
@@ -42,6 +44,7 @@ class PartnerSampler(Sampler[int]):
         *,
         positions: Sequence[float] | None = None,
         clusters: Sequence[int] | None = None,
+        partner_weights: Tensor | None = None,
     ) -> None:
         values = {"any": (), "position": positions, "cluster": clusters}.get(partners)
         if values is None:
@@ -50,6 +53,7 @@ class PartnerSampler(Sampler[int]):
                 "stage 1."
             )
         self.weights = weights.double()
+        self.partner_weights = self.weights if partner_weights is None else partner_weights.double()
         self.num_samples = num_samples
         self.partners = partners
         self.values = torch.tensor(values, dtype=torch.float64)
@@ -68,12 +72,13 @@ class PartnerSampler(Sampler[int]):
             yield self._drawn(self._weights_beside(one))
 
     def _weights_beside(self, one: int) -> Tensor:
+        usual = self.partner_weights if self.partner_weights.any() else self.weights
         if self.partners == "any":
-            return self.weights
+            return usual
         apart = self.values - self.values[one]
         likely = torch.exp(-((apart / NEAR) ** 2) / 2) if self.partners == "position" else (apart == 0).double()
-        beside = (self.weights * likely).index_fill(0, torch.tensor(one), 0)
-        return beside if beside.sum() > 0 else self.weights
+        beside = (usual * likely).index_fill(0, torch.tensor(one), 0)
+        return beside if beside.any() else usual
 
     def _drawn(self, weights: Tensor) -> int:
         return int(torch.multinomial(weights, 1, generator=self.generator))

@@ -112,7 +112,7 @@ class SliceDataset(Dataset[dict[str, Any]]):
             Those that occur, in rising order; none of pictures, which have no third axis.
         """
         labels = [np.moveaxis(np.asarray(entry.array(key)[:, 0]), 0, -1) for entry in self.entries if len(entry) > 1]
-        occurring = set(np.unique(np.concatenate([np.unique(label) for label in labels] or [[]])).astype(int).tolist())
+        occurring = {c for label in labels for c in np.unique(label).tolist()}
         whole = (c for c in range(1, n_classes) if all(largest_share(label == c) >= share for label in labels))
         return sorted(occurring.intersection(whole))
 

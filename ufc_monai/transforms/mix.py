@@ -66,7 +66,8 @@ class MixSlices(Transform):
             pixel = torch.arange(n)
             inside.append((pixel >= start) & (pixel < start + length))
         rows, columns = inside
-        return (rows[:, :, None] & columns[:, None, :])[:, None]
+        inside_both: Tensor = rows[:, :, None] & columns[:, None, :]
+        return inside_both[:, None]
 
     def __call__(self, *maps: Tensor) -> tuple[Tensor, ...]:
         """Mix the slices of a batch.
@@ -105,4 +106,5 @@ class MixSlicesd(MapTransform):
         if self.augment is not None:
             changed = [*self.augment(*plain[:2]), *plain[2:]]
         mixed = self.mix(*changed)
-        return {**data, **{k: torch.cat(pair) for k, pair in zip(self.keys, zip(plain, mixed), strict=True)}}
+        doubled = (torch.cat(pair) for pair in zip(plain, mixed, strict=True))
+        return {**data, **dict(zip(self.keys, doubled, strict=True))}

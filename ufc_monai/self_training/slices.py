@@ -1,0 +1,72 @@
+"""The slices of labelled and unlabelled volumes as one data set, whose second part gets its labels from a round."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from itertools import accumulate
+from typing import Any
+
+import torch
+from monai.transforms import Compose
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from ufc_monai.data.slices import SliceDataset
+from ufc_monai.self_training.rounds import Round
+from ufc_monai.transforms.labels import IGNORE
+
+
+class JoinedSlices(Dataset[dict[str, Any]]):
+    """Labelled slices, and behind them unlabelled ones with the labels of the round that is open.
+
+    Args:
+        labelled: slices with the key ``label``.
+        unlabelled: slices without it.
+    """
+
+    def __init__(self, labelled: SliceDataset, unlabelled: SliceDataset) -> None:
+        self.labelled = labelled
+        self.unlabelled = unlabelled
+        self._ends = list(accumulate(len(entry) for entry in unlabelled.entries))
+        self._entries = unlabelled.entries
+
+    @property
+    def transform(self) -> Compose:
+        """That of the labelled slices."""
+        return self.labelled.transform
+
+    def open_round(self, found: Round) -> None:
+        """Take the labels of the unlabelled slices from a round."""
+        self._entries = found.entries()
+
+    def __len__(self) -> int:
+        return len(self.labelled) + len(self.unlabelled)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        """A slice.
+
+        Raises:
+            KeyError: at an unlabelled slice before the first round.
+        """
+        k = index - len(self.labelled)
+        if k < 0:
+            return self.labelled[index]
+        volume = bisect_right(self._ends, k)
+        entry = self._entries[volume]
+        return self.unlabelled[k] | {"label": entry.sample(k - self._ends[volume] + len(entry))["label"]}
+
+    def foreground_weights(self, n_classes: int, base: float = 0.1) -> tuple[Tensor, Tensor]:
+        """Sampling weights of the labelled and of the unlabelled slices, (N,) each and 0 for the other part.
+
+        As those of :meth:`SliceDataset.foreground_weights`; before the first round nothing unlabelled is drawn.
+
+        Args:
+            n_classes: classes including background.
+            base: weight of a slice of background alone.
+        """
+        first, second = self.labelled.foreground_weights(n_classes, base), torch.zeros(len(self.unlabelled)).double()
+        if self._entries is not self.unlabelled.entries:
+            labels = [label for entry in self._entries for label in torch.from_numpy(entry.array("label").copy())]
+            present = [[c for c in label.unique().tolist() if 0 < c < IGNORE] for label in labels]
+            second = torch.tensor([base + len(found) / (n_classes - 1) for found in present], dtype=torch.float64)
+        return torch.cat([first, second * 0]), torch.cat([first * 0, second])
