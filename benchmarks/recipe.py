@@ -16,7 +16,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -27,11 +27,8 @@ import torch
 from monai.bundle import ConfigParser
 from numpy.typing import NDArray
 from scipy import ndimage
-from torch import Tensor
-from torch.nn import functional as F
 
 from ufc_monai.artifacts.transfer import load_weights
-from ufc_monai.transforms.affine import inverse_affine, sampling_grid
 
 ROOT = Path(__file__).parents[1]
 BUNDLE = ROOT / "bundles" / "ufc_unet_segmentation"
@@ -40,39 +37,21 @@ LAST = {"val_interval": 10**6}
 """Validate once, at the end: the last weights are kept, and nothing is chosen by these volumes."""
 
 
-def mixing(strong: Mapping[str, Any] | None = None, **mix: Any) -> dict[str, Any]:
-    """The configuration that mixes slices of a batch with each other."""
-    augment = {"_target_": "ufc_monai.transforms.BatchAugment", "seed": "$@seed + 1", **(strong or {})}
-    return {
-        "mix": {"_target_": "ufc_monai.transforms.MixSlices", "seed": "@seed", **mix},
-        "mixed_augment": augment,
-        "train::trainer::prepare_batch::transform": {
-            "_target_": "Compose",
-            "transforms": [
-                {"_target_": "ufc_monai.transforms.BatchAugmentd", "keys": ["image", "label"], "augment": "@augment"},
-                {
-                    "_target_": "ufc_monai.transforms.MixSlicesd",
-                    "keys": ["image", "label"],
-                    "mix": "@mix",
-                    "augment": "@mixed_augment",
-                },
-            ],
-        },
-        "checkpointed::mix": "@mix",
-        "checkpointed::mixed_augment": "@mixed_augment",
-    }
-
-
 STRONG = {"brightness": 0.2, "contrast": [0.6, 1.4], "gamma": [0.6, 1.6], "noise": 0.08}
-VARIANTS: dict[str, dict[str, Any]] = {
-    "today": {"min_steps": 800},
-    "longer": {"min_steps": 1600},
-    "strong": {**STRONG, "rotation": 20, "scale": [0.7, 1.3], "shift": 0.1, "min_steps": 1600},
-    "mixed": {**mixing(STRONG), "min_steps": 1200},
-    "mixed_plainly": {**mixing(), "min_steps": 1200},
-    "mixed_longer": {**mixing(STRONG), "min_steps": 2000},
-    "mixed_wide": {**mixing({**STRONG, "rotation": 20, "field": [0.7, 1.3], "shift": 0.1}), "min_steps": 1200},
+WIDE = {"rotation": 20, "scale": [0.7, 1.3], "shift": 0.1}
+MIXED_WIDE = {"mixed_augment::rotation": 20, "mixed_augment::field": [0.7, 1.3], "mixed_augment::shift": 0.1}
+PLAINLY = {"brightness": 0.0, "contrast": [1.0, 1.0], "gamma": [1.0, 1.0], "noise": 0.0}
+VARIANTS: dict[str, tuple[list[str], dict[str, Any]]] = {
+    "today": (["paper"], {"min_steps": 800}),
+    "longer": (["paper"], {"min_steps": 1600}),
+    "strong": (["paper"], {**STRONG, **WIDE, "min_steps": 1600}),
+    "mixed": ([], {"min_steps": 1200}),
+    "mixed_plainly": ([], {**{f"mixed_augment::{k}": v for k, v in PLAINLY.items()}, "min_steps": 1200}),
+    "mixed_longer": ([], {"min_steps": 2000}),
+    "mixed_wide": ([], {**MIXED_WIDE, "min_steps": 1200}),
+    "self_training": (["self_training"], {"min_steps": 1500}),
 }
+"""A variant: the configurations over train.json and cpu.json, and keys."""
 
 
 def train(data: Path, out: Path, keys: Mapping[str, Any], name: str, fold: int, draw: int) -> Path:
@@ -81,9 +60,9 @@ def train(data: Path, out: Path, keys: Mapping[str, Any], name: str, fold: int, 
     if (folder / "seconds.txt").is_file():
         return folder
     folder.mkdir(parents=True, exist_ok=True)
-    config = {**keys, **LAST, **VARIANTS[name], "fold": fold, "label_draw": draw, "seed": draw, "threads": 1}
+    config = {**keys, **LAST, **VARIANTS[name][1], "fold": fold, "label_draw": draw, "seed": draw, "threads": 1}
     (folder / "variant.json").write_text(json.dumps(config, indent=1))
-    words = [sys.executable, "-m", "monai.bundle", "run", "--config_file", str([str(f) for f in files(folder)])]
+    words = [sys.executable, "-m", "monai.bundle", "run", "--config_file", str(files(name, folder))]
     places = {"bundle_root": BUNDLE, "dataset_dir": data, "output_dir": folder, "ckpt_dir": folder / "models"}
     places |= {"cache_dir": out / "cache", "split_path": out / "split.json", "pretrained_path": "none"}
     words += [word for key, value in places.items() for word in (f"--{key}", str(value))]
@@ -99,16 +78,17 @@ def train(data: Path, out: Path, keys: Mapping[str, Any], name: str, fold: int, 
     return folder
 
 
-def files(folder: Path) -> list[Path]:
+def files(name: str, folder: Path) -> list[str]:
     """The configurations of a run, in the order in which they are laid over each other."""
-    return [BUNDLE / "configs" / "train.json", BUNDLE / "configs" / "cpu.json", folder / "variant.json"]
+    configs = [BUNDLE / "configs" / f"{config}.json" for config in ("train", "cpu", *VARIANTS[name][0])]
+    return [str(file) for file in (*configs, folder / "variant.json")]
 
 
 @torch.inference_mode()
 def judge(data: Path, out: Path, folder: Path) -> dict[str, Any]:
     """Dice of a run's last weights on its validation volumes, by ways of cleaning up."""
     parser = ConfigParser()
-    parser.read_config([str(file) for file in files(folder)])
+    parser.read_config(files(folder.name.rsplit("_", 2)[0], folder))
     parser.update({"bundle_root": str(BUNDLE), "dataset_dir": str(data), "ckpt_dir": str(folder / "models")})
     parser.update({"cache_dir": str(out / "cache"), "split_path": str(out / "split.json"), "pretrained_path": "none"})
     content = {name: parser.get_parsed_content(name) for name in ("network", "validate::dataset", "validate::inferer")}
@@ -121,8 +101,7 @@ def judge(data: Path, out: Path, folder: Path) -> dict[str, Any]:
     for item in volumes:
         label = np.asarray(item["label"][0]).astype(np.int64)
         probabilities = inferer(item["image"][None], network)[0].softmax(0).numpy()
-        seen = averaged_views(item["image"], network, inferer)
-        ways = {"raw": probabilities, "smooth": smooth(probabilities), "views": seen, "views smooth": smooth(seen)}
+        ways = {"raw": probabilities, "smooth": smooth(probabilities)}
         for way, found in ways.items():
             classes = found.argmax(0)
             scores.setdefault(way, []).append(dice(classes, label, len(names)))
@@ -161,37 +140,6 @@ def clean(probabilities: NDArray[Any], kept: Sequence[int]) -> NDArray[np.int64]
             largest = np.bincount(pieces.ravel())[1:].argmax() + 1
             classes[(pieces > 0) & (pieces != largest)] = 0
     return classes
-
-
-VIEWS = [
-    (0.0, 1.0, 0.0, 0.0),
-    (5.0, 1.0, 0.0, 0.0),
-    (-5.0, 1.0, 0.0, 0.0),
-    (0.0, 0.93, 0.0, 0.0),
-    (0.0, 1.07, 0.0, 0.0),
-]
-VIEWS += [(0.0, 1.0, 0.05, 0.0), (0.0, 1.0, -0.05, 0.05)]
-
-
-def averaged_views(image: Tensor, network: Any, inferer: Callable[..., Tensor]) -> NDArray[Any]:
-    """Probabilities averaged over slightly rotated, scaled and shifted views, brought back to the image's grid."""
-    slices = image.as_tensor().movedim(-1, 0)
-    total = torch.zeros(())
-    for angle, scale, x, y in VIEWS:
-        turn = torch.deg2rad(torch.tensor(angle))
-        cos, sin = scale * turn.cos(), scale * turn.sin()
-        affine = torch.stack([torch.stack([cos, -sin, torch.tensor(x)]), torch.stack([sin, cos, torch.tensor(y)])])[
-            None
-        ]
-        view = _sampled(slices, affine)
-        logits = inferer(view.movedim(0, -1)[None], network)[0]
-        total = total + _sampled(logits.softmax(0).movedim(-1, 0), inverse_affine(affine))
-    return (total / len(VIEWS)).movedim(0, -1).numpy()
-
-
-def _sampled(slices: Tensor, affine: Tensor) -> Tensor:
-    grid = sampling_grid(affine.expand(len(slices), -1, -1), slices.shape[-2:])
-    return F.grid_sample(slices, grid, align_corners=False, padding_mode="border")
 
 
 def dice(found: NDArray[Any], label: NDArray[Any], n: int) -> list[float]:
