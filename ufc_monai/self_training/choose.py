@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ufc_monai.transforms.clean import KeepLargest, SmoothSlices
+from ufc_monai.transforms.clean import keep_largest, smooth_slices
 from ufc_monai.transforms.labels import IGNORE
 
 LEVELS = 256
@@ -73,9 +73,9 @@ def predicted(logits: Tensor, connected: Sequence[int]) -> Predicted:
         logits: (classes, H, W, D).
         connected: classes of one piece.
     """
-    probabilities = SmoothSlices()(logits)
+    probabilities = smooth_slices(logits)
     seen = probabilities.argmax(dim=0)
-    cleaned = KeepLargest(connected)(probabilities)
+    cleaned = keep_largest(probabilities, connected)
     classes = cleaned.argmax(dim=0)
     rival = 1 + cleaned[1:].argmax(dim=0)
     confidence = cleaned.gather(0, torch.where(classes > 0, classes, rival)[None])[0]

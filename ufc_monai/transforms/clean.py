@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,100 +18,91 @@ from ufc_monai.transforms.twin import Twin
 ndimage, _ = optional_import("scipy.ndimage")
 
 
-class SmoothSlices(Transform):
-    """Average the probabilities of the classes over neighbouring slices.
+class CleanVolume(Transform):
+    """Average the classes' probabilities over neighbouring slices, then keep the largest piece of some classes.
 
     Args:
-        slices: how many, an odd number; at the ends of the volume those that exist.
+        cleaning: ``slices``, how many are averaged, and ``connected``, the classes of one piece, as in
+            ``network.json``; ``None`` changes nothing.
 
     Example:
         >>> logits = torch.randn(3, 8, 8, 5)
-        >>> SmoothSlices()(logits).sum(dim=0).allclose(torch.ones(8, 8, 5))
-        True
+        >>> CleanVolume({"slices": 3, "connected": [2]})(logits).shape
+        torch.Size([3, 8, 8, 5])
     """
 
-    def __init__(self, slices: int = 3) -> None:
-        self.slices = slices
+    def __init__(self, cleaning: Mapping[str, Any] | None = None) -> None:
+        self.cleaning = cleaning
 
     def __call__(self, logits: Tensor) -> Tensor:
-        """Smooth one volume.
+        """Clean a volume.
 
         Args:
-            logits: (classes, H, W, D), the last axis from slice to slice.
+            logits: (classes, H, W, D), the last axis from slice to slice, background first.
 
         Returns:
-            Probabilities of the same shape.
+            Scores of the same shape; the class of a voxel is the one with the highest.
         """
-        probabilities = logits.float().softmax(dim=0)
-        total, n = probabilities.clone(), torch.ones(logits.shape[-1], device=logits.device)
-        for k in range(1, self.slices // 2 + 1):
-            total[..., k:] += probabilities[..., :-k]
-            total[..., :-k] += probabilities[..., k:]
-            n[k:] += 1
-            n[:-k] += 1
-        return total / n
+        if self.cleaning is None:
+            return logits
+        return keep_largest(smooth_slices(logits, self.cleaning["slices"]), self.cleaning["connected"])
 
 
-class SmoothSlicesd(Twin):
-    """Dictionary form of :class:`SmoothSlices`.
+class CleanVolumed(Twin):
+    """Dictionary form of :class:`CleanVolume`.
 
     Args:
         keys: of the predictions.
-        slices: see :class:`SmoothSlices`.
+        cleaning: see :class:`CleanVolume`.
         allow_missing_keys: skip keys that are not there.
     """
 
-    def __init__(self, keys: KeysCollection, slices: int = 3, allow_missing_keys: bool = False) -> None:
-        super().__init__(keys, SmoothSlices(slices), allow_missing_keys)
+    def __init__(
+        self, keys: KeysCollection, cleaning: Mapping[str, Any] | None = None, allow_missing_keys: bool = False
+    ) -> None:
+        super().__init__(keys, CleanVolume(cleaning), allow_missing_keys)
 
 
-class KeepLargest(Transform):
-    """Of some classes keep the largest piece of the volume; what lies apart becomes background.
-
-    Pieces touch by faces. It works on scores, so that it can stand before they are brought back to the scan's grid:
-    where a piece falls away, the class and the background exchange their scores.
+def smooth_slices(logits: Tensor, slices: int = 3) -> Tensor:
+    """Probabilities, averaged over neighbouring slices.
 
     Args:
-        classes: which, each 1 or more; those that are one piece in every labelled scan, see :func:`largest_share`.
+        logits: (classes, H, W, D).
+        slices: how many, an odd number; at the ends of the volume those that exist.
+
+    Returns:
+        Of the same shape.
+    """
+    probabilities = logits.float().softmax(dim=0)
+    total, n = probabilities.clone(), torch.ones(logits.shape[-1], device=logits.device)
+    for k in range(1, slices // 2 + 1):
+        total[..., k:] += probabilities[..., :-k]
+        total[..., :-k] += probabilities[..., k:]
+        n[k:] += 1
+        n[:-k] += 1
+    return total / n
+
+
+def keep_largest(scores: Tensor, classes: Sequence[int]) -> Tensor:
+    """Of some classes keep the largest piece; where another falls away, class and background exchange their scores.
+
+    Pieces touch by faces. It works on scores, so that it can stand before they are brought back to the scan's grid.
+
+    Args:
+        scores: (classes, H, W, D), background first.
+        classes: which, each 1 or more.
 
     Example:
         >>> scores = torch.eye(2)[torch.tensor([1, 1, 0, 1])].T.reshape(2, 4, 1, 1)
-        >>> KeepLargest([1])(scores).argmax(dim=0).flatten()
+        >>> keep_largest(scores, [1]).argmax(dim=0).flatten()
         tensor([1, 1, 0, 0])
     """
-
-    def __init__(self, classes: Sequence[int]) -> None:
-        self.classes = tuple(classes)
-
-    def __call__(self, scores: Tensor) -> Tensor:
-        """Clean one volume.
-
-        Args:
-            scores: (classes, H, W, D): logits or probabilities, background first.
-
-        Returns:
-            The same scores but for the exchanged ones.
-        """
-        winner = scores.argmax(dim=0)
-        cleaned = scores.clone()
-        for c in self.classes:
-            apart = torch.from_numpy(_apart((winner == c).cpu().numpy())).to(scores.device)
-            cleaned[0] = torch.where(apart, scores[c], cleaned[0])
-            cleaned[c] = torch.where(apart, scores[0], cleaned[c])
-        return cleaned
-
-
-class KeepLargestd(Twin):
-    """Dictionary form of :class:`KeepLargest`.
-
-    Args:
-        keys: of the predictions.
-        classes: see :class:`KeepLargest`.
-        allow_missing_keys: skip keys that are not there.
-    """
-
-    def __init__(self, keys: KeysCollection, classes: Sequence[int], allow_missing_keys: bool = False) -> None:
-        super().__init__(keys, KeepLargest(classes), allow_missing_keys)
+    winner, cleaned = scores.argmax(dim=0), scores.clone()
+    for c in classes:
+        apart = torch.from_numpy(_apart((winner == c).cpu().numpy())).to(scores.device)
+        cleaned[0] = torch.where(apart, scores[c], cleaned[0])
+        cleaned[c] = torch.where(apart, scores[0], cleaned[c])
+    return cleaned
 
 
 def largest_share(mask: NDArray[Any]) -> float:
