@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import NAMES, SMALL, run_bundle
+from conftest import NAMES, SMALL, refused, run_bundle
 from test_resume import PowerCutError, alike, cut_off_at, forget_random_states, read
 
 UNET = NAMES[2]
@@ -41,10 +41,8 @@ def test_it_trains_and_resumes_bit_by_bit(
     chain: Path, phantom: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rounds = fine_tune(chain, tmp_path / "whole", phantom)
-    for r in rounds.values():
-        print({k: v for k, v in r.items() if k not in ("files",)})
-    print(lines_of(tmp_path / "whole")[-1])
-    assert len(rounds) == 2
+    assert list(rounds) == ["round_1", "round_2"]
+    assert rounds["round_2"]["agreement"][1] > 0.3
     with monkeypatch.context() as context, pytest.raises((PowerCutError, RuntimeError)):
         cut_off_at(context, lines_of(tmp_path / "whole")[-1]["iteration"] - 10)
         fine_tune(chain, tmp_path / "cut", phantom)
@@ -54,6 +52,25 @@ def test_it_trains_and_resumes_bit_by_bit(
     assert whole.keys() == resumed.keys()
     for key in whole:
         assert alike(whole[key], resumed[key]), key
+
+
+def test_nobody_who_is_held_out_is_given_labels(chain: Path, phantom: Path, tmp_path: Path) -> None:
+    """Every training patient without a used label is, no validation or test patient, on any fold."""
+    split = json.loads((chain / NAMES[0] / "eval" / "split.json").read_text())
+    for fold, roles in enumerate(split["folds"]):
+        rounds = fine_tune(chain, tmp_path / str(fold), phantom, fold=fold, epochs=1, min_steps=1, warm_up_steps=0)
+        given = {row["image"] for row in rounds["round_1"]["volumes"]}
+        used = set(roles["label_orders"][0][:1])
+        patients = {*roles["training"], *split["unlabelled"]}
+        assert given == {i for i, of in split["images"].items() if of["patient"] in patients} - used
+        held_out = {*roles["validation"], *roles["test"]}
+        assert not given & {i for i, of in split["images"].items() if of["patient"] in held_out}
+
+
+def test_without_unlabelled_scans_there_is_nothing_to_learn_from(chain: Path, phantom: Path, tmp_path: Path) -> None:
+    with refused() as message:
+        fine_tune(chain, tmp_path, phantom, labelled_volumes=None)
+    assert message[0].startswith("self_training: the label of every training scan is used")
 
 
 def test_it_is_given_up_where_the_structures_collapse(

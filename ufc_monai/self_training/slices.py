@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections.abc import Sequence
 from itertools import accumulate
 from typing import Any
 
@@ -11,9 +12,24 @@ from monai.transforms import Compose
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from ufc_monai.base.errors import InputError
 from ufc_monai.data.slices import SliceDataset
 from ufc_monai.self_training.rounds import Round
 from ufc_monai.transforms.labels import IGNORE
+
+
+def required(volumes: Sequence[dict[str, str]]) -> Sequence[dict[str, str]]:
+    """The unlabelled training volumes.
+
+    Raises:
+        InputError: if there are none.
+    """
+    if not volumes:
+        raise InputError(
+            "self_training: the label of every training scan is used, so nothing unlabelled is left to learn from. Leave "
+            "self_training.json out, or lower labelled_volumes."
+        )
+    return volumes
 
 
 class JoinedSlices(Dataset[dict[str, Any]]):
