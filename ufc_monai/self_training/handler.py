@@ -89,7 +89,7 @@ class SelfTraining(Handler):
     given_up: bool = field(default=False, init=False)
 
     def __post_init__(self) -> None:
-        self._round: Round | None = None
+        self.last_round: Round | None = None
         self._beginning: dict[str, Any] = {}
 
     def _started(self, engine: Engine) -> None:
@@ -100,7 +100,7 @@ class SelfTraining(Handler):
         self.teacher.update_parameters(self.trained["network"])
 
     def _epoch_started(self, engine: Engine) -> None:
-        number = 1 + (self._round.content["round"] if self._round else 0)
+        number = 1 + (self.last_round.content["round"] if self.last_round else 0)
         if self.given_up or engine.state.iteration < self.warm_up + (number - 1) * self.interval:
             return
         folder = Path(self.folder, f"round_{number}")
@@ -139,7 +139,9 @@ class SelfTraining(Handler):
             "teacher_sha256": weights_digest(self.teacher.module.state_dict(), self.teacher.module),
             "data_sha256": list(self.data_sha256),
         }
-        writer = RoundWriter(folder, self.slices.unlabelled.entries, self.choice, counts / counts.sum(), self._round)
+        writer = RoundWriter(
+            folder, self.slices.unlabelled.entries, self.choice, counts / counts.sum(), self.last_round
+        )
         writer.write(self._predict, about)
 
     @torch.inference_mode()
@@ -153,13 +155,13 @@ class SelfTraining(Handler):
         return predicted(torch.cat(parts).permute(1, 2, 3, 0), self.connected)
 
     def _open(self, found: Round) -> None:
-        self._round = found
+        self.last_round = found
         self.slices.open_round(found)
         self.sampler.partner_weights = self.slices.foreground_weights(len(self.names))[1]
 
     def state_dict(self) -> dict[str, Any]:
         """For a checkpoint: the teacher, which round is open, and where the training began."""
-        name, sha256 = (self._round.folder.name, self._round.sha256) if self._round else (None, None)
+        name, sha256 = (self.last_round.folder.name, self.last_round.sha256) if self.last_round else (None, None)
         state = {"round": name, "sha256": sha256, "given_up": self.given_up, "beginning": self._beginning}
         return {**state, "teacher": self.teacher.state_dict()}
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from itertools import accumulate
 from typing import Any
 
+import numpy as np
 import torch
 from monai.transforms import Compose
 from torch import Tensor
@@ -14,6 +15,7 @@ from torch.utils.data import Dataset
 
 from ufc_monai.base.errors import InputError
 from ufc_monai.data.slices import SliceDataset
+from ufc_monai.data.store import StoreEntry
 from ufc_monai.self_training.rounds import Round
 from ufc_monai.transforms.labels import IGNORE
 
@@ -26,8 +28,8 @@ def required(volumes: Sequence[dict[str, str]]) -> Sequence[dict[str, str]]:
     """
     if not volumes:
         raise InputError(
-            "self_training: the label of every training scan is used, so nothing unlabelled is left to learn from. Leave "
-            "self_training.json out, or lower labelled_volumes."
+            "self_training: the label of every training scan is used, so nothing unlabelled is left to learn from. "
+            "Leave self_training.json out, or lower labelled_volumes."
         )
     return volumes
 
@@ -44,7 +46,7 @@ class JoinedSlices(Dataset[dict[str, Any]]):
         self.labelled = labelled
         self.unlabelled = unlabelled
         self._ends = list(accumulate(len(entry) for entry in unlabelled.entries))
-        self._entries = unlabelled.entries
+        self.round_entries: list[StoreEntry] = []
 
     @property
     def transform(self) -> Compose:
@@ -53,7 +55,7 @@ class JoinedSlices(Dataset[dict[str, Any]]):
 
     def open_round(self, found: Round) -> None:
         """Take the labels of the unlabelled slices from a round."""
-        self._entries = found.entries()
+        self.round_entries = found.entries()
 
     def __len__(self) -> int:
         return len(self.labelled) + len(self.unlabelled)
@@ -68,7 +70,7 @@ class JoinedSlices(Dataset[dict[str, Any]]):
         if k < 0:
             return self.labelled[index]
         volume = bisect_right(self._ends, k)
-        entry = self._entries[volume]
+        entry = self.round_entries[volume]
         return self.unlabelled[k] | {"label": entry.sample(k - self._ends[volume] + len(entry))["label"]}
 
     def foreground_weights(self, n_classes: int, base: float = 0.1) -> tuple[Tensor, Tensor]:
@@ -81,8 +83,9 @@ class JoinedSlices(Dataset[dict[str, Any]]):
             base: weight of a slice of background alone.
         """
         first, second = self.labelled.foreground_weights(n_classes, base), torch.zeros(len(self.unlabelled)).double()
-        if self._entries is not self.unlabelled.entries:
-            labels = [label for entry in self._entries for label in torch.from_numpy(entry.array("label").copy())]
-            present = [[c for c in label.unique().tolist() if 0 < c < IGNORE] for label in labels]
+        if self.round_entries:
+            present = [
+                np.setdiff1d(label, (0, IGNORE)) for entry in self.round_entries for label in entry.array("label")
+            ]
             second = torch.tensor([base + len(found) / (n_classes - 1) for found in present], dtype=torch.float64)
         return torch.cat([first, second * 0]), torch.cat([first * 0, second])
