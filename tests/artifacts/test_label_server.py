@@ -23,7 +23,9 @@ from ufc_monai.__main__ import main
 from ufc_monai.artifacts.labelling import assign_slices
 from ufc_monai.artifacts.paint import ClusterPainter
 from ufc_monai.artifacts.served import mask_ids, named_classes
+from ufc_monai.base.errors import find_input_error
 from ufc_monai.data.case import MMWHS_LABELS
+from ufc_monai.training.save import WeightsSaver
 from ufc_monai.transforms.labels import RemapLabels
 
 VAE, CONTRASTIVE, UNET = NAMES
@@ -96,6 +98,39 @@ def test_one_or_two_labels_write_weights_and_train_twice(
     second = torch.load(bundle / "models" / "model.pt", weights_only=True)
     assert first.keys() == second.keys()
     assert not torch.equal(first["final_conv.weight"], second["final_conv.weight"])
+
+
+def test_a_training_that_crashed_is_begun_anew(
+    bundle: Path, painted: list[dict[str, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server cannot ask for ``resume``; the weights that it had are those to go on from."""
+    path = bundle / "configs" / "train.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "checkpoint_seconds": 0}))
+    with monkeypatch.context() as context, pytest.raises(RuntimeError):
+        context.setattr(WeightsSaver, "_completed", lambda *_: 1 / 0)
+        train(bundle, painted[:2], [])
+    assert (bundle / "models" / "checkpoint.pt").is_file()
+    train(bundle, painted[:2], [])
+    assert json.loads((bundle / "eval" / "train" / "run.json").read_text())["status"] == "complete"
+
+
+def test_a_broken_scan_is_an_error_without_options_of_a_command(chain: Path, tmp_path: Path) -> None:
+    (tmp_path / "scan.nii.gz").write_bytes(b"no scan")
+    with pytest.raises(RuntimeError) as caught:
+        serve(chain / UNET, tmp_path / "scan.nii.gz")
+    reason = find_input_error(caught.value)
+    assert str(reason).endswith("Copy the file again or remove it.")
+
+
+def test_an_ignored_id_that_is_the_number_of_a_channel_does_not_keep_from_training(
+    bundle: Path, painted: list[dict[str, str]]
+) -> None:
+    train(bundle, painted[:1], None)
+    path = bundle / "models" / "network.json"
+    ids = {name: 10 * i for name, i in network(bundle)["labels"].items()}
+    path.write_text(json.dumps({**network(bundle), "labels": ids, "ignore_id": 2}))
+    train(bundle, painted[:1], None)
+    assert network(bundle)["ignore_id"] is None
 
 
 def test_words_and_keys_of_a_server_are_its_own(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -245,6 +280,15 @@ def test_a_run_goes_into_the_app(chain: Path, phantom: Path, tmp_path: Path, cap
     assert main(["label", "--folder", str(chain), str(app), "--values", "channels"]) == 0
     assert named_classes(app / "model" / UNET) == {name: i for i, name in enumerate(MMWHS_LABELS, start=1)}
     assert main(["label", "--folder", str(chain), str(app)]) == 1  # perhaps trained on by now
+
+
+def test_a_folder_without_weights_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """As that of a study, whose weights are those of its runs."""
+    copy_bundles(tmp_path / "study")
+    (tmp_path / "main.py").touch()
+    assert main(["label", "--folder", str(tmp_path / "study"), str(tmp_path)]) == 1
+    assert "has weights. Name a finished run's folder, not a study's" in capsys.readouterr().err
+    assert not (tmp_path / "model").exists()
 
 
 def test_what_a_client_sees_fits_the_masks_and_what_it_paints_is_learned(

@@ -218,7 +218,7 @@ REFUSED: dict[str, tuple[Callable[[Path], object], str]] = {
     "pseudo-labels of another format": (lambda d: PseudoLabels.load(pseudo_labels(d / "p", format=9)), "has format 9"),
     "pseudo-labels lacking a key": (
         lambda d: PseudoLabels.load(pseudo_labels(d / "p", clusters=None)),
-        "lacks clusters. Make it anew",
+        "lacks clusters. Run inference.json of ufc_feature_vae again",
     ),
     "pseudo-labels of fractions": (
         lambda d: PseudoLabels.load(pseudo_labels(d / "p", clusters={"a.nii.gz": [0.5]})),
@@ -248,7 +248,7 @@ REFUSED: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda d: cut(d, lambda d: cut_off(d / "thumbnails.npy", 90)),
         "thumbnails.npy is missing or damaged",
     ),
-    "more clusters than slices": (lambda d: cut(d, lambda _: None, 99), "n_clusters must be 1 to 24 for 24 slices"),
+    "more clusters than slices": (lambda d: cut(d, lambda _: None, 99), "--k must be 2 to 24 for the tree in"),
     "centres gone": (lambda d: assign_slices(d / "centroids.npz", voxels()[0], []), "there is no"),
     # weights
     "weights of another network": (

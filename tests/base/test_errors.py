@@ -14,6 +14,7 @@ import pytest
 from conftest import NAMES, ROOT, SMALL, copy_bundles
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from monai.utils import optional_import
 
 from ufc_monai.__main__ import main
 from ufc_monai.base.errors import InputError, find_input_error, unwrapped
@@ -165,3 +166,10 @@ def test_a_package_of_an_extra_is_named_with_it() -> None:
     for package, extra in (("mlflow", "'.[tracking]'"), ("pandas", "'.[study]'"), ("kornia", ".")):
         reason = find_input_error(ModuleNotFoundError(f"No module named {package!r}", name=f"{package}.part"))
         assert str(reason).endswith(f"-m pip install -e {extra}")
+
+
+def test_a_package_that_monai_misses_is_named() -> None:
+    writer, _ = optional_import("nowhere_at_all.writer", name="SummaryWriter")
+    with pytest.raises(ImportError) as caught:
+        writer()
+    assert str(find_input_error(caught.value)).startswith("the package nowhere_at_all is not installed for")

@@ -184,6 +184,17 @@ def test_a_tree_of_scikit_learn_is_cut_as_ours(number: int | None, distances: bo
     np.testing.assert_array_equal(cut_tree(theirs.tree, 9), cut_tree(Agglomerative().fit(features).tree_, 9))
 
 
+def test_a_distance_at_which_a_tree_is_cut_decides_alone() -> None:
+    features, _ = blobs([30] * 6)
+    chosen = cluster.AgglomerativeClustering(None, distance_threshold=0.1)
+    found = clustered(features, clustering=chosen)
+    np.testing.assert_array_equal(found.labels, labels_of(chosen.fit(features)))
+    assert found.n_clusters > 100
+    assert found.tree is not None
+    with pytest.raises(InputError, match=r"n_clusters: AgglomerativeClustering finds the number of clusters by itself"):
+        ClusteringMethod(clustering=chosen, n_clusters=3)
+
+
 class ByHalves:
     """No estimator of scikit-learn, just what is asked of one."""
 

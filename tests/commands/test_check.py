@@ -153,7 +153,7 @@ def test_labels_without_names_are_shown_how_to_name(folder: Path, tmp_path: Path
         (folder / f"{part}s").mkdir()
         for path in sorted(folder.glob(f"*_{part}.nii.gz")):
             path.rename(folder / f"{part}s" / f"{path.name.removesuffix(f'_{part}.nii.gz')}.nii.gz")
-    assert run_check(options(folder), output=tmp_path / "x.png") == 0
+    assert run_check(options(folder), output=tmp_path / "x.png") == 1  # as run refuses it
     assert re.search(r"\(no name\) +820 +5", said())
     last = said().strip().splitlines()[-1]
     assert last.startswith("ready, once the structures are named: ")
@@ -208,8 +208,7 @@ def test_many_volumes_are_summed_up() -> None:
     facts[7] = VolumeFacts("odd.nii", None, "7", grid, (-9, 0, 1, 2), problems=(usual, odd))
     table = volume_table(facts)
     assert [line.split()[1] for line in table[1:2]] == ["odd.nii"]
-    assert table[2].startswith("59 volumes are not listed")
-    assert "  HU      -100 to 2" in table
+    assert table[2:] == ["59 volumes like most are not listed"]
 
 
 @pytest.fixture(scope="module")

@@ -64,9 +64,11 @@ def test_keys_go_where_they_are_known() -> None:
     assert all("--threads 1" in command for command in of.values())
 
 
-def test_the_probe_judges_the_clusters_that_were_pretrained_with() -> None:
-    planned = plan_stages(options(overrides={CONTRASTIVE: {"pseudo_labels_path": "other.json"}}), cases(8, 0))
-    named = {stage.title for stage in planned if "--pseudo_labels_path other.json" in " ".join(stage.command)}
+def test_the_probe_judges_the_clusters_that_were_pretrained_with(tmp_path: Path) -> None:
+    other = tmp_path / "other.json"
+    other.touch()
+    planned = plan_stages(options(overrides={CONTRASTIVE: {"pseudo_labels_path": str(other)}}), cases(8, 0))
+    named = {stage.title for stage in planned if f"--pseudo_labels_path {other}" in " ".join(stage.command)}
     assert named == {"stage 2: contrastive pretraining", "stage 2: linear probe of the encoder"}
 
 
@@ -98,6 +100,8 @@ def test_a_method_is_laid_over_stage_2_alone() -> None:
             f"{VAE}: epochs must be a whole number of 0 or more, got 'ten'",
         ),
         ({"overrides": {VAE: {"ckpt_dir": "x"}}}, "ckpt_dir of ufc_feature_vae is set by the run itself"),
+        ({"overrides": {UNET: {"pretrained_path": "/nowhere/model.pt"}}}, "there is no file /nowhere/model.pt"),
+        ({"overrides": {UNET: {"pretrained_path": "nowhere.pt"}}}, "there is no file run/nowhere.pt"),
         ({"overrides": {VAE: {"split_seed": 1}}}, "split_seed of ufc_feature_vae is the same in all stages"),
     ],
 )
@@ -115,8 +119,14 @@ def test_tracking_is_asked_of_every_stage_and_changes_none(monkeypatch: pytest.M
         assert words.startswith("--tracking mlflow --tracking_uri sqlite:///")
         assert words.endswith("/run/mlruns.db --experiment_name run")
     monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
-    with pytest.raises(InputError, match=r'pip install -e "\.\[tracking\]"'):
-        plan_stages(options(tracking="mlflow"), cases(8, 2))
+    for changes in ({"tracking": "mlflow"}, {"overrides": {VAE: {"tensorboard": True}}}):
+        with pytest.raises(InputError, match=r'pip install -e "\.\[tracking\]"'):
+            plan_stages(options(**changes), cases(8, 2))
+
+
+def test_files_that_the_run_makes_or_leaves_out_are_no_errors() -> None:
+    for path in ("none", None, "ufc_cluster_contrastive_v0.1.0", f"{CONTRASTIVE}/models/model.pt"):
+        plan_stages(options(overrides={UNET: {"pretrained_path": path}}), cases(8, 2))
 
 
 @pytest.fixture

@@ -6,18 +6,14 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
-import torch
-from conftest import NAMES
-from monai.data import MetaTensor
+from conftest import NAMES, refused, run_bundle
 from PIL import Image
 from scans import sitk
 
 from ufc_monai.__main__ import main
 from ufc_monai.base.errors import InputError
-from ufc_monai.base.formats import stem_of, suffix_of
 from ufc_monai.commands.segment import _check_kept
 from ufc_monai.data.case import MMWHS_LABELS
-from ufc_monai.transforms.save import SaveMask
 
 
 def test_one_scan_to_one_file(chain: Path, phantom: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -83,15 +79,10 @@ def test_masks_that_are_there_are_safe(
     assert {path.name for path in (tmp_path / "out").iterdir()} == {a.name, b.name, c.name}
 
 
-def save_mask(path: Path, *values: int, marked: bool = False) -> Path:
+def save_mask(path: Path, *values: int) -> Path:
     path.parent.mkdir(exist_ok=True)
     array = np.array([0, *values], np.uint8).reshape(-1, 1, 1)
-    if marked:
-        meta = {"filename_or_obj": str(path), "original_affine": np.eye(4), "spatial_shape": array.shape}
-        mask = MetaTensor(torch.from_numpy(array)[None], affine=torch.eye(4, dtype=torch.float64), meta=meta)
-        SaveMask(path.parent)(mask)
-        (path.parent / f"{stem_of(path)}_seg{suffix_of(path)}").replace(path)
-    elif path.suffix == ".gz":
+    if path.suffix == ".gz":
         nib.save(nib.Nifti1Image(array, np.eye(4)), path)
     else:
         sitk.WriteImage(sitk.GetImageFromArray(array[..., 0].T if path.suffix == ".png" else array.T), path)
@@ -115,23 +106,19 @@ def test_masks_of_an_earlier_version_are_not_kept(
 
 
 @pytest.mark.parametrize("suffix", [".nii.gz", ".nrrd", ".mha", ".png"])
-def test_a_mask_is_kept_if_its_values_can_be_ids_alone(tmp_path: Path, suffix: str) -> None:
-    """Ids 1, 10, 11, 2 in this order: a 2 may be the class of 10, unless the mask says that it is an id."""
+def test_a_mask_is_kept_if_its_values_are_ids(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"mask{suffix}"
-    for values in ([], [1], [10, 2], [1, 10, 11, 2]):
+    for values in ([], [1, 2], [1, 10, 11, 2]):
         _check_kept(save_mask(path, *values), [1, 10, 11, 2])
-    _check_kept(save_mask(path, 1, 2, 3), [1, 2, 3])  # the same in both versions
-    _check_kept(save_mask(path, 1, 2, marked=True), [1, 10, 11, 2])
-    for values, words in (([1, 2], "which earlier versions wrote"), ([2, 3], "it holds 3, which are no ids")):
-        with pytest.raises(InputError, match=words):
-            _check_kept(save_mask(path, *values), [1, 10, 11, 2])
+    with pytest.raises(InputError, match="it holds 3, which are no ids"):
+        _check_kept(save_mask(path, 2, 3), [1, 10, 11, 2])
 
 
 @pytest.mark.parametrize("command", ["segment", "label"])
 def test_the_configuration_of_an_earlier_version_is_refused(
     command: str, chain: Path, phantom: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A run's folder holds the configurations that it was made with; their masks would be marked as ids."""
+    """A run's folder holds the configurations that it was made with; their masks would hold no ids."""
     old = tmp_path / NAMES[2]
     shutil.copytree(chain / NAMES[2], old, ignore=shutil.ignore_patterns("cache", "eval"))
     path = old / "configs" / "inference.json"
@@ -222,6 +209,9 @@ def test_two_scans_to_one_mask_are_refused(chain: Path, tmp_path: Path, capsys: 
         Image.new("L", (40, 40)).save(tmp_path / "in" / f"a.{suffix}")
     assert main(["segment", "--weights", str(chain), str(tmp_path / "in"), str(tmp_path / "out")]) == 1
     assert "a_seg.png. Rename one of the scans" in capsys.readouterr().err
+    with refused() as message:
+        run_bundle(chain, NAMES[2], "inference", tmp_path / "in", output_dir=str(tmp_path / "out"))
+    assert "a_seg.png. Rename one of the scans" in message[0]
     assert not list(tmp_path.rglob("*_seg.png"))
 
 

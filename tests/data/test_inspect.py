@@ -40,7 +40,7 @@ def folder(patients: Path, tmp_path: Path) -> Path:
 
 
 def third(folder: Path, **options: Any) -> VolumeFacts:
-    facts = inspect_cases(folder, labels=MMWHS_LABELS, background_labels=[421], **options)
+    facts = inspect_cases(folder, labels=MMWHS_LABELS, background_labels=[421], ignore_id=9, **options)
     assert [f.image for f in facts] == [c.image for c in find_cases(folder)]
     assert not facts[0].problems
     return facts[2]
@@ -151,6 +151,7 @@ def eight_bit(image: NDArray[np.float32]) -> NDArray[np.uint8]:
         (change_label(lambda x, a: (x / 2 + 0.25, a)), "no label", "not ids"),
         (change_label(lambda x, a: (np.where(x == 500, 7, x), a)), "unnamed ids", "name: 7."),
         (change_label(lambda x, a: (x * 0, a)), "empty label", "empty"),
+        (change_label(lambda x, a: (x * 0 + 9, a)), "empty label", "empty"),
         (copy, "same content", "ct_train_1001_image.nii.gz"),
     ],
 )

@@ -116,5 +116,17 @@ def test_other_settings_are_another_key(one: Any, other: Any) -> None:
     assert (keys[0] == keys[1]) == (repr(one) == repr(other))
 
 
+def test_scalars_of_numpy_and_devices_count_by_their_value() -> None:
+    settings = [
+        np.float32(0.5),
+        np.float32(1.5),
+        np.bool_(True),
+        np.int64(3),
+        torch.device("cpu"),
+        torch.device("cuda:1"),
+    ]
+    assert len({key_of_transforms([Holder(value)]) for value in settings}) == len(settings)
+
+
 def test_another_type_of_voxel_is_another_key() -> None:
     assert len({key_of_transforms([CastToTyped("image", dtype)]) for dtype in (torch.float16, torch.float32)}) == 2

@@ -80,6 +80,7 @@ def test_all_clusterings_of_stage_1_are_counted(
     assert list(found) == ["inference/pseudo_labels.json", "levels/pseudo_labels.json"]
     assert found["levels/pseudo_labels.json"]["false_negatives"] < found["inference/pseudo_labels.json"]["pushed_apart"]
     assert "UFC, levels/pseudo_labels.json" in caplog.text
+    assert "UFC, inference/pseudo_labels.json" not in caplog.text  # they stand above as "these clusters"
 
 
 def test_clusters_of_other_data_are_refused(chain: Path, phantom: Path, tmp_path: Path) -> None:

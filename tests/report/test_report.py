@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import html
 import json
 import re
 import subprocess
@@ -168,6 +169,15 @@ def test_a_test_without_any_dice_is_left_out(table: str | None, a_run: Path) -> 
         write(path, table)
     write_report(a_run, a_run / "report.html")
     assert "Mean Dice on the test volumes" not in (a_run / "report.html").read_text(encoding="utf-8")
+
+
+def test_commands_are_those_that_one_types(a_run: Path) -> None:
+    path = a_run / VAE / "eval" / "train" / "run.json"
+    words = ["/venv/lib/python3/site-packages/monai/bundle/__main__.py", "run", "--dataset_dir", "/my data"]
+    write(path, {**json.loads(path.read_text()), "command": words})
+    write_report(a_run, a_run / "report.html")
+    page = html.unescape((a_run / "report.html").read_text(encoding="utf-8"))
+    assert "\npython -m monai.bundle run --dataset_dir '/my data'\n" in page.replace(">", "\n")
 
 
 def test_a_record_may_hold_little(a_run: Path) -> None:

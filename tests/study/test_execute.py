@@ -16,7 +16,7 @@ import pytest
 from conftest import ROOT
 
 from ufc_monai.base.errors import InputError
-from ufc_monai.base.files import read_json, write_json
+from ufc_monai.base.files import read_json, sha256_of, write_json
 from ufc_monai.clustering.pseudo_labels import PseudoLabels
 from ufc_monai.study.execute import cluster, execute, perform, threads
 from ufc_monai.study.runs import CLUSTERS, SELECTION, SHUFFLE, Run
@@ -87,6 +87,43 @@ def test_what_is_complete_is_not_done_again_and_what_is_not_begins_anew(folder: 
     assert execute_here(folder, runs) == {"a": "complete", "b": "complete"}
     assert order(folder) == ["a", "b", "b"]
     assert not (folder / "runs" / "b" / "half.txt").exists()
+
+
+def reads(folder: Path, run: Run, file: Path, status: str) -> None:
+    """Have the record of a run say that it was made from a file as it is now."""
+    read = {"x": {"path": str(file), "sha256": sha256_of(file)}}
+    write_json(folder / run.records[0], {"status": status, "seconds": 1.0, "inputs": read})
+
+
+def test_what_was_made_from_an_input_that_is_another_now_is_made_anew(folder: Path) -> None:
+    training = ("monai.bundle", "--config_file", "runs/b/train.json")
+    runs = begin(folder, a_run("a"), a_run("b", "a", words=training), a_run("c", "b"))
+    execute_here(folder, runs)
+    source, checkpoint = folder / "source", folder / "runs" / "b" / "models" / "checkpoint.pt"
+    source.write_text("first")
+    reads(folder, runs[1], source, "complete")
+    execute_here(folder, runs)
+    assert len(order(folder)) == 3
+    source.write_text("another")
+    assert states_of(folder, runs) == {"a": "complete", "b": "waiting", "c": "complete"}
+    execute_here(folder, runs)
+    assert len(order(folder)) == 4
+    for content, resumed in (("another", True), ("a third", False)):  # a checkpoint was left behind
+        source.write_text("another")
+        reads(folder, runs[1], source, "started")
+        checkpoint.touch()
+        source.write_text(content)
+        execute_here(folder, runs)
+        assert order(folder)[-1].endswith("--resume True") == resumed
+
+
+def test_what_needs_a_run_that_is_made_anew_is_looked_at_again(folder: Path) -> None:
+    runs = begin(folder, a_run("a"), a_run("b", "a"), a_run("c"))
+    execute_here(folder, runs)
+    (folder / runs[0].records[0]).unlink()
+    reads(folder, runs[1], folder / "order.txt", "complete")  # which ``a`` writes to
+    execute_here(folder, runs)
+    assert order(folder) == ["a", "b", "c", "a", "b"]
 
 
 def test_a_run_that_two_workers_were_given_is_done_once(folder: Path) -> None:
@@ -197,7 +234,7 @@ def test_goes_on_after_a_signal(folder: Path, asleep: list[Run], number: signal.
 
 def test_what_ends_the_driver_stops_what_is_under_way(folder: Path, asleep: list[Run]) -> None:
     with pytest.raises(KeyboardInterrupt), threads(folder, 1) as submit:
-        future = submit(asleep[1], None)
+        future = submit(asleep[1], None, 0)
         wait_for(folder / "asleep")
         raise KeyboardInterrupt
     assert isinstance(future.exception(), KeyboardInterrupt)
@@ -211,7 +248,7 @@ def test_a_cluster_that_loses_a_worker(folder: Path, asleep: list[Run]) -> None:
     with (
         distributed.LocalCluster(dashboard_address=":0", **workers) as found,
         distributed.Client(found) as client,
-        cluster(folder, asleep, found.scheduler_address, gpus=True) as submit,
+        cluster(folder, found.scheduler_address, gpus=True) as submit,
         ThreadPoolExecutor(1) as pool,
     ):
         study = pool.submit(execute, folder, asleep, submit, [None] * 3, lambda: None)
@@ -244,6 +281,8 @@ def test_runs_that_are_no_command_work_on_clusters(folder: Path) -> None:
         assert labels.clusters != clusters
     assert found[1].provenance["shuffled_with_seed"] == 1
     assert read_json(folder / "runs" / "selection" / "selection.json", "x")["chosen"] == ["a.nii.gz", "c.nii.gz"]
+    PseudoLabels(clusters, 3, {"seed": 8}).save(folder / "runs" / "clusters" / "pseudo_labels.json")
+    assert set(states_of(folder, (*dealt, chosen)).values()) == {"waiting"}
 
 
 def test_a_cluster_keeps_to_the_order_of_the_plan(folder: Path) -> None:
@@ -252,7 +291,7 @@ def test_a_cluster_keeps_to_the_order_of_the_plan(folder: Path) -> None:
     alone = {"n_workers": 1, "threads_per_worker": 1, "processes": False, "dashboard_address": ":0"}
     with (
         distributed.LocalCluster(**alone) as found,
-        cluster(folder, runs, found.scheduler_address, gpus=False) as submit,
+        cluster(folder, found.scheduler_address, gpus=False) as submit,
     ):
         execute(folder, runs, submit, [None] * 5, lambda: None)
     done = order(folder)
@@ -264,7 +303,7 @@ def test_a_process_that_dies_with_its_run_fails_it(folder: Path) -> None:
     """Of a worker that is out of memory, say, again and again."""
     runs = begin(folder, a_run("a"), a_run("b", "a"), a_run("c"))
 
-    def submit(run: Run, _: str | None) -> Future[str | None]:
+    def submit(run: Run, *_: object) -> Future[str | None]:
         future = Future[str | None]()
         if run.name == "a":
             future.set_exception(MemoryError("3 workers have died"))
@@ -295,13 +334,13 @@ def test_a_scheduler_that_does_not_answer(folder: Path, monkeypatch: pytest.Monk
     pytest.importorskip("distributed")
     monkeypatch.setattr("ufc_monai.study.execute.CONNECTING", 0.1)
     with pytest.raises(InputError, match=r"^--scheduler: no Dask scheduler answers at tcp://127\.0\.0\.1:9 \("):
-        cluster(folder, [], "tcp://127.0.0.1:9", gpus=False).__enter__()
+        cluster(folder, "tcp://127.0.0.1:9", gpus=False).__enter__()
 
 
 def test_without_dask_one_is_told_what_to_install(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "distributed", None)
     with pytest.raises(InputError, match=r'^--scheduler: .* pip install "ufc-monai\[study\]"$'):
-        cluster(folder, [], "tcp://127.0.0.1:9", gpus=False).__enter__()
+        cluster(folder, "tcp://127.0.0.1:9", gpus=False).__enter__()
 
 
 def test_the_plan_on_disk_is_the_plan(folder: Path) -> None:

@@ -221,7 +221,10 @@ def test_seeds_are_trimmed_first_then_folds_then_budgets() -> None:
         ({"folds": 5}, "--folds must be 1 to 4"),
         ({"draws": 6}, "--draws must be 1 to 5"),
         ({"seeds": 0}, "--seeds must be 1"),
-        ({"clusterings": ("kmean:20",)}, "--clusterings: unknown clustering kmean"),
+        (
+            {"clusterings": ("kmean:20",)},
+            r"unknown clustering kmean\. .* a file bundles/ufc_feature_vae/configs/kmean\.json",
+        ),
         ({"clusterings": ("agglomerative",)}, "expected NAME:NUMBER"),
         ({"overrides": {VAE: {"epohcs": 1}}}, "Did you mean epochs"),
         ({"overrides": {VAE: {"fold": 1}}}, "same in all stages"),

@@ -40,6 +40,11 @@ def test_a_studys_tables_are_made_anew_from_its_files(tmp_path: Path) -> None:
     assert verdict(again) == verdict(results)
 
 
+def test_no_name_ends_a_cell() -> None:
+    assert markdown_cell("a\\|b") == "a\\\\\\|b"
+    assert markdown_table(["a\\"], []).startswith("| a\\\\ |")
+
+
 def test_names_that_look_like_numbers_or_gaps_stay_what_they_are(tmp_path: Path) -> None:
     study = Study(tmp_path, methods=("random", "ufc"), folds=1, seeds=1).finish(pattern)
     names = {"aorta": "NA", NASTY: "1"}

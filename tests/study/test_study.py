@@ -70,7 +70,11 @@ def test_nothing_is_written_by_a_dry_run(tmp_path: Path, caplog: pytest.LogCaptu
 
 
 def test_a_dry_run_shows_what_is_left(
-    planned: list[str], tmp_path: Path, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+    planned: list[str],
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     done = tmp_path / "study" / "runs" / "fold0" / "random" / "n1_draw0_init0"
     for stage in ("train", "test"):
@@ -85,8 +89,11 @@ def test_a_dry_run_shows_what_is_left(
         assert "fold0/random/n1_draw0_init0: " not in caplog.text
         assert main([*planned, "--methods", "random,simclr,moco", "--dry_run"]) == 0
     assert "19 of 20 runs are left" in caplog.text
-    assert main([*planned, "--window", "[0,400]", "--dry_run"]) == 1
-    assert "holds a study with other options (keys" in capsys.readouterr().err
+    with monkeypatch.context() as context:  # before the stages are timed
+        context.setattr(command, "look_at_data", lambda *_: pytest.fail("has to be refused before"))
+        assert main([*planned, "--window", "[0,400]", "--set", f"{VAE}.beta=2", "--dry_run"]) == 1
+    said = "(keys.window default / [0, 400], overrides.ufc_feature_vae.beta default / 2)"
+    assert f"holds a study with other options {said}" in capsys.readouterr().err
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "study").rglob("*")} == files
 
 
@@ -184,7 +191,7 @@ def test_killed_and_started_again_gives_the_same_table(
     assert {path: os.stat(path).st_mtime_ns for path in killed.rglob("run.json")} == times
     assert main(arguments(phantom, killed, *SMALLEST, "--window", "[0,400]")) == 1
     message = capsys.readouterr().err
-    assert "holds a study with other options (keys" in message
+    assert "holds a study with other options (keys.window" in message
     assert len(message.splitlines()) == 1
 
 
@@ -216,6 +223,18 @@ def test_a_cluster_decides_where_runs_go(planned: list[str], capsys: pytest.Capt
     ):
         assert main([*planned, "--scheduler", "tcp://127.0.0.1:9", *more]) == 1
         assert words in capsys.readouterr().err
+
+
+def test_a_cluster_has_to_answer_before_the_stages_are_timed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("distributed")
+    monkeypatch.setattr("ufc_monai.study.execute.CONNECTING", 0.1)
+    monkeypatch.setattr(command, "look_at_data", lambda *_: pytest.fail("has to be refused before"))
+    make_phantom(tmp_path / "data", patients=8, matrix=40)
+    words = arguments(tmp_path / "data", tmp_path / "study", *PROTOCOL, "--scheduler", "tcp://127.0.0.1:9")
+    assert main(words) == 1
+    assert "--scheduler: no Dask scheduler answers" in capsys.readouterr().err
 
 
 def test_two_studies_in_one_folder_are_refused(

@@ -215,6 +215,15 @@ def test_runs_that_have_not_converged_are_flagged_and_counted(tmp_path: Path) ->
     assert any(line.startswith("NOT CONVERGED: 3 of 36 runs have not learned aorta") for line in said)
 
 
+def test_the_sentence_counts_the_runs_of_the_table(tmp_path: Path) -> None:
+    """Those that only tell the noise of initialisation, too."""
+    study = Study(tmp_path, init_seeds=3).finish(pattern, lambda run: [] if run.counts else ["aorta"])
+    results = read_results(tmp_path, study.runs)
+    rows, runs = study_tables(results)[-1].rows, len(results.runs)
+    assert rows
+    assert any(line.startswith(f"NOT CONVERGED: {len(rows)} of {runs} runs") for line in verdict(results))
+
+
 def test_hd95_is_never_0_where_it_is_not_defined(tmp_path: Path) -> None:
     study = Study(tmp_path).finish(lambda run, _: 0.5)
     table = next(t for t in study_tables(read_results(tmp_path, study.runs)) if "HD95" in t.title)

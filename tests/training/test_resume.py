@@ -63,6 +63,8 @@ def read(folder: Path) -> dict[str, Any]:
     """Everything that a training leaves, but for times."""
     files = sorted((folder / "models").glob("*.pt"))
     left: dict[str, Any] = {file.name: torch.load(file, weights_only=True) for file in files}
+    for state in left.values():
+        state.pop("seconds", None)
     left["network.json"] = json.loads((folder / "models" / "network.json").read_text())
     for log in sorted((folder / "out").rglob("metrics.jsonl")):
         lines = [json.loads(line) for line in log.read_text().splitlines()]
@@ -93,8 +95,12 @@ def test_the_same_bits_as_without_a_cut(
         train(chain, tmp_path / "cut", name, phantom, configs, **small)
     saved = torch.load(tmp_path / "cut" / "models" / "checkpoint.pt", weights_only=True)
     assert saved["trainer"]["iteration"] > 0, saved["trainer"]
+    checkpoint = tmp_path / "cut" / "models" / "checkpoint.pt"
+    assert 0 < saved["seconds"] < 100
+    torch.save({**saved, "seconds": 1000.0}, checkpoint)
     forget_random_states()
     train(chain, tmp_path / "cut", name, phantom, configs, **small, resume="True")
+    assert json.loads((tmp_path / "cut" / "out" / "run.json").read_text())["seconds"] > 1000
     whole, resumed = (read(tmp_path / kind) for kind in ("whole", "cut"))
     assert whole.keys() == resumed.keys()
     for key in whole:

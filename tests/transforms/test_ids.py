@@ -17,7 +17,7 @@ from scans import STRAIGHT, make_image, sitk
 from ufc_monai.data.datalist import find_cases, resolve_labels
 from ufc_monai.transforms.crop import BodyCropd
 from ufc_monai.transforms.labels import IGNORE, ClassesToIds, ClearIgnoredd, RemapLabels
-from ufc_monai.transforms.save import SaveMask, has_mark
+from ufc_monai.transforms.save import SaveMask
 from ufc_monai.transforms.volume import LoadVolume
 
 ANY_IDS = st.lists(st.integers(1, 65535), min_size=1, max_size=12, unique=True)
@@ -60,9 +60,6 @@ def test_a_mask_is_a_label_of_the_next_data_set(name: str, ids: list[int], seed:
         assert resolve_labels(None, root) == labels
         stored = sitk.ReadImage(root / case.label).GetPixelID()
         assert stored == (sitk.sitkUInt8 if max(ids) < 256 else sitk.sitkUInt16)
-        assert has_mark(root / case.label)
-        sitk.WriteImage(sitk.Cast(sitk.ReadImage(root / "imagesTr" / name), sitk.sitkUInt8), root / f"other{name[1:]}")
-        assert not has_mark(root / f"other{name[1:]}")
 
 
 def test_the_ignore_label_is_an_index_of_its_own() -> None:

@@ -87,7 +87,7 @@ def test_monai_loads_them_from_any_folder(
 
 def test_a_package_keeps_saying_so_once(caplog: pytest.LogCaptureFixture) -> None:
     files = bundle_files(BUNDLES / UNET)
-    assert "The weights in `models` are a demonstration" in files["docs/README.md"].decode()
+    assert "**These weights are a demonstration**" in files["docs/README.md"].decode()
     assert caplog.text.count("is a demonstration") == 1
 
 

@@ -132,6 +132,9 @@ def cut_again(folder: str | os.PathLike[str], n_clusters: int) -> Path:
     values = read_arrays(folder / "features.npz", "features", "ids")
     if not np.array_equal(values["ids"], file["ids"]):
         raise InputError(f"{folder}: features.npz and dendrogram.npz are of other slices. Run inference.json again.")
+    most = len(file["landmarks"])
+    if not 2 <= n_clusters <= most:
+        raise InputError(f"--k must be 2 to {most} for the tree in {folder}, got {n_clusters}.")
     labels = cut_tree(file["tree"], n_clusters)
     slices = Slices(file["ids"].tolist(), file["patients"].tolist(), file["positions"], _thumbnails(folder))
     scaling, _, centred, _ = load_space(folder / "centroids.npz")

@@ -51,6 +51,7 @@ class RunRecord:
         skipped: what is wrong with each volume that was left out of the data set, by image.
         allow_stale: read inputs even if they are out of date (:func:`~ufc_monai.base.lineage.refuse_stale`).
         followers: called with the output folder and the results once the record is complete.
+        began: by the monotonic clock; a training that is resumed has begun earlier by what it had taken before.
     """
 
     output_dir: str | os.PathLike[str]
@@ -68,6 +69,7 @@ class RunRecord:
 
     def __post_init__(self) -> None:
         self.path = Path(self.output_dir) / "run.json"
+        self.began = monotonic()
         self.content: dict[str, Any] = {
             "stage": self.stage,
             "status": "started",
@@ -111,7 +113,6 @@ class RunRecord:
             self._give_up_checkpoints(there, replace)
         elif there:
             self.content["resumed"] = [*there.get("resumed", []), _now()]
-        self._began = monotonic()
         log_beside(self.path.parent)
         self.content |= {
             "started": there["started"] if self.resume and there else _now(),
@@ -144,7 +145,7 @@ class RunRecord:
         self.content |= {
             "status": "complete",
             "finished": _now(),
-            "seconds": round(monotonic() - self._began, 1),
+            "seconds": round(monotonic() - self.began, 1),
             "results": plain,
             "outputs": {name: _file(path) for name, path in self.outputs.items()},
         }

@@ -51,8 +51,9 @@ def starting_point(
     model = Path(ckpt_dir) / "model.pt"
     if model.is_file():
         network = read_network(ckpt_dir, UNET)
-        ignored = {} if network["ignore_id"] is None else {"ignore": network["ignore_id"]}
-        classes = mask_ids(bundle_root, network["labels"]) | ignored
+        classes = mask_ids(bundle_root, network["labels"])
+        if network["ignore_id"] not in (None, *classes.values()):  # a channel's number may be that id
+            classes["ignore"] = network["ignore_id"]
         return {"labels": classes, **_settings(network), "model": os.fspath(model)}
     encoder = encoder_in_use(pretrained_path, default_pretrained_path)
     if encoder is None:

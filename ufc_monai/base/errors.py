@@ -6,6 +6,7 @@ import contextlib
 import difflib
 import errno
 import os
+import re
 import sys
 import tempfile
 import textwrap
@@ -21,7 +22,7 @@ FULL = (errno.ENOSPC, errno.EDQUOT)
 EXTRAS = {"mlflow": "tracking", "tensorboard": "tracking", "pandas": "study", "distributed": "study"}
 """The extra of setup.cfg that brings a package which most commands do without."""
 WAY_OUT = "(A training goes on without it with --skip_bad True.)"
-"""What the errors about one bad file end with."""
+"""What a program that ends with a :class:`BadFileError` adds; a label server has nothing to pass."""
 LONGEST = 300
 """Characters of an unexpected error's text that are shown; its log has all of it."""
 
@@ -32,6 +33,10 @@ class InputError(ValueError):
     The message is one or two lines and complete in itself: what was expected, what came, which file or key,
     and what to do. The bundles show it without a traceback (see ``ufc_monai.base.console``).
     """
+
+
+class BadFileError(InputError):
+    """One volume's files are bad: a training can go on without it."""
 
 
 def find_input_error(error: BaseException | None) -> InputError | None:
@@ -51,7 +56,7 @@ def unwrapped(where: str = "") -> Iterator[None]:
         reason = find_input_error(e)
         if reason is None or (reason is e and not where):
             raise
-        raise InputError(f"{where}{reason}") from e
+        raise type(reason)(f"{where}{reason}") from e
 
 
 def meant(name: str, known: Collection[str], dashes: str = "", cutoff: float = 0.6) -> str | None:
@@ -84,7 +89,7 @@ def last_words(error: BaseException, folder: Path | None = None) -> str:
         The InputError's message; of an unexpected error one line with its type, its text and the name of the log.
     """
     if reason := find_input_error(error):
-        return str(reason)
+        return f"{reason} {WAY_OUT}" if isinstance(reason, BadFileError) else str(reason)
     *_, root = _causes(error, explicit=True)  # the last that MONAI or a library has wrapped
     text = textwrap.shorten(_text(root), LONGEST, placeholder=" ...")
     return f"{type(root).__name__}: {text} ({_keep_traceback(error, folder)})"
@@ -111,8 +116,9 @@ def _readable(error: BaseException) -> InputError | None:
         )
     if isinstance(error, OSError) and error.errno in FULL:
         return InputError("the disk is full. Make space, then give the same command again: it goes on.")
-    if isinstance(error, ModuleNotFoundError) and error.name and not error.name.startswith("ufc_monai"):
-        package = error.name.partition(".")[0]
+    # MONAI's error of a missing package is no ModuleNotFoundError, and holds its words
+    if isinstance(error, ImportError) and (missing := re.search(r"No module named '(?!ufc_monai)(\w+)", _text(error))):
+        package = missing[1]
         what = f"'.[{EXTRAS[package]}]'" if package in EXTRAS else "."
         return InputError(
             f"the package {package} is not installed for {sys.executable}. Install ufc_monai with its requirements, in "

@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import logging
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -62,7 +62,6 @@ class _LookBack:
     stale: list[str] = field(default_factory=list)
     elsewhere: list[str] = field(default_factory=list)
     followed: set[Path] = field(default_factory=set)
-    sha256: Callable[[Path], str] = field(default_factory=lambda: functools.cache(sha256_of))
 
     def follow(self, path: Path) -> None:
         """Look at a file, at what it was made from, and so on."""
@@ -79,7 +78,7 @@ class _LookBack:
             if made_by not in (None, sha256):
                 self.stale.append(f"{path} comes of another {model} than the clusters beside it (sha256 differs).")
         written = dict(_files(record, "outputs").values())
-        if written.get(path, self.sha256(path)) != self.sha256(path):
+        if written.get(path, _sha256_once(path)) != _sha256_once(path):
             self.stale.append(f"{path} is not the file that {record} tells of (sha256 differs).")
         self.compare(path, record)
 
@@ -91,11 +90,22 @@ class _LookBack:
                 continue
             if not now.is_file():
                 self.elsewhere.append(str(now))
-            elif self.sha256(now) != sha256:
+            elif _sha256_once(now) != sha256:
                 line = f"{path} was made from another {now} than the one that is there now (sha256 differs)."
                 self.stale.append(line)
             elif name != "split":  # nothing is behind it but the data
                 self.follow(now)
+
+
+def _sha256_once(path: Path) -> str:
+    """The sha256 of a file, which is read again only once it has changed."""
+    state = path.stat()
+    return _sha256_at(path, state.st_ino, state.st_size, state.st_mtime_ns)
+
+
+@functools.cache
+def _sha256_at(path: Path, *_: int) -> str:
+    return sha256_of(path)
 
 
 def _maker(path: Path) -> Path | None:

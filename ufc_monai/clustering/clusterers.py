@@ -176,6 +176,11 @@ def typical_radius(features: NDArray[Any], min_samples: int) -> float:
     return max(float(np.median(distances[:, -1])), 1e-6)
 
 
+def takes_number(clusterer: Any) -> bool:
+    """Whether the number of clusters can be set: there is ``n_clusters``, and no ``distance_threshold`` decides."""
+    return hasattr(clusterer, "n_clusters") and getattr(clusterer, "distance_threshold", None) is None
+
+
 def words(clusterer: Clusterer) -> str:
     """A clusterer in words, with the numbers that it depends on."""
     plain = type(clusterer).__str__ is object.__str__ and type(clusterer).__repr__ is object.__repr__

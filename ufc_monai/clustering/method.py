@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ufc_monai.base.errors import InputError
-from ufc_monai.clustering.clusterers import DBSCAN, Agglomerative, Clusterer, KMeans, words
+from ufc_monai.clustering.clusterers import DBSCAN, Agglomerative, Clusterer, KMeans, takes_number, words
 
 if TYPE_CHECKING:
     import torch
@@ -95,7 +95,7 @@ class ClusteringMethod:
         for key, (holds, expected) in rules.items():
             if not holds:
                 raise InputError(f"{key} must be {expected}; got {getattr(self, key)!r}.")
-        if self.n_clusters is not None and not hasattr(self.clusterer(), "n_clusters"):
+        if self.n_clusters is not None and not takes_number(self.clusterer()):
             name, by = (kind, "eps") if isinstance(kind, str) else (type(kind).__name__, "itself")
             told = f"got n_clusters {self.n_clusters}. Leave it null."
             raise InputError(f"n_clusters: {name} finds the number of clusters by {by}, {told}")
@@ -110,7 +110,7 @@ class ClusteringMethod:
         if self.clustering == "dbscan":
             return DBSCAN(self.eps, self.min_samples)
         made: Any = copy.copy(self.clustering)
-        if self.n_clusters is not None and hasattr(made, "n_clusters"):
+        if self.n_clusters is not None and takes_number(made):
             made.n_clusters = self.n_clusters
         if getattr(made, "random_state", self) is None:
             made.random_state = self.seed

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ufc_monai.base.errors import InputError
-from ufc_monai.clustering.clusterers import Agglomerative, labels_of, tree_of, words
+from ufc_monai.clustering.clusterers import Agglomerative, labels_of, takes_number, tree_of, words
 from ufc_monai.clustering.elbow import Elbow, choose_n_clusters, fitted_curve, tree_curve
 from ufc_monai.clustering.method import ClusteringMethod
 from ufc_monai.clustering.space import Scaling, centre_per_patient, fit_scaling
@@ -110,12 +110,14 @@ def _group(features: NDArray[np.float64], method: ClusteringMethod) -> tuple[Any
     fitted = fit(number or min(method.k_range[0], n))
     tree = tree_of(fitted)
     if tree is not None:
+        if not takes_number(clusterer) and hasattr(fitted, "labels_"):
+            number = int(fitted.labels_.max()) + 1
         landmarks = getattr(fitted, "landmarks_", np.arange(n))
         elbow = search(partial(tree_curve, features[landmarks], tree), len(landmarks))
         labels = landmark_labels(features, landmarks, cut_tree(tree, number or elbow.n_clusters))
         fitted.n_clusters = None  # the tree is the same for each
         return fitted, {"labels": labels, "tree": tree, "landmarks": landmarks, "elbow": elbow}
-    if number is not None or not hasattr(clusterer, "n_clusters"):
+    if number is not None or not takes_number(clusterer):
         return fitted, {"labels": labels_of(fitted)}
     logger.info("%s: no tree to cut, so the elbow is that of %d fits at most, not of every k", words(clusterer), FITS)
     elbow = search(partial(fitted_curve, features, lambda k: labels_of(fit(k))), n, most=FITS)
@@ -124,11 +126,11 @@ def _group(features: NDArray[np.float64], method: ClusteringMethod) -> tuple[Any
 
 
 def _fitted(clusterer: Any, n_clusters: int, features: NDArray[np.float64]) -> Any:
-    """A copy, fitted; to ``n_clusters`` if it has that."""
+    """A copy, fitted; to ``n_clusters`` if that can be set."""
     from threadpoolctl import threadpool_limits  # which a server has no use for
 
     one = copy.copy(clusterer)
-    if hasattr(one, "n_clusters"):
+    if takes_number(one):
         one.n_clusters = n_clusters
     # Several threads add in the order in which they finish, and the last bits would differ from run to run; not Ward's.
     with threadpool_limits(None if isinstance(one, Agglomerative) else 1):

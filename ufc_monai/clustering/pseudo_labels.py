@@ -15,6 +15,7 @@ from ufc_monai.base.files import atomic_path, read_json
 
 FORMAT = 1
 KEY = "pseudo_labels_path"
+AGAIN = "Run inference.json of ufc_feature_vae again."
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,7 @@ class PseudoLabels:
         clusters: for each image, by its path relative to the data set's folder, the cluster of each slice from the
             feet up; the slice id ``"<image>#<index>"`` is found at ``clusters[image][index]``.
         n_clusters: number of clusters; all entries are below it.
-        provenance: how they came about: method, curve, feature treatment, seeds, hashes. JSON values.
+        provenance: how they were made: method, curve, feature treatment, seeds, hashes. JSON values.
     """
 
     clusters: dict[str, list[int]]
@@ -33,10 +34,10 @@ class PseudoLabels:
     provenance: dict[str, Any]
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the file, whole or not at all; one line an image, so that it can be read and compared.
+        """Write the file, whole or not at all; one line per image, so that it can be read and compared.
 
         Raises:
-            ValueError: if ``provenance`` holds NaN, which is no JSON.
+            ValueError: if ``provenance`` holds NaN, which JSON does not have.
         """
         images = ",\n".join(f"    {json.dumps(i)}: {json.dumps(c)}" for i, c in sorted(self.clusters.items()))
         provenance = json.dumps(self.provenance, indent=2, allow_nan=False).replace("\n", "\n  ")
@@ -61,19 +62,19 @@ class PseudoLabels:
             )
         content = read_json(path, KEY)
         if content.get("format") != FORMAT:
-            raise InputError(f"{KEY}: {path} has format {content.get('format')}, expected {FORMAT}. Make it anew.")
+            raise InputError(f"{KEY}: {path} has format {content.get('format')}, expected {FORMAT}. {AGAIN}")
         if missing := {"clusters", "n_clusters", "provenance"} - content.keys():
-            raise InputError(f"{KEY}: {path} lacks {', '.join(sorted(missing))}. Make it anew.")
+            raise InputError(f"{KEY}: {path} lacks {', '.join(sorted(missing))}. {AGAIN}")
         labels = cls(content["clusters"], content["n_clusters"], content["provenance"])
         try:
-            # operator.index refuses what is not a whole number.
+            # operator.index refuses anything but a whole number
             used = {operator.index(c) for clusters in labels.clusters.values() for c in clusters}
             inside = used <= set(range(labels.n_clusters))
             labels.provenance.get("fold")
         except (TypeError, AttributeError) as e:
-            raise InputError(f"{KEY}: {path} is damaged ({e}). Make it anew.") from e
+            raise InputError(f"{KEY}: {path} is damaged ({e}). {AGAIN}") from e
         if not inside:
-            raise InputError(f"{KEY}: {path} holds clusters outside of 0..{labels.n_clusters - 1}. Make it anew.")
+            raise InputError(f"{KEY}: {path} holds clusters outside of 0..{labels.n_clusters - 1}. {AGAIN}")
         return labels
 
     def lookup(self, image: str, slice_index: int) -> int:

@@ -1,4 +1,4 @@
-"""How good clusters are: what they follow, their sizes and separation, and raw pixels as the yardstick."""
+"""How good clusters are: what they follow, their sizes and separation, and raw pixels as a baseline."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from ufc_monai.clustering.space import centre_per_patient
 
 POSITION_BINS = 10
 SILHOUETTE_SLICES = 2000
-"""Slices that the silhouette is taken of: its cost grows with their square."""
+"""Slices from which the silhouette is computed, at most: its cost grows with their square."""
 RAW_SLICES = 5000
-"""At most so many slices are clustered by their grey values."""
+"""Slices that are clustered by their grey values, at most."""
 RAW_SIDE = 16
-"""Side in pixels of the slices that are clustered as they are."""
+"""Side in pixels to which these slices are reduced."""
 
 
 def agreement(labels: NDArray[np.int64], patients: Sequence[str], positions: NDArray[Any]) -> dict[str, float]:
-    """How far clusters agree with the patient and with the position along the body.
+    """How well clusters agree with the patient and with the position along the body.
 
     Args:
         labels: the cluster of each slice.
@@ -30,14 +30,14 @@ def agreement(labels: NDArray[np.int64], patients: Sequence[str], positions: NDA
 
     Returns:
         ``nmi_patient`` and ``nmi_position`` (ten bins), normalised mutual information in [0, 1];
-        ``same_patient_share``, the share of the pairs within clusters that are of one patient, and
+        ``same_patient_share``, the share of the pairs within clusters that come from one patient, and
         ``same_patient_chance``, that share among all pairs.
     """
     from sklearn.metrics import normalized_mutual_info_score
     from sklearn.metrics.cluster import pair_confusion_matrix
 
     bins = np.minimum((np.asarray(positions) * POSITION_BINS).astype(int), POSITION_BINS - 1)
-    pairs = pair_confusion_matrix(patients, labels)  # rows: of two patients or of one; columns: the same of clusters
+    pairs = pair_confusion_matrix(patients, labels)  # rows: two patients or one; columns: two clusters or one
     return {
         "nmi_patient": float(normalized_mutual_info_score(patients, labels)),
         "nmi_position": float(normalized_mutual_info_score(bins, labels)),
@@ -83,18 +83,18 @@ def quality_warnings(
     if follows and follows["nmi_patient"] > follows["nmi_position"]:
         texts.append(
             f"the clusters follow the patient (NMI {follows['nmi_patient']:.2f}) more than the position in the body "
-            f"(NMI {follows['nmi_position']:.2f}): contrast may learn to tell patients apart. Keep centred on, or take "
-            "fewer clusters."
+            f"(NMI {follows['nmi_position']:.2f}): pretraining may learn to tell patients apart. Keep centred on, or "
+            "take fewer clusters."
         )
     if sizes["single_slices"] > n_slices / 2:
         texts.append(
-            f"{sizes['single_slices']} of {n_slices} slices are clusters of their own: for them the clusters change "
-            "nothing, contrast is SimCLR's. Take fewer clusters, or a larger eps."
+            f"{sizes['single_slices']} of {n_slices} slices are clusters of their own: for them the loss is "
+            "that of SimCLR. Take fewer clusters, or a larger eps."
         )
     elif n_clusters > 2 and sizes["largest_share"] > 0.5:
         texts.append(
-            f"one cluster holds {100 * sizes['largest_share']:.0f} % of the slices, and no two of these are "
-            "contrasted. Take Ward linkage, more clusters, or a smaller eps."
+            f"one cluster holds {100 * sizes['largest_share']:.0f} % of the slices, which are never pushed "
+            "apart. Take Ward linkage, more clusters, or a smaller eps."
         )
     return texts
 
@@ -111,11 +111,11 @@ def raw_pixels(thumbnails: NDArray[Any]) -> NDArray[np.float64]:
 
 
 def raw_pixel_tree(thumbnails: NDArray[Any], patients: Sequence[str], *, centred: bool) -> dict[str, NDArray[Any]]:
-    """Ward's tree of the grey values of slices, spread evenly if there are too many.
+    """Ward's tree of the grey values of slices, of an even selection if there are too many.
 
     Args:
         thumbnails: small pictures of all slices, (n, h, w) or (n, h, w, 3).
-        patients: whose they are, (n,).
+        patients: the patient of each, (n,).
         centred: subtract each patient's mean first.
 
     Returns:

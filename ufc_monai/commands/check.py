@@ -69,7 +69,7 @@ def run_check(options: RunOptions, *, output: Path = Path("check_preview.png"), 
     else:
         condition = ", once the structures are named" if against else ""
         _say(f"ready{condition}: {found.next_command()}")
-    return int(wrong > 0)
+    return int(bool(against))
 
 
 class _Findings:

@@ -30,8 +30,6 @@ def cut(folder: Path, k: int, *, allow_stale: bool = False) -> Path:
     Raises:
         InputError: if the tree is missing, ``k`` is out of range, or the features have changed.
     """
-    if k < 2:
-        raise InputError(f"--k must be 2 or more, for one cluster leaves no negatives; got {k}.")
     labels = [folder / place / "pseudo_labels.json" for place in PLACES]
     found = next((path for path in labels if path.is_file()), None)
     if found is None:

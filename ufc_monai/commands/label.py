@@ -33,9 +33,9 @@ def put_into_app(folder: Path, app: Path, values: str = "ids") -> list[Path]:
         The bundles in the app.
 
     Raises:
-        InputError: if the app is missing, the run has no segmentation bundle or one of an earlier version, the app
-            has one of the bundles already, a link leads out of a bundle, or MONAI would run the name of a class.
-            Nothing is copied then.
+        InputError: if the app is missing, the run has no weights, no segmentation bundle or one of an earlier version,
+            the app has one of the bundles already, a link leads out of a bundle, or MONAI would run the name of a
+            class. Nothing is copied then.
     """
     models = app / "model"
     if not (app / "main.py").is_file():
@@ -46,6 +46,8 @@ def put_into_app(folder: Path, app: Path, values: str = "ids") -> list[Path]:
         raise InputError(f"--folder: there is no {folder / UNET} with its configs. Is it a run's folder?")
     check_mask_values(folder / UNET)
     present = [name for name in BUNDLES if (folder / name / "configs").is_dir()]
+    if not any((folder / name / "models" / "model.pt").is_file() for name in present):
+        raise InputError(f"--folder: no bundle in {folder} has weights. Name a finished run's folder, not a study's.")
     for name in present:
         if (models / name).exists():
             raise InputError(f"APP: {models / name} is there already, perhaps with weights of the server: remove it.")

@@ -1,4 +1,4 @@
-"""``run``: all stages on one's own data, in order, each started by the command that a user would type."""
+"""``run``: all stages on your own data, in order, each started by the command that a user would type."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from ufc_monai.report.summary import run_summary
 logger = logging.getLogger(__name__)
 
 SAMPLED = 4
-"""Volumes that are read for the estimate once the data set has been looked through."""
+"""Volumes that are read for the estimate once all of the data set has been checked."""
 
 
 def run_all(options: RunOptions) -> None:
@@ -67,7 +67,7 @@ def run_stages(options: RunOptions, cases: Sequence[Case], stages: Sequence[Stag
         stages: in order.
 
     Raises:
-        InputError: if the data set is not that of the folder, another run works there, or a stage fails.
+        InputError: if the folder belongs to another data set, another run is at work there, or a stage fails.
     """
     with at_work(options.folder / "run.lock") as lock:
         split = options.folder / SPLIT
@@ -94,7 +94,7 @@ def run_stages(options: RunOptions, cases: Sequence[Case], stages: Sequence[Stag
 
 
 def copy_bundles(bundles: Path, folder: Path) -> None:
-    """Copy the bundles' files where they are missing; what the user has changed in the copy stays."""
+    """Copy the bundles' files where they are missing; files that the user has changed in the copy stay."""
     for name in BUNDLES:
         for source in files_below(bundles / name, "LICENSE", "configs/**/*", "docs/**/*", key="--bundles"):
             copy = folder / name / source.relative_to(bundles / name)
@@ -102,11 +102,11 @@ def copy_bundles(bundles: Path, folder: Path) -> None:
                 with atomic_path(copy) as temporary:
                     shutil.copyfile(source, temporary)
             elif copy.read_bytes() != source.read_bytes():
-                logger.warning("%s differs from %s and is used as it is; delete it to take the latter", copy, source)
+                logger.warning("%s differs from %s and is used as it is; delete it to use the latter", copy, source)
 
 
 def data_digests(options: RunOptions, cases: Sequence[Case]) -> tuple[str, str]:
-    """One sha256 of all images and whose they are, and one of all labels and what their ids are called."""
+    """One sha256 of all images and their patients, and one of all labels and the names of their ids."""
     names = [name for case in cases for name in (case.image, case.label) if name]
     with ThreadPoolExecutor() as pool:
         found = pool.map(lambda name: sha256_of(options.dataset_dir / name), names)
@@ -124,7 +124,7 @@ def data_digests(options: RunOptions, cases: Sequence[Case]) -> tuple[str, str]:
 
 
 def _with_test_images(options: RunOptions, images_sha256: str) -> str:
-    """One sha256 of all images and those of the test set, which are segmented, too."""
+    """One sha256 of all images, those of the test set included, which are segmented too."""
     found = find_cases(options.dataset_dir, include_test_images=True)
     hashes = {case.image: sha256_of(options.dataset_dir / case.image) for case in found if case.of_test_set}
     return digest({"images": images_sha256, **hashes}) if hashes else images_sha256
@@ -147,10 +147,10 @@ def look_at_data(options: RunOptions, cases: Sequence[Case], everything: bool, n
         options: of the run.
         cases: all volumes.
         everything: read all volumes; else only a few, for an estimate.
-        names: whether the structures have to have names, since something reads the labels.
+        names: whether the structures need names, because a stage reads the labels.
 
     Raises:
-        InputError: if something has to be mended first.
+        InputError: if something has to be fixed first.
     """
     some = sorted({round(i * (len(cases) - 1) / (SAMPLED - 1)) for i in range(SAMPLED)})
     facts = read_volumes(options, cases if everything else [cases[i] for i in some])

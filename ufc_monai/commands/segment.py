@@ -22,7 +22,7 @@ from ufc_monai.base.errors import InputError, find_input_error, last_words, unwr
 from ufc_monai.base.formats import suffix_of
 from ufc_monai.data.datalist import image_items
 from ufc_monai.planning.stages import config_path
-from ufc_monai.transforms.save import SaveMask, has_mark
+from ufc_monai.transforms.save import mask_paths
 from ufc_monai.transforms.volume import LoadVolume
 
 logger = logging.getLogger(__name__)
@@ -98,8 +98,8 @@ def _find_bundle(weights: Path) -> Path:
 
 
 def _goals(scans: Sequence[str], target: Path, root: str) -> dict[str, Path]:
-    """Where the mask of each scan goes; never to the place of a scan, nor several of them to one file."""
-    goals = {scan: SaveMask(target, root).path(scan) for scan in scans}
+    """Where the mask of each scan goes; never to the place of a scan."""
+    goals = mask_paths(scans, target, root)
     if (suffix := suffix_of(target)) and not target.is_dir():
         if len(scans) != 1:
             raise InputError(f"OUT: {target} is one file, but there are {len(scans)} scans. Name a folder.")
@@ -108,31 +108,24 @@ def _goals(scans: Sequence[str], target: Path, root: str) -> dict[str, Path]:
                 f"OUT: the mask of this scan is written as *{needed}, got {target.name}. Name a *{needed} file."
             )
         goals = {scans[0]: target}
-    scan_of: dict[str, str] = {}
-    for scan, goal in goals.items():
-        if (other := scan_of.setdefault(os.path.realpath(goal), scan)) != scan:
-            raise InputError(f"IN: the masks of {other} and {scan} would both be {goal}. Rename one of the scans.")
     if over := {os.path.realpath(scan) for scan in scans} & {os.path.realpath(goal) for goal in goals.values()}:
         raise InputError(f"OUT: the scan {min(over)} would be written over by a mask. Name another file or folder.")
     return goals
 
 
 def _check_kept(path: Path, ids: Sequence[int]) -> None:
-    """Refuse a mask whose values are not the ids, or may be the 1..n of earlier versions; they would mix in silence."""
+    """Refuse a mask with values that are not the ids: two meanings of a number would mix in silence."""
     try:
         mask = LoadVolume()(path)[0].as_tensor().numpy()
     except InputError as error:
         logger.warning("%s is kept, although its values cannot be read (%s)", path, error)
         return
     values = sorted(set().union(*(np.unique(axial).tolist() for axial in np.moveaxis(mask, -1, 0))) - {0})
-    strange = [value for value in values if value not in ids]
-    old = not strange and all(value <= len(ids) for value in values) and any(ids[int(v) - 1] != v for v in values)
-    if strange or (old and not has_mark(path)):
-        found = ", ".join(f"{value:g}" for value in (strange or values)[:5])
-        why = "which are no ids of these weights" if strange else "which earlier versions wrote for the classes 1 to n"
+    if strange := [value for value in values if value not in ids]:
+        found = ", ".join(f"{value:g}" for value in strange[:5])
         raise InputError(
-            f"OUT: {path} cannot be kept: it holds {found}, {why}; masks hold the ids {', '.join(map(str, ids))}. "
-            "Move it away, or pass --existing overwrite."
+            f"OUT: {path} cannot be kept: it holds {found}, which are no ids of these weights; masks hold the ids "
+            f"{', '.join(map(str, ids))}. Move it away, or pass --existing overwrite."
         )
 
 
@@ -164,5 +157,5 @@ def _infer(bundle: Path, scans: Sequence[str], settings: Mapping[str, Any]) -> I
             try:
                 evaluator.run()
             except Exception as error:
-                failed = last_words(error) if find_input_error(error) else f"{scan}: {last_words(error)}"
+                failed = str(find_input_error(error) or f"{scan}: {last_words(error)}")
             yield scan, failed

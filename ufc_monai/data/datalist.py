@@ -28,7 +28,7 @@ MASK_ENDINGS = ("_seg", "_segmentation", "_label", "_mask")
 IGNORE_NAME = "ignore"
 """What nnU-Net calls the id of voxels without a judgement."""
 LEFT_OUT = (
-    "%s: %d test images (imagesTs, or dataset.json's 'test') are left out of training; --include_test_images True "
+    "%s: test images (imagesTs, or dataset.json's 'test') are left out of training: %d; --include_test_images True "
     "takes them in"
 )
 CHANNEL = re.compile(r"(?!0000)\d{4}")
@@ -95,8 +95,8 @@ def find_cases(dataset_dir: str | os.PathLike[str], include_test_images: bool = 
     found = [case for case in cases if include_test_images or case.role or not case.of_test_set]
     if not found:
         raise InputError(
-            f"dataset_dir: all {len(cases)} volumes of {root} are test images (imagesTs, or dataset.json's 'test'). "
-            "Pass --include_test_images True to train on them."
+            f"dataset_dir: {root} holds nothing but test images (imagesTs, or dataset.json's 'test'), {len(cases)} in "
+            "all. Pass --include_test_images True to train on them."
         )
     if left := len(cases) - len(found):
         _say_once(logging.INFO, LEFT_OUT, root, left)

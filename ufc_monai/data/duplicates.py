@@ -10,7 +10,7 @@ import numpy as np
 from monai.utils import optional_import
 from tqdm.contrib.concurrent import thread_map
 
-from ufc_monai.base.errors import WAY_OUT, InputError
+from ufc_monai.base.errors import BadFileError
 
 Image, _ = optional_import("PIL.Image")
 dctn, _ = optional_import("scipy.fft", name="dctn")
@@ -36,9 +36,7 @@ def perceptual_hash(path: str | os.PathLike[str]) -> int:
             grey = picture.convert("I").convert("F") if picture.mode.startswith("I") else picture.convert("L")
             small = grey.resize((SIDE, SIDE), Image.Resampling.BOX)
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as e:
-        raise InputError(
-            f"{path}: cannot be read as a picture ({e}). Copy the file again or remove it. {WAY_OUT}"
-        ) from e
+        raise BadFileError(f"{path}: cannot be read as a picture ({e}). Copy the file again or remove it.") from e
     low = dctn(np.asarray(small, dtype=np.float64), norm="ortho")[:KEPT, :KEPT].ravel()
     bits = low > np.median(low[1:])  # the first is the mean brightness
     return int(np.packbits(bits).view(">u8")[0])

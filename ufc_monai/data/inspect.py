@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,7 +14,7 @@ import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 
-from ufc_monai.base.errors import WAY_OUT, InputError
+from ufc_monai.base.errors import InputError
 from ufc_monai.base.files import sha256_of, size_of
 from ufc_monai.base.formats import PICTURES, suffix_of
 from ufc_monai.data.case import Case
@@ -106,7 +106,7 @@ def inspect_cases(
         InputError: if the folder holds no volume, or ``labels`` and the other ids contradict each other.
     """
     cases = find_cases(dataset_dir) if cases is None else cases
-    claimed = None if labels is None else RemapLabels(labels, background_labels, ignore_id).class_of.keys()
+    claimed = None if labels is None else RemapLabels(labels, background_labels, ignore_id).class_of
     shown = set(np.linspace(0, len(cases) - 1, min(previews, len(cases)), dtype=int).tolist())
 
     def inspect(index: int) -> VolumeFacts:
@@ -120,7 +120,7 @@ def inspect_cases(
     return [replace(f, problems=(*f.problems, *odd[f.image])) for f in facts]
 
 
-def _inspect(root: Path, case: Case, claimed: Collection[int] | None, shown: bool, channels: int) -> VolumeFacts:
+def _inspect(root: Path, case: Case, claimed: Mapping[int, int] | None, shown: bool, channels: int) -> VolumeFacts:
     """Read a volume and its label; whatever a broken file makes a reader raise is one of its problems."""
     began = time.monotonic()
     facts = VolumeFacts(case.image, case.label, case.patient)
@@ -215,4 +215,4 @@ def _mm(spacing: NDArray[np.float64]) -> str:
 def _reason(error: Exception, path: Path) -> str:
     """What an error says, without the path that stands before it."""
     text = str(error) if isinstance(error, InputError) else f"cannot be read ({error})."
-    return text.removeprefix(f"{path}: ").removesuffix(f" {WAY_OUT}")
+    return text.removeprefix(f"{path}: ")

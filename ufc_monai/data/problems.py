@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import islice
+from typing import Any
 
 from ufc_monai.transforms.grid import GRID_ADVICE
-from ufc_monai.transforms.labels import few, is_id
+from ufc_monai.transforms.labels import IGNORE, few, is_id
 
 ADVICE = {
     "unreadable": "Nothing can be trained until it is mended.",
@@ -75,17 +76,18 @@ def hu_problems(low: float, high: float) -> list[Problem]:
     return [Problem(kind, f"its values, {low:g} to {high:g}, {text}.") for kind, text in islice(found, 1)]
 
 
-def label_problems(voxels: Mapping[float, int], claimed: Collection[int] | None) -> list[Problem]:
+def label_problems(voxels: Mapping[float, int], claimed: Mapping[Any, int] | None) -> list[Problem]:
     """What the values of a label tell.
 
     Args:
         voxels: number of voxels of each value.
-        claimed: the ids that mean something, 0 among them; ``None`` if that is not known.
+        claimed: the class of each id that means something, 0 among them; ``None`` if that is not known.
     """
     strange = [value for value in voxels if not is_id(value)]
     if strange or len(voxels) > MOST_IDS:
         return [Problem("no label", f"its label holds values that are not ids: {few(strange or voxels)}.")]
-    if not any(voxels):
+    classes = claimed or {0: 0}
+    if all(classes.get(value) in (0, IGNORE) for value in voxels):
         return [Problem("empty label", "its label is empty.")]
     unnamed = [value for value in voxels if claimed is not None and value not in claimed]
     return [Problem("unnamed ids", f"its label holds ids without a name: {few(unnamed)}.")] if unnamed else []

@@ -97,7 +97,7 @@ DESCRIPTIONS: tuple[tuple[Any, Callable[[Any], Any]], ...] = (
     (list | tuple, lambda values: [_describe(value) for value in values]),
     (set | frozenset, lambda values: sorted(map(str, values))),
     (np.ndarray | Tensor, lambda array: array.tolist()),
-    (torch.dtype | np.dtype, str),
+    (np.generic | torch.dtype | np.dtype | torch.device, str),
     (FunctionType, _describe_function),
     (partial, lambda p: ["partial", _describe([p.func, p.args, p.keywords])]),
     (CodeType, lambda code: [code.co_code.hex(), list(code.co_names), _describe(code.co_consts)]),

@@ -24,8 +24,8 @@ class Chest(NamedTuple):
         middle: y of its centre.
         fat: thickness under the skin.
         liver: its contrast, Hounsfield units.
-        left_blood: contrast of the aorta and what feeds it.
-        right_blood: contrast of the pulmonary artery and what feeds it.
+        left_blood: contrast of the aorta and the chambers that feed it.
+        right_blood: contrast of the pulmonary artery and the chambers that feed it.
     """
 
     size: float
@@ -58,14 +58,14 @@ def paint_chest(
 
     Args:
         grid: coordinates in mm.
-        chest: whose.
+        chest: the body to paint.
         heart: where the heart will be.
         veins: the pulmonary veins.
         arch: where the aortic arch begins.
         rng: for the vessels of the lungs.
 
     Returns:
-        Hounsfield units, and what the heart must leave free: spine, airways and descending aorta.
+        Hounsfield units, and where the heart may not be: spine, airways and descending aorta.
     """
     hu, inner = _wall(grid, chest)
     cavity = inner < 1
@@ -157,7 +157,7 @@ def _abdomen(grid: Grid, c: Chest, hu: Array, inner: Array) -> None:
 
 
 def _tubes(c: Chest, arch: Point) -> list[tuple[float, list[Tube]]]:
-    """Descending aorta, arch, venae cavae, oesophagus and airways, with what to paint them with."""
+    """Descending aorta, arch, venae cavae, oesophagus and airways, each with its Hounsfield units."""
     s, y, front, z = c.size, c.spine + 21, c.spine + 34, 56 * c.size
     top, carina = (-22.0, y, 58 * s), (1.0, front, z)
     crown = ((arch[0] - 22) / 2 + 4, (arch[1] + y) / 2, max(arch[2], 58 * s) + 14 * s)

@@ -73,7 +73,7 @@ def make_phantom(
         hu, label = render(patient, rng)
         name = Path(folder) / f"ct_train_{1001 + n}"
         flipped = n % 3 == 1
-        # the label first: an image without one would pass for an unlabelled patient if this is interrupted
+        # label first: if this is interrupted, an image without one would count as an unlabelled patient
         if labelled is None or n < labelled:
             _write(f"{name}_label.nii.gz", label, patient, flipped)
         images.append(_write(f"{name}_image.nii.gz", hu, patient, flipped))
@@ -81,7 +81,7 @@ def make_phantom(
 
 
 def draw_patient(rng: np.random.Generator, matrix: int) -> Patient:
-    """Draw a patient; a slice has ``matrix`` pixels along its sides, for some a few less from back to front."""
+    """Draw a patient; a slice has ``matrix`` pixels along its sides, sometimes a few fewer from back to front."""
     size = rng.uniform(0.87, 1.12)
     turn = Rotation.from_euler("xyz", rng.uniform(-15, 15, 3), degrees=True)
     low, high = _span(turn, size)
@@ -133,7 +133,7 @@ def _span(turn: Rotation, size: float) -> tuple[float, float]:
 
 
 def _add_stray(label: NDArray[np.uint16], rng: np.random.Generator) -> None:
-    """Give a few voxels at the border of the left atrium the id of MMWHS' mistake."""
+    """Give a few voxels at the border of the left atrium the stray id of the MMWHS labels."""
     atrium = label == STRUCTURES["left_atrium"].id
     border = np.argwhere(atrium & ~ndimage.binary_erosion(atrium))
     label[tuple(rng.choice(border, size=min(3, len(border)), replace=False).T)] = STRAY_LABEL

@@ -45,4 +45,4 @@ STRUCTURES = {
 }
 """Later ones cover earlier ones."""
 STRAY_LABEL = 421
-"""An id that occurs in a few voxels of the real data beside 420, by mistake."""
+"""An id that occurs by mistake in a few voxels of the real data, next to 420."""

@@ -33,7 +33,7 @@ class Ellipsoid(NamedTuple):
     cut: tuple[Point, float] = ((0.0, 0.0, 0.0), -math.inf)
 
     def inside(self, grid: Grid, share: float = 1.0) -> Mask:
-        """Whether voxels lie within the ellipsoid, or within one with this share of its half axes."""
+        """Whether voxels lie within the ellipsoid, its half axes scaled by ``share``."""
         axes, (point, begin) = np.array(self.axes), self.cut
         x, y, z = (g / np.float32(h) for g, h in zip(rotated(moved(grid, self.centre), axes), self.half, strict=True))
         return np.asarray((np.sqrt(x * x + y * y + z * z) < share) & (rotated(moved(grid, point), axes)[0] > begin))
@@ -44,7 +44,7 @@ class Ellipsoid(NamedTuple):
 
 
 class Tube(NamedTuple):
-    """What lies within ``radius`` of the line through ``points``, narrowing to ``end_radius`` on each piece of it."""
+    """A tube along the line through ``points``; each piece narrows from ``radius`` to ``end_radius``."""
 
     points: Sequence[Point]
     radius: float
@@ -73,7 +73,7 @@ def union(masks: Iterable[Mask]) -> Mask:
 
 
 def moved(grid: Grid, origin: Iterable[float]) -> Grid:
-    """The grid's coordinates from ``origin``."""
+    """The grid's coordinates relative to ``origin``."""
     return tuple(g - np.float32(o) for g, o in zip(grid, origin, strict=True))
 
 

@@ -19,7 +19,7 @@ Array = NDArray[np.float64]
 TONES = np.array([(0.94, 0.78, 0.70), (0.88, 0.68, 0.56), (0.74, 0.54, 0.42), (0.55, 0.38, 0.29)])
 """Skin from light to dark; red, green, blue."""
 PIGMENT = np.array([(0.62, 0.45, 0.40), (0.50, 0.38, 0.36), (0.66, 0.40, 0.44)])
-"""What lesions of brown, black and reddish kind leave of the skin's red, green and blue."""
+"""The share of the skin's red, green and blue that brown, black and reddish lesions reflect."""
 ASPECTS = (1.0, 4 / 3, 3 / 2)
 """Width over height of a picture."""
 
@@ -30,7 +30,7 @@ def make_skin_phantom(
     """Write pictures ``images/skin_0001.png`` and masks ``labels/skin_0001_segmentation.png``, and so on.
 
     Every picture shows one lesion, darker than the skin around it and of irregular shape, perhaps with hairs across.
-    They differ in the skin's tone, the lesion's colour, place and size, the light, and width over height. Masks hold
+    They differ in skin tone, in the lesion's colour, place and size, in light and in aspect ratio. Masks hold
     0 and 255.
 
     Args:
@@ -47,7 +47,7 @@ def make_skin_phantom(
     for n in tqdm(range(pictures), "phantom", unit="picture", disable=None):
         picture, mask = draw_lesion(np.random.default_rng([seed, n]), size)
         name = f"skin_{n + 1:04d}"
-        # the mask first: a picture without one would pass for unlabelled if this is interrupted
+        # mask first: if this is interrupted, a picture without one would count as unlabelled
         if labelled is None or n < labelled:
             _write(Path(folder) / "labels" / f"{name}_segmentation.png", mask)
         images.append(_write(Path(folder) / "images" / f"{name}.png", picture))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -130,15 +131,16 @@ def check_options(options: RunOptions) -> None:
     ``check``, ``run``, ``select`` and ``study`` ask it before they read a volume.
 
     Raises:
-        InputError: at an unknown key, bundle or method, an invalid value, or if what tracks is not installed.
+        InputError: at an unknown key, bundle or method, an invalid value, a file that does not exist, or if what
+            tracks is not installed.
     """
     _check_overrides(options)
     _check_method(options)
     _check_values(options)
-    if options.tracking and importlib.util.find_spec(options.tracking) is None:
-        raise InputError(
-            f'--tracking: {options.tracking} is not installed. Install it, in the clone: pip install -e ".[tracking]".'
-        )
+    drawn = any(checked_bool(o.get("tensorboard", False), "tensorboard") for o in options.overrides.values())
+    for package in filter(None, (options.tracking, "tensorboard" if drawn else None)):
+        if importlib.util.find_spec(package) is None:
+            raise InputError(f'{package} is not installed. Install it, in the clone: pip install -e ".[tracking]".')
 
 
 def training_configs(options: RunOptions, bundle: str) -> list[str]:
@@ -193,12 +195,21 @@ def _check_overrides(options: RunOptions) -> None:
         if bundle not in BUNDLES:
             raise InputError(f"--set: unknown bundle {bundle}. Expected one of {', '.join(BUNDLES)}.")
         known = read_json(options.bundles / bundle / "configs" / "train.json", "--bundles")
-        for key in settings:
+        for key, value in settings.items():
             if key in RESERVED:
                 raise InputError(f"--set: {key} of {bundle} {RESERVED[key]}. Leave it out.")
             if re.split("::|#", key)[0] not in known:
                 hint = meant(key, known) or "Its docs/README.md lists them."
                 raise InputError(f"--set: {key} is no key of {bundle}. {hint}")
+            if key.endswith("_path") and is_plain(value) and str(value).lower() not in ("none", "null"):
+                _check_file(f"--set {bundle}.{key}", str(value), options.folder)
+
+
+def _check_file(key: str, value: str, folder: Path) -> None:
+    """Refuse a file that does not exist, unless stages of the run make it, or it is named as a downloaded bundle."""
+    path = folder / value
+    if not path.is_file() and not os.path.relpath(path, folder).startswith(BUNDLES):
+        raise InputError(f"{key}: there is no file {path}. Name one as an absolute path, or none.")
 
 
 def _check_method(options: RunOptions) -> None:

@@ -17,7 +17,7 @@ from ufc_monai.training.log import duration
 from ufc_monai.transforms.labels import is_id
 
 MOST_ROWS = 40
-"""With more volumes than that, only the odd ones are listed."""
+"""With more volumes, only the unusual ones are listed."""
 MOST_NAMES = 20
 """Ids without a name that are shown in the preview and in the example of ``--labels``."""
 WIDTH = 110
@@ -25,7 +25,7 @@ STAGES = {VAE: "1  beta-VAE, clusters", CONTRASTIVE: "2  contrastive pretraining
 
 
 def volume_table(facts: Sequence[VolumeFacts]) -> list[str]:
-    """One row a volume; with many volumes, those that differ from most."""
+    """One row per volume; with many volumes, only those that differ from most."""
     listed = list(facts)
     if len(facts) > MOST_ROWS:
         common = Counter(kind for f in facts for kind in {p.kind for p in f.problems})
@@ -34,8 +34,7 @@ def volume_table(facts: Sequence[VolumeFacts]) -> list[str]:
     head = ("", "volume", "patient", "voxels", "mm", "axes", "HU min", "1%", "99%", "max", "label")
     lines = aligned([head, *map(_volume_row, listed)], left=3).splitlines() if listed else []
     if len(listed) < len(facts):
-        lines.append(f"{len(facts) - len(listed)} volumes are not listed. The ranges of all:")
-        lines += _ranges(facts)
+        lines.append(f"{len(facts) - len(listed)} volumes like most are not listed")
     return lines
 
 
@@ -66,7 +65,7 @@ def split_table(split: Mapping[str, Any], fold: int, granted: Sequence[str]) -> 
 
 
 def estimate_table(estimates: Sequence[StageEstimate]) -> list[str]:
-    """Steps, time, disk and memory of each stage; the whole needs what this process took to find out as well."""
+    """Steps, time, disk and memory of each stage; the largest memory may be that of this process."""
     head = ("stage", "steps", "time", "slice store", "memory")
     rows = [
         (STAGES[e.bundle], f"{e.steps:,}", duration(e.seconds), size(e.disk_bytes), size(e.memory_bytes))
@@ -78,11 +77,11 @@ def estimate_table(estimates: Sequence[StageEstimate]) -> list[str]:
 
 
 def problem_list(facts: Sequence[VolumeFacts], blocking: bool) -> list[str]:
-    """What is odd, one paragraph a kind.
+    """What is unusual, one paragraph per kind.
 
     Args:
         facts: of the volumes.
-        blocking: list what has to be mended, marked with an exclamation mark; else the rest.
+        blocking: list what has to be fixed, marked with an exclamation mark; otherwise the rest.
     """
     found: dict[str, list[tuple[str, Problem]]] = defaultdict(list)
     for f in facts:
@@ -100,7 +99,7 @@ def problem_list(facts: Sequence[VolumeFacts], blocking: bool) -> list[str]:
 def standing_against(
     facts: Sequence[VolumeFacts], labels: Mapping[str, int] | None, ignored: Sequence[int]
 ) -> list[str]:
-    """What has to be mended before anything is trained: the one answer of ``check``, ``run``, ``select`` and ``study``.
+    """What has to be fixed before training: ``check``, ``run``, ``select`` and ``study`` all ask here.
 
     Args:
         facts: of the volumes.
@@ -114,13 +113,13 @@ def standing_against(
 
 
 def unnamed_ids(facts: Sequence[VolumeFacts], ignored: Sequence[int]) -> dict[str, int]:
-    """The first ids that were found, named by themselves."""
+    """The first ids found, each named by its own number."""
     ids = {int(value) for f in facts for value in f.label_voxels if value and is_id(value)}
     return {str(i): i for i in sorted(ids - set(ignored))[:MOST_NAMES]}
 
 
 def labels_example(ids: Mapping[str, int]) -> str:
-    """The option that would name structures."""
+    """An example of the option that names structures."""
     return f'--labels "{ {f"name of {i}": i for i in ids.values()} }"'
 
 
@@ -133,23 +132,7 @@ def _volume_row(f: VolumeFacts) -> tuple[str, ...]:
     return (mark, f.image, f.patient, voxels, spacing, f.grid.orientation, *(f"{v:.0f}" for v in f.hu), label)
 
 
-def _ranges(facts: Sequence[VolumeFacts]) -> list[str]:
-    """The smallest and the largest of everything."""
-    grids = [f.grid for f in facts if f.grid]
-    values = [f.hu for f in facts if f.hu]
-    if not grids:
-        return []
-    shapes, spacings = (zip(*sizes, strict=True) for sizes in ([g.shape for g in grids], [g.spacing for g in grids]))
-    axes = Counter(grid.orientation for grid in grids)
-    return [
-        "  voxels  " + " x ".join(f"{min(n)} to {max(n)}" for n in shapes),
-        "  mm      " + " x ".join(f"{min(n):.3g} to {max(n):.3g}" for n in spacings),
-        f"  HU      {min(v[0] for v in values):.0f} to {max(v[3] for v in values):.0f}",
-        "  axes    " + ", ".join(f"{name} ({n} volumes)" for name, n in axes.most_common()),
-    ]
-
-
 def _listed(head: str, names: Sequence[str]) -> list[str]:
-    """Names behind a heading, three lines of them at most."""
+    """Names after a heading, on three lines at most."""
     lines = textwrap.wrap(", ".join(names), WIDTH - len(head), max_lines=3, placeholder=" ...", break_on_hyphens=False)
     return [f"{head if i == 0 else ' ' * len(head)}{line}".rstrip() for i, line in enumerate(lines or [""])]

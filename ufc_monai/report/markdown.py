@@ -13,7 +13,7 @@ def markdown_cell(text: str) -> str:
         >>> markdown_cell("a|b <i>")
         'a\\|b &lt;i&gt;'
     """
-    return " ".join(escape(text, quote=False).split()).replace("|", "\\|").replace("](", "]\\(")
+    return " ".join(escape(text, quote=False).split()).replace("\\", "\\\\").replace("|", "\\|").replace("](", "]\\(")
 
 
 def markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -29,10 +29,12 @@ def pair_text(shares: Mapping[str, Mapping[str, Any]], clusterings: Mapping[str,
 
     Args:
         shares: see above.
-        clusterings: ``clusterings`` of ``probe.json``: the same for each file of clusters; told if there are several.
+        clusterings: ``clusterings`` of ``probe.json``: the same for each file of clusters; its own are left out.
     """
-    others = [[f"UFC, {name}", *_percent(row)] for name, row in clusterings.items()] if len(clusterings) > 1 else []
-    return aligned([PAIRS_HEAD, *pair_rows(shares), *others])
+    others = {name: row for name, row in clusterings.items() if row != {**shares["ufc"], "sha256": row["sha256"]}}
+    return aligned(
+        [PAIRS_HEAD, *pair_rows(shares), *([f"UFC, {name}", *_percent(row)] for name, row in others.items())]
+    )
 
 
 def _percent(row: Mapping[str, Any]) -> list[str]:

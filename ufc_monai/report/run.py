@@ -8,7 +8,7 @@ import json
 import os
 import shlex
 import statistics
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -80,7 +80,7 @@ def _about(folder: Path, records: Mapping[str, Mapping[str, Any]]) -> dict[str, 
         "split": found_json(folder / chain.SPLIT, "--folder"),
         "seconds": sum(record.get("seconds", 0) for record in records.values()),
         "in_full": {
-            title: f"{shlex.join(['python', *commands[title]])}\n\n{json.dumps(record, indent=2, ensure_ascii=False)}"
+            title: f"{_as_typed(commands[title])}\n\n{json.dumps(record, indent=2, ensure_ascii=False)}"
             for title, record in records.items()
         },
         "outdated": [s.title for s in chain.STAGES if s.title in records and not standing_record(folder, s)],
@@ -89,6 +89,12 @@ def _about(folder: Path, records: Mapping[str, Mapping[str, Any]]) -> dict[str, 
         "skipped": {image: why for record in records.values() for image, why in record.get("skipped", {}).items()},
         "stuck": sorted({n for r in records.values() for n in r.get("results", {}).get("not_converged", [])}),
     }
+
+
+def _as_typed(command: Sequence[str]) -> str:
+    """The words of a process as a command; of a module they hold its file."""
+    of_monai = Path(*command[:1]).parts[-3:] == ("monai", "bundle", "__main__.py")
+    return shlex.join(["python", *(["-m", "monai.bundle"] if of_monai else command[:1]), *command[1:]])
 
 
 def _other_clusters(folder: Path) -> str:

@@ -109,7 +109,7 @@ def find_arms(methods: Sequence[str], clusterings: Sequence[str], bundles: Path)
 def _method(name: str, bundles: Path) -> Arm:
     path: Any = "@default_pseudo_labels_path"
     for part in name.split("+"):
-        _check_known("--methods: unknown method", part, stage_2_methods(bundles), ARMS)
+        _check_known("--methods: unknown method", part, CONTRASTIVE, stage_2_methods(bundles), ARMS)
         config = read_json(bundles / CONTRASTIVE / "configs" / f"{part}.json", "--bundles")
         path = config.get("pseudo_labels_path", path)
     guided = str(path).lower() not in ("none", "null")
@@ -119,7 +119,7 @@ def _method(name: str, bundles: Path) -> Arm:
 def _clustering(text: str, bundles: Path) -> Arm:
     name, _, value = text.partition(":")
     known = {path.stem for path in (bundles / VAE / "configs").glob("*.json")} - NO_CLUSTERINGS
-    _check_known("--clusterings: unknown clustering", name, {*known, "agglomerative"})
+    _check_known("--clusterings: unknown clustering", name, VAE, {*known, "agglomerative"})
     key, number = ("eps", float) if name == "dbscan" else ("n_clusters", int)
     try:
         keys = {key: number(value)}
@@ -129,8 +129,8 @@ def _clustering(text: str, bundles: Path) -> Arm:
     return Arm(f"ufc_{name}_{value}", CONTRASTIVE, ("ufc",), Clusters(f"clusters_{name}_{value}", configs, keys))
 
 
-def _check_known(what: str, name: str, known: Collection[str], others: Collection[str] = ()) -> None:
+def _check_known(what: str, name: str, bundle: str, known: Collection[str], others: Collection[str] = ()) -> None:
     if name not in known:
         every = sorted({*known, *others})
         hint = meant(name, every) or f"Expected one of {', '.join(every)}."
-        raise InputError(f"{what} {name}. {hint}")
+        raise InputError(f"{what} {name}. {hint} One of your own is a file bundles/{bundle}/configs/{name}.json.")

@@ -15,7 +15,7 @@ import torch
 
 from ufc_monai.base.bundles import BUNDLES
 from ufc_monai.base.errors import InputError
-from ufc_monai.base.files import atomic_path, sha256_of
+from ufc_monai.base.files import sha256_of
 from ufc_monai.base.lock import at_work
 from ufc_monai.commands.run import copy_bundles, data_digests, look_at_data
 from ufc_monai.data.case import Case
@@ -69,13 +69,12 @@ def run_study(
         return desk.show()
     folder = options.folder.resolve()
     with at_work(folder / "study.lock"):
-        runs, about = desk.open()
-        slots: list[str | None] = [devices[i % len(devices)] if devices else None for i in range(jobs)]
-        executor = threads(folder, jobs)
-        if scheduler:
-            slots, gpus = [None] * len(runs), "cpu" not in options.preset.split("+")
-            executor = cluster(folder, runs, scheduler, gpus=gpus)
-        with executor as submit:
+        gpus = "cpu" not in options.preset.split("+")
+        executor = cluster(folder, scheduler, gpus=gpus) if scheduler else threads(folder, jobs)
+        with executor as submit:  # a cluster has to answer before the stages are timed
+            runs, about = desk.open()
+            at_once = len(runs) if scheduler else jobs
+            slots = [devices[i % len(devices)] if devices else None for i in range(at_once)]
             execute(folder, runs, submit, slots, lambda: write_plan(folder, runs, about))
         states = states_of(folder, runs)
         failed = [name for name, state in states.items() if state == FAILED]
@@ -135,15 +134,16 @@ class _Desk:
         if about:
             _refuse_changes(folder, about, now)
         if about.get("options") != now["options"]:
+            then = about.get("options", {})
+            _refuse_other_runs(folder, runs, plan_runs(self.options, split.content), then, now["options"])
             # timed anew when a study grows: there are new kinds of runs
             grown, timing = self._plan(split.content, everything=not about)
+            _refuse_other_runs(folder, runs, grown, then, now["options"])  # fewer minutes may have trimmed runs away
             if about:
-                _refuse_other_runs(folder, runs, grown, about["options"], now["options"])
                 logger.info("%d runs join the study", len(grown) - len(runs))
             runs, about = grown, now | timing
             if not self.dry_run:
                 write_plan(folder, runs, about)
-                _publish_labels(folder / "labels.csv", split.content)
         states = states_of(folder, runs)
         if rest := [run for run in runs if states[run.name] != COMPLETE]:
             if self.local:
@@ -218,20 +218,9 @@ def _refuse_other_runs(
     """A study may grow; a run that it has may not change or fall away."""
     commands = {run.name: run.commands for run in new}
     if any(commands.get(run.name) != run.commands for run in old):
-        changed = ", ".join(f"{name} {was[name]} / {now[name]}" for name in now if was[name] != now[name])
+        a, b = (pd.json_normalize(dict(options)).to_dict("records")[0] for options in (was, now))
+        changed = ", ".join(f"{k} {a.get(k, 'default')} / {b.get(k, 'default')}" for k in a | b if a.get(k) != b.get(k))
         raise InputError(
             f"--folder: {folder} holds a study with other options ({changed}). Take a new --folder; in the old one "
             f"{GROWS} may grow, and nothing else may change."
         )
-
-
-def _publish_labels(path: Path, split: Mapping[str, Any]) -> None:
-    """Write which labels each draw grants: a budget of n volumes takes the first n."""
-    rows = [
-        (fold, draw, rank, volume)
-        for fold, content in enumerate(split["folds"])
-        for draw, order in enumerate(content["label_orders"])
-        for rank, volume in enumerate(order, start=1)
-    ]
-    with atomic_path(path) as temporary:
-        pd.DataFrame(rows, columns=["fold", "draw", "rank", "volume"]).to_csv(temporary, index=False)

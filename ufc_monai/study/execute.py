@@ -12,7 +12,8 @@ from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, ThreadPo
 from pathlib import Path
 
 from ufc_monai.base.errors import InputError
-from ufc_monai.base.files import write_json
+from ufc_monai.base.files import sha256_of, write_json
+from ufc_monai.base.lineage import are_up_to_date
 from ufc_monai.base.lock import at_work
 from ufc_monai.planning.process import run_command, stopped_by_signals
 from ufc_monai.planning.stages import RESUME, is_training, shown
@@ -22,8 +23,8 @@ from ufc_monai.study.state import COMPLETE, failure_of, state_of
 
 logger = logging.getLogger(__name__)
 
-Submit = Callable[[Run, str | None], "Future[str | None]"]
-"""Hands a run over, with the device that it computes on."""
+Submit = Callable[[Run, str | None, int], "Future[str | None]"]
+"""Hands a run over, with the device that it computes on and its place in the plan: the first goes first."""
 CONNECTING = 30
 """Seconds that a scheduler has to answer."""
 
@@ -45,7 +46,10 @@ def execute(
     Raises:
         InputError: if the cluster is gone.
     """
-    todo = [run for run in runs if state_of(folder, run) != COMPLETE]
+    todo = list[Run]()
+    for run in runs:  # what reads a run that is made anew is looked at again, and may be out of date by then
+        if state_of(folder, run) != COMPLETE or {other.name for other in todo} & {*run.needs}:
+            todo.append(run)
     complete = {run.name for run in runs} - {run.name for run in todo}
     free, under_way = list(slots), dict[Future[str | None], tuple[Run, str | None]]()
     with stopped_by_signals():
@@ -54,7 +58,7 @@ def execute(
                 todo.remove(run)
                 failure_of(folder, run).unlink(missing_ok=True)
                 device = free.pop(0)
-                under_way[submit(run, device)] = run, device
+                under_way[submit(run, device, runs.index(run))] = run, device
             note()
             if not under_way:
                 return
@@ -80,21 +84,20 @@ def threads(folder: Path, jobs: int) -> Iterator[Submit]:
     stop = threading.Event()
     with ThreadPoolExecutor(jobs) as pool:
         try:
-            yield lambda run, device: pool.submit(perform, folder, run, device, stop)
+            yield lambda run, device, _: pool.submit(perform, folder, run, device, stop)
         except BaseException:
             stop.set()
             raise
 
 
 @contextlib.contextmanager
-def cluster(folder: Path, runs: Sequence[Run], address: str, *, gpus: bool) -> Iterator[Submit]:
+def cluster(folder: Path, address: str, *, gpus: bool) -> Iterator[Submit]:
     """A Dask cluster as an executor. It hands the runs of a lost worker to another one.
 
     When the block ends early, runs that workers have started finish; the next command finds them complete.
 
     Args:
         folder: of the study; workers see it at the same path.
-        runs: its plan; the earlier a run stands there, the earlier it is done.
         address: of the scheduler, e.g. ``tcp://10.0.0.1:8786``.
         gpus: whether each run asks its worker for one ``GPU``.
 
@@ -116,10 +119,9 @@ def cluster(folder: Path, runs: Sequence[Run], address: str, *, gpus: bool) -> I
         if gpus:
             logger.info("each run takes one GPU of a worker's resources, see dask worker --resources GPU=1")
         pool = client.get_executor(pure=False, resources={"GPU": 1} if gpus else {})
-        places = {run.name: place for place, run in enumerate(runs)}
 
-        def submit(run: Run, device: str | None) -> Future[str | None]:
-            with dask.annotate(priority=-places[run.name]):  # the default is the order in which they could start
+        def submit(run: Run, device: str | None, place: int) -> Future[str | None]:
+            with dask.annotate(priority=-place):  # the default is the order in which they could start
                 future: Future[str | None] = pool.submit(perform, folder, run, device)
             return future
 
@@ -149,13 +151,15 @@ def perform(folder: Path, run: Run, device: str | None = None, stop: threading.E
     with at_work(place.with_name(f".{place.name}.lock"), wait=stop is None) as lock:
         if state_of(folder, run) == COMPLETE:
             return None
-        goes_on = bool(_checkpoints(place))
+        goes_on = bool(_checkpoints(place)) and are_up_to_date(folder / record for record in run.records)
         if not goes_on:
             shutil.rmtree(place, ignore_errors=True)
         place.mkdir(parents=True, exist_ok=True)
         if not run.commands:
             work_on_clusters(folder, run)
-            write_json(folder / run.records[0], {"stage": run.kind, "status": "complete"})
+            source = folder / "runs" / run.needs[0] / "pseudo_labels.json"
+            read = {"pseudo_labels": {"path": str(source), "sha256": sha256_of(source)}}
+            write_json(folder / run.records[0], {"stage": run.kind, "status": "complete", "inputs": read})
         elif error := _run_commands(folder, run, device, lock, goes_on, stop):
             return error
         for checkpoint in _checkpoints(place):  # the run is complete, and nothing resumes from it

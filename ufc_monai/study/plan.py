@@ -1,4 +1,4 @@
-"""The plan of a study: every run with its commands, and what it needs."""
+"""The plan of a study: every run with its commands and the runs that it needs."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ LIKE_STAGE_3 = ("features", "norm", "image_size")
 
 
 def plan_runs(options: StudyOptions, split: Mapping[str, Any]) -> list[Run]:
-    """Every run of a study, each behind those that it needs.
+    """Every run of a study, each after those that it needs.
 
-    All arms have the same labels, steps and seeds; what several runs need is done once: the features of a fold, each
-    clustering of them, and one pretraining per fold, method and seed.
+    All arms have the same labels, steps and seeds; what several runs need is computed once: the features of
+    a fold, each clustering of them, and one pretraining per fold, method and seed.
 
     Args:
         options: what to compare.
@@ -49,7 +49,7 @@ def plan_runs(options: StudyOptions, split: Mapping[str, Any]) -> list[Run]:
 
 
 class _Planner:
-    """Collects the runs of a study by name, so that what is shared comes once."""
+    """Collects the runs of a study by name, so that each shared run is planned once."""
 
     def __init__(self, options: StudyOptions) -> None:
         self.options = options
@@ -61,7 +61,7 @@ class _Planner:
         self, arm: Arm, fold: int, budget: str, volumes: int, seeds: tuple[int, int, int], counts: bool
     ) -> None:
         seed, draw, init_seed = seeds
-        # random weights have no seed of pretraining
+        # random weights have no pretraining seed
         place = f"fold{fold}/{arm.name}" + (f"/seed{seed}" if arm.bundle else "")
         granted = "coverage" if arm.covers else f"draw{draw}"
         name = f"{place}/n{budget.replace('%', 'percent')}_{granted}_init{init_seed}"
@@ -107,15 +107,15 @@ class _Planner:
         return self._add(Run(f"{run.name}_random_seed{seed}", SHUFFLE, (), (run.name,), fold, seed=seed))
 
     def _selection(self, fold: int) -> str:
-        """The order in which the labelled training volumes cover the clusters."""
+        """The run that orders the labelled training volumes by how well they cover the clusters."""
         return self._add(Run(f"fold{fold}/selection", SELECTION, (), (self._clusters(Clusters(), fold, 0),), fold))
 
     def _add(self, run: Run, *steps: tuple[str, Sequence[str], Mapping[str, Any]], weights: str | None = None) -> str:
-        """Enter a run, and tell its name.
+        """Add a run and return its name.
 
         Args:
             run: the run, without its commands.
-            steps: of each command the bundle, its configurations, and keys of its own.
+            steps: for each command its bundle, its configurations and its own keys.
             weights: the run whose weights it reads; its own by default.
         """
         shared = {"split_path": "split.json", "cache_dir": "cache", "ckpt_dir": f"runs/{weights or run.name}/models"}

@@ -1,4 +1,4 @@
-"""One run of a study, and what kinds there are."""
+"""One run of a study, and the kinds of runs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ufc_monai.base.files import inside
 FEATURES, CLUSTERS, SHUFFLE, SELECTION = "features", "clusters", "clusters dealt anew", "selection"
 PRETRAINING, PROBE, FINE_TUNING = "pretraining", "linear probe", "fine-tuning and test"
 PLACES = {FEATURES: ("train/",), PRETRAINING: ("train/",), FINE_TUNING: ("train/", "test/")}
-"""Where in its folder each command of a run leaves its ``run.json``, if not in the folder itself."""
+"""Where in the run's folder each command writes its ``run.json``, if not in the folder itself."""
 
 
 @dataclass(frozen=True)
@@ -19,18 +19,18 @@ class Run:
     """One run of a study.
 
     Attributes:
-        name: of its folder below ``runs``.
+        name: name of its folder below ``runs``.
         kind: what it does.
-        commands: one after the other, in the study's folder; none to deal pseudo-labels anew.
+        commands: run one after the other in the study's folder; none for work on pseudo-labels.
         needs: names of the runs whose files it reads.
         fold: which quarter of the labelled patients is tested.
         method: name of the arm.
         budget: as given.
         volumes: the label budget in volumes.
-        draw: which order grants the labels.
-        seed: of pretraining.
-        init_seed: of fine-tuning.
-        counts: whether the tables count it; other runs tell the noise of initialisation.
+        draw: which order of the volumes decides who gets labels.
+        seed: seed of pretraining.
+        init_seed: seed of fine-tuning.
+        counts: whether the tables count it; other runs measure the noise of initialisation.
     """
 
     name: str
@@ -53,12 +53,12 @@ class Run:
 
     @property
     def records(self) -> tuple[str, ...]:
-        """The ``run.json`` of each command, relative to the study's folder; complete, they make the run so."""
+        """The ``run.json`` of each command, relative to the study's folder; the run is complete once all are."""
         return tuple(f"{self.folder}/{place}run.json" for place in PLACES.get(self.kind, ("",)))
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Run:
-        """The run as ``study.json`` holds it.
+        """Read a run from its entry in ``study.json``.
 
         Raises:
             InputError: if a name leads out of the study's folder.

@@ -1,4 +1,4 @@
-"""What a study's runs have left, and ``study.json``, the plan with the state of each run."""
+"""The state of a study's runs, and ``study.json``, the plan with the state of each run."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 
 from ufc_monai.base.errors import InputError
 from ufc_monai.base.files import found_json, read_json, write_json
+from ufc_monai.base.lineage import are_up_to_date
 from ufc_monai.study.runs import Run
 
 FORMAT = 1
@@ -35,11 +36,11 @@ def read_plan(folder: Path) -> tuple[list[Run], dict[str, Any]]:
     """The runs of a study, and what else its ``study.json`` holds.
 
     Raises:
-        InputError: if the file is damaged or of another version.
+        InputError: if the file is damaged or was written by another version.
     """
     content = read_json(folder / "study.json", "--folder")
     if content.get("format") != FORMAT:
-        raise InputError(f"--folder: {folder / 'study.json'} is of another version. Name another --folder.")
+        raise InputError(f"--folder: {folder / 'study.json'} is from another version. Name another --folder.")
     runs = [Run.from_json(entry) for entry in content.pop("runs")]
     return runs, {key: value for key, value in content.items() if key != "format"}
 
@@ -50,14 +51,15 @@ def states_of(folder: Path, runs: Sequence[Run]) -> dict[str, str]:
 
 
 def state_of(folder: Path, run: Run) -> str:
-    """``complete``, ``failed`` or ``waiting``, from the files that the run has left."""
-    # a run that begins anew takes the old record away, perhaps at this very moment
+    """``complete``, ``failed`` or ``waiting``, from the files in its folder; ``waiting`` if its inputs have changed."""
+    # a run that starts over removes its old record, perhaps at this very moment
     records = [found_json(folder / record, "--folder") for record in run.records]
-    if all(record.get("status") == "complete" for record in records):
+    complete = all(record.get("status") == "complete" for record in records)
+    if complete and are_up_to_date(folder / record for record in run.records):
         return COMPLETE
     return FAILED if failure_of(folder, run).is_file() else WAITING
 
 
 def failure_of(folder: Path, run: Run) -> Path:
-    """Where a failed run says why."""
+    """The file in which a failed run says why."""
     return folder / f"{run.folder}.failed.json"

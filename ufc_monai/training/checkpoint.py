@@ -76,6 +76,7 @@ class TrainingCheckpoint(Handler):
             checkpoint = torch.load(path, map_location="cpu", weights_only=True)
             differences = self.record.differences(json.loads(checkpoint.pop("run")))
             ranks: list[dict[str, Any]] = checkpoint.pop("ranks")
+            self.record.began -= checkpoint.pop("seconds", 0.0)
         except Exception as e:
             raise InputError(f"resume: {path} cannot be read ({type(e).__name__}). Delete it to begin anew.") from e
         if differences:
@@ -103,7 +104,8 @@ class TrainingCheckpoint(Handler):
             return
         states = {name: part.state_dict() for name, part in self._shared(engine).items()}
         states["trainer"] = dict(states["trainer"])
-        save_tensors(self.path, {**states, "ranks": ranks, "run": json.dumps(self.record.identity)})
+        of_run = {"run": json.dumps(self.record.identity), "seconds": monotonic() - self.record.began}
+        save_tensors(self.path, {**states, "ranks": ranks, **of_run})
 
     def _own(self, engine: Engine) -> dict[str, Any]:
         """What each rank draws from."""

@@ -12,7 +12,7 @@ from monai.transforms import MapTransform, Transform
 from monai.utils import convert_to_dst_type
 from torch import Tensor
 
-from ufc_monai.base.errors import WAY_OUT, InputError
+from ufc_monai.base.errors import BadFileError, InputError
 from ufc_monai.transforms.twin import Twin
 
 IGNORE = 255
@@ -83,9 +83,9 @@ class RemapLabels(Transform):
             name = label.meta.get("filename_or_obj", "label") if isinstance(label, MetaTensor) else "label"
             strange = [i for i in torch.unique(plain).tolist() if i not in self.class_of]
             if no_ids := [i for i in strange if not is_id(i)]:
-                raise InputError(
+                raise BadFileError(
                     f"{name}: holds values that are not ids: {few(no_ids)}. Export the label again, by the nearest "
-                    f"voxel where it is resampled. {WAY_OUT}"
+                    "voxel where it is resampled."
                 )
             raise InputError(
                 f"{name}: label id {few(strange)} is claimed by no class; labels={self.labels}. Name it in 'labels', "

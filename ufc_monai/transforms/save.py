@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -15,21 +16,18 @@ from monai.transforms import SaveImaged, Transform
 from monai.utils import ImageMetaKey, MetaKeys, optional_import
 from numpy.typing import NDArray
 
+from ufc_monai.base.errors import InputError
 from ufc_monai.base.files import atomic_path, inside
 from ufc_monai.base.formats import NIFTI, PICTURES, stem_of, suffix_of
-from ufc_monai.transforms.reader import read_header, simple_itk
+from ufc_monai.transforms.reader import simple_itk
 from ufc_monai.transforms.twin import Twin
 
 nib, _ = optional_import("nibabel")
 Image, _ = optional_import("PIL.Image")
-PngInfo, _ = optional_import("PIL.PngImagePlugin", name="PngInfo")
-
 
 SUFFIX = {".nii": ".nii", ".nrrd": ".nrrd", ".nhdr": ".nrrd", ".mha": ".mha", ".mhd": ".mha"}
 SUFFIX |= dict.fromkeys(PICTURES, ".png")
 """The mask's suffix for that of its image; all others, and DICOM, make .nii.gz."""
-MARK, MARK_KEY = "ids of the data set", "ufc_monai_values"
-"""What a mask says of its values: in NIfTI's description, else under this key. Earlier masks held 1..n, and no mark."""
 
 
 class SaveMask(Transform):
@@ -37,8 +35,7 @@ class SaveMask(Transform):
 
     NIfTI makes NIfTI, NRRD makes NRRD, MetaImage makes MHA (these two compressed), a picture makes a PNG whose grey
     values are those of the mask, and a DICOM series makes NIfTI. The name is the image's with ``_seg`` before the
-    suffix. A uint8 mask makes a uint8 file, any other one of uint16; it is marked for :func:`has_mark`. A file is there
-    whole or not at all.
+    suffix. A uint8 mask makes a uint8 file, any other one of uint16. A file is there whole or not at all.
 
     Args:
         output_dir: folder to write to.
@@ -63,13 +60,9 @@ class SaveMask(Transform):
             raise ValueError(f"{path}: the mask, {array.shape}, is not on the grid of its image, {shape}: restore it.")
         with atomic_path(path) as temporary:
             if suffix_of(path) in NIFTI:
-                image = nib.Nifti1Image(array, affine)
-                image.header["descrip"] = f"{MARK_KEY}: {MARK}"
-                nib.save(image, temporary)
+                nib.save(nib.Nifti1Image(array, affine), temporary)
             elif suffix_of(path) in PICTURES:
-                text = PngInfo()
-                text.add_text(MARK_KEY, MARK)
-                Image.fromarray(np.ascontiguousarray(array[..., 0].T)).save(temporary, "PNG", pnginfo=text)
+                Image.fromarray(np.ascontiguousarray(array[..., 0].T)).save(temporary, "PNG")
             else:
                 simple_itk(path).WriteImage(_itk_image(array, affine), temporary, True)
         return mask
@@ -103,21 +96,25 @@ class SaveMaskd(Twin, SaveImaged):
         super().__init__(keys, SaveMask(output_dir, data_root_dir), allow_missing_keys)
 
 
-def has_mark(path: str | os.PathLike[str]) -> bool:
-    """Whether a file says that its values are the data set's ids, as :class:`SaveMask` writes; programs drop it."""
-    if suffix_of(path) in NIFTI:
-        return MARK in str(nib.load(path).header["descrip"])
-    if suffix_of(path) in PICTURES:
-        with Image.open(path) as picture:
-            return str(picture.info.get(MARK_KEY)) == MARK
-    header = read_header(path)
-    return bool(header.HasMetaDataKey(MARK_KEY)) and str(header.GetMetaData(MARK_KEY)) == MARK
+def mask_paths(
+    images: Iterable[str], output_dir: str | os.PathLike[str], data_root_dir: str | os.PathLike[str] = ""
+) -> dict[str, Path]:
+    """Where :class:`SaveMask` writes the mask of each image.
+
+    Raises:
+        InputError: if two masks would be one file, or a name cannot be stored.
+    """
+    save, image_of = SaveMask(output_dir, data_root_dir), dict[str, str]()
+    paths = {image: save.path(image) for image in images}
+    for image, path in paths.items():
+        if (other := image_of.setdefault(os.path.realpath(path), image)) != image:
+            raise InputError(f"the masks of {other} and {image} would both be {path}. Rename one of the scans.")
+    return paths
 
 
 def _itk_image(array: NDArray[Any], affine: NDArray[np.float64]) -> Any:
     """A SimpleITK image of an array indexed (x, y, z) with an RAS affine."""
     image = simple_itk().GetImageFromArray(array.T)
-    image.SetMetaData(MARK_KEY, MARK)
     lps, spacing = orientation_ras_lps(affine), affine_to_spacing(affine)
     image.SetSpacing(spacing.tolist())
     image.SetDirection((lps[:3, :3] / spacing).ravel().tolist())

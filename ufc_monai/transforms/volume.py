@@ -14,7 +14,7 @@ from monai.data import MetaTensor
 from monai.transforms import LoadImage, LoadImaged, MapTransform, Transform
 from torch import Tensor
 
-from ufc_monai.base.errors import WAY_OUT, InputError
+from ufc_monai.base.errors import BadFileError, InputError
 from ufc_monai.transforms.grid import GRID_ADVICE, Grid, is_invertible, label_fault
 from ufc_monai.transforms.reader import reader_for
 
@@ -52,10 +52,10 @@ class LoadVolume(LoadImage):
             loaded = super().__call__(filename, reader)
             self._check(filename, loaded if self.image_only else loaded[0])
         except InputError as e:
-            raise InputError(f"{e} {WAY_OUT}") from e
+            raise BadFileError(str(e)) from e
         except Exception as e:
-            raise InputError(
-                f"{filename}: cannot be read as a volume ({_last_line(e)}). Copy the file again or remove it. {WAY_OUT}"
+            raise BadFileError(
+                f"{filename}: cannot be read as a volume ({_last_line(e)}). Copy the file again or remove it."
             ) from e
         return loaded
 
@@ -173,7 +173,7 @@ def _check_grids(image: MetaTensor, label: MetaTensor, image_path: Any, label_pa
     kind, text = fault
     named = f"{label_path}: the label of {image_path} {text}"
     if kind != "label elsewhere":
-        raise InputError(f"{named}. {GRID_ADVICE[kind]} {WAY_OUT}")
+        raise BadFileError(f"{named}. {GRID_ADVICE[kind]}")
     logger.warning("%s; voxels are matched one by one", named)
 
 

@@ -23,8 +23,6 @@ PARTS = (
     *(f"models/{name}" for name in ("model.pt", "model.ts", "network.json", "centroids.npz")),
 )
 """What others get of a bundle: not the checkpoint of a training, which is large and of no use to them."""
-DEMONSTRATES = re.compile(r"\s+The weights in `models` are a demonstration[^.]*\.")
-"""What a page says of the repository's weights, and may not say of others."""
 EPOCH = (1980, 1, 1, 0, 0, 0)
 """The date of every file in a zip, the first that the format knows: the same bundle gives the same bytes."""
 
@@ -53,10 +51,7 @@ def bundle_files(bundle: Path, *, version: str | None = None, change: str | None
     if (centroids := "models/centroids.npz") in files:
         files[centroids] = without_patients(files[centroids])
     files["configs/metadata.json"] = metadata_text(metadata).encode()
-    page = files["docs/README.md"].decode()
-    if "demonstration" not in metadata["network"]:
-        page = DEMONSTRATES.sub("", page)
-    files["docs/README.md"] = _with_card(page, model_card(bundle)).encode()
+    files["docs/README.md"] = _with_card(files["docs/README.md"].decode(), model_card(bundle)).encode()
     return files
 
 
