@@ -27,8 +27,11 @@ import torch
 from monai.bundle import ConfigParser
 from numpy.typing import NDArray
 from scipy import ndimage
+from torch import Tensor
+from torch.nn import functional as F
 
 from ufc_monai.artifacts.transfer import load_weights
+from ufc_monai.transforms.batch import BatchAugment
 
 ROOT = Path(__file__).parents[1]
 BUNDLE = ROOT / "bundles" / "ufc_unet_segmentation"
@@ -49,9 +52,30 @@ VARIANTS: dict[str, tuple[list[str], dict[str, Any]]] = {
     "mixed_plainly": ([], {**{f"mixed_augment::{k}": v for k, v in PLAINLY.items()}, "min_steps": 1200}),
     "mixed_longer": ([], {"min_steps": 2000}),
     "mixed_wide": ([], {**MIXED_WIDE, "min_steps": 1200}),
+    "mixed_1600": ([], {"min_steps": 1600}),
+    "mixed_elastic": ([], {"augment::_target_": "recipe.Elastic", "min_steps": 1200}),
+    "mixed_16": ([], {"batch_size": 16, "min_steps": 800}),
+    "mixed_small_boxes": ([], {"mix::area": [0.02, 0.3], "min_steps": 1200}),
     "self_training": (["self_training"], {"min_steps": 1500}),
+    "self_longer": (["self_training"], {"min_steps": 2400}),
+    "self_early": (["self_training"], {"min_steps": 1500, "warm_up_steps": 400, "round_steps": 200}),
+    "self_sure": (["self_training"], {"min_steps": 1500, "keep": 0.6}),
+    "self_all": (["self_training"], {"min_steps": 1500, "keep": 0.95}),
 }
 """A variant: the configurations over train.json and cpu.json, and keys."""
+
+
+class Elastic(BatchAugment):
+    """The augmentation with a smooth random displacement of every pixel on top."""
+
+    knots = 5
+    amplitude = 0.06
+
+    def grid(self, affine: Tensor, size: Sequence[int]) -> Tensor:
+        """That of the affine map, displaced by a cubic field with a few knots, in shares of half the side."""
+        drawn = torch.randn(len(affine), 2, self.knots, self.knots, generator=self.generator) * self.amplitude
+        field = F.interpolate(drawn, size=tuple(size), mode="bicubic", align_corners=True)
+        return super().grid(affine, size) + field.permute(0, 2, 3, 1).to(affine)
 
 
 def train(data: Path, out: Path, keys: Mapping[str, Any], name: str, fold: int, draw: int) -> Path:
