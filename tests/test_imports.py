@@ -18,6 +18,7 @@ ALLOWED = {
     "artifacts": {"base", "clustering", "data", "networks", "report"},
     "training": {"artifacts", "base", "checks", "clustering", "data", "losses", "report", "transforms"},
     "evaluation": {"artifacts", "base", "clustering", "data", "report", "transforms"},
+    "self_training": {"artifacts", "base", "data", "transforms"},
     "zoo": {"artifacts", "base", "networks", "report"},
     "planning": {"base", "checks", "clustering", "data", "report", "training", "transforms"},
     "commands": {"artifacts", "base", "clustering", "data", "phantom", "planning", "report", "transforms", "zoo"},

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from ufc_monai.base.errors import InputError
-from ufc_monai.data.slices import PartitionSampler
+from ufc_monai.data.samplers import PartitionSampler
 
 
 def slices(*sizes: int) -> Any:

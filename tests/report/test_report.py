@@ -70,6 +70,19 @@ def test_report_holds_what_ran(a_run: Path) -> None:
     assert text.count("<section>") == text.count("</section>") == 7
 
 
+def test_the_rounds_of_self_training_are_shown(a_run: Path) -> None:
+    folder = a_run / UNET / "eval" / "train" / "unlabelled_labels"
+    volumes = [{"predicted": [90, 8, 0], "kept": [80, 3, 0]}, {"predicted": [90, 12, 0], "kept": [90, 9, 0]}]
+    content = {"round": 1, "names": ["background", NASTY, "vein"], "off": [2], "volumes": volumes}
+    write(folder / "round_1" / "round.json", content)
+    write(folder / "round_2" / "round.json", {**content, "round": 2, "agreement": [1.0, 0.9, None]})
+    write_report(a_run, a_run / "report.html")
+    text = (a_run / "report.html").read_text(encoding="utf-8")
+    assert f"<td>{html.escape(NASTY)}</td><td>0.60 / -</td><td>0.60 / 0.90</td>" in text
+    assert "<td>vein</td><td>- / -</td><td>- / -</td>" in text
+    assert "Not learned from predictions in round 1: vein. Not learned from predictions in round 2: vein." in text
+
+
 def test_a_number_of_clusters_that_was_asked_for_is_not_the_elbows(a_run: Path) -> None:
     write_report(a_run, a_run / "report.html")
     assert "2 clusters of 2 slices. k = 2 is the elbow." in (a_run / "report.html").read_text(encoding="utf-8")

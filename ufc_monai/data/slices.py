@@ -1,23 +1,23 @@
-"""A map-style data set of the axial slices of volumes, for any PyTorch loader, and a sampler by their position."""
+"""A map-style data set of the axial slices of volumes, for any PyTorch loader."""
 
 from __future__ import annotations
 
 import os
 from bisect import bisect_right
-from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
-from itertools import accumulate, islice
+from collections.abc import Mapping, Sequence
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
 import torch
 from monai.transforms import Compose
-from torch.utils.data import Dataset, Sampler
+from torch.utils.data import Dataset
 from tqdm import tqdm
 
 from ufc_monai.base.errors import InputError
 from ufc_monai.base.ranks import first_rank
 from ufc_monai.data.store import SliceStore, StoreEntry
+from ufc_monai.transforms.clean import largest_share
 from ufc_monai.transforms.volume import AxialSlicesd
 
 
@@ -100,6 +100,22 @@ class SliceDataset(Dataset[dict[str, Any]]):
         counts = [np.bincount(label, minlength=n_classes)[:n_classes] for label in labels]
         return torch.from_numpy(np.stack(counts))
 
+    def connected_classes(self, n_classes: int, share: float = 0.95, key: str = "label") -> list[int]:
+        """Classes that are one piece of tissue: what a prediction shows elsewhere is wrong.
+
+        Args:
+            n_classes: classes including background.
+            share: what the largest piece must hold of a class, in every volume that has it.
+            key: the label, integers 0 to ``n_classes - 1``.
+
+        Returns:
+            Those that occur, in rising order; none of pictures, which have no third axis.
+        """
+        labels = [np.moveaxis(np.asarray(entry.array(key)[:, 0]), 0, -1) for entry in self.entries if len(entry) > 1]
+        occurring = {c for label in labels for c in np.unique(label).tolist()}
+        whole = (c for c in range(1, n_classes) if all(largest_share(label == c) >= share for label in labels))
+        return sorted(occurring.intersection(whole))
+
     def foreground_weights(self, n_classes: int, base: float = 0.1) -> torch.Tensor:
         """Sampling weights that favour slices with many classes: ``base`` + share of the foreground classes present.
 
@@ -112,45 +128,3 @@ class SliceDataset(Dataset[dict[str, Any]]):
         """
         present = self.class_counts(n_classes)[:, 1:] > 0
         return base + present.double().mean(dim=1)
-
-
-class PartitionSampler(Sampler[int]):
-    """Volume by volume, in random order, one random slice from each partition of its axis (Chaitanya et al. 2020).
-
-    An epoch is as long as the data set. Volumes with fewer slices than partitions are passed over.
-
-    Args:
-        dataset: slices of volumes.
-        partitions: equal parts of a volume's axis.
-        generator: of the order and the slices.
-
-    Raises:
-        InputError: if ``partitions`` is below 2, or no volume has a slice in every partition.
-    """
-
-    def __init__(self, dataset: SliceDataset, partitions: int, generator: torch.Generator) -> None:
-        if not isinstance(partitions, int) or partitions < 2:
-            raise InputError(f"partitions must be a whole number of 2 or more, got {partitions!r}.")
-        cells: dict[str, list[list[int]]] = defaultdict(lambda: [[] for _ in range(partitions)])
-        for index, item in enumerate(dataset.items):
-            cells[item["id"].rpartition("#")[0]][int(item["position"] * partitions)].append(index)
-        self.volumes = [volume for volume in cells.values() if all(volume)]
-        if not self.volumes:
-            raise InputError(
-                f"no volume of this data set has a slice in each of {partitions} partitions of its axis: take a method "
-                "that needs no positions, such as simclr or ufc, or lower partitions."
-            )
-        self.generator = generator
-        self._length = len(dataset) // partitions * partitions
-
-    def __len__(self) -> int:
-        return self._length
-
-    def __iter__(self) -> Iterator[int]:
-        return islice(self._endless(), len(self))
-
-    def _endless(self) -> Iterator[int]:
-        while True:
-            for volume in torch.randperm(len(self.volumes), generator=self.generator).tolist():
-                for cell in self.volumes[volume]:
-                    yield cell[int(torch.randint(len(cell), (), generator=self.generator))]

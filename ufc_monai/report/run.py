@@ -12,6 +12,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from ufc_monai.base import chain
 from ufc_monai.base.bundles import VAE
 from ufc_monai.base.chain import record_of, standing_record
@@ -60,6 +62,7 @@ def write_report(run_folder: str | os.PathLike[str], path: str | os.PathLike[str
         pairs=pair_rows(probe.get("false_negatives") or {}),
         pairs_mean=PAIRS_MEAN,
         pictures={file.relative_to(folder).as_posix(): png(file) for file in folder.glob("*/eval/*/*.png")},
+        rounds=_rounds(folder / chain.FINE_TUNING.place),
         curves={
             name: data_uri(curves_svg(read_metrics(folder / stage.place / "metrics.jsonl"), panels).encode(), "svg+xml")
             for name, (stage, panels) in CURVES.items()
@@ -125,6 +128,19 @@ def _training_dice(folder: Path, arm: str) -> dict[str, float]:
     results, name = record_of(folder, chain.ARMS[arm][0]).get("results", {}), "training_dice_"
     dice = {key.removeprefix(name): value for key, value in results.items() if key.startswith(name)}
     return {**dice, "mean": statistics.fmean(dice.values())} if dice else {}
+
+
+def _rounds(folder: Path) -> list[dict[str, Any]]:
+    """The rounds of self-training: of each structure the share of its voxels that is learned, and the agreement."""
+    files = (found_json(path, "--folder") for path in folder.glob("unlabelled_labels/round_*/round.json"))
+    found = sorted(files, key=lambda content: content["round"])
+    for content in found:
+        predicted, kept = (np.sum([v[key] for v in content["volumes"]], axis=0) for key in ("predicted", "kept"))
+        agreement = content.get("agreement", [None] * len(predicted))
+        rows = zip(content["names"], predicted.tolist(), kept.tolist(), agreement, strict=True)
+        content["structures"] = {name: (k / p if p else None, agreed) for name, p, k, agreed in rows}
+        content["off"] = [content["names"][c] for c in content["off"]]
+    return found
 
 
 def _clusterings(folder: Path, probe: Mapping[str, Any]) -> list[dict[str, Any]]:

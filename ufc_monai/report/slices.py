@@ -45,18 +45,24 @@ class Overlay:
     aspect: float = 1.0
 
 
-def save_overlays(path: str | os.PathLike[str], overlays: Sequence[Overlay], names: Sequence[str]) -> None:
+def save_overlays(
+    path: str | os.PathLike[str],
+    overlays: Sequence[Overlay],
+    names: Sequence[str],
+    parts: tuple[str, str] = ("reference", "prediction"),
+) -> None:
     """Draw one row an overlay: the image alone, with the reference, with the prediction.
 
     Args:
         path: PNG file to write.
         overlays: with reference and prediction.
         names: names of the classes 1..n, for the legend.
+        parts: what stands under reference and prediction.
     """
     height = SIDE * max(o.image.shape[1] * o.aspect / o.image.shape[0] for o in overlays)
     figure, grid = _black_figure(len(overlays), 3, 3 * SIDE, height, 0.3, names)
     for row, overlay in zip(grid, overlays, strict=True):
-        masks = {"": None, "reference": overlay.reference, "prediction": overlay.prediction}
+        masks = {"": None, **dict(zip(parts, (overlay.reference, overlay.prediction), strict=True))}
         for axes, (part, mask) in zip(row, masks.items(), strict=True):
             _show(axes, overlay, mask, len(names))
             axes.text(0.99, 0.01, part, color="white", fontsize=9, ha="right", va="bottom", transform=axes.transAxes)

@@ -36,11 +36,14 @@ class MetricsLog(Reporter):
 
     def _started(self, engine: Engine) -> None:
         self.path = Path(self.output_dir) / "metrics.jsonl"
-        self._first: int = engine.state.epoch
-        lines = self.path.read_text(encoding="utf-8").splitlines() if self._first and self.path.is_file() else []
+        self._keep(engine.state.epoch)
+
+    def _keep(self, epochs: int) -> None:
+        """Cut off what is behind some epochs: a training that resumes or begins anew comes to it again."""
+        lines = self.path.read_text(encoding="utf-8").splitlines() if epochs and self.path.is_file() else []
         with atomic_path(self.path) as temporary:
-            # lines behind the checkpoint that a training is resumed from are of epochs that come again
-            temporary.write_text("".join(f"{line}\n" for line in lines[: self._first]), encoding="utf-8")
+            temporary.write_text("".join(f"{line}\n" for line in lines[:epochs]), encoding="utf-8")
+        self._first = self._last = epochs
         self._began = monotonic()
 
     def _epoch_started(self, engine: Engine) -> None:
@@ -60,7 +63,10 @@ class MetricsLog(Reporter):
             values |= validated.metrics
         record = {"epoch": state.epoch, "iteration": state.iteration, **values}
         record["seconds"] = round(monotonic() - self._epoch_began, 3)
+        if state.epoch <= self._last:
+            self._keep(state.epoch - 1)
         append_line(self.path, json.dumps(record))
+        self._last = state.epoch
         shown = " | ".join(f"{name} {value:.4g}" for name, value in values.items() if isinstance(value, int | float))
         line = f"epoch {state.epoch}/{state.max_epochs} | {shown} | {record['seconds']:.1f} s"
         to_come = state.max_epochs - state.epoch

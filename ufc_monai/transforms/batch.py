@@ -158,6 +158,10 @@ class BatchAugment:
         """
         return self.located(image, label)[:2]
 
+    def grid(self, affine: Tensor, size: Sequence[int]) -> Tensor:
+        """Where each pixel of the views is taken from, (B, H, W, 2)."""
+        return sampling_grid(affine, size)
+
     def located(self, image: Tensor, label: Tensor | None = None) -> Augmented:
         """Augment a batch as a call does, and tell where its pixels come from; the arguments are the same."""
         drawn = self.randomize(len(image), min(image.shape[-2:]))
@@ -171,7 +175,7 @@ class BatchAugment:
         there = torch.Generator(image.device).manual_seed(seed)
         noise = torch.randn(image.shape, generator=there, dtype=image.dtype, device=image.device)
         affine = _affine(p)
-        grid = sampling_grid(affine, image.shape[-2:])
+        grid = self.grid(affine, image.shape[-2:])
         seen = F.grid_sample(image, grid, align_corners=False)
         if label is not None:
             moved = F.grid_sample(label.to(image.dtype), grid, mode="nearest", align_corners=False)

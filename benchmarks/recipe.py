@@ -1,0 +1,215 @@
+"""Recipes of fine-tuning compared on validation volumes, one change at a time; no test patient is looked at.
+
+    python benchmarks/recipe.py DATA OUT --variants today,mixed --jobs 2 [--keys KEYS.json]
+
+Each variant is a small configuration over train.json and cpu.json (VARIANTS below). It is trained from random weights
+on two labelled volumes, two folds and two draws, and its last weights are judged on the fold's validation volumes, on
+the network's grid, with several ways to clean up behind it. OUT/recipe.csv has a row a run, OUT is gone on with.
+KEYS.json holds keys of the data set: window, labels, background_labels.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from monai.bundle import ConfigParser
+from numpy.typing import NDArray
+from scipy import ndimage
+from torch import Tensor
+from torch.nn import functional as F
+
+from ufc_monai.artifacts.transfer import load_weights
+from ufc_monai.transforms.batch import BatchAugment
+
+ROOT = Path(__file__).parents[1]
+BUNDLE = ROOT / "bundles" / "ufc_unet_segmentation"
+CONNECTED = 0.95
+LAST = {"val_interval": 10**6}
+"""Validate once, at the end: the last weights are kept, and nothing is chosen by these volumes."""
+
+
+STRONG = {"brightness": 0.2, "contrast": [0.6, 1.4], "gamma": [0.6, 1.6], "noise": 0.08}
+WIDE = {"rotation": 20, "scale": [0.7, 1.3], "shift": 0.1}
+MIXED_WIDE = {"mixed_augment::rotation": 20, "mixed_augment::field": [0.7, 1.3], "mixed_augment::shift": 0.1}
+PLAINLY = {"brightness": 0.0, "contrast": [1.0, 1.0], "gamma": [1.0, 1.0], "noise": 0.0}
+VARIANTS: dict[str, tuple[list[str], dict[str, Any]]] = {
+    "today": (["paper"], {"min_steps": 800}),
+    "longer": (["paper"], {"min_steps": 1600}),
+    "strong": (["paper"], {**STRONG, **WIDE, "min_steps": 1600}),
+    "mixed": ([], {"min_steps": 1200}),
+    "mixed_plainly": ([], {**{f"mixed_augment::{k}": v for k, v in PLAINLY.items()}, "min_steps": 1200}),
+    "mixed_longer": ([], {"min_steps": 2000}),
+    "mixed_wide": ([], {**MIXED_WIDE, "min_steps": 1200}),
+    "mixed_1600": ([], {"min_steps": 1600}),
+    "mixed_elastic": ([], {"augment::_target_": "recipe.Elastic", "min_steps": 1200}),
+    "mixed_16": ([], {"batch_size": 16, "min_steps": 800}),
+    "mixed_small_boxes": ([], {"mix::area": [0.02, 0.3], "min_steps": 1200}),
+    "self_training": (["self_training"], {"min_steps": 1500}),
+    "self_longer": (["self_training"], {"min_steps": 2400}),
+    "self_early": (["self_training"], {"min_steps": 1500, "warm_up_steps": 400, "round_steps": 200}),
+    "self_sure": (["self_training"], {"min_steps": 1500, "keep": 0.6}),
+    "self_all": (["self_training"], {"min_steps": 1500, "keep": 0.95}),
+}
+"""A variant: the configurations over train.json and cpu.json, and keys."""
+
+
+class Elastic(BatchAugment):
+    """The augmentation with a smooth random displacement of every pixel on top."""
+
+    knots = 5
+    amplitude = 0.06
+
+    def grid(self, affine: Tensor, size: Sequence[int]) -> Tensor:
+        """That of the affine map, displaced by a cubic field with a few knots, in shares of half the side."""
+        drawn = torch.randn(len(affine), 2, self.knots, self.knots, generator=self.generator) * self.amplitude
+        field = F.interpolate(drawn, size=tuple(size), mode="bicubic", align_corners=True)
+        return super().grid(affine, size) + field.permute(0, 2, 3, 1).to(affine)
+
+
+def train(data: Path, out: Path, keys: Mapping[str, Any], name: str, fold: int, draw: int) -> Path:
+    """Train a variant in a process of its own, unless it is there; returns its folder."""
+    folder = out / f"{name}_{fold}_{draw}"
+    if (folder / "seconds.txt").is_file():
+        return folder
+    folder.mkdir(parents=True, exist_ok=True)
+    config = {**keys, **LAST, **VARIANTS[name][1], "fold": fold, "label_draw": draw, "seed": draw, "threads": 1}
+    (folder / "variant.json").write_text(json.dumps(config, indent=1))
+    words = [sys.executable, "-m", "monai.bundle", "run", "--config_file", str(files(name, folder))]
+    places = {"bundle_root": BUNDLE, "dataset_dir": data, "output_dir": folder, "ckpt_dir": folder / "models"}
+    places |= {"cache_dir": out / "cache", "split_path": out / "split.json", "pretrained_path": "none"}
+    words += [word for key, value in places.items() for word in (f"--{key}", str(value))]
+    began = time.monotonic()
+    environment = {
+        **os.environ,
+        "OMP_NUM_THREADS": "1",
+        "PYTHONPATH": os.pathsep.join(map(str, (ROOT, ROOT / "benchmarks"))),
+    }
+    with open(folder / "log.txt", "w") as log:
+        subprocess.run(words, stdout=log, stderr=log, check=True, env=environment)
+    (folder / "seconds.txt").write_text(f"{time.monotonic() - began:.0f}")
+    return folder
+
+
+def files(name: str, folder: Path) -> list[str]:
+    """The configurations of a run, in the order in which they are laid over each other."""
+    configs = [BUNDLE / "configs" / f"{config}.json" for config in ("train", "cpu", *VARIANTS[name][0])]
+    return [str(file) for file in (*configs, folder / "variant.json")]
+
+
+@torch.inference_mode()
+def judge(data: Path, out: Path, folder: Path) -> dict[str, Any]:
+    """Dice of a run's last weights on its validation volumes, by ways of cleaning up."""
+    parser = ConfigParser()
+    parser.read_config(files(folder.name.rsplit("_", 2)[0], folder))
+    parser.update({"bundle_root": str(BUNDLE), "dataset_dir": str(data), "ckpt_dir": str(folder / "models")})
+    parser.update({"cache_dir": str(out / "cache"), "split_path": str(out / "split.json"), "pretrained_path": "none"})
+    content = {name: parser.get_parsed_content(name) for name in ("network", "validate::dataset", "validate::inferer")}
+    network, volumes, inferer = content.values()
+    load_weights(network, folder / "models")
+    network.eval()
+    names = list(parser.get_parsed_content("class_ids"))
+    kept = connected(parser, len(names))
+    scores: dict[str, list[list[float]]] = {}
+    for item in volumes:
+        label = np.asarray(item["label"][0]).astype(np.int64)
+        probabilities = inferer(item["image"][None], network)[0].softmax(0).numpy()
+        ways = {"raw": probabilities, "smooth": smooth(probabilities)}
+        for way, found in ways.items():
+            classes = found.argmax(0)
+            scores.setdefault(way, []).append(dice(classes, label, len(names)))
+            scores.setdefault(f"{way} clean", []).append(dice(clean(found, kept), label, len(names)))
+    last = json.loads((folder / "metrics.jsonl").read_text().splitlines()[-1])
+    row = {"steps": last["iteration"], "seconds": int((folder / "seconds.txt").read_text()), "loss": last["loss"]}
+    row |= {way: 100 * float(np.nanmean(np.nanmean(values, axis=1))) for way, values in scores.items()}
+    best = np.nanmean(scores["smooth clean"], axis=0)
+    return row | {"cleaned": " ".join(names[i - 1] for i in kept)} | dict(zip(names, 100 * best, strict=True))
+
+
+def connected(parser: ConfigParser, n: int) -> list[int]:
+    """Classes whose largest component holds nearly all of them in every labelled training volume."""
+    entries = parser.get_parsed_content("train::dataset").entries
+    volumes = [np.moveaxis(np.asarray(entry.array("label"))[:, 0], 0, -1) for entry in entries]
+    return [i for i in range(1, n + 1) if all(largest_share(v == i) >= CONNECTED for v in volumes)]
+
+
+def largest_share(mask: NDArray[np.bool_]) -> float:
+    """The share of a mask that its largest component holds; 1 of an empty one."""
+    sizes = np.bincount(ndimage.label(mask)[0].ravel())[1:]
+    return float(sizes.max() / sizes.sum()) if len(sizes) else 1.0
+
+
+def smooth(probabilities: NDArray[Any]) -> NDArray[Any]:
+    """Averaged over three neighbouring slices."""
+    return np.asarray(ndimage.uniform_filter1d(probabilities, 3, axis=-1, mode="nearest"))
+
+
+def clean(probabilities: NDArray[Any], kept: Sequence[int]) -> NDArray[np.int64]:
+    """The classes; of those in ``kept``, what lies apart from the largest component becomes background."""
+    classes = probabilities.argmax(0)
+    for i in kept:
+        pieces, n = ndimage.label(classes == i)
+        if n > 1:
+            largest = np.bincount(pieces.ravel())[1:].argmax() + 1
+            classes[(pieces > 0) & (pieces != largest)] = 0
+    return classes
+
+
+def dice(found: NDArray[Any], label: NDArray[Any], n: int) -> list[float]:
+    """Dice of each class of a volume; NaN where the label does not hold it."""
+    masks = ((found == i, (label == i)) for i in range(1, n + 1))
+    return [2 * (p & r).sum() / (p.sum() + r.sum()) if r.any() else np.nan for p, r in masks]
+
+
+def main() -> None:
+    """Run what is missing of the chosen variants and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--variants", default=",".join(VARIANTS))
+    parser.add_argument("--folds", default="0,1")
+    parser.add_argument("--draws", default="0,1")
+    parser.add_argument("--volumes", type=int, default=2)
+    parser.add_argument("--jobs", type=int, default=1)
+    parser.add_argument("--keys", type=Path)
+    a = parser.parse_args()
+    torch.set_num_threads(1)
+    a.out.mkdir(parents=True, exist_ok=True)
+    data, out = a.data.resolve(), a.out.resolve()
+    keys = {"labelled_volumes": a.volumes, **(json.loads(a.keys.read_text()) if a.keys else {})}
+    runs = [(v, int(f), int(d)) for v in a.variants.split(",") for f in a.folds.split(",") for d in a.draws.split(",")]
+
+    def one(run: tuple[str, int, int]) -> dict[str, Any]:
+        folder = train(data, out, keys, *run)
+        found = folder / "scores.json"
+        if not found.is_file():
+            found.write_text(json.dumps(judge(data, out, folder)))
+        row = dict(zip(("variant", "fold", "draw"), run, strict=True)) | json.loads(found.read_text())
+        print(row, flush=True)
+        return row
+
+    with ThreadPoolExecutor(a.jobs) as pool:
+        table = pd.DataFrame(list(pool.map(one, runs)))
+    table.to_csv(out / "recipe.csv", index=False, float_format="%.2f")
+    print(
+        table.groupby("variant", sort=False)
+        .mean(numeric_only=True)
+        .drop(columns=["fold", "draw"])
+        .round(1)
+        .T.to_string()
+    )
+
+
+if __name__ == "__main__":
+    main()
