@@ -101,7 +101,7 @@ def compare(names: list[str], n: int, d: int, repeats: int, device: str) -> str:
     """Measure all methods at one size; the part of the RESULT line."""
     from sklearn.metrics import adjusted_rand_score
 
-    from ufc_monai.clustering.tree import cut_tree
+    from ufc_monai.clustering.clusterers import cut_tree
 
     runs: dict[str, list[tuple[float, float, NDArray[Any]]]] = {}
     for _ in range(repeats):

@@ -16,10 +16,9 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from ufc_monai.report.markdown import markdown_cell, markdown_table
+from ufc_monai.report.page import markdown_cell, markdown_table
 from ufc_monai.study.results import Results
-from ufc_monai.study.tables import study_tables
-from ufc_monai.study.verdict import verdict
+from ufc_monai.study.tables import study_tables, verdict
 
 DOCS = Path(__file__).parents[1] / "docs"
 MARK = re.compile(r"(<!-- table: (?P<name>.+?) -->\n)(?:[^\n]+\n)+")

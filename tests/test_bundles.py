@@ -14,7 +14,7 @@ import torch
 from conftest import NAMES, ROOT
 from monai.bundle import ConfigParser, ConfigWorkflow, verify_net_in_out
 
-from ufc_monai.checks.overrides import check_overrides
+from ufc_monai.training.setup import check_overrides
 from ufc_monai.zoo.metadata import metadata_of
 
 BUNDLES = ROOT / "bundles"

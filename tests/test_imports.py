@@ -10,17 +10,17 @@ import pytest
 from ufc_monai.base.lazy import PUBLIC
 
 PACKAGE = Path(__file__).parents[1] / "ufc_monai"
-LEAVES = ("checks", "clustering", "losses", "networks", "phantom", "report", "transforms")
+LEAVES = ("clustering", "losses", "networks", "phantom", "report", "transforms")
 ALLOWED = {
     "base": set(),
     **{leaf: {"base"} for leaf in LEAVES},
     "data": {"base", "transforms"},
     "artifacts": {"base", "clustering", "data", "networks", "report"},
-    "training": {"artifacts", "base", "checks", "clustering", "data", "losses", "report", "transforms"},
+    "training": {"artifacts", "base", "clustering", "data", "losses", "report", "transforms"},
     "evaluation": {"artifacts", "base", "clustering", "data", "report", "transforms"},
     "self_training": {"artifacts", "base", "data", "transforms"},
     "zoo": {"artifacts", "base", "networks", "report"},
-    "planning": {"base", "checks", "clustering", "data", "report", "training", "transforms"},
+    "planning": {"base", "clustering", "data", "report", "training", "transforms"},
     "commands": {"artifacts", "base", "clustering", "data", "phantom", "planning", "report", "transforms", "zoo"},
     "study": {"base", "clustering", "commands", "data", "planning", "report", "training"},
     "__main__": {"base", "commands"},

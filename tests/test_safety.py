@@ -25,11 +25,11 @@ from ufc_monai.commands.run import copy_bundles
 from ufc_monai.data.datalist import find_cases, image_items
 from ufc_monai.data.store import StoreEntry
 from ufc_monai.report.curves import curves_svg
-from ufc_monai.report.markdown import markdown_table
+from ufc_monai.report.page import markdown_table
 from ufc_monai.study.runs import Run
 from ufc_monai.transforms.save import SaveMask
 from ufc_monai.zoo.archive import bundle_files, write_zip
-from ufc_monai.zoo.card import model_card
+from ufc_monai.zoo.metadata import model_card
 
 SOURCES = sorted([*ROOT.glob("ufc_monai/**/*.py"), *ROOT.glob("benchmarks/**/*.py")])
 LEADING_OUT = {

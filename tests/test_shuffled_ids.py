@@ -18,7 +18,7 @@ from ufc_monai.artifacts.transfer import read_record
 from ufc_monai.data.case import MMWHS_LABELS
 from ufc_monai.data.datalist import find_cases, resolve_labels
 from ufc_monai.transforms.labels import IGNORE, RemapLabels
-from ufc_monai.transforms.restore import RestoreGridd
+from ufc_monai.transforms.save import RestoreGridd
 from ufc_monai.transforms.volume import LoadVolume
 
 UNET = NAMES[2]

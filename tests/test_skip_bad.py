@@ -16,7 +16,7 @@ from ufc_monai.__main__ import main
 from ufc_monai.artifacts.record import RunRecord
 from ufc_monai.base.errors import InputError
 from ufc_monai.data.datalist import find_cases
-from ufc_monai.data.skip import open_scans
+from ufc_monai.data.problems import open_scans
 from ufc_monai.data.split import Split
 from ufc_monai.data.split_file import open_split
 from ufc_monai.phantom.ct import make_phantom

@@ -20,10 +20,9 @@ from ufc_monai.base.files import inert
 from ufc_monai.commands.label import put_into_app
 from ufc_monai.data.case import Case
 from ufc_monai.data.datalist import resolve_labels
-from ufc_monai.data.draw import make_split
+from ufc_monai.data.split import make_split
 from ufc_monai.planning.options import RunOptions
-from ufc_monai.planning.plan import plan_stages
-from ufc_monai.planning.tracking import tracking_keys
+from ufc_monai.planning.plan import plan_stages, tracking_keys
 from ufc_monai.study.options import StudyOptions
 from ufc_monai.study.plan import plan_runs
 from ufc_monai.zoo.archive import bundle_files

@@ -15,12 +15,11 @@ from sklearn.cluster import AgglomerativeClustering, BisectingKMeans
 
 from ufc_monai.artifacts.labelling import Slices, assign_slices, cut_again, label_slices
 from ufc_monai.base.errors import InputError
-from ufc_monai.clustering.clusterers import Agglomerative
-from ufc_monai.clustering.method import ClusteringMethod
+from ufc_monai.clustering.clusterers import Agglomerative, cut_tree
+from ufc_monai.clustering.pipeline import ClusteringMethod
 from ufc_monai.clustering.pseudo_labels import PseudoLabels
 from ufc_monai.clustering.quality import raw_pixels
 from ufc_monai.clustering.space import assign, centroids
-from ufc_monai.clustering.tree import cut_tree
 
 THREE = ClusteringMethod(n_clusters=3, k_range=(2, 9))
 METHODS = [

@@ -18,7 +18,7 @@ from scans import make_image, write_dicom
 
 from ufc_monai.artifacts.labelling import Slices, label_slices
 from ufc_monai.artifacts.transfer import save_network
-from ufc_monai.clustering.method import ClusteringMethod
+from ufc_monai.clustering.pipeline import ClusteringMethod
 from ufc_monai.clustering.pseudo_labels import PseudoLabels
 from ufc_monai.data.slices import SliceDataset
 from ufc_monai.transforms.crop import BodyCropd

@@ -11,10 +11,8 @@ from typing import Any
 from bad_files import LABELS, data_set
 from conftest import NAMES, ROOT
 
-from ufc_monai.base.console import checked_bool
-from ufc_monai.checks.overrides import check_overrides
-from ufc_monai.checks.settings import check_settings
-from ufc_monai.clustering.method import ClusteringMethod
+from ufc_monai.base.errors import checked_bool
+from ufc_monai.clustering.pipeline import ClusteringMethod
 from ufc_monai.data.case import Case
 from ufc_monai.data.datalist import find_labels
 from ufc_monai.data.region import resolve_region
@@ -22,6 +20,7 @@ from ufc_monai.networks.vae import BetaVAE
 from ufc_monai.planning.options import RunOptions
 from ufc_monai.planning.plan import plan_stages
 from ufc_monai.training.compute import check_device, resolve_precision
+from ufc_monai.training.setup import check_overrides, check_settings
 from ufc_monai.transforms.crop import BodyCrop
 from ufc_monai.transforms.labels import RemapLabels
 from ufc_monai.transforms.volume import LoadVolume

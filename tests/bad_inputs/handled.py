@@ -31,7 +31,7 @@ from numpy.typing import NDArray
 
 from ufc_monai.data.datalist import find_cases
 from ufc_monai.data.split_file import open_split
-from ufc_monai.transforms.restore import RestoreGridd
+from ufc_monai.transforms.save import RestoreGridd
 from ufc_monai.transforms.volume import LoadVolume
 
 

@@ -21,10 +21,10 @@ from conftest import NAMES, ROOT, refused
 from handled import HANDLED
 from monai.bundle import ConfigWorkflow
 
-from ufc_monai.checks.settings import check_settings
 from ufc_monai.data.case import Case
 from ufc_monai.data.inspect import inspect_cases
-from ufc_monai.data.skip import bad_volumes
+from ufc_monai.data.problems import bad_volumes
+from ufc_monai.training.setup import check_settings
 
 
 def says(message: str, *words: str) -> None:

@@ -14,14 +14,12 @@ from scans import FILES, SHAPE, STRAIGHT, write_all
 from tqdm.contrib.concurrent import thread_map
 
 from ufc_monai.base import machine
-from ufc_monai.base.machine import PROCESS_BYTES, Limit, at_once, usable_cores
-from ufc_monai.data import readers
+from ufc_monai.base.machine import LESS_MEMORY, PROCESS_BYTES, Limit, at_once, usable_cores
+from ufc_monai.data import store
 from ufc_monai.data.datalist import find_cases
 from ufc_monai.data.inspect import inspect_cases
-from ufc_monai.data.readers import reading_bytes, stored_bytes
-from ufc_monai.data.store import SliceStore
+from ufc_monai.data.store import SliceStore, reading_bytes, stored_bytes
 from ufc_monai.planning.estimate import StageEstimate, least_memory, reading_memory
-from ufc_monai.planning.memory import LESS_MEMORY
 from ufc_monai.transforms.volume import AxialSlicesd, LoadVolumed
 
 GB = 10**9
@@ -85,7 +83,7 @@ def test_the_forecast_is_what_happens(
         used.append(max_workers)
         return thread_map(read_one, numbers, max_workers=max_workers, **bar)
 
-    monkeypatch.setattr(readers, "thread_map", read)
+    monkeypatch.setattr(store, "thread_map", read)
     inspect_cases(phantom, cases)
     steps = list(Compose([LoadVolumed(["image", "label"]), AxialSlicesd(["image", "label"])]).transforms)
     SliceStore(tmp_path / "store", steps).open([case.item(phantom) for case in cases])

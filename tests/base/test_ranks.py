@@ -28,11 +28,11 @@ from ufc_monai.artifacts.record import RunRecord
 from ufc_monai.base import ranks
 from ufc_monai.base.errors import InputError
 from ufc_monai.losses.contrastive import ClusterContrastiveLoss
-from ufc_monai.losses.gathered import joint_batch, of_joint_batches
 from ufc_monai.losses.momentum import BootstrapLoss
+from ufc_monai.losses.protocol import joint_batch, of_joint_batches
 from ufc_monai.networks.encoder import ContrastiveNetwork, ProjectionHead, UNetEncoder
-from ufc_monai.training.batch import PrepareBatch
 from ufc_monai.training.checkpoint import TrainingCheckpoint
+from ufc_monai.training.loaders import PrepareBatch
 from ufc_monai.transforms.batch import BatchAugment, BatchAugmentd
 
 SLICES, WORLD = 6, 2

@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 from scipy.cluster.hierarchy import linkage
 
-from ufc_monai.clustering.clusterers import Agglomerative
+from ufc_monai.clustering.clusterers import Agglomerative, cut_tree
 from ufc_monai.clustering.elbow import (
     CurvePoint,
     choose_n_clusters,
@@ -22,7 +22,6 @@ from ufc_monai.clustering.elbow import (
     same_cluster_chance,
     tree_curve,
 )
-from ufc_monai.clustering.tree import cut_tree
 
 
 def curve_of(features: NDArray[Any]) -> Callable[[Sequence[int]], Iterable[CurvePoint]]:

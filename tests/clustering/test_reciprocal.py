@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 from scipy.cluster.hierarchy import is_valid_linkage, linkage
 from sklearn.metrics import adjusted_rand_score
 
-from ufc_monai.base import devices
+from ufc_monai.base import machine
 from ufc_monai.base.errors import InputError
 from ufc_monai.clustering import reciprocal
+from ufc_monai.clustering.clusterers import cut_tree
 from ufc_monai.clustering.reciprocal import ward_linkage
-from ufc_monai.clustering.tree import cut_tree
 
 Array = NDArray[np.float64]
 KINDS = ["random", "blobs", "low rank", "spread", "offset", "line"]
@@ -222,7 +222,7 @@ def test_products_are_short_where_the_device_has_it(monkeypatch: pytest.MonkeyPa
     cpu, before = torch.device("cpu"), torch.get_float32_matmul_precision()
     for able, word in ((False, "highest"), (True, "medium")):
         monkeypatch.setattr(torch.cpu, "get_capabilities", lambda able=able: {"amx_bf16": able})
-        with devices.short_products(cpu):
+        with machine.short_products(cpu):
             assert torch.get_float32_matmul_precision() == word
         assert torch.get_float32_matmul_precision() == before == "highest"
 

@@ -11,9 +11,8 @@ from sklearn.decomposition import PCA
 from sklearn.preprocessing import StandardScaler, normalize
 
 from ufc_monai.base.errors import InputError
-from ufc_monai.clustering.clusterers import Agglomerative
+from ufc_monai.clustering.clusterers import Agglomerative, cut_tree
 from ufc_monai.clustering.space import assign, centre_per_patient, centroids, fit_scaling
-from ufc_monai.clustering.tree import cut_tree
 
 
 def test_every_patient_has_mean_zero_and_its_mean_is_told() -> None:

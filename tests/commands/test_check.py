@@ -21,16 +21,16 @@ from ufc_monai.base.machine import PROCESS_BYTES
 from ufc_monai.commands.check import run_check
 from ufc_monai.data.case import MMWHS_LABELS
 from ufc_monai.data.datalist import find_cases
-from ufc_monai.data.draw import make_split
 from ufc_monai.data.inspect import VolumeFacts, inspect_cases
 from ufc_monai.data.problems import Problem
+from ufc_monai.data.split import make_split
 from ufc_monai.data.split_file import open_split
 from ufc_monai.phantom.ct import make_phantom
 from ufc_monai.planning import estimate, measure
 from ufc_monai.planning.estimate import StageEstimate, estimate_stages
 from ufc_monai.planning.options import RunOptions, open_config
 from ufc_monai.planning.tables import volume_table
-from ufc_monai.transforms.grid import Grid
+from ufc_monai.transforms.volume import Grid
 
 VAE, CONTRASTIVE, UNET = NAMES
 

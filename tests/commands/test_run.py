@@ -18,7 +18,7 @@ from ufc_monai.data.split_file import open_split
 from ufc_monai.phantom.ct import make_phantom
 from ufc_monai.planning.options import RunOptions
 from ufc_monai.planning.plan import plan_stages
-from ufc_monai.planning.process import Step
+from ufc_monai.planning.stages import Step
 
 VAE, CONTRASTIVE, UNET = NAMES
 

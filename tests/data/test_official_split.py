@@ -12,7 +12,7 @@ from scipy.ndimage import gaussian_filter
 
 from ufc_monai.base.errors import InputError
 from ufc_monai.data.datalist import find_cases
-from ufc_monai.data.duplicates import ALIKE, find_copies, perceptual_hash
+from ufc_monai.data.problems import ALIKE, find_copies, perceptual_hash
 from ufc_monai.data.split_file import open_split
 
 

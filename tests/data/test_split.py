@@ -13,8 +13,7 @@ from hypothesis import strategies as st
 from ufc_monai.base.errors import InputError
 from ufc_monai.base.files import sha256_of
 from ufc_monai.data.case import Case
-from ufc_monai.data.draw import make_split
-from ufc_monai.data.split import Split
+from ufc_monai.data.split import Split, make_split
 from ufc_monai.data.split_file import open_split, shared_split_path
 
 FOLDS = range(4)

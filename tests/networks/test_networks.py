@@ -10,8 +10,13 @@ from torch import nn
 from ufc_monai.base.errors import InputError
 from ufc_monai.networks.build import build_network
 from ufc_monai.networks.decoder import LocalNetwork, UNetDecoder
-from ufc_monai.networks.encoder import ContrastiveNetwork, ProjectionHead, UNetEncoder
-from ufc_monai.networks.momentum import BootstrapNetwork, MomentumNetwork
+from ufc_monai.networks.encoder import (
+    BootstrapNetwork,
+    ContrastiveNetwork,
+    MomentumNetwork,
+    ProjectionHead,
+    UNetEncoder,
+)
 from ufc_monai.networks.unet_vae import UNetFeatureVAE, UNetVAE
 from ufc_monai.networks.vae import BetaVAE, FeatureVAE
 

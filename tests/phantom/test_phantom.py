@@ -14,8 +14,8 @@ from scipy import ndimage
 
 from ufc_monai.data.case import MMWHS_LABELS
 from ufc_monai.data.datalist import find_cases
+from ufc_monai.phantom.chest import STRAY_LABEL, STRUCTURES
 from ufc_monai.phantom.ct import Patient, draw_patient, make_phantom, render
-from ufc_monai.phantom.heart import STRAY_LABEL, STRUCTURES
 
 MATRIX = 48
 PATIENTS = range(12)

@@ -16,8 +16,7 @@ from monai.bundle import ConfigParser
 from ufc_monai.base.errors import InputError
 from ufc_monai.base.files import sha256_of, write_json
 from ufc_monai.base.lock import at_work
-from ufc_monai.planning.process import BEGUN, COMPLETE, TO_DO, Step
-from ufc_monai.planning.stages import bundle_command, config_files, config_path, shown
+from ufc_monai.planning.stages import BEGUN, COMPLETE, TO_DO, Step, bundle_command, config_files, config_path, shown
 
 DATA = {"images": "the images", "labels": "the labels"}
 RECORD = "bundle/eval/train/run.json"
@@ -139,7 +138,7 @@ def test_what_an_earlier_run_left_goes_before_a_new_one_begins(folder: Path, goe
 WAITING = """
 import sys
 from pathlib import Path
-from ufc_monai.planning.process import Step
+from ufc_monai.planning.stages import Step
 from ufc_monai.base.lock import at_work
 place = Path(sys.argv[1])
 (place / "a.json").touch()

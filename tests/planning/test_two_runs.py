@@ -13,7 +13,7 @@ from ufc_monai.base.lock import at_work
 from ufc_monai.commands import run
 from ufc_monai.data.case import Case
 from ufc_monai.planning.options import RunOptions
-from ufc_monai.planning.process import Step
+from ufc_monai.planning.stages import Step
 
 
 @pytest.fixture

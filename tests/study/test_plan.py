@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from ufc_monai.base.errors import InputError
 from ufc_monai.data.case import Case
-from ufc_monai.data.draw import make_split
+from ufc_monai.data.split import make_split
 from ufc_monai.planning.options import RunOptions
 from ufc_monai.planning.plan import plan_stages
 from ufc_monai.study.options import StudyOptions, volumes_of

@@ -10,12 +10,11 @@ import pytest
 from results_tables import filled
 from test_study_report import NASTY, Study, pattern
 
-from ufc_monai.report.markdown import markdown_cell, markdown_table
+from ufc_monai.report.page import markdown_cell, markdown_table
 from ufc_monai.study import statistics
 from ufc_monai.study.results import Results, read_results
 from ufc_monai.study.runs import Run
-from ufc_monai.study.tables import study_tables
-from ufc_monai.study.verdict import verdict
+from ufc_monai.study.tables import study_tables, verdict
 
 
 @pytest.fixture(autouse=True)

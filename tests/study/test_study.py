@@ -16,11 +16,11 @@ import pytest
 from conftest import NAMES, ROOT, SMALL
 
 from ufc_monai.__main__ import main
+from ufc_monai.base import machine
 from ufc_monai.base.files import write_json
 from ufc_monai.base.lock import at_work
 from ufc_monai.base.machine import Limit
 from ufc_monai.phantom.ct import make_phantom
-from ufc_monai.planning import memory
 from ufc_monai.study import command
 from ufc_monai.study.runs import Run, read_plan
 
@@ -113,7 +113,7 @@ def test_a_study_that_goes_on_needs_its_memory_again(
 ) -> None:
     needed = json.loads((tmp_path / "study" / "study.json").read_text())["memory_bytes"]
     assert needed > 5e8
-    monkeypatch.setattr(memory, "memory_limits", lambda: [Limit(2 * needed, "this machine")])
+    monkeypatch.setattr(machine, "memory_limits", lambda: [Limit(2 * needed, "this machine")])
     assert main([*planned, "--jobs", "2"]) == 0
     assert main([*planned, "--jobs", "3"]) == 1
     assert capsys.readouterr().err.startswith("error: memory: 3 jobs need")

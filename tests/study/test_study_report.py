@@ -16,15 +16,14 @@ from conftest import ROOT
 from ufc_monai.__main__ import main
 from ufc_monai.base.errors import InputError
 from ufc_monai.data.case import Case
-from ufc_monai.data.draw import make_split
+from ufc_monai.data.split import make_split
 from ufc_monai.study import report, statistics
 from ufc_monai.study.options import StudyOptions
 from ufc_monai.study.plan import plan_runs
 from ufc_monai.study.report import write_study_report
 from ufc_monai.study.results import Results, read_results
 from ufc_monai.study.runs import FINE_TUNING, Run, write_plan
-from ufc_monai.study.tables import Table, study_tables
-from ufc_monai.study.verdict import comparisons, verdict
+from ufc_monai.study.tables import Table, comparisons, study_tables, verdict
 
 NASTY = '<script src="http://x">|"'
 ABOUT: dict[str, Any] = {"data_set": NASTY, "options": {"clusterings": []}}

@@ -10,14 +10,13 @@ import torch
 from torch import nn
 
 from ufc_monai.artifacts.record import RunRecord
-from ufc_monai.base.console import checked_bool, log_beside, readable_errors
-from ufc_monai.base.errors import InputError, find_input_error
-from ufc_monai.checks.overrides import check_overrides
+from ufc_monai.base.errors import InputError, checked_bool, find_input_error, log_beside, readable_errors
 from ufc_monai.evaluation.dice import mean_over_present
-from ufc_monai.training.batch import PrepareBatch
 from ufc_monai.training.compute import AutocastInferer, resolve_precision
+from ufc_monai.training.loaders import PrepareBatch
+from ufc_monai.training.setup import check_overrides
 from ufc_monai.transforms.batch import BatchAugment, BatchAugmentd
-from ufc_monai.transforms.standardise import Standardise
+from ufc_monai.transforms.chain import Standardise
 from ufc_monai.transforms.views import TwoViewsd
 
 
@@ -123,7 +122,7 @@ def test_readable_errors_print_two_lines_at_most(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(sys, "excepthook", sys.__excepthook__)
-    monkeypatch.setattr("ufc_monai.base.console._place", None)
+    monkeypatch.setattr("ufc_monai.base.errors._place", None)
     readable_errors()
     assert sys.excepthook is sys.__excepthook__  # somebody else's process
     monkeypatch.setattr(sys, "argv", ["/anywhere/monai/bundle/__main__.py", "run"])

@@ -11,7 +11,7 @@ from monai.handlers import MeanDice
 from torch import nn
 
 from ufc_monai.training.save import WeightsSaver
-from ufc_monai.training.validation import FinalValidationHandler
+from ufc_monai.training.schedule import FinalValidationHandler
 
 
 @pytest.mark.parametrize("best", [1, 2, 3])

@@ -9,10 +9,9 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from ufc_monai.base.errors import InputError
-from ufc_monai.losses.combined import CombinedLoss
 from ufc_monai.losses.contrastive import ClusterContrastiveLoss
-from ufc_monai.training.batch import PrepareBatch, PrepareCombinedBatch
-from ufc_monai.training.loaders import CombinedLoader
+from ufc_monai.losses.protocol import CombinedLoss
+from ufc_monai.training.loaders import CombinedLoader, PrepareBatch, PrepareCombinedBatch
 
 
 def loader(n: int, batch_size: int, seed: int | None = None) -> DataLoader[int]:

@@ -14,10 +14,10 @@ from torch import Tensor, nn
 
 from ufc_monai.networks.vae import BetaVAE
 from ufc_monai.report import clusters, drawing, slices
-from ufc_monai.training.batch import PrepareBatch
+from ufc_monai.training.loaders import PrepareBatch
 from ufc_monai.training.pictures import EmbeddingPicture, OverlaysPicture, ReconstructionsPicture, ViewsPicture
 from ufc_monai.transforms.batch import BatchAugment
-from ufc_monai.transforms.standardise import Standardise
+from ufc_monai.transforms.chain import Standardise
 from ufc_monai.transforms.views import TwoViewsd
 
 

@@ -55,11 +55,11 @@ def overlay(train: dict[str, Any]) -> dict[str, Any]:
             "loaders": {"labelled": "@train::dataloader", "unlabelled": "@unlabelled::dataloader"},
         },
         "train::trainer::prepare_batch": {
-            "_target_": "ufc_monai.training.batch.PrepareCombinedBatch",
+            "_target_": "ufc_monai.training.loaders.PrepareCombinedBatch",
             "parts": {
                 "labelled": train["train"]["trainer"]["prepare_batch"],
                 "unlabelled": {
-                    "_target_": "ufc_monai.training.batch.PrepareBatch",
+                    "_target_": "ufc_monai.training.loaders.PrepareBatch",
                     "target_key": "image",
                     "transform": {
                         "_target_": "ufc_monai.transforms.batch.BatchAugmentd",
@@ -70,7 +70,7 @@ def overlay(train: dict[str, Any]) -> dict[str, Any]:
             },
         },
         "train::trainer::loss_function": {
-            "_target_": "ufc_monai.losses.combined.CombinedLoss",
+            "_target_": "ufc_monai.losses.protocol.CombinedLoss",
             "terms": {"labelled": "@loss", "unlabelled": {"_target_": f"{__name__}.Certainty"}},
             "weights": {"unlabelled": 0.1},
         },

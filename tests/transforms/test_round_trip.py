@@ -20,8 +20,7 @@ from ufc_monai.data.slices import SliceDataset
 from ufc_monai.transforms import crop
 from ufc_monai.transforms.crop import BodyCropd
 from ufc_monai.transforms.labels import RemapLabelsd
-from ufc_monai.transforms.restore import RestoreGridd
-from ufc_monai.transforms.save import SaveMaskd
+from ufc_monai.transforms.save import RestoreGridd, SaveMaskd
 from ufc_monai.transforms.volume import AxialSlicesd, LoadVolumed
 
 IMAGE_TYPES = (np.int16, np.uint8, np.uint16, np.int32, np.float32, np.float64)

@@ -17,7 +17,7 @@ from monai.bundle import ckpt_export, onnx_export
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from ufc_monai.artifacts.published import published_network
+from ufc_monai.artifacts.served import published_network
 from ufc_monai.artifacts.transfer import load_weights
 from ufc_monai.zoo.metadata import metadata_of
 

@@ -29,7 +29,7 @@ from ufc_monai.base.files import sha256_of
 from ufc_monai.commands import package as command
 from ufc_monai.commands.package import package
 from ufc_monai.zoo.archive import bundle_files
-from ufc_monai.zoo.card import model_card
+from ufc_monai.zoo.metadata import model_card
 
 VAE, CONTRASTIVE, UNET = NAMES
 SCHEMA = json.loads((Path(__file__).parent / "meta_schema_20240725.json").read_text(encoding="utf-8"))

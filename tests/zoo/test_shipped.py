@@ -19,15 +19,13 @@ from conftest import NAMES, ROOT, SMALL, refused, run_bundle
 from jsonschema import validate
 from monai.bundle import ConfigParser, verify_net_in_out
 
-from ufc_monai.artifacts.published import published_network
-from ufc_monai.artifacts.served import named_classes, starting_point
+from ufc_monai.artifacts.served import named_classes, published_network, starting_point
 from ufc_monai.artifacts.transfer import load_weights, read_network
 from ufc_monai.commands.run import copy_bundles
 from ufc_monai.commands.segment import segment
 from ufc_monai.phantom.ct import make_phantom
 from ufc_monai.zoo.archive import bundle_files
-from ufc_monai.zoo.card import model_card
-from ufc_monai.zoo.metadata import PLACEHOLDERS, bundle_metadata, metadata_of, placeholders
+from ufc_monai.zoo.metadata import PLACEHOLDERS, bundle_metadata, metadata_of, model_card, placeholders
 
 VAE, CONTRASTIVE, UNET = NAMES
 BUNDLES = ROOT / "bundles"

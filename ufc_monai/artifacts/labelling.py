@@ -18,12 +18,11 @@ from numpy.typing import NDArray
 
 from ufc_monai.base.errors import InputError
 from ufc_monai.base.files import atomic_path, read_arrays, write_arrays
-from ufc_monai.clustering.method import ClusteringMethod
-from ufc_monai.clustering.pipeline import Clustering, cluster_slices
+from ufc_monai.clustering.clusterers import cut_tree, landmark_labels
+from ufc_monai.clustering.pipeline import Clustering, ClusteringMethod, cluster_slices
 from ufc_monai.clustering.pseudo_labels import PseudoLabels
 from ufc_monai.clustering.quality import agreement, cluster_quality, quality_warnings, raw_pixel_tree
 from ufc_monai.clustering.space import assign, centre_per_patient, centroids, load_space
-from ufc_monai.clustering.tree import cut_tree, landmark_labels
 from ufc_monai.report.clusters import save_cluster_map, save_elbow
 from ufc_monai.report.drawing import save_rows
 

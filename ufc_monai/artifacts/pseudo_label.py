@@ -20,7 +20,7 @@ from ufc_monai.artifacts.labelling import Slices, group_slices, label_slices
 from ufc_monai.base.errors import InputError
 from ufc_monai.base.files import read_arrays
 from ufc_monai.base.ranks import first_rank, is_first, world_size
-from ufc_monai.clustering.method import ClusteringMethod
+from ufc_monai.clustering.pipeline import ClusteringMethod
 from ufc_monai.data.slices import SliceDataset
 
 THUMBNAIL = 64

@@ -19,10 +19,9 @@ from typing import Any
 import torch
 
 import ufc_monai
-from ufc_monai.base.console import log_beside
-from ufc_monai.base.errors import InputError
+from ufc_monai.base.chain import ASKED, refuse_stale
+from ufc_monai.base.errors import InputError, log_beside
 from ufc_monai.base.files import found_json, sha256_of, write_json
-from ufc_monai.base.lineage import ASKED, refuse_stale
 from ufc_monai.base.merged import sections_of, settings_of
 from ufc_monai.base.ranks import is_first, world_size
 
@@ -50,7 +49,7 @@ class RunRecord:
         ckpt_dir: of a training, the folder of its weights and of the checkpoints that it goes on from.
         resume: whether it goes on from them.
         skipped: what is wrong with each volume that was left out of the data set, by image.
-        allow_stale: read inputs even if they are out of date (:func:`~ufc_monai.base.lineage.refuse_stale`).
+        allow_stale: read inputs even if they are out of date (:func:`~ufc_monai.base.chain.refuse_stale`).
         followers: called with the output folder and the results once the record is complete.
         began: by the monotonic clock; a training that is resumed has begun earlier by what it had taken before.
     """

@@ -29,8 +29,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
-from ufc_monai.base.devices import short_products
 from ufc_monai.base.errors import InputError
+from ufc_monai.base.machine import short_products
 
 LIST = 10
 """Clusters in the list of each, itself among them. More save searches and cost exact distances."""

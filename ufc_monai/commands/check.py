@@ -13,12 +13,12 @@ import numpy as np
 
 from ufc_monai.base.bundles import UNET
 from ufc_monai.base.errors import InputError
+from ufc_monai.base.machine import size
 from ufc_monai.data.datalist import find_cases
-from ufc_monai.data.draw import make_split
-from ufc_monai.data.skip import without_bad
+from ufc_monai.data.problems import without_bad
+from ufc_monai.data.split import make_split
 from ufc_monai.planning import tables
 from ufc_monai.planning.estimate import estimate_stages, known_ignore_id, known_labels, read_volumes, reading_memory
-from ufc_monai.planning.memory import size
 from ufc_monai.planning.options import RunOptions, default_bundles, open_config, open_split_of, training_configs
 from ufc_monai.planning.plan import plan_stages
 from ufc_monai.planning.stages import shown

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from ufc_monai.artifacts.labelling import cut_again
 from ufc_monai.base.bundles import VAE
+from ufc_monai.base.chain import refuse_stale
 from ufc_monai.base.errors import InputError
-from ufc_monai.base.lineage import refuse_stale
 
 logger = logging.getLogger(__name__)
 

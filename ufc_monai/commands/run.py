@@ -20,17 +20,15 @@ from ufc_monai.base.chain import SPLIT
 from ufc_monai.base.errors import InputError
 from ufc_monai.base.files import atomic_path, files_below, sha256_of
 from ufc_monai.base.lock import at_work
+from ufc_monai.base.machine import refuse_too_little
 from ufc_monai.data.case import Case
 from ufc_monai.data.datalist import find_cases
 from ufc_monai.data.inspect import VolumeFacts
 from ufc_monai.planning.estimate import estimate_stages, known_ignore_id, known_labels, least_memory, read_volumes
-from ufc_monai.planning.memory import refuse_too_little
 from ufc_monai.planning.options import ChainOptions, RunOptions, open_config, open_split_of, usable_cases
-from ufc_monai.planning.plan import plan_stages
-from ufc_monai.planning.process import BEGUN, COMPLETE, Step, changes
-from ufc_monai.planning.stages import shown
+from ufc_monai.planning.plan import plan_stages, track_report
+from ufc_monai.planning.stages import BEGUN, COMPLETE, Step, changes, shown
 from ufc_monai.planning.tables import estimate_table, standing_against
-from ufc_monai.planning.tracking import track_report
 from ufc_monai.report.run import write_report
 from ufc_monai.report.summary import run_summary
 

@@ -13,8 +13,8 @@ from ufc_monai.clustering.pseudo_labels import PseudoLabels
 from ufc_monai.commands.run import run_stages
 from ufc_monai.planning.options import RunOptions, usable_cases
 from ufc_monai.planning.plan import plan_clusters
-from ufc_monai.report.markdown import aligned
-from ufc_monai.report.selection import save_coverage
+from ufc_monai.report.clusters import save_coverage
+from ufc_monai.report.page import aligned
 
 logger = logging.getLogger(__name__)
 

@@ -1,9 +1,17 @@
-"""One volume of a data set, and the structures of the data set that the defaults are for."""
+"""One volume of a data set, and what the data set says of its volumes: ``dataset.json``, ``official_split.json``."""
 
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from ufc_monai.base.errors import InputError
+from ufc_monai.base.files import inside, read_json
+from ufc_monai.base.formats import is_dicom_series, stem_of
 
 MMWHS_LABELS = {
     "left_ventricle": 500,
@@ -15,6 +23,11 @@ MMWHS_LABELS = {
     "pulmonary_artery": 850,
 }
 """Structures of the Multi-Modality Whole Heart Segmentation challenge 2017 and their ids in its label files."""
+
+OFFICIAL = "official_split.json"
+ROLES = ("training", "validation", "test")
+UNLABELLED_LISTS = ("unlabelled", "unlabeled", "test")
+"""Lists of a dataset.json whose images come without labels."""
 
 
 @dataclass(frozen=True)
@@ -40,3 +53,107 @@ class Case:
         root = os.path.abspath(dataset_dir)
         item = {"image": os.path.join(root, self.image), "patient": self.patient}
         return item if self.label is None else item | {"label": os.path.join(root, self.label)}
+
+
+def read_dataset_json(root: Path) -> dict[str, Any]:
+    """What the file in a folder says; nothing if there is none.
+
+    Raises:
+        InputError: if it is no JSON object.
+    """
+    path = root / "dataset.json"
+    if not path.is_file():
+        return {}
+    return read_json(path, "dataset_dir")
+
+
+def listed_cases(root: Path) -> list[Case]:
+    """The volumes that the file lists; none if it lists none for training.
+
+    Raises:
+        InputError: if a list is damaged, names a file that is not there, or holds labels where none belong.
+    """
+    content = read_dataset_json(root)
+    if not content.get("training"):
+        return []
+    cases: list[Case] = []
+    for name in ("training", *UNLABELLED_LISTS):
+        listed = [_listed_case(entry, root) for entry in _entries(content, name, root)]
+        if name != "training" and any(case.label for case in listed):
+            raise InputError(
+                f"{root / 'dataset.json'}: the list '{name}' holds labels. ufc_monai draws the test patients itself: "
+                "move labelled entries to 'training', or take them out of the folder to keep them unseen."
+            )
+        cases += [replace(case, of_test_set=name == "test") for case in listed]
+    return cases
+
+
+def plain_stem(path: Path) -> str:
+    """The name without suffix and without nnU-Net's channel number."""
+    return stem_of(path).removesuffix("_0000")
+
+
+def _entries(content: Mapping[str, Any], name: str, root: Path) -> list[dict[str, str]]:
+    listed = content.get(name, [])
+    entries = [{"image": e} if isinstance(e, str) else e for e in listed] if isinstance(listed, list) else [listed]
+    if not isinstance(listed, list) or not all(
+        isinstance(e, dict) and all(isinstance(e.get(key, ""), str) for key in ("image", "label")) for e in entries
+    ):
+        raise InputError(
+            f"{root / 'dataset.json'}: '{name}' should list paths, or entries like {{'image': 'a.nii.gz', 'label': "
+            f"'b.nii.gz'}}; got {str(listed)[:80]}."
+        )
+    return entries
+
+
+def _listed_case(entry: Mapping[str, str], root: Path) -> Case:
+    paths = {}
+    for key in ("image", "label"):
+        if entry.get(key):
+            paths[key] = os.path.relpath(root / entry[key], root).replace(os.sep, "/")
+            inside(root, paths[key], f"{root / 'dataset.json'}, {key}")
+            if not ((root / paths[key]).is_file() or (key == "image" and is_dicom_series(root / paths[key]))):
+                raise InputError(f"{root / 'dataset.json'} lists {entry[key]}, which does not exist under {root}.")
+    if "image" not in paths:
+        raise InputError(f"{root / 'dataset.json'}: entry {dict(entry)} has no 'image'.")
+    patient = entry.get("patient", plain_stem(Path(paths["image"])))
+    return Case(paths["image"], paths.get("label"), str(patient))
+
+
+def with_roles(cases: Sequence[Case], root: Path) -> list[Case]:
+    """Give each volume the role that the official split gives it; those that it does not name have none.
+
+    The file holds lists ``training``, ``validation`` and ``test`` of images: paths relative to the data set's folder,
+    or file names without folder and ending.
+
+    Raises:
+        InputError: if the file is damaged, names an image that is not there, an image or a patient twice, or leaves
+            training or test without labels.
+    """
+    path = root / OFFICIAL
+    if not path.is_file():
+        return list(cases)
+    content = read_json(path, "dataset_dir")
+    if not all(isinstance(content.get(role), list) for role in ROLES):
+        raise InputError(f"{path}: expected lists {', '.join(ROLES)} of images.")
+    image_of = {name: case.image for case in cases for name in (case.image, stem_of(case.image))}
+    names = [(str(name), role) for role in ROLES for name in content[role]]
+    images = {case.image for case in cases}
+    common = Counter(stem_of(case.image) for case in cases)
+    if unclear := [name for name, _ in names if name not in images and common[name] > 1]:
+        raise InputError(f"{path}: {common[unclear[0]]} images are called {unclear[0]}. Name them by their paths.")
+    if unknown := [name for name, _ in names if name not in image_of]:
+        raise InputError(f"{path}: {len(unknown)} images are not in the folder, e.g. {unknown[0]}. Take them out.")
+    found = {image_of[name]: role for name, role in names}
+    if len(found) < len(names):
+        twice, _ = Counter(image_of[name] for name, _ in names).most_common(1)[0]
+        raise InputError(f"{path}: {twice} is named twice. Name it once, by its path or by its name.")
+    chosen = [replace(case, role=found.get(case.image)) for case in cases]
+    patients: dict[str, str | None] = {}
+    for case in chosen:
+        if patients.setdefault(case.patient, case.role) != case.role:
+            raise InputError(f"{path}: patient {case.patient} has volumes in two lists. Put them into one.")
+    for role in ("training", "test"):
+        if not any(case.role == role and case.label for case in chosen):
+            raise InputError(f"{path}: no image of the list '{role}' has a label. Name labelled images there.")
+    return chosen

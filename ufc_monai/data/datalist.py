@@ -15,8 +15,7 @@ from typing import Any
 from ufc_monai.base.errors import InputError
 from ufc_monai.base.files import inert
 from ufc_monai.base.formats import FORMATS, PICTURES, is_dicom_series, stem_of, suffix_of
-from ufc_monai.data.case import MMWHS_LABELS, Case
-from ufc_monai.data.dataset_json import listed_cases, plain_stem, read_dataset_json, with_roles
+from ufc_monai.data.case import MMWHS_LABELS, Case, listed_cases, plain_stem, read_dataset_json, with_roles
 from ufc_monai.transforms.labels import LARGEST_ID, few
 
 logger = logging.getLogger(__name__)

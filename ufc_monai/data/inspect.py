@@ -20,10 +20,9 @@ from ufc_monai.base.formats import PICTURES, suffix_of
 from ufc_monai.data.case import Case
 from ufc_monai.data.datalist import find_cases
 from ufc_monai.data.problems import MOST_IDS, Problem, hu_problems, label_problems
-from ufc_monai.data.readers import read_together, stored_bytes
-from ufc_monai.transforms.grid import Grid, label_fault
+from ufc_monai.data.store import read_together, stored_bytes
 from ufc_monai.transforms.labels import RemapLabels
-from ufc_monai.transforms.volume import LoadVolume
+from ufc_monai.transforms.volume import Grid, LoadVolume, label_fault
 
 SAMPLED = 1e6
 """Voxels, about, that the percentiles are taken from."""

@@ -1,14 +1,29 @@
-"""What can be odd about a volume, in plain sentences, and what to do about it."""
+"""What can be odd about volumes, in plain sentences, pictures that are there twice, and going on without bad files."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import logging
+import os
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
-from ufc_monai.transforms.grid import GRID_ADVICE
+import numpy as np
+from monai.utils import optional_import
+from tqdm.contrib.concurrent import thread_map
+
+from ufc_monai.base.errors import BadFileError, InputError
+from ufc_monai.data.case import ROLES, Case
+from ufc_monai.data.datalist import image_items
 from ufc_monai.transforms.labels import IGNORE, few, is_id
+from ufc_monai.transforms.volume import GRID_ADVICE
+
+Image, _ = optional_import("PIL.Image")
+dctn, _ = optional_import("scipy.fft", name="dctn")
+
+logger = logging.getLogger(__name__)
 
 ADVICE = {
     "unreadable": "Nothing can be trained until it is mended.",
@@ -45,6 +60,13 @@ HU_RULES: tuple[tuple[str, Callable[[float, float], bool], str], ...] = (
 """What the smallest and the largest value of an image tell: kind of problem, when, what the values do."""
 MOST_IDS = 1000
 """A file with more values than that is not a label."""
+
+SIDE = 32
+"""Pixels of a side of the small grey picture that is hashed."""
+KEPT = 8
+"""Frequencies of a side that the hash looks at."""
+ALIKE = 4
+"""Bits of 64 that two encodings of one picture may differ in. Two pictures differ in half of them on average."""
 
 
 @dataclass(frozen=True)
@@ -91,3 +113,122 @@ def label_problems(voxels: Mapping[float, int], claimed: Mapping[Any, int] | Non
         return [Problem("empty label", "its label is empty.")]
     unnamed = [value for value in voxels if claimed is not None and value not in claimed]
     return [Problem("unnamed ids", f"its label holds ids without a name: {few(unnamed)}.")] if unnamed else []
+
+
+class Scans(NamedTuple):
+    """What is to be segmented.
+
+    Attributes:
+        items: the images, as :func:`image_items` gives them.
+        skipped: what is wrong with each image that was left out, by its path.
+    """
+
+    items: list[dict[str, str]]
+    skipped: dict[str, str]
+
+
+def bad_volumes(cases: Sequence[Case], dataset_dir: str | os.PathLike[str]) -> dict[str, str]:
+    """What is wrong with each volume whose image or label is a bad file, by image. All files are read."""
+    from ufc_monai.data.inspect import inspect_cases
+
+    facts = inspect_cases(dataset_dir, cases)
+    return {f.image: p.text for f in facts for p in f.problems if p.bad_file}
+
+
+def without_bad(
+    cases: Sequence[Case], dataset_dir: str | os.PathLike[str], skipped: Mapping[str, str] | None = None
+) -> tuple[list[Case], dict[str, str]]:
+    """The volumes that can be used, and what is wrong with each of the others, by image; a warning names each.
+
+    Args:
+        cases: all volumes.
+        dataset_dir: their folder.
+        skipped: what is wrong, where that is known already.
+
+    Raises:
+        InputError: if nothing is left; of the labels, or of those for training, validation or test, neither.
+    """
+    skipped = bad_volumes(cases, dataset_dir) if skipped is None else dict(skipped)
+    for image, reason in skipped.items():
+        logger.warning("skip_bad: %s is left out: %s", image, reason)
+    good = [case for case in cases if case.image not in skipped]
+    parts = {"": cases, "labelled ": [case for case in cases if case.label]}
+    parts |= {f"labelled {role} ": [c for c in cases if c.role == role and c.label] for role in ROLES}
+    for part, members in parts.items():
+        if members and all(case.image in skipped for case in members):
+            first = members[0].image
+            raise InputError(
+                f"skip_bad: none of the {len(members)} {part}volumes of {dataset_dir} can be used, so nothing is left "
+                f"to go on with. First {first}: {skipped[first]}"
+            )
+    return good, skipped
+
+
+def open_scans(dataset_dir: str | os.PathLike[str], unlabelled_only: bool = False, skip_bad: bool = False) -> Scans:
+    """The images of a folder, for inference.
+
+    Args:
+        dataset_dir: as in :func:`image_items`.
+        unlabelled_only: leave out the images that have a label.
+        skip_bad: leave out those that cannot be read; all of them are read to find out.
+
+    Raises:
+        InputError: as :func:`image_items`, and if nothing is left.
+    """
+    items = image_items(dataset_dir, unlabelled_only)
+    if not skip_bad:
+        return Scans(items, {})
+    cases = [Case(item["image"], None, item["patient"]) for item in items]
+    _, skipped = without_bad(cases, dataset_dir)
+    return Scans([item for item in items if item["image"] not in skipped], skipped)
+
+
+def perceptual_hash(path: str | os.PathLike[str]) -> int:
+    """64 bits that stay nearly the same if a picture is resized, encoded again or made brighter.
+
+    They say which of the low frequencies of the grey picture, by the discrete cosine transform, are above their median.
+    """
+    try:
+        with Image.open(path) as picture:
+            picture.draft("L", (4 * SIDE, 4 * SIDE))  # a JPEG is read no larger than needed
+            # "L" would cut 16 bits off at 255
+            grey = picture.convert("I").convert("F") if picture.mode.startswith("I") else picture.convert("L")
+            small = grey.resize((SIDE, SIDE), Image.Resampling.BOX)
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as e:
+        raise BadFileError(f"{path}: cannot be read as a picture ({e}). Copy the file again or remove it.") from e
+    low = dctn(np.asarray(small, dtype=np.float64), norm="ortho")[:KEPT, :KEPT].ravel()
+    bits = low > np.median(low[1:])  # the first is the mean brightness
+    return int(np.packbits(bits).view(">u8")[0])
+
+
+def perceptual_hashes(root: Path, images: Sequence[str]) -> dict[str, int]:
+    """The hashes of some pictures.
+
+    Args:
+        root: folder of the data set.
+        images: paths relative to it.
+    """
+    bar = {"desc": "comparing pictures", "unit": "picture", "leave": False, "disable": None}
+    hashes = thread_map(lambda image: perceptual_hash(root / image), images, **bar)
+    return dict(zip(images, hashes, strict=True))
+
+
+def find_copies(
+    pool: Sequence[str], held_out: Sequence[str], sha256: Mapping[str, str], hashes: Mapping[str, int]
+) -> tuple[set[str], set[str]]:
+    """Pictures to train on that are there among those held out.
+
+    Args:
+        pool: pictures to train on.
+        held_out: pictures of validation and test.
+        sha256: of every picture's bytes.
+        hashes: the perceptual hash of every picture.
+
+    Returns:
+        Those with the same bytes; and further ones whose hashes differ in 4 bits of 64 at most.
+    """
+    bytes_held_out = {sha256[image] for image in held_out}
+    exact = {image for image in pool if sha256[image] in bytes_held_out}
+    theirs = {hashes[image] for image in held_out}
+    alike = {image for image in pool if any((hashes[image] ^ hashed).bit_count() <= ALIKE for hashed in theirs)}
+    return exact, alike - exact

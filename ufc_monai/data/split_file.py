@@ -15,13 +15,10 @@ from ufc_monai.base.errors import InputError
 from ufc_monai.base.files import read_json, sha256_of, size_of, write_json
 from ufc_monai.base.formats import PICTURES, suffix_of
 from ufc_monai.base.ranks import first_rank
-from ufc_monai.data.case import Case
+from ufc_monai.data.case import OFFICIAL, ROLES, Case
 from ufc_monai.data.datalist import find_cases, require_dataset_dir
-from ufc_monai.data.dataset_json import OFFICIAL, ROLES
-from ufc_monai.data.draw import FORMAT, N_FOLDS, make_split
-from ufc_monai.data.duplicates import find_copies, perceptual_hashes
-from ufc_monai.data.skip import without_bad
-from ufc_monai.data.split import Split
+from ufc_monai.data.problems import find_copies, perceptual_hashes, without_bad
+from ufc_monai.data.split import FORMAT, N_FOLDS, Split, make_split
 
 logger = logging.getLogger(__name__)
 

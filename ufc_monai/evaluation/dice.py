@@ -1,25 +1,36 @@
-"""Dice per volume and structure, as a table that a person and a program can read."""
+"""Dice per volume and structure, as a table that a person and a program can read; and on the volumes trained on."""
 
 from __future__ import annotations
 
 import csv
 import logging
+import math
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import monai.handlers
 import torch
 from ignite.engine import Engine
+from monai.inferers import Inferer
 from monai.metrics import DiceHelper
-from torch import Tensor
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Subset
+from tqdm import tqdm
 
 from ufc_monai.base.files import atomic_path
 from ufc_monai.base.ranks import Handler
-from ufc_monai.report.markdown import aligned
+from ufc_monai.data.slices import SliceDataset
+from ufc_monai.report.page import aligned
+from ufc_monai.transforms.labels import IGNORE
 
 logger = logging.getLogger(__name__)
+
+MIN_DICE = 0.1
+"""Dice on the training volumes below which a structure has not been learned. Structures are picked up one at a time:
+one that still waits is near 0, one that has been picked up is soon at 0.5 and more."""
 
 
 class ClassDice(DiceHelper):
@@ -110,3 +121,54 @@ def mean_over_present(dice: Tensor) -> float:
         The mean; NaN if there is nothing to average.
     """
     return float(torch.nanmean(torch.nanmean(dice.float(), dim=1)))
+
+
+@torch.inference_mode()
+def training_dice(
+    network: nn.Module,
+    dataset: SliceDataset,
+    names: Sequence[str],
+    inferer: Inferer,
+    device: torch.device | str,
+    *,
+    batch_size: int = 16,
+    normalise: Callable[[Tensor], Tensor] | None = None,
+) -> dict[str, Any]:
+    """Dice of every structure on the training volumes, on the network's grid, without augmentation.
+
+    Args:
+        network: the fine-tuned network, with the weights that were kept.
+        dataset: the labelled training slices.
+        names: names of the classes 1..n.
+        inferer: runs the network.
+        device: where the network is.
+        batch_size: slices at a time.
+        normalise: what slices go through on their way into the network.
+
+    Returns:
+        ``training_dice_<name>``, the mean over the volumes that hold the structure, left out where none does; and
+        ``not_converged``, the structures whose mean is below 0.1, which a warning names, too.
+    """
+    network.eval()
+    dice, rows, start = ClassDice(len(names) + 1), [], 0
+    for entry in tqdm(dataset.entries, "Dice on training volumes", unit="volume", leave=False, disable=None):
+        slices = Subset(dataset, range(start, start + len(entry)))
+        start += len(entry)
+        predicted, reference = [], []
+        for batch in DataLoader(slices, batch_size=batch_size):
+            image, label = batch["image"].to(device), batch["label"][:, 0]
+            logits = inferer(normalise(image) if normalise else image, network)
+            predicted.append(logits.argmax(dim=1).to("cpu", torch.uint8).masked_fill(label == IGNORE, 0))
+            reference.append(label.masked_fill(label == IGNORE, 0))
+        rows.append(dice(torch.cat(predicted)[None, None], torch.cat(reference)[None, None])[0])
+    means = {name: mean_over_present(values[:, None]) for name, values in zip(names, torch.stack(rows).T, strict=True)}
+    held = {name: round(value, 4) for name, value in means.items() if not math.isnan(value)}
+    stuck = [name for name, value in held.items() if value < MIN_DICE]
+    if stuck:
+        logger.warning(
+            "not converged: %s (Dice below %g on the training volumes themselves). Train longer (min_steps, epochs) "
+            "before you compare anything.",
+            ", ".join(f"{name} {held[name]:.2f}" for name in stuck),
+            MIN_DICE,
+        )
+    return {**{f"training_dice_{name}": value for name, value in held.items()}, "not_converged": stuck}

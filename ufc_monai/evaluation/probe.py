@@ -29,12 +29,12 @@ from tqdm import tqdm
 from ufc_monai.artifacts.features import encode
 from ufc_monai.base.errors import InputError
 from ufc_monai.base.files import sha256_of, write_json
-from ufc_monai.clustering.false_negatives import count_false_negatives
 from ufc_monai.clustering.pseudo_labels import PseudoLabels
+from ufc_monai.clustering.quality import count_false_negatives
 from ufc_monai.data.slices import SliceDataset
 from ufc_monai.data.split import Split
-from ufc_monai.report.markdown import aligned
-from ufc_monai.report.pairs import PAIRS_MEAN, pair_text
+from ufc_monai.report.page import aligned
+from ufc_monai.report.summary import PAIRS_MEAN, pair_text
 
 logger = logging.getLogger(__name__)
 

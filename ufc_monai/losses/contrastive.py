@@ -14,8 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ufc_monai.base.errors import InputError
-from ufc_monai.losses.gathered import joint_batch
-from ufc_monai.losses.protocol import DROPPED
+from ufc_monai.losses.protocol import DROPPED, joint_batch
 
 
 @dataclass(frozen=True)

@@ -1,11 +1,16 @@
-"""What a loss tells of the batch that it has just seen: handlers ask for this alone, never for a class."""
+"""What handlers ask of a loss, never of its class; several losses as one; a loss over the batches of all ranks."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Protocol
 
-from torch import Tensor
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.distributed.nn.functional import all_gather
+
+from ufc_monai.base.errors import InputError
 
 DROPPED = "dropped_anchors"
 """The figure of which 1 says that a batch taught nothing: no step is taken on it."""
@@ -30,3 +35,83 @@ def figures_of(loss: object) -> Mapping[str, Tensor]:
     """
     found: Mapping[str, Tensor] = getattr(loss, "figures", {})
     return found
+
+
+class CombinedLoss(nn.Module):
+    """The weighted sum of a loss for each loader of a training.
+
+    Args:
+        terms: losses by the name of a loader.
+        weights: of the terms, 1 where none is given.
+
+    Attributes:
+        figures: of the last batch: each term by its name, unweighted, and its own figures behind that name.
+
+    Raises:
+        InputError: at a weight for a term that is missing.
+    """
+
+    def __init__(self, terms: Mapping[str, nn.Module], weights: Mapping[str, float] | None = None) -> None:
+        super().__init__()
+        self.terms = nn.ModuleDict(terms)
+        self.weights = dict.fromkeys(terms, 1.0) | dict(weights or {})
+        if unknown := self.weights.keys() - terms.keys():
+            raise InputError(f"weights: unknown term {min(unknown)}; the terms are {', '.join(terms)}.")
+        self.figures: dict[str, Tensor] = {}
+
+    def forward(self, output: Tensor, targets: Mapping[str, Any]) -> Tensor:
+        """The total of a batch.
+
+        Args:
+            output: of the network, the parts of all loaders behind each other.
+            targets: by name, in the order of the parts; each as long as its part, or a tuple of such.
+
+        Returns:
+            A scalar.
+        """
+        sizes = [len(target[0] if isinstance(target, tuple) else target) for target in targets.values()]
+        parts = dict(zip(targets, torch.split(output, sizes), strict=True))
+        values = {name: term(parts[name], targets[name]) for name, term in self.terms.items()}
+        own = {f"{name}_{key}": v for name, term in self.terms.items() for key, v in figures_of(term).items()}
+        self.figures = {name: value.detach() for name, value in values.items()} | own
+        return torch.stack([self.weights[name] * value for name, value in values.items()]).sum()
+
+
+def of_joint_batches(loss: nn.Module) -> nn.Module:
+    """The same loss, if it is one that ranks compute of their joint batch.
+
+    Raises:
+        InputError: at a loss whose negatives do not come from the batch.
+    """
+    if not getattr(loss, "takes_joint_batch", False):
+        raise InputError(
+            f"multi_gpu_train.json gathers the batches of all ranks, which {type(loss).__name__} does not support. "
+            "Train this method on one device."
+        )
+    return loss
+
+
+def joint_batch(embeddings: Tensor, groups: Tensor) -> tuple[Tensor, Tensor]:
+    """The batches of all ranks as one: each rank's slices are contrasted with those of every other.
+
+    Embeddings are gathered with their gradient, groups beside them, and every rank computes the whole loss, so that the
+    mean is taken over the valid anchors of all ranks. Gathering sums the gradients of the ranks' equal losses, and
+    ``DistributedDataParallel`` averages those of the weights: a step is that of one process with the joint batch.
+
+    Args:
+        embeddings: of this rank, (2b, d); rows i and i + b are the two views of one slice. b is that of every rank.
+        groups: what groups the slices, (2b,).
+
+    Returns:
+        Both of W ranks, (2 W b, ...); alone, what came.
+    """
+    if not dist.is_initialized():
+        return embeddings, groups
+    of_ranks = [torch.empty_like(groups) for _ in range(dist.get_world_size())]
+    dist.all_gather(of_ranks, groups)
+    return _views_first(all_gather(embeddings)), _views_first(of_ranks)  # type: ignore[no-untyped-call]
+
+
+def _views_first(parts: Iterable[Tensor]) -> Tensor:
+    """The first views of all ranks, then the second ones in the same order."""
+    return torch.cat([half for halves in zip(*(part.chunk(2) for part in parts), strict=True) for half in halves])

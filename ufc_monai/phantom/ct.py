@@ -15,8 +15,7 @@ from scipy.spatial.transform import Rotation
 from tqdm import tqdm
 
 from ufc_monai.base.files import atomic_path
-from ufc_monai.phantom.chest import CHEST_WALL, Chest, draw_chest, paint_chest
-from ufc_monai.phantom.heart import AORTA, STRAY_LABEL, STRUCTURES, VEINS
+from ufc_monai.phantom.chest import AORTA, CHEST_WALL, STRAY_LABEL, STRUCTURES, VEINS, Chest, draw_chest, paint_chest
 from ufc_monai.phantom.shapes import Array, Grid, Point, moved, rotated, union
 
 

@@ -11,15 +11,14 @@ import torch
 
 from ufc_monai.base.bundles import BUNDLES, UNET, VAE
 from ufc_monai.base.errors import InputError
-from ufc_monai.base.machine import PROCESS_BYTES, at_once
+from ufc_monai.base.machine import LESS_MEMORY, PROCESS_BYTES, at_once
 from ufc_monai.clustering.clusterers import Agglomerative
 from ufc_monai.data.case import Case
 from ufc_monai.data.datalist import find_ignore_id, find_labels
-from ufc_monai.data.draw import make_split
 from ufc_monai.data.inspect import VolumeFacts, inspect_cases
-from ufc_monai.data.readers import reading_bytes
+from ufc_monai.data.split import make_split
+from ufc_monai.data.store import reading_bytes
 from ufc_monai.planning.measure import measure_step
-from ufc_monai.planning.memory import LESS_MEMORY
 from ufc_monai.planning.options import ChainOptions, RunOptions, open_config
 from ufc_monai.training.compute import set_threads
 from ufc_monai.transforms.labels import is_id

@@ -14,8 +14,7 @@ from monai.transforms import Compose
 from torch import Tensor
 
 from ufc_monai.base.errors import unwrapped
-from ufc_monai.base.machine import PROCESS_BYTES
-from ufc_monai.planning.memory import refuse_too_little
+from ufc_monai.base.machine import PROCESS_BYTES, refuse_too_little
 from ufc_monai.transforms.volume import AxialSlicesd
 
 LONGEST_STEP = 1.0

@@ -14,18 +14,17 @@ import torch
 from monai.bundle import ConfigParser
 
 from ufc_monai.base.bundles import BUNDLES, CONTRASTIVE, VAE, methods
-from ufc_monai.base.console import checked_bool
-from ufc_monai.base.errors import InputError, meant, unwrapped
+from ufc_monai.base.errors import InputError, checked_bool, meant, unwrapped
 from ufc_monai.base.files import read_json
 from ufc_monai.base.merged import is_plain
-from ufc_monai.checks.settings import check_settings
 from ufc_monai.data.case import Case
 from ufc_monai.data.datalist import find_cases
-from ufc_monai.data.skip import without_bad
+from ufc_monai.data.problems import without_bad
 from ufc_monai.data.split import Split
 from ufc_monai.data.split_file import open_split
 from ufc_monai.planning.stages import config_path
 from ufc_monai.training.compute import check_device
+from ufc_monai.training.setup import check_settings
 
 RESERVED = {
     **dict.fromkeys(("bundle_root", "dataset_dir", "output_dir", "ckpt_dir", "resume"), "is set by the run itself"),

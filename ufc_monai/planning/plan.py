@@ -1,19 +1,22 @@
-"""Which stages a data set asks for, and the command of each."""
+"""Which stages a data set asks for, the command of each, and where ``--tracking mlflow`` has them recorded."""
 
 from __future__ import annotations
 
+import importlib
 import logging
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from ufc_monai.base import chain
 from ufc_monai.base.bundles import CONTRASTIVE
 from ufc_monai.base.chain import Stage
 from ufc_monai.base.errors import InputError
-from ufc_monai.base.files import read_json
+from ufc_monai.base.files import inert, read_json
 from ufc_monai.data.case import Case
 from ufc_monai.data.datalist import find_cases
-from ufc_monai.data.draw import make_split
+from ufc_monai.data.split import make_split
 from ufc_monai.planning.options import (
     ChainOptions,
     RunOptions,
@@ -23,9 +26,7 @@ from ufc_monai.planning.options import (
     stage_2_batch,
     training_configs,
 )
-from ufc_monai.planning.process import Step
-from ufc_monai.planning.stages import bundle_command, config_path
-from ufc_monai.planning.tracking import tracking_keys
+from ufc_monai.planning.stages import Step, bundle_command, config_path
 
 logger = logging.getLogger(__name__)
 
@@ -130,3 +131,32 @@ def _check_budget(split: Mapping[str, Any], options: RunOptions) -> None:
             f"--labelled must be 1 to {most}, the labelled volumes of the training patients; got {options.labelled}. "
             f"(Labelled patients of fold {fold}: {roles}.)"
         )
+
+
+def tracking_keys(folder: Path) -> dict[str, str]:
+    """The keys with which MONAI tracks a stage in the run's folder."""
+    where, name = _store(folder)
+    return {"tracking": "mlflow", "tracking_uri": where, "experiment_name": name}
+
+
+def track_report(folder: Path, report: Path) -> None:
+    """Log the report as its own run beside those of the stages.
+
+    Args:
+        folder: of the run.
+        report: the HTML file.
+    """
+    where, name = _store(folder)
+    client = importlib.import_module("mlflow").MlflowClient(where)
+    experiment = client.get_experiment_by_name(name)
+    place = folder.resolve() / "mlruns"
+    number = experiment.experiment_id if experiment else client.create_experiment(name, place.as_uri())
+    run = client.create_run(number, run_name="report").info.run_id
+    client.log_artifact(run, str(report))
+    client.set_terminated(run)
+
+
+def _store(folder: Path) -> tuple[str, str]:
+    """Where the store is, and the name of the experiment in it."""
+    place = (folder.resolve() / "mlruns.db").as_posix()
+    return f"sqlite:///{quote(place, safe='/:')}", str(inert(folder.resolve().name, "--folder"))

@@ -8,11 +8,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ufc_monai.base.bundles import CONTRASTIVE, UNET, VAE
+from ufc_monai.base.machine import VARIES, own_memory, size
 from ufc_monai.data.inspect import VolumeFacts
 from ufc_monai.data.problems import ADVICE, LEAVE_OUT, Problem
 from ufc_monai.planning.estimate import StageEstimate
-from ufc_monai.planning.memory import VARIES, own_memory, size
-from ufc_monai.report.markdown import aligned
+from ufc_monai.report.page import aligned
 from ufc_monai.training.log import duration
 from ufc_monai.transforms.labels import is_id
 

@@ -1,10 +1,12 @@
-"""Pages that stand alone, from the templates beside this file: no scripts, no network, everything escaped."""
+"""Pages that stand alone, from the templates beside this file, and tables in Markdown and in plain text."""
 
 from __future__ import annotations
 
 import base64
 import os
+from collections.abc import Sequence
 from functools import cache
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,6 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from ufc_monai.base.files import atomic_path
-from ufc_monai.report.markdown import markdown_cell, markdown_table
 
 
 def write_page(path: str | os.PathLike[str], template: str, **data: Any) -> None:
@@ -61,3 +62,33 @@ def _templates() -> Environment:
     templates.filters["cell"] = lambda text: Markup(markdown_cell(text))
     templates.filters["markdown"] = lambda table: Markup(markdown_table(table.head, table.rows))
     return templates
+
+
+def markdown_cell(text: str) -> str:
+    r"""A text in which nothing ends a cell or becomes a link, a line or HTML.
+
+    Example:
+        >>> markdown_cell("a|b <i>")
+        'a\\|b &lt;i&gt;'
+    """
+    return " ".join(escape(text, quote=False).split()).replace("\\", "\\\\").replace("|", "\\|").replace("](", "]\\(")
+
+
+def markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table; its cells are escaped."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(map(markdown_cell, line)) + " |" for line in lines)
+
+
+def aligned(rows: Sequence[Sequence[str]], left: int = 1) -> str:
+    """Rows of cells as lines of text, the first ``left`` columns to the left, the others to the right.
+
+    Example:
+        >>> print(aligned([["Dice", "mean"], ["left atrium", "0.9"]]))
+        Dice         mean
+        left atrium   0.9
+    """
+    columns = list(zip(*rows, strict=True))
+    widths = [max(map(len, column)) for column in columns]
+    justified = [[c.ljust(w) if i < left else c.rjust(w) for c in columns[i]] for i, w in enumerate(widths)]
+    return "\n".join("  ".join(row).rstrip() for row in zip(*justified, strict=True))

@@ -21,8 +21,7 @@ from ufc_monai.base.errors import InputError
 from ufc_monai.base.files import found_json, sha256_of
 from ufc_monai.report.curves import curves_svg, read_metrics
 from ufc_monai.report.page import data_uri, png, write_page
-from ufc_monai.report.pairs import PAIRS_HEAD, PAIRS_MEAN, pair_rows
-from ufc_monai.report.summary import column_means, dice_files, judgement
+from ufc_monai.report.summary import PAIRS_HEAD, PAIRS_MEAN, column_means, dice_files, judgement, pair_rows
 
 DICE = [["loss"], ["val_mean_dice"]]
 SPHERE = [["loss", "chance"], ["effective_rank"], ["alignment", "uniformity"]]

@@ -17,7 +17,7 @@ from monai.inferers import Inferer
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
-from ufc_monai.artifacts.published import weights_digest
+from ufc_monai.artifacts.served import weights_digest
 from ufc_monai.base.ranks import Handler, first_rank, is_first
 from ufc_monai.data.samplers import PartnerSampler
 from ufc_monai.data.store import StoreEntry

@@ -15,16 +15,15 @@ import torch
 
 from ufc_monai.base.errors import InputError
 from ufc_monai.base.lock import at_work
+from ufc_monai.base.machine import refuse_too_little
 from ufc_monai.commands.run import copy_bundles, data_digests, look_at_data
 from ufc_monai.data.case import Case
-from ufc_monai.data.draw import make_split
-from ufc_monai.planning.memory import refuse_too_little
+from ufc_monai.data.split import make_split
 from ufc_monai.planning.options import open_split_of, usable_cases
-from ufc_monai.planning.process import COMPLETE, changes
-from ufc_monai.study.estimate import estimate_runs, measured_seconds, plan_table
+from ufc_monai.planning.stages import COMPLETE, changes
 from ufc_monai.study.execute import cluster, execute, threads
 from ufc_monai.study.options import StudyOptions
-from ufc_monai.study.plan import plan_runs
+from ufc_monai.study.plan import estimate_runs, measured_seconds, plan_runs, plan_table
 from ufc_monai.study.report import write_study_report
 from ufc_monai.study.runs import FAILED, Run, read_plan, write_plan
 from ufc_monai.training.compute import check_device

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ufc_monai.base.errors import InputError
-from ufc_monai.data.draw import N_DRAWS
+from ufc_monai.data.split import N_DRAWS
 from ufc_monai.planning.options import ChainOptions, check_options
 
 

@@ -7,13 +7,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ufc_monai.report.markdown import markdown_table
-from ufc_monai.report.page import png, write_page
-from ufc_monai.report.study import save_label_curves, save_structure_bars
+from ufc_monai.report.curves import save_label_curves, save_structure_bars
+from ufc_monai.report.page import markdown_table, png, write_page
 from ufc_monai.study.results import Results, read_results
 from ufc_monai.study.runs import FAILED, Run, read_plan
-from ufc_monai.study.tables import Table, study_tables
-from ufc_monai.study.verdict import verdict
+from ufc_monai.study.tables import Table, study_tables, verdict
 
 logger = logging.getLogger(__name__)
 

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from ufc_monai.base.errors import InputError
 from ufc_monai.base.files import atomic_path, read_json, write_json
-from ufc_monai.planning.process import COMPLETE
+from ufc_monai.planning.stages import COMPLETE
 from ufc_monai.report.curves import read_metrics
 from ufc_monai.study.arms import RANDOM
 from ufc_monai.study.runs import CLUSTERS, FAILED, FINE_TUNING, PRETRAINING, PROBE, Run

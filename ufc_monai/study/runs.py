@@ -7,10 +7,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from ufc_monai.base.chain import is_as_recorded
 from ufc_monai.base.errors import InputError
 from ufc_monai.base.files import found_json, inside, read_json, write_json
-from ufc_monai.base.lineage import is_as_recorded
-from ufc_monai.planning.process import COMPLETE, Step
+from ufc_monai.planning.stages import COMPLETE, Step
 
 FEATURES, CLUSTERS, SHUFFLE, SELECTION = "features", "clusters", "clusters dealt anew", "selection"
 PRETRAINING, PROBE, FINE_TUNING = "pretraining", "linear probe", "fine-tuning and test"

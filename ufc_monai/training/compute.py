@@ -8,8 +8,8 @@ import torch
 from monai.inferers import Inferer, SimpleInferer
 from torch import Tensor, nn
 
-from ufc_monai.base.devices import multiplies_in_bf16
 from ufc_monai.base.errors import InputError
+from ufc_monai.base.machine import multiplies_in_bf16
 
 PRECISIONS = ("auto", "fp32", "bf16")
 
@@ -47,7 +47,7 @@ def resolve_precision(precision: str, device: torch.device | str) -> str:
 
     Args:
         precision: ``"fp32"``, ``"bf16"``, or ``"auto"``: bf16 where the device multiplies in it
-            (:func:`~ufc_monai.base.devices.multiplies_in_bf16`), else fp32.
+            (:func:`~ufc_monai.base.machine.multiplies_in_bf16`), else fp32.
         device: where the network is.
 
     Raises:

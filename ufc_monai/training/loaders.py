@@ -1,10 +1,14 @@
-"""A training's loaders: one, or several that advance together."""
+"""A training's loaders, one or several that advance together, and what becomes of their batches."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
+import torch
+from monai.utils import ensure_tuple
+from torch import Tensor
 from torch.utils.data import DataLoader
 
 from ufc_monai.base.errors import InputError
@@ -46,3 +50,53 @@ def loaders_of(loader: DataLoader[Any] | CombinedLoader) -> list[DataLoader[Any]
 def _endless(loader: DataLoader[Any]) -> Iterator[Any]:
     while True:
         yield from loader
+
+
+@dataclass
+class PrepareBatch:
+    """A ``prepare_batch`` for MONAI's engines: move to the device, transform the batch there, pick two keys.
+
+    Args:
+        image_key: what goes into the network.
+        target_key: what the loss compares with; the image itself for an auto-encoder. Several keys give a tuple.
+        transform: a batch transform such as :class:`~ufc_monai.transforms.batch.TwoViewsd`, on images in [0, 1].
+        normalise: last, on the image alone; such as :class:`~ufc_monai.transforms.chain.Standardise`.
+    """
+
+    image_key: str = "image"
+    target_key: str | Sequence[str] = "label"
+    transform: Callable[[dict[str, Tensor]], Mapping[str, Tensor]] | None = None
+    normalise: Callable[[Tensor], Tensor] | None = None
+
+    def __call__(
+        self, batch: Mapping[str, Any], device: torch.device | str, non_blocking: bool = False
+    ) -> tuple[Tensor, Any]:
+        """Return ``(image, target)`` on ``device``."""
+        targets = ensure_tuple(self.target_key)
+        keys = {self.image_key, *targets}
+        # others are made by the transform
+        found = keys & batch.keys()
+        moved = {key: torch.as_tensor(batch[key]).to(device, non_blocking=non_blocking) for key in found}
+        ready = dict(self.transform(moved) if self.transform else moved)
+        if self.normalise is not None:
+            ready[self.image_key] = self.normalise(ready[self.image_key])
+        target = tuple(ready[key] for key in targets)
+        return ready[self.image_key], target[0] if isinstance(self.target_key, str) else target
+
+
+@dataclass
+class PrepareCombinedBatch:
+    """A ``prepare_batch`` for the batches of a :class:`~ufc_monai.training.loaders.CombinedLoader`.
+
+    Args:
+        parts: how the batch of each loader is prepared, by name.
+    """
+
+    parts: Mapping[str, PrepareBatch]
+
+    def __call__(
+        self, batch: Mapping[str, Any], device: torch.device | str, non_blocking: bool = False
+    ) -> tuple[Tensor, dict[str, Any]]:
+        """Return the images of all parts behind each other, and the target of each by name, on ``device``."""
+        ready = {name: prepare(batch[name], device, non_blocking) for name, prepare in self.parts.items()}
+        return torch.cat([image for image, _ in ready.values()]), {name: target for name, (_, target) in ready.items()}

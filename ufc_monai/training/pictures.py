@@ -21,8 +21,8 @@ from torch.utils.data import default_collate
 from ufc_monai.artifacts.features import encode, spread
 from ufc_monai.base.ranks import Handler, Reporter
 from ufc_monai.data.slices import SliceDataset
-from ufc_monai.training.batch import PrepareBatch
-from ufc_monai.transforms.standardise import Standardise
+from ufc_monai.training.loaders import PrepareBatch
+from ufc_monai.transforms.chain import Standardise
 from ufc_monai.transforms.volume import LoadVolume
 
 if TYPE_CHECKING:

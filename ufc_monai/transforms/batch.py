@@ -1,9 +1,4 @@
-"""Augmentation of a whole batch at once, on the device that the batch lies on.
-
-Every sample of a batch gets parameters of its own. They are drawn (``randomize``) from one generator, which a
-checkpoint can save and restore, and then applied in a few tensor operations: one resampling for all that is
-spatial, a handful for what is intensity.
-"""
+"""Augmentation of a whole batch at once, on the device that the batch lies on, and where its pixels lie then."""
 
 from __future__ import annotations
 
@@ -19,8 +14,7 @@ from monai.transforms import MapTransform
 from torch import Tensor
 from torch.nn import functional as F
 
-from ufc_monai.transforms.affine import sampling_grid
-from ufc_monai.transforms.colour import change_colour, changes_colour
+from ufc_monai.base.errors import InputError
 
 Range = Sequence[float]
 
@@ -237,3 +231,67 @@ def _change_intensity(image: Tensor, p: Mapping[str, Tensor], noise: Tensor, *, 
     if coloured:
         image = change_colour(image, p["saturation"], p["hue"], p["grey"])
     return torch.where((column("solarise") > 0) & (image > 0.5), 1 - image, image)
+
+
+def changes_colour(saturation: Tensor, hue: Tensor, grey: Tensor) -> bool:
+    """Whether parameters, (B,) each, change any sample; to be asked while they lie on the CPU."""
+    return bool(hue.any() or grey.any() or (saturation != 1).any())
+
+
+def change_colour(image: Tensor, saturation: Tensor, hue: Tensor, grey: Tensor) -> Tensor:
+    """Saturation, then hue, then grey for some.
+
+    Args:
+        image: red, green and blue, (B, 3, H, W), values in [0, 1].
+        saturation: factor of each sample, (B,): 0 is grey, 1 neutral.
+        hue: turn about the circle of colours in radians, (B,).
+        grey: above 0 for the samples that lose their colours, (B,).
+
+    Raises:
+        InputError: if the images do not have three channels.
+    """
+    if image.shape[1] != 3:
+        raise InputError(
+            f"hue, saturation and grey change colours, and these pictures have {image.shape[1]} channel: pass "
+            "--channels 3, or leave them at 0, [1, 1] and 0."
+        )
+    from kornia.color import rgb_to_grayscale  # most data sets have no colours, and kornia takes its time
+    from kornia.enhance import adjust_hue
+    from kornia.enhance import adjust_saturation_with_gray_subtraction as adjust_saturation
+
+    image = adjust_hue(adjust_saturation(image, saturation), hue)
+    return torch.where(grey[:, None, None, None] > 0, rgb_to_grayscale(image), image)
+
+
+def sampling_grid(affine: Tensor, size: Sequence[int]) -> Tensor:
+    """The grid (B, H, W, 2) that :func:`torch.nn.functional.grid_sample` takes (``align_corners=False``).
+
+    Args:
+        affine: (B, 2, 3).
+        size: H and W of what is sampled at the grid.
+    """
+    return F.affine_grid(affine, [len(affine), 1, *size], align_corners=False)
+
+
+def inverse_affine(affine: Tensor) -> Tensor:
+    """Where each pixel of the original lies in the augmented image, (B, 2, 3): sampling there undoes it."""
+    matrix = torch.linalg.inv_ex(affine[..., :2]).inverse  # does not wait for a GPU, as inv does
+    return torch.cat([matrix, -matrix @ affine[..., 2:]], dim=2)
+
+
+def affine_between(view: Tensor, other: Tensor) -> Tensor:
+    """Where each pixel of a view lies in another view of the same images, (B, 2, 3).
+
+    Args:
+        view: affines of the views, (B, 2, 3).
+        other: of the other views.
+
+    Example:
+        >>> from ufc_monai.transforms import BatchAugment, TwoViews
+        >>> views, affines = TwoViews(BatchAugment(rotation=20, flip=0.5)).located(torch.rand(4, 1, 32, 32))
+        >>> grid = sampling_grid(affine_between(*affines.chunk(2)), (32, 32))
+        >>> like_the_first = F.grid_sample(views[4:], grid, align_corners=False)
+        >>> seen_by_both = (grid.abs() <= 1).all(dim=3)
+    """
+    back = inverse_affine(other)
+    return torch.cat([back[..., :2] @ view[..., :2], back[..., :2] @ view[..., 2:] + back[..., 2:]], dim=2)

@@ -15,8 +15,7 @@ import numpy as np
 import ufc_monai
 from ufc_monai.base.errors import InputError
 from ufc_monai.base.files import atomic_path, files_below, inside, write_arrays
-from ufc_monai.zoo.card import model_card
-from ufc_monai.zoo.metadata import bundle_metadata, metadata_text
+from ufc_monai.zoo.metadata import bundle_metadata, metadata_text, model_card
 
 PARTS = (
     *("LICENSE", "configs/*", "docs/**/*"),

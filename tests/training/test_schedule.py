@@ -6,7 +6,7 @@ import pytest
 from ignite.engine import Engine
 from monai.engines import Evaluator
 
-from ufc_monai.training.validation import FinalValidationHandler
+from ufc_monai.training.schedule import FinalValidationHandler
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from monai.inferers import SimpleInferer
 from tiny_volumes import labelled_slices
 from torch import Tensor, nn
 
-from ufc_monai.evaluation.convergence import training_dice
+from ufc_monai.evaluation.dice import training_dice
 
 NAMES = ("liver", "spleen", "aorta", "absent")
 

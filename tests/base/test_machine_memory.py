@@ -16,10 +16,8 @@ from conftest import NAMES
 
 from ufc_monai.base import machine as computer
 from ufc_monai.base.errors import InputError
-from ufc_monai.base.machine import memory_limits
+from ufc_monai.base.machine import memory_limits, refuse_too_little
 from ufc_monai.phantom.ct import make_phantom
-from ufc_monai.planning import memory
-from ufc_monai.planning.memory import refuse_too_little
 
 GB = 10**9
 VAE, CONTRASTIVE, UNET = NAMES
@@ -34,7 +32,7 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "memory.current").write_text("1000\n")
     monkeypatch.setattr(computer, "MEMINFO", tmp_path / "meminfo")
     monkeypatch.setattr(computer, "CGROUP", tmp_path)
-    monkeypatch.setattr(memory, "own_memory", lambda: 0)
+    monkeypatch.setattr(computer, "own_memory", lambda: 0)
     monkeypatch.setattr(resource, "getrlimit", lambda which: (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
     return tmp_path
 
@@ -71,7 +69,7 @@ def test_a_limit_of_a_process_is_that_of_each_job(
 
 def test_the_process_that_writes_the_report_has_to_fit_too(machine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(resource, "getrlimit", lambda which: (GB, GB))
-    monkeypatch.setattr(memory, "own_memory", lambda: 3 * GB)
+    monkeypatch.setattr(computer, "own_memory", lambda: 3 * GB)
     with pytest.raises(InputError, match=r"needs about 3\.0 GB, and 'ulimit -d' leaves 1\.0 GB"):
         refuse_too_little(GB)
 

@@ -1,1 +1,0 @@
-"""What of keys and values is refused before anything is computed."""
