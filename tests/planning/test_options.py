@@ -3,13 +3,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, copy_bundles
+from conftest import NAMES, ROOT, copy_bundles
 
 import ufc_monai
 from ufc_monai.__main__ import main
 from ufc_monai.base.errors import InputError
 from ufc_monai.planning import options
-from ufc_monai.planning.options import find_bundles
+from ufc_monai.planning.options import RunOptions, find_bundles, training_configs
 
 
 @pytest.mark.parametrize(
@@ -97,3 +97,29 @@ def test_the_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit, match="0"):
         main(["--version"])
     assert capsys.readouterr().out == f"ufc_monai {ufc_monai.__version__}\n"
+
+
+@pytest.mark.parametrize(
+    ("chosen", "laid"),
+    [
+        ({"preset": "gpu"}, [[], [], []]),
+        ({"preset": "cpu"}, [["cpu"], ["cpu"], ["cpu"]]),
+        ({"preset": "paper"}, [[], [], ["paper"]]),
+        ({"preset": "paper+cpu"}, [["cpu"], ["cpu"], ["paper", "cpu"]]),
+        ({"preset": "isic", "method": "moco"}, [["isic"], ["isic", "moco"], ["isic"]]),
+        ({"preset": "cpu", "unlabelled": "self_training"}, [["cpu"], ["cpu"], ["cpu", "self_training"]]),
+    ],
+)
+def test_each_bundle_goes_by_the_configurations_that_it_has(chosen: dict[str, str], laid: list[list[str]]) -> None:
+    run = RunOptions(Path("data"), Path("run"), ROOT / "bundles", **chosen)  # type: ignore[arg-type]
+    assert [training_configs(run, bundle) for bundle in NAMES] == [["train", *names] for names in laid]
+
+
+def test_without_unlabelled_scans_nothing_begins(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for kind in ("imagesTr", "labelsTr"):
+        (tmp_path / kind).mkdir()
+        for i in range(4):
+            (tmp_path / kind / f"p{i}.nii.gz").touch()
+    bundles = ["--bundles", str(ROOT / "bundles"), "--labels", "{'liver': 1}"]
+    assert main(["check", str(tmp_path), *bundles, "--unlabelled", "self_training"]) == 1
+    assert "--unlabelled self_training: all 2 training volumes are used with their labels" in capsys.readouterr().err

@@ -76,6 +76,24 @@ def test_arms_with_labels_that_cover_the_clusters() -> None:
         plan(selection=("best",))
 
 
+def test_an_arm_is_a_start_and_a_training() -> None:
+    """Arms of one start share its pretraining, and stage 3's configuration is laid over last."""
+    runs = plan(methods=("random", "random+self_training", "ufc", "ufc+self_training", "random+paper"), folds=1)
+    kinds = Counter(run.kind for run in runs)
+    assert kinds["pretraining"] == kinds["linear probe"] == 1
+    assert {run.method for run in runs if run.kind == "pretraining"} == {"ufc"}
+    for run in runs:
+        if run.kind != FINE_TUNING:
+            continue
+        start, _, training = str(run.method).partition("+")
+        over = f",'{UNET}/configs/{training}.json'" if training else ""
+        expected = f"['{UNET}/configs/train.json','{UNET}/configs/cpu.json'{over}]"
+        assert value(run.commands[0], "config_file") == expected
+        weights = "none" if start == "random" else "runs/fold0/ufc/seed0/pretraining/models/model.pt"
+        assert value(run.commands[0], "pretrained_path") == weights
+        assert run.name.startswith(f"fold0/{run.method}/")
+
+
 def test_arms_differ_in_their_start_alone() -> None:
     """Labels, steps, seeds and the test are those of every arm."""
     keys = {"window": [0, 255], "threads": 1}

@@ -74,9 +74,9 @@ COMMANDS = {
 the command that are fields of the class go there, the others are arguments of the function."""
 
 RUNS, PLANS = "check run select", "check run select study"
-PRESETS = ("auto", "cpu", "paper", "isic", "isic+cpu")
+PRESETS = ("auto", "gpu", "cpu", "paper", "paper+cpu", "isic", "isic+cpu")
 ARMS = "random, vae_init, ufc_random_clusters, ufc_not_centred, methods of stage 2"
-RECIPES = "cpu: quick; paper: for CT, isic: for dermoscopy, both want a GPU; isic+cpu: quick; auto: cpu without a GPU"
+RECIPES = "gpu; cpu: quick; paper: its fine-tuning; isic: for dermoscopy; with +cpu quick; auto: gpu or cpu"
 SET = "a key of one bundle's training, e.g. ufc_cluster_contrastive.epochs=50; may be repeated"
 BUNDLES = "folder of the three bundles (default: bundles here, or those that came with the package)"
 
@@ -102,6 +102,7 @@ OPTIONS = (
     Option("--labelled", int, "labelled volumes to train on (default: all)", "check run"),
     Option("--preset", PRESETS, RECIPES, PLANS, "auto"),
     Option("--method", str, "another method for stage 2: simclr, moco, byol, glcl, pcl, ...", "check run"),
+    Option("--unlabelled", ("none", "self_training"), "how stage 3 learns from unlabelled scans", "check run", "none"),
     Option("--compare", bool, "also fine-tune from random weights", "check run"),
     Option("--tracking", ("mlflow",), "also record every stage in the folder's mlruns.db", "run"),
     Option("--replace", (True, False), "True: repeat stages that ran with other options", "run select", "False"),

@@ -102,7 +102,7 @@ class _Findings:
     def estimate(self) -> list[str]:
         estimates = estimate_stages(self.options, self.cases, self.facts)
         at_once, reading = reading_memory(self.cases, self.facts)
-        preset = "+".join(training_configs(self.options, UNET)[1:]) or "paper"
+        preset = "+".join(training_configs(self.options, UNET)[1:]) or "gpu"
         return [
             f"estimate for preset {preset} on {estimates[0].device}; starting programs and the final test come on top",
             *tables.estimate_table(estimates),

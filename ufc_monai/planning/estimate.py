@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from ufc_monai.base.bundles import BUNDLES, UNET, VAE
+from ufc_monai.base.bundles import BUNDLES, CONTRASTIVE, UNET, VAE
 from ufc_monai.base.errors import InputError
 from ufc_monai.base.machine import LESS_MEMORY, PROCESS_BYTES, at_once
 from ufc_monai.clustering.clusterers import Agglomerative
@@ -91,13 +91,17 @@ def estimate_training(
     batches = max(1, n // batch)
     epochs = max(least, math.ceil(parser.get("min_steps", 0) / batches))
     seconds = epochs * batches * measured.step
-    seconds += math.ceil(epochs / parser.get("val_interval", 1)) * looked_at / batch * measured.forward
+    seconds += math.ceil(epochs / parser.get("val_interval", 1)) * looked_at * measured.forward
+    if every := parser.get("round_steps", 0):  # of self-training, which predicts the other volumes in each round
+        others, reading_others = _amount(_images(options, CONTRASTIVE, cases)[0], facts)
+        seconds += max(0, epochs * batches - parser["warm_up_steps"]) / every * (others - n) * measured.forward
+        reading += reading_others - reading
     seconds += reading / reading_memory(cases, facts)[0] + reading_validation
     memory = measured.memory
     if bundle == VAE:
         if (k := options.keys.get("n_clusters", 0)) > n:
             raise InputError(f"--n_clusters must be 2 to {n} for about {n} slices to cluster, got {k}.")
-        seconds += n / batch * measured.forward + WARD_SECONDS * min(n, Agglomerative().largest_tree) ** 2
+        seconds += n * measured.forward + WARD_SECONDS * min(n, Agglomerative().largest_tree) ** 2
         memory = max(memory, PROCESS_BYTES + FEATURE_BYTES * parser["latent_size"] * n)
     return StageEstimate(
         bundle,

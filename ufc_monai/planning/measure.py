@@ -37,7 +37,7 @@ class Measured(NamedTuple):
 
     Attributes:
         step: seconds of a training step.
-        forward: seconds of a forward pass.
+        forward: seconds of loading one slice and passing it through the network.
         memory: bytes of the process.
     """
 
@@ -98,12 +98,13 @@ class _Step:
         share = self.batch_size / n
         began = time.monotonic()
         memory = self.memory(batch, n, share)
-        forward = share * (time.monotonic() - began)
-        return Measured(loading + share * statistics.median(times), loading + forward, memory)
+        forward = (time.monotonic() - began) / self.passed  # a batch may hold several views of a slice
+        return Measured(loading + share * statistics.median(times), loading / self.batch_size + forward, memory)
 
     def batch(self, loader: str) -> dict[str, Any]:
         """A batch as the loader that is configured under a key makes it from the slice store."""
         dataset = self.parser[f"{loader}::dataset"].removeprefix("@")
+        dataset = self.parser.get(f"{dataset}::labelled", dataset).removeprefix("@")  # of two kinds of slices
         steps = self.parsed(f"{dataset}::transform").flatten().transforms
         cut = next(i for i, step in enumerate(steps) if isinstance(step, AxialSlicesd))
         size, channels, b = (self.parsed(key) for key in ("image_size", "channels", f"{loader}::batch_size"))
@@ -121,6 +122,7 @@ class _Step:
         sizes = {name: -(-len(batch["id"]) * n // self.batch_size) for name, batch in batches.items()}
         part = {name: {key: x[: sizes[name]] for key, x in batch.items()} for name, batch in batches.items()}
         image, target = self.prepare(part.get("", part), self.device)
+        self.passed = len(image)
         return self.loss(self.inferer(image, self.network), target)
 
     def seconds(self, batch: Mapping[str, Any], n: int) -> float:

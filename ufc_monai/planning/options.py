@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from monai.bundle import ConfigParser
 
-from ufc_monai.base.bundles import BUNDLES, CONTRASTIVE, VAE, methods
+from ufc_monai.base.bundles import BUNDLES, CONTRASTIVE, UNET, VAE, methods
 from ufc_monai.base.errors import InputError, checked_bool, meant, unwrapped
 from ufc_monai.base.files import read_json
 from ufc_monai.base.merged import is_plain
@@ -42,9 +42,10 @@ class ChainOptions:
         folder: of the run or study; it becomes self-contained: bundles, weights, results, report.
         bundles: where the three bundles are copied from.
         labelled: the label budget in volumes; ``None`` is all that training may use.
-        preset: ``"cpu"`` lays cpu.json over each train.json, ``"isic"`` isic.json, ``"isic+cpu"`` first this and then
-            that, ``"paper"`` nothing; ``"auto"`` takes cpu without a GPU.
+        preset: configurations laid over the train.json of each bundle that has them: ``"cpu"``, ``"paper"`` or
+            ``"isic"``, or two with ``+`` between them; ``"gpu"`` is train.json as it is, ``"auto"`` cpu without a GPU.
         method: a configuration of stage 2 that is laid over its training, such as ``"moco"``; ``None`` is the paper's.
+        unlabelled: a configuration of stage 3 that is laid over its training: ``"self_training"``; or ``"none"``.
         keys: keys that are handed to every configuration that has them.
         overrides: keys of one bundle's training, by the bundle's name.
     """
@@ -55,6 +56,7 @@ class ChainOptions:
     labelled: int | None = None
     preset: str = "auto"
     method: str | None = None
+    unlabelled: str = "none"
     keys: Mapping[str, Any] = field(default_factory=dict)
     overrides: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
@@ -162,12 +164,18 @@ def check_installed(package: str) -> None:
 def training_configs(options: ChainOptions, bundle: str) -> list[str]:
     """The configurations that a bundle is trained with, laid over each other.
 
-    The preset ``"auto"`` is ``"cpu"`` where there is no GPU; several presets or methods stand with ``+`` between them.
+    Several presets, methods or fine-tunings stand with ``+`` between them. A bundle goes by those presets that it has.
     """
-    automatic = "paper" if torch.cuda.is_available() else "cpu"
-    preset = automatic if options.preset == "auto" else options.preset
-    method = options.method.split("+") if options.method and bundle == CONTRASTIVE else []
-    return ["train", *([] if preset == "paper" else preset.split("+")), *method]
+    configs, chosen = options.bundles / bundle / "configs", preset_of(options).split("+")
+    own = {CONTRASTIVE: options.method, UNET: options.unlabelled}.get(bundle) or "none"
+    laid = [name for name in chosen if (configs / f"{name}.json").is_file()]
+    return ["train", *laid, *([] if own == "none" else own.split("+"))]
+
+
+def preset_of(options: ChainOptions) -> str:
+    """The preset; where it is ``"auto"``, the one for this machine."""
+    automatic = "gpu" if torch.cuda.is_available() else "cpu"
+    return automatic if options.preset == "auto" else options.preset
 
 
 def open_config(options: ChainOptions, bundle: str, configs: Sequence[str] = ()) -> ConfigParser:

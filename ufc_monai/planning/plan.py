@@ -46,6 +46,7 @@ def plan_stages(options: RunOptions, cases: Sequence[Case]) -> list[Step]:
     _check_fold(split, options)
     if any(case.label for case in cases):
         _check_budget(split, options)
+        _check_unlabelled(split, options, cases)
     else:
         logger.warning("no volume has a label: stages 1 and 2 run, and there is nothing to fine-tune on")
         return _planned(options, [chain.VAE_TRAINING, chain.CLUSTERS, chain.PRETRAINING])
@@ -160,3 +161,15 @@ def _store(folder: Path) -> tuple[str, str]:
     """Where the store is, and the name of the experiment in it."""
     place = (folder.resolve() / "mlruns.db").as_posix()
     return f"sqlite:///{quote(place, safe='/:')}", str(inert(folder.resolve().name, "--folder"))
+
+
+def _check_unlabelled(split: Mapping[str, Any], options: RunOptions, cases: Sequence[Case]) -> None:
+    """Refuse to learn from unlabelled scans where there are none, before the first stage."""
+    fold = split["folds"][options.fold]
+    used = fold["label_orders"][options.label_draw][: options.labelled]
+    pool = [case.image for case in cases if case.patient in {*fold["training"], *split["unlabelled"]}]
+    if options.unlabelled != "none" and not set(pool).difference(used):
+        raise InputError(
+            f"--unlabelled {options.unlabelled}: all {len(used)} training volumes are used with their labels, so none "
+            "is left. Leave the option out, or lower --labelled."
+        )

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from ufc_monai.base.bundles import CONTRASTIVE, VAE
+from ufc_monai.base.bundles import CONTRASTIVE, VAE, fine_tunings
 from ufc_monai.base.bundles import methods as stage_2_methods
 from ufc_monai.base.errors import InputError, meant
 from ufc_monai.base.files import read_json
@@ -53,6 +53,7 @@ class Arm:
         configs: laid over the bundle's train.json and the preset, in stage 1 before the preset.
         clusters: the pseudo-labels that guide it, if any.
         covers: whether the volumes that cover the clusters best get the labels, not those of the split's draw.
+        training: configurations of stage 3 that are laid over its training.
     """
 
     name: str
@@ -60,6 +61,17 @@ class Arm:
     configs: tuple[str, ...] = ()
     clusters: Clusters | None = None
     covers: bool = False
+    training: tuple[str, ...] = ()
+
+    @property
+    def start(self) -> str:
+        """What fine-tuning starts from: the name without the training."""
+        return "+".join(part for part in self.name.split("+") if part not in self.training)
+
+    @property
+    def unlabelled(self) -> str:
+        """What the fine-tuning of a run has as its option of that name."""
+        return "+".join(self.training) or "none"
 
     @property
     def title(self) -> str:
@@ -84,7 +96,8 @@ def find_arms(methods: Sequence[str], clusterings: Sequence[str], bundles: Path)
 
     Args:
         methods: ``random``, ``vae_init``, ``ufc_random_clusters``, ``ufc_not_centred``, or a configuration of stage 2,
-            or several with ``+`` between them.
+            or several with ``+`` between them. A part that names a configuration of stage 3 is how it is fine-tuned:
+            ``random+self_training``.
         clusterings: ``NAME:VALUE``, UFC with other clusters: ``agglomerative:20``, or another configuration of stage
             1 with a number of clusters (of ``dbscan``: with its ``eps``).
         bundles: folder of the bundles.
@@ -92,7 +105,7 @@ def find_arms(methods: Sequence[str], clusterings: Sequence[str], bundles: Path)
     Raises:
         InputError: at an unknown or repeated name.
     """
-    arms = [ARMS.get(name) or _method(name, bundles) for name in methods]
+    arms = [_arm(name, bundles) for name in methods]
     arms += [_clustering(text, bundles) for text in clusterings]
     names = [arm.name for arm in arms]
     if twice := {name for name in names if names.count(name) > 1}:
@@ -100,6 +113,12 @@ def find_arms(methods: Sequence[str], clusterings: Sequence[str], bundles: Path)
     if not names:
         raise InputError("--methods: name at least one, e.g. random,simclr,ufc.")
     return arms
+
+
+def _arm(name: str, bundles: Path) -> Arm:
+    training = tuple(part for part in name.split("+") if part in fine_tunings(bundles))
+    start = "+".join(part for part in name.split("+") if part not in training)
+    return replace(ARMS.get(start) or _method(start, bundles), name=name, training=training)
 
 
 def _method(name: str, bundles: Path) -> Arm:

@@ -11,15 +11,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from ufc_monai.base.errors import InputError
 from ufc_monai.base.lock import at_work
 from ufc_monai.base.machine import refuse_too_little
 from ufc_monai.commands.run import copy_bundles, data_digests, look_at_data
 from ufc_monai.data.case import Case
 from ufc_monai.data.split import make_split
-from ufc_monai.planning.options import open_split_of, usable_cases
+from ufc_monai.planning.options import open_split_of, preset_of, usable_cases
 from ufc_monai.planning.stages import COMPLETE, changes
 from ufc_monai.study.execute import cluster, execute, threads
 from ufc_monai.study.options import StudyOptions
@@ -58,7 +56,7 @@ def run_study(
     """
     _check_places(options, jobs, devices, scheduler)
     if options.preset == "auto":  # resolved once, so that every command on the folder means the same
-        options = replace(options, preset="paper" if torch.cuda.is_available() else "cpu")
+        options = replace(options, preset=preset_of(options))
     folder = options.folder.resolve()
     desk = _Desk(options, usable_cases(options), jobs, devices, scheduler is None, dry_run)
     with contextlib.nullcontext() if dry_run else at_work(folder / "study.lock"):
@@ -90,7 +88,7 @@ def _check_places(options: StudyOptions, jobs: int, devices: Sequence[str], sche
             "--scheduler: the cluster's workers set how much runs at once: leave out --jobs and --devices."
         )
     if scheduler and options.preset == "auto":
-        raise InputError("--preset: name it for a --scheduler, e.g. paper; auto would look for a GPU on this machine.")
+        raise InputError("--preset: name it for a --scheduler, e.g. gpu; auto would look for a GPU on this machine.")
     for device in devices:
         check_device(device)
 

@@ -19,7 +19,7 @@ from ufc_monai.planning.options import stage_2_batch, training_configs
 from ufc_monai.planning.plan import stage_command
 from ufc_monai.planning.stages import options_of
 from ufc_monai.report.page import aligned
-from ufc_monai.study.arms import Arm, Clusters, find_arms
+from ufc_monai.study.arms import COVERING, Arm, Clusters, find_arms
 from ufc_monai.study.options import StudyOptions, check_study, volumes_of
 from ufc_monai.study.runs import CLUSTERS, FEATURES, FINE_TUNING, PRETRAINING, PROBE, SELECTION, SHUFFLE, Run
 from ufc_monai.training.log import duration
@@ -75,21 +75,23 @@ class _Planner:
     ) -> None:
         seed, draw, init_seed = seeds
         # random weights have no pretraining seed
-        place = f"fold{fold}/{arm.name}" + (f"/seed{seed}" if arm.bundle else "")
+        place, pretrained = (
+            f"fold{fold}/{name}" + (f"/seed{seed}" if arm.bundle else "") for name in (arm.name, arm.start)
+        )
         granted = "coverage" if arm.covers else f"draw{draw}"
         name = f"{place}/n{budget.replace('%', 'percent')}_{granted}_init{init_seed}"
         keys: dict[str, Any] = {"fold": fold, "labelled_volumes": volumes, "label_draw": draw, "seed": init_seed}
         keys["pretrained_path"] = "none"
         needs = []
         if arm.bundle:
-            needs.append(self._pretraining(arm, fold, seed, f"{place}/pretraining"))
+            needs.append(self._pretraining(arm, fold, seed, f"{pretrained}/pretraining"))
             keys["pretrained_path"] = f"runs/{needs[-1]}/models/model.pt"
         if arm.covers:
             needs.append(self._selection(fold))
             keys["label_order_path"] = f"runs/{needs[-1]}/selection.json"
         run = Run(name, FINE_TUNING, (), tuple(needs), fold, arm.title, budget, volumes, draw, seed, init_seed, counts)
         if counts or name not in self.runs:
-            train = training_configs(self.options, UNET)
+            train = training_configs(replace(self.options, unlabelled=arm.unlabelled), UNET)
             self._add(run, (UNET, train, keys), (UNET, ["train", "evaluate"], {}))
 
     def _pretraining(self, arm: Arm, fold: int, seed: int, name: str) -> str:
@@ -104,9 +106,9 @@ class _Planner:
         elif arm.clusters:
             needs.append(self._clusters(arm.clusters, fold, seed))
             keys["pseudo_labels_path"] = f"runs/{needs[0]}/pseudo_labels.json"
-        self._add(Run(name, PRETRAINING, (), tuple(needs), fold, arm.name, seed=seed), (bundle, configs, keys))
+        self._add(Run(name, PRETRAINING, (), tuple(needs), fold, arm.start, seed=seed), (bundle, configs, keys))
         if bundle == CONTRASTIVE and "isic" not in self.options.preset.split("+"):  # every picture shows a lesion
-            probe = Run(f"{name.rpartition('/')[0]}/probe", PROBE, (), (name,), fold, arm.name, seed=seed)
+            probe = Run(f"{name.rpartition('/')[0]}/probe", PROBE, (), (name,), fold, arm.start, seed=seed)
             self._add(probe, (CONTRASTIVE, ["probe"], {}), weights=name)
         return name
 
@@ -154,22 +156,23 @@ def estimate_runs(
         About how many seconds each run takes, by its name; bytes of main memory that the largest one needs, and what
         would need less.
     """
-    arms = {arm.name: arm for arm in find_arms(options.methods, options.clusterings, options.bundles)}
+    found = find_arms(options.methods, options.clusterings, options.bundles)
+    arms = {name: arm for arm in found for name in (arm.start, arm.name)}
     labelled = sum(case.label is not None for case in cases)
     reading = labelled * statistics.median(f.seconds for f in facts if f.slices)
     beside = {FINE_TUNING: RESTORED * reading / 4, PROBE: reading, CLUSTERS: reading}
-    timed: dict[tuple[str, str | None, int | None], StageEstimate] = {}
+    timed: dict[tuple[str, str | None, str, int | None], StageEstimate] = {}
     seconds = {}
     for run in runs:
         taken = START * max(1, len(run.commands)) + beside.get(run.kind, 0.0)
         if run.kind in (FEATURES, PRETRAINING, FINE_TUNING):
             bundle = options_of(run.commands[0])["--bundle_root"]
-            method = "+".join(arms[str(run.method)].configs) if bundle == CONTRASTIVE else None
-            key = bundle, method, run.volumes
+            arm = arms.get(str(run.method).removesuffix(COVERING), Arm(""))
+            method = "+".join(arm.configs) if bundle == CONTRASTIVE else None
+            key = bundle, method, arm.unlabelled, run.volumes
             if key not in timed:
-                timed[key] = estimate_training(
-                    replace(options, method=method, labelled=run.volumes), bundle, cases, facts
-                )
+                own = replace(options, method=method, unlabelled=arm.unlabelled, labelled=run.volumes)
+                timed[key] = estimate_training(own, bundle, cases, facts)
             taken += timed[key].seconds
         seconds[run.name] = round(taken, 1)
     return seconds, *least_memory(timed.values(), cases, facts)

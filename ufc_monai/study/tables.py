@@ -169,13 +169,18 @@ def _number(value: float, form: str = ".1f") -> str:
 
 
 def comparisons(results: Results) -> list[tuple[str, str]]:
-    """Pairs of arms: each with random weights and with SimCLR, UFC with its controls, labels that cover with drawn."""
+    """Pairs of arms that are compared.
+
+    Each arm with random weights and with SimCLR, UFC with its controls, a training with a plainer one from the same
+    start, labels that cover with drawn ones.
+    """
     drawn = [method for method in results.methods if not method.endswith(COVERING)]
     pairs = [(method, RANDOM) for method in drawn if method != RANDOM]
     pairs += [(method, "simclr") for method in drawn if method not in (RANDOM, "simclr")]
     pairs += [("ufc", control) for control in CONTROLS]
+    pairs += [(method, other) for method in drawn for other in drawn if method.startswith(f"{other}+")]
     pairs += [(method, method.removesuffix(COVERING)) for method in results.methods if method not in drawn]
-    return [pair for pair in pairs if {*pair} <= {*results.methods}]
+    return [pair for pair in dict.fromkeys(pairs) if {*pair} <= {*results.methods}]
 
 
 def verdict(results: Results) -> list[str]:
