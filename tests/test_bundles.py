@@ -209,6 +209,7 @@ def test_evaluation_meets_labels_stored_in_another_orientation(turn: list[list[i
     parser.read_config([str(BUNDLES / NAMES[2] / "configs" / f"{config}.json") for config in ("train", "evaluate")])
     preprocessing = {"image_size": 16, "window": [-250, 650], "region": None, "standardise": False}
     labels: dict[str, Any] = {"class_ids": {"bright": 1}, "background_labels": [], "ignore_id": None}
+    labels["cleaning"] = {"slices": 1, "connected": [1]}
     parser.update({**labels, "preprocessing": preprocessing})
     parser["architecture"] = {"in_channels": 1}
     before, after = (parser.get_parsed_content(f"validate::{part}processing") for part in ("pre", "post"))

@@ -18,7 +18,7 @@ ALLOWED = {
     "artifacts": {"base", "clustering", "data", "networks", "report"},
     "training": {"artifacts", "base", "clustering", "data", "losses", "report", "transforms"},
     "evaluation": {"artifacts", "base", "clustering", "data", "report", "transforms"},
-    "self_training": {"artifacts", "base", "data", "transforms"},
+    "self_training": {"artifacts", "base", "data", "report", "transforms"},
     "zoo": {"artifacts", "base", "networks", "report"},
     "planning": {"base", "clustering", "data", "report", "training", "transforms"},
     "commands": {"artifacts", "base", "clustering", "data", "phantom", "planning", "report", "transforms", "zoo"},
