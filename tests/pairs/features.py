@@ -119,9 +119,15 @@ def with_method(training: Training) -> None:
     training.bundle, training.configs = CONTRASTIVE, (*training.configs, "moco")
 
 
+def with_unlabelled(training: Training) -> None:
+    """Stage 3 also learns from the scans whose labels are not used; a method trains its encoder first."""
+    training.bundle, training.configs = UNET, ("train", "self_training")
+    training.keys |= {"warm_up_steps": 2, "round_steps": 2}
+
+
 def with_region(training: Training) -> None:
     """Stage 3 finds it by its labels, stage 2 takes numbers."""
-    training.keys["region"] = [0.2, 0.8, 0.2, 0.8] if "method" in training.features else "labels"
+    training.keys["region"] = [0.2, 0.8, 0.2, 0.8] if training.bundle == CONTRASTIVE else "labels"
 
 
 def with_colour(training: Training) -> None:
@@ -158,6 +164,7 @@ FEATURES: dict[str, Callable[[Training], None]] = {
     "skip_bad": with_bad_volume,
     "resume": with_cut,
     "method": with_method,
+    "unlabelled": with_unlabelled,
     "region": with_region,
     "colour": with_colour,
     "multi-volume patients": with_patients,
@@ -192,6 +199,10 @@ def small(training: Training) -> dict[str, Any]:
 def here(training: Training, cut: bool, **extra: Any) -> None:
     """In this process, the way MONAI's command line does."""
     keys = {"pretrained_path": "none"} if training.bundle == UNET else {"pseudo_labels_path": "none"}
+    if {"method", "unlabelled"} <= {*training.features} and training.bundle == UNET:
+        encoder = replace(training, bundle=CONTRASTIVE, configs=("train", "moco"))
+        here(replace(encoder, keys=small(encoder)), cut=False)
+        keys = {}
     with cut_off(training) if cut else contextlib.nullcontext():
         run_bundle(
             training.bundles, training.bundle, "+".join(training.configs), training.data,
@@ -277,6 +288,7 @@ KILLED = (
 def study_words(training: Training) -> list[str]:
     """The command of a study of one fine-tuning."""
     methods = "moco" if "method" in training.features else "random"
+    methods += "+self_training" if "unlabelled" in training.features else ""
     words = ["study", "--dataset_dir", str(training.data), "--folder", str(training.folder / "study"), *STUDY]
     words += ["--preset", "isic+cpu" if "colour" in training.features else "cpu", "--threads", "1"]
     words += ["--methods", methods, "--bundles", str(training.bundles)]
@@ -391,13 +403,15 @@ def check(training: Training, features: Sequence[str]) -> None:
     if "method" in features:
         settings = (
             read(training.bundles / CONTRASTIVE / "eval" / "train" / "run.json")
-            if "MONAI Label" in features
+            if {"MONAI Label", "unlabelled"} & {*features}
             else record
         )
         assert "key_momentum" in settings["settings"]
         assert training.bundle == CONTRASTIVE or record["inputs"]["pretrained"]
     assert (network["preprocessing"]["region"] is not None) == ("region" in features)
     assert network["architecture"]["in_channels"] == (3 if "colour" in features else 1)
+    if "unlabelled" in features:
+        assert list(out.glob("unlabelled_labels/round_*/round.json"))
     if training.bundle == UNET:
         assert network["labels"] == ({"lesion": 255} if "colour" in features else MMWHS_LABELS)
     if training.start == "study":

@@ -94,6 +94,18 @@ def test_an_arm_is_a_start_and_a_training() -> None:
         assert run.name.startswith(f"fold0/{run.method}/")
 
 
+def test_a_key_of_a_method_goes_to_the_arms_that_have_it() -> None:
+    overrides = {UNET: {"warm_up_steps": 9, "min_steps": 7}, CONTRASTIVE: {"queue_size": 48}}
+    runs = plan(methods=("random", "random+self_training", "ufc", "moco"), overrides=overrides, folds=1, budgets=("1",))
+    for run in runs:
+        words = " ".join(run.commands[0]) if run.commands else ""
+        assert ("--warm_up_steps 9" in words) == (run.method == "random+self_training")
+        assert ("--min_steps 7" in words) == (run.kind == FINE_TUNING)
+        assert ("--queue_size 48" in words) == (run.kind == "pretraining" and run.method == "moco")
+    with pytest.raises(InputError, match="--set: warm_up_steps is no key of ufc_unet_segmentation"):
+        plan(methods=("random",), overrides={UNET: {"warm_up_steps": 9}})
+
+
 def test_arms_differ_in_their_start_alone() -> None:
     """Labels, steps, seeds and the test are those of every arm."""
     keys = {"window": [0, 255], "threads": 1}

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,7 @@ from ufc_monai.data.split import Split
 from ufc_monai.data.split_file import open_split
 from ufc_monai.planning.stages import config_path
 from ufc_monai.training.compute import check_device
-from ufc_monai.training.setup import check_settings
+from ufc_monai.training.setup import check_settings, top_of
 
 RESERVED = {
     **dict.fromkeys(("bundle_root", "dataset_dir", "output_dir", "ckpt_dir", "resume"), "is set by the run itself"),
@@ -135,16 +134,20 @@ def open_split_of(options: ChainOptions, path: Path) -> Split:
     return open_split(path, options.dataset_dir, skip_bad=options.skip_bad, include_test_images=test)
 
 
-def check_options(options: ChainOptions) -> None:
+def check_options(options: ChainOptions, arms: Collection[str] = ()) -> None:
     """Refuse all that a stage would refuse when it starts, as far as it depends on no data.
 
     ``check``, ``run``, ``select`` and ``study`` ask it before they read a volume.
+
+    Args:
+        options: of the run or study.
+        arms: names of a study's methods; keys of their configurations may be set, too.
 
     Raises:
         InputError: at an unknown key, bundle or method, an invalid value, a file that does not exist, or if TensorBoard
             is asked for and not installed.
     """
-    _check_overrides(options)
+    _check_overrides(options, {part for arm in arms for part in arm.split("+")})
     _check_method(options)
     _check_values(options)
     if any(checked_bool(own.get("tensorboard", False), "tensorboard") for own in options.overrides.values()):
@@ -176,6 +179,12 @@ def preset_of(options: ChainOptions) -> str:
     """The preset; where it is ``"auto"``, the one for this machine."""
     automatic = "gpu" if torch.cuda.is_available() else "cpu"
     return automatic if options.preset == "auto" else options.preset
+
+
+def keys_of(bundle: Path, configs: Iterable[str]) -> set[str]:
+    """The top-level keys of those of some configurations that a bundle has."""
+    files = (bundle / "configs" / f"{name}.json" for name in configs)
+    return {top_of(key) for file in files if file.is_file() for key in read_json(file, "--bundles")}
 
 
 def open_config(options: ChainOptions, bundle: str, configs: Sequence[str] = ()) -> ConfigParser:
@@ -214,15 +223,15 @@ def _holds_bundles(folder: Path) -> bool:
     return all((folder / name / "configs" / "train.json").is_file() for name in BUNDLES)
 
 
-def _check_overrides(options: ChainOptions) -> None:
+def _check_overrides(options: ChainOptions, more: Collection[str]) -> None:
     for bundle, settings in options.overrides.items():
         if bundle not in BUNDLES:
             raise InputError(f"--set: unknown bundle {bundle}. Expected one of {', '.join(BUNDLES)}.")
-        known = read_json(options.bundles / bundle / "configs" / "train.json", "--bundles")
+        known = keys_of(options.bundles / bundle, [*training_configs(options, bundle), *more])
         for key, value in settings.items():
             if key in RESERVED:
                 raise InputError(f"--set: {key} of {bundle} {RESERVED[key]}. Leave it out.")
-            if re.split("::|#", key)[0] not in known:
+            if top_of(key) not in known:
                 hint = meant(key, known) or "Its docs/README.md lists them."
                 raise InputError(f"--set: {key} is no key of {bundle}. {hint}")
             if key.endswith("_path") and is_plain(value) and str(value).lower() not in ("none", "null"):

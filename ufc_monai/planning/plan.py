@@ -23,10 +23,12 @@ from ufc_monai.planning.options import (
     check_installed,
     check_options,
     is_setting,
+    keys_of,
     stage_2_batch,
     training_configs,
 )
 from ufc_monai.planning.stages import Step, bundle_command, config_path
+from ufc_monai.training.setup import top_of
 
 logger = logging.getLogger(__name__)
 
@@ -109,7 +111,8 @@ def stage_command(
     if configs[-1] == "evaluate":  # which takes everything else from network.json
         common = {key: value for key, value in common.items() if key in ("skip_bad", "threads", "device")}
     trains = configs[0] == "train" and configs[-1] != "evaluate"
-    training = options.overrides.get(bundle, {}) if trains else {}
+    laid = keys_of(options.bundles / bundle, configs)  # in a study another arm may have the others
+    training = {k: v for k, v in options.overrides.get(bundle, {}).items() if trains and top_of(k) in laid}
     dataset_dir = config_path(options.dataset_dir.resolve(), "--dataset_dir")
     return bundle_command(bundle, configs, dataset_dir, {**common, **training, **keys})
 

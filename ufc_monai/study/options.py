@@ -67,7 +67,7 @@ def check_study(options: StudyOptions, split: Mapping[str, Any]) -> None:
     Raises:
         InputError: naming the option.
     """
-    check_options(options)
+    check_options(options, options.methods)
     folds = split["folds"]
     if not folds[0]["test"]:
         n = len(folds[0]["training"])

@@ -73,10 +73,10 @@ def check_overrides(arguments: Sequence[str]) -> None:
         return
     files = _files(given["config_file"])
     configs = [ConfigParser.load_config_file(file) for file in files]
-    known = {_top(key) for config in configs for key in config}
+    known = {top_of(key) for config in configs for key in config}
     for key in given:
-        if _top(key) not in known | RUN_ARGUMENTS:
-            hint = meant(_top(key), known, "--") or "The keys are listed in the bundle's docs/README.md."
+        if top_of(key) not in known | RUN_ARGUMENTS:
+            hint = meant(top_of(key), known, "--") or "The keys are listed in the bundle's docs/README.md."
             raise InputError(f"--{key} is no key of {', '.join(files)}. {hint}")
     _check_configs(files, configs)
 
@@ -102,7 +102,7 @@ def _files(value: Any) -> list[str]:
 def _check_configs(files: Sequence[str], configs: Sequence[Mapping[str, Any]]) -> None:
     """Refuse a key that nothing refers to where one of nearly the same name is known, or is missing."""
     used = set(re.findall(r"[@%](\w+)", json.dumps(list(configs), default=str)))
-    tops = [list(map(_top, config)) for config in configs]
+    tops = [list(map(top_of, config)) for config in configs]
     missing = used.difference(*tops)
     for file, keys in zip(files, tops, strict=True):
         known = set() if keys is tops[0] else set(tops[0])  # a file laid over the first may mean a key of it
@@ -113,7 +113,8 @@ def _check_configs(files: Sequence[str], configs: Sequence[Mapping[str, Any]]) -
                 raise InputError(f"{file}: nothing reads the key {key}. {hint}")
 
 
-def _top(key: str) -> str:
+def top_of(key: str) -> str:
+    """The top-level key that a key such as ``train::trainer::max_epochs`` belongs to."""
     return re.split("::|#", key.lstrip("+"))[0]
 
 
