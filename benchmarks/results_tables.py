@@ -113,11 +113,26 @@ def methods(recorded: Path) -> str:
     return markdown_table(["method", "seconds an epoch", "effective rank", "probe AUC", "Dice (%)"], rows)
 
 
+def recipes(recorded: Path) -> str:
+    """Validation Dice of each recipe, its runs and their mean, as the network says it and cleaned."""
+    found: dict[str, list[dict[str, str]]] = {}
+    for row in _rows(recorded / "btcv_recipes.csv"):
+        found.setdefault(row["variant"], []).append(row)
+    rows = []
+    for name, runs in found.items():
+        raw, cleaned = ([float(run[way]) for run in runs] for way in ("raw", "smooth clean"))
+        each = " ".join(f"{dice:.1f}" for dice in raw)
+        steps = _range(float(run["steps"]) for run in runs)
+        rows.append([f"`{name}`", steps, each, f"{fmean(raw):.1f}", f"{fmean(cleaned):.1f}"])
+    return markdown_table(["recipe", "steps", "Dice (%) of each run", "mean", "mean, cleaned"], rows)
+
+
 TABLES: dict[str, Callable[[Path], str]] = {
     "btcv_two_labels, stages": stages,
     "btcv_two_labels, draws": draws,
     "btcv_two_labels, organs": organs,
     "btcv_methods": methods,
+    "btcv_recipes": recipes,
 }
 
 
