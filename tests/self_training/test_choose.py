@@ -67,7 +67,7 @@ def test_a_teacher_is_smoothed_and_cleaned() -> None:
     scores[1, 1:4, 1:4] = 8
     scores[1, 5, 5, 2:4] = 9
     scores[2, 4, 0, 2] = 3
-    found = predicted(scores, connected=[1])
+    found = predicted(scores.clone(), connected=[1])
     assert found.apart[5, 5, 2] == 1
     assert found.classes[5, 5, 2] == 0
     assert found.classes[2, 2, 2] == 1

@@ -11,7 +11,7 @@ import pytest
 from ufc_monai.base.errors import InputError
 from ufc_monai.data.store import StoreEntry
 from ufc_monai.self_training.choose import Choice, Predicted
-from ufc_monai.self_training.rounds import Round, RoundWriter, switched_off
+from ufc_monai.self_training.rounds import Round, RoundWriter, remove_volumes, switched_off
 
 SHARES = np.array([0.8, 0.1, 0.1])
 
@@ -100,3 +100,21 @@ def test_a_class_that_collapses_or_wavers_is_switched_off() -> None:
     assert switched_off(np.array([900, 4, 30, 20]), shares, None) == [1], "a tenth of its share"
     assert switched_off(np.array([600, 50, 30, 320]), shares, None) == [3], "ten times its share"
     assert switched_off(np.array([900, 50, 30, 0]), shares, np.array([1, 0.2, 0.5, np.nan])) == [1, 3]
+
+
+def test_structures_that_no_label_shows_do_not_vote(tmp_path: Path, volumes: list[StoreEntry]) -> None:
+    """The labelled volumes may show a part of the body."""
+    shares = np.array([0.8, 0.1, 0.1, 0.0, 0.0, 0.0])
+    writer = RoundWriter(tmp_path / "rounds" / "round_1", volumes, Choice(), shares)
+    content = writer.write(teacher(0), {"round": 1}).content  # type: ignore[arg-type]
+    assert content["off"] == [3, 4, 5]
+    assert not content["collapsed"]
+
+
+def test_what_a_killed_process_has_left_is_swept_and_old_labels_go(tmp_path: Path, volumes: list[StoreEntry]) -> None:
+    (tmp_path / "rounds" / ".round_1-abc" / "0").mkdir(parents=True)
+    found = write(tmp_path, volumes, 1)
+    assert [path.name for path in (tmp_path / "rounds").iterdir()] == ["round_1"]
+    assert found.folder.stat().st_mode & 0o777 == 0o755
+    remove_volumes(found.folder)
+    assert [path.name for path in found.folder.iterdir()] == ["round.json"]

@@ -37,17 +37,23 @@ def lines_of(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (folder / "out" / "metrics.jsonl").read_text().splitlines()]
 
 
+@pytest.mark.parametrize("round_steps", [24, 2], ids=["several epochs a round", "a round an epoch"])
 def test_it_trains_and_resumes_bit_by_bit(
-    chain: Path, phantom: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    chain: Path, phantom: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, round_steps: int
 ) -> None:
-    rounds = fine_tune(chain, tmp_path / "whole", phantom)
-    assert list(rounds) == ["round_1", "round_2"]
+    rounds = fine_tune(chain, tmp_path / "whole", phantom, round_steps=round_steps)
+    assert len(rounds) == (2 if round_steps == 24 else 9)
     assert rounds["round_2"]["agreement"][1] > 0.3
+    folder = tmp_path / "whole" / "out" / "unlabelled_labels"
+    kept = sorted(path.parent.name for path in folder.glob("*/0"))
+    assert len(kept) <= 3, "labels that no checkpoint comes back to are removed"
+    record = json.loads((tmp_path / "whole" / "out" / "run.json").read_text())
+    assert record["results"]["self_training"] == f"{len(rounds)} rounds"
     with monkeypatch.context() as context, pytest.raises((PowerCutError, RuntimeError)):
         cut_off_at(context, lines_of(tmp_path / "whole")[-1]["iteration"] - 10)
-        fine_tune(chain, tmp_path / "cut", phantom)
+        fine_tune(chain, tmp_path / "cut", phantom, round_steps=round_steps)
     forget_random_states()
-    assert fine_tune(chain, tmp_path / "cut", phantom, resume="True") == rounds
+    assert fine_tune(chain, tmp_path / "cut", phantom, round_steps=round_steps, resume="True") == rounds
     whole, resumed = (read(tmp_path / kind) for kind in ("whole", "cut"))
     assert whole.keys() == resumed.keys()
     for key in whole:
@@ -81,6 +87,8 @@ def test_it_is_given_up_where_the_structures_collapse(
     fine_tune(chain, tmp_path / "whole", phantom, **few)
     assert "self-training is given up: the predictions of " in caplog.text
     assert [line["epoch"] for line in lines_of(tmp_path / "whole")] == [1, 2, 3, 4]
+    record = json.loads((tmp_path / "whole" / "out" / "run.json").read_text())
+    assert record["results"]["self_training"] == "given up"
     with monkeypatch.context() as context, pytest.raises((PowerCutError, RuntimeError)):
         cut_off_at(context, lines_of(tmp_path / "whole")[1]["iteration"] + 1)
         fine_tune(chain, tmp_path / "cut", phantom, **few)

@@ -111,10 +111,13 @@ class SliceDataset(Dataset[dict[str, Any]]):
         Returns:
             Those that occur, in rising order; none of pictures, which have no third axis.
         """
-        labels = [np.moveaxis(np.asarray(entry.array(key)[:, 0]), 0, -1) for entry in self.entries if len(entry) > 1]
-        occurring = {c for label in labels for c in np.unique(label).tolist()}
-        whole = (c for c in range(1, n_classes) if all(largest_share(label == c) >= share for label in labels))
-        return sorted(occurring.intersection(whole))
+        occurring, apart = set[int](), set[int]()
+        for entry in tqdm(self.entries, "pieces", unit="volume", leave=False, disable=None):
+            label = np.moveaxis(np.asarray(entry.array(key)[:, 0]), 0, -1)
+            found = [c for c in np.flatnonzero(np.bincount(label.ravel())).tolist() if 0 < c < n_classes]
+            occurring.update(found if len(entry) > 1 else ())
+            apart.update(c for c in found if c not in apart and largest_share(label == c) < share)
+        return sorted(occurring - apart)
 
     def foreground_weights(self, n_classes: int, base: float = 0.1) -> torch.Tensor:
         """Sampling weights that favour slices with many classes: ``base`` + share of the foreground classes present.

@@ -87,15 +87,16 @@ def estimate_training(
     names = ("batch_size", "epochs", "image_size", "channels", "threads", "device")
     batch, least, image_size, channels, threads, device = map(parser.get_parsed_content, names)
     (n, reading), (looked_at, reading_validation) = (_amount(some, facts) for some in (images, validation))
+    others = 0
     threads, measured = set_threads(threads), measure_step(parser)
     batches = max(1, n // batch)
     epochs = max(least, math.ceil(parser.get("min_steps", 0) / batches))
     seconds = epochs * batches * measured.step
     seconds += math.ceil(epochs / parser.get("val_interval", 1)) * looked_at * measured.forward
     if every := parser.get("round_steps", 0):  # of self-training, which predicts the other volumes in each round
-        others, reading_others = _amount(_images(options, CONTRASTIVE, cases)[0], facts)
-        seconds += max(0, epochs * batches - parser["warm_up_steps"]) / every * (others - n) * measured.forward
-        reading += reading_others - reading
+        all_of_them, reading = _amount(_images(options, CONTRASTIVE, cases)[0], facts)
+        others, rounds = all_of_them - n, max(0, epochs * batches - parser["warm_up_steps"]) / max(every, batches)
+        seconds += rounds * others * measured.forward
     seconds += reading / reading_memory(cases, facts)[0] + reading_validation
     memory = measured.memory
     if bundle == VAE:
@@ -107,7 +108,8 @@ def estimate_training(
         bundle,
         steps=epochs * batches,
         seconds=seconds,
-        disk_bytes=n * image_size**2 * (2 * channels + (bundle == UNET)),  # float16, and uint8 for labels
+        # float16, and uint8 for labels; of the unlabelled slices those of two rounds, and all that was predicted
+        disk_bytes=image_size**2 * (n * (2 * channels + (bundle == UNET)) + others * (2 * channels + 4)),
         memory_bytes=memory,
         device=f"cpu, threads: {threads}" if torch.device(device).type == "cpu" else str(device),
     )

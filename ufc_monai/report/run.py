@@ -61,7 +61,7 @@ def write_report(run_folder: str | os.PathLike[str], path: str | os.PathLike[str
         pairs=pair_rows(probe.get("false_negatives") or {}),
         pairs_mean=PAIRS_MEAN,
         pictures={file.relative_to(folder).as_posix(): png(file) for file in folder.glob("*/eval/*/*.png")},
-        rounds=_rounds(folder / chain.FINE_TUNING.place),
+        rounds=_rounds(folder, records),
         curves={
             name: data_uri(curves_svg(read_metrics(folder / stage.place / "metrics.jsonl"), panels).encode(), "svg+xml")
             for name, (stage, panels) in CURVES.items()
@@ -129,9 +129,12 @@ def _training_dice(folder: Path, arm: str) -> dict[str, float]:
     return {**dice, "mean": statistics.fmean(dice.values())} if dice else {}
 
 
-def _rounds(folder: Path) -> list[dict[str, Any]]:
+def _rounds(folder: Path, records: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
     """The rounds of self-training: of each structure the share of its voxels that is learned, and the agreement."""
-    files = (found_json(path, "--folder") for path in folder.glob("unlabelled_labels/round_*/round.json"))
+    if "self_training" not in records.get(chain.FINE_TUNING.title, {}).get("results", {}):
+        return []  # what lies there is of an earlier training
+    places = (folder / chain.FINE_TUNING.place).glob("unlabelled_labels/round_*/round.json")
+    files = (found_json(path, "--folder") for path in places)
     found = sorted(files, key=lambda content: content["round"])
     for content in found:
         predicted, kept = (np.sum([v[key] for v in content["volumes"]], axis=0) for key in ("predicted", "kept"))

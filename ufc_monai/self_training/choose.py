@@ -70,10 +70,10 @@ def predicted(logits: Tensor, connected: Sequence[int]) -> Predicted:
     """Smooth and clean what a teacher says of a volume.
 
     Args:
-        logits: (classes, H, W, D).
+        logits: (classes, H, W, D); they are changed.
         connected: classes of one piece.
     """
-    probabilities = smooth_slices(logits)
+    probabilities = smooth_slices(logits)  # in place
     seen = probabilities.argmax(dim=0)
     cleaned = keep_largest(probabilities, connected)
     classes = cleaned.argmax(dim=0)

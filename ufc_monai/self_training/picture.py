@@ -34,18 +34,18 @@ class RoundPicture(Reporter):
         last = self.training.last_round
         if last is None or self.training.given_up:
             return
-        rows = last.content["volumes"]
-        # before there is a second round: by what is ignored
-        surest = [
-            np.nanmean(np.array(row.get("agreement", [1 - row["ignored"]]), dtype=float)[-len(self._names) :])
-            for row in rows
-        ]
-        order = np.argsort(surest)
-        shown = {int(order[-1]): "most stable", int(order[0]): "least stable"}
+        rows, n = last.content["volumes"], len(self._names)
+        agreed = np.array([row.get("agreement", [None] * (n + 1))[1:] for row in rows], dtype=float)
+        known = [k for k in range(len(rows)) if np.isfinite(agreed[k]).any()]
+        if not known:  # after one round there is nothing to compare
+            return
+        means = {k: float(np.nanmean(agreed[k])) for k in known}
+        order = sorted(known, key=means.__getitem__)
+        shown = {order[0]: "least stable", order[-1]: "most stable"}
         from ufc_monai.report.slices import save_overlays
 
         overlays = [
-            self._overlay(k, f"{word}: {rows[k]['image']}, agreement {surest[k]:.2f}") for k, word in shown.items()
+            self._overlay(k, f"{shown[k]}: {rows[k]['image']}, agreement {means[k]:.2f}") for k in reversed(shown)
         ]
         save_overlays(Path(self.output_dir, "unlabelled.png"), overlays, self._names, ("predicted", "learned"))
 

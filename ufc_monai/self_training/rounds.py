@@ -57,6 +57,8 @@ class Round:
             InputError: if it is gone, damaged, or another than the checkpoint's.
         """
         found = cls(folder, read_json(folder / "round.json", "output_dir"))
+        if found.content.get("format") != FORMAT:
+            raise InputError(f"{folder / 'round.json'} is of another version. Begin the training anew.")
         if sha256 is not None and found.sha256 != sha256:
             raise InputError(
                 f"resume: {folder} is not the round that the checkpoint names (sha256 differs). Put it back, or delete "
@@ -116,12 +118,15 @@ class RoundWriter:
         """
         with readable_disk_errors(self.folder):
             self.folder.parent.mkdir(parents=True, exist_ok=True)
+            for half in self.folder.parent.glob(".round_*"):  # of a process that was killed
+                shutil.rmtree(half, ignore_errors=True)
             with tempfile.TemporaryDirectory(
                 dir=self.folder.parent, prefix=f".{self.folder.name}-", ignore_cleanup_errors=True
             ) as name:
                 content = self._write(Path(name), predict)
                 write_json(Path(name, "round.json"), {"format": FORMAT, **about, **content})
                 shutil.rmtree(self.folder, ignore_errors=True)  # of a run that was killed before its checkpoint
+                Path(name).chmod(0o755)  # a temporary folder is its owner's alone
                 Path(name).rename(self.folder)
                 Path(name).mkdir()  # what TemporaryDirectory removes
         return Round.open(self.folder)
@@ -147,7 +152,9 @@ class RoundWriter:
             if agreements:
                 rows[-1]["agreement"] = _rounded(dice_of(agreements[k]))
         files = {file.relative_to(folder).as_posix(): sha256_of(file) for file in sorted(folder.glob("*/*"))}
-        figures = {"cuts": (cuts / (LEVELS - 1)).round(3).tolist(), "off": off}
+        shown = [c for c in range(1, n) if self.shares[c] > 0]  # what no label shows says nothing of the teacher
+        collapsed = 2 * len(set(off).intersection(shown)) > len(shown)
+        figures = {"cuts": (cuts / (LEVELS - 1)).round(3).tolist(), "off": off, "collapsed": collapsed}
         figures |= {} if agreement is None else {"agreement": _rounded(agreement)}
         return {**figures, "volumes": rows, "files": files}
 
@@ -170,11 +177,17 @@ def switched_off(
     return [c for c in range(1, len(shares)) if not stays[c]]
 
 
+def remove_volumes(folder: Path) -> None:
+    """Remove the labels of a round that is not needed any more; ``round.json`` stays, for the report."""
+    for volume in folder.glob("*/"):
+        shutil.rmtree(volume, ignore_errors=True)
+
+
 def _save_volume(folder: Path, volume: StoreEntry, **arrays: NDArray[np.uint8]) -> None:
     folder.mkdir()
     for key, array in arrays.items():
         np.save(folder / f"{key}.npy", np.moveaxis(array, -1, 0)[:, None], allow_pickle=False)
-    entry = {"keys": list(arrays), "items": [{"id": item["id"]} for item in volume.items]}
+    entry = {"keys": ["label"], "items": [{"id": item["id"]} for item in volume.items]}
     (folder / "entry.json").write_text(json.dumps(entry), encoding="utf-8")
 
 

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from monai.transforms import Compose
 from torch import Tensor
 from torch.utils.data import Dataset
 
@@ -48,11 +47,6 @@ class JoinedSlices(Dataset[dict[str, Any]]):
         self._ends = list(accumulate(len(entry) for entry in unlabelled.entries))
         self.round_entries: list[StoreEntry] = []
 
-    @property
-    def transform(self) -> Compose:
-        """That of the labelled slices."""
-        return self.labelled.transform
-
     def open_round(self, found: Round) -> None:
         """Take the labels of the unlabelled slices from a round."""
         self.round_entries = found.entries()
@@ -84,8 +78,7 @@ class JoinedSlices(Dataset[dict[str, Any]]):
         """
         first, second = self.labelled.foreground_weights(n_classes, base), torch.zeros(len(self.unlabelled)).double()
         if self.round_entries:
-            present = [
-                np.setdiff1d(label, (0, IGNORE)) for entry in self.round_entries for label in entry.array("label")
-            ]
-            second = torch.tensor([base + len(found) / (n_classes - 1) for found in present], dtype=torch.float64)
+            labels = (label.ravel() for entry in self.round_entries for label in entry.array("label"))
+            present = [np.count_nonzero(np.bincount(label, minlength=IGNORE)[1:n_classes]) for label in labels]
+            second = base + torch.tensor(present, dtype=torch.float64) / (n_classes - 1)
         return torch.cat([first, second * 0]), torch.cat([first * 0, second])

@@ -161,6 +161,10 @@ SHARE = (_number(REAL, lambda x: 0 < x < 1), "a number between 0 and 1")
 RULES: dict[str, tuple[Fits, str]] = {
     **dict.fromkeys(("epochs", "min_steps", "kl_warmup_epochs", "num_workers", "fold", "label_draw"), COUNT),
     **dict.fromkeys(("batch_size", "val_interval", "latent_size", "head_hidden", "embedding_size"), AT_LEAST_1),
+    "warm_up_steps": COUNT,
+    "round_steps": AT_LEAST_1,
+    "keep": (_number(REAL, lambda x: 0 < x <= 1), "a number above 0, 1 at most"),
+    "smooth_slices": (_number(int, lambda n: n >= 1 and n % 2 == 1), "an odd number of 1 or more"),
     **dict.fromkeys(("learning_rate", "weight_decay", "beta", "checkpoint_seconds"), NOT_NEGATIVE),
     **dict.fromkeys(("key_momentum", "target_momentum"), SHARE),
     "image_size": (_number(int, lambda n: n >= 16), "a whole number of 16 or more"),

@@ -21,6 +21,8 @@ ndimage, _ = optional_import("scipy.ndimage")
 class CleanVolume(Transform):
     """Average the classes' probabilities over neighbouring slices, then keep the largest piece of some classes.
 
+    The logits of a large volume are the largest thing in memory: they are changed in place.
+
     Args:
         cleaning: ``slices``, how many are averaged, and ``connected``, the classes of one piece, as in
             ``network.json``; ``None`` changes nothing.
@@ -64,29 +66,32 @@ class CleanVolumed(Twin):
 
 
 def smooth_slices(logits: Tensor, slices: int = 3) -> Tensor:
-    """Probabilities, averaged over neighbouring slices.
+    """Probabilities, averaged over neighbouring slices, in place of the logits.
 
     Args:
-        logits: (classes, H, W, D).
+        logits: (classes, H, W, D) float32.
         slices: how many, an odd number; at the ends of the volume those that exist.
-
-    Returns:
-        Of the same shape.
     """
-    probabilities = logits.float().softmax(dim=0)
-    total, n = probabilities.clone(), torch.ones(logits.shape[-1], device=logits.device)
-    for k in range(1, slices // 2 + 1):
-        total[..., k:] += probabilities[..., :-k]
-        total[..., :-k] += probabilities[..., k:]
+    logits.sub_(logits.amax(dim=0)).exp_().div_(logits.sum(dim=0))
+    reach = range(1, slices // 2 + 1)
+    n = torch.ones(logits.shape[-1], device=logits.device)
+    for k in reach:
         n[k:] += 1
         n[:-k] += 1
-    return total / n
+    for of_class in logits:
+        single = of_class.clone()
+        for k in reach:
+            of_class[..., k:] += single[..., :-k]
+            of_class[..., :-k] += single[..., k:]
+        of_class /= n
+    return logits
 
 
 def keep_largest(scores: Tensor, classes: Sequence[int]) -> Tensor:
     """Of some classes keep the largest piece; where another falls away, class and background exchange their scores.
 
-    Pieces touch by faces. It works on scores, so that it can stand before they are brought back to the scan's grid.
+    Pieces touch by faces. It works on scores, in place, so that it can stand before they are brought back to the scan's
+    grid.
 
     Args:
         scores: (classes, H, W, D), background first.
@@ -97,12 +102,13 @@ def keep_largest(scores: Tensor, classes: Sequence[int]) -> Tensor:
         >>> keep_largest(scores, [1]).argmax(dim=0).flatten()
         tensor([1, 1, 0, 0])
     """
-    winner, cleaned = scores.argmax(dim=0), scores.clone()
+    winner = scores.argmax(dim=0)
     for c in classes:
         apart = torch.from_numpy(_apart((winner == c).cpu().numpy())).to(scores.device)
-        cleaned[0] = torch.where(apart, scores[c], cleaned[0])
-        cleaned[c] = torch.where(apart, scores[0], cleaned[c])
-    return cleaned
+        background = scores[0].clone()
+        scores[0] = torch.where(apart, scores[c], background)
+        scores[c] = torch.where(apart, background, scores[c])
+    return scores
 
 
 def largest_share(mask: NDArray[Any]) -> float:
@@ -116,7 +122,8 @@ def largest_share(mask: NDArray[Any]) -> float:
 
 def _apart(mask: NDArray[Any]) -> NDArray[np.bool_]:
     """What of a mask lies apart from its largest piece."""
-    pieces, n = ndimage.label(mask)
-    if n < 2:
-        return np.zeros(mask.shape, dtype=bool)
-    return np.asarray((pieces > 0) & (pieces != np.bincount(pieces.ravel())[1:].argmax() + 1))
+    apart = np.zeros(mask.shape, dtype=bool)
+    if box := next(iter(ndimage.find_objects(mask.astype(np.uint8))), None):  # most are small in their volume
+        pieces, _ = ndimage.label(mask[box])
+        apart[box] = (pieces > 0) & (pieces != np.bincount(pieces.ravel())[1:].argmax() + 1)
+    return apart
