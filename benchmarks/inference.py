@@ -1,6 +1,6 @@
 """Seconds to segment a CT volume with stage 3's inference.json, beside the chain that model zoo bundles usually have.
 
-    python benchmarks/inference.py [--size 512] [--slices 200] [--preset paper] [--slices_at_once 16] [--rounds 3]
+    python benchmarks/inference.py [--size 512] [--slices 200] [--preset gpu] [--slices_at_once 16] [--rounds 3]
 
 ``bundle`` is inference.json as it runs. ``usual`` has the same reading, preprocessing and network, but MONAI's
 SliceInferer with ``sw_batch_size`` 1 in fp32, ``Invertd`` of the logits, ``AsDiscreted`` and ``SaveImaged``. They take
@@ -144,7 +144,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--size", type=int, default=512)
     parser.add_argument("--slices", type=int, default=200)
-    parser.add_argument("--preset", choices=("cpu", "paper"), default="paper")
+    parser.add_argument("--preset", choices=("cpu", "gpu"), default="gpu")
     parser.add_argument("--image_size", type=int)
     parser.add_argument("--slices_at_once", type=int, help="in place of the bundle's rule")
     parser.add_argument("--device", default="cpu")

@@ -132,6 +132,8 @@ def left(folder: Path, output_dir: str, ckpt_dir: str) -> dict[str, Any]:
     found: dict[str, Any] = {
         file.name: torch.load(file, weights_only=True) for file in sorted((folder / ckpt_dir).glob("*.pt"))
     }
+    for state in found.values():
+        state.pop("seconds", None)
     found["network.json"] = json.loads((folder / ckpt_dir / "network.json").read_text())
     for log in sorted((folder / output_dir).rglob("metrics.jsonl")):
         epochs = [json.loads(line) for line in log.read_text().splitlines()]

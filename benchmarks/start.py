@@ -76,7 +76,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--dataset_dir", type=os.path.abspath)
     parser.add_argument("--labels")
-    parser.add_argument("--preset", choices=("cpu", "paper"), default="cpu")
+    parser.add_argument("--preset", choices=("cpu", "gpu"), default="cpu")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int)
     parser.add_argument("--rounds", type=int, default=5)

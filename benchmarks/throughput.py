@@ -135,7 +135,7 @@ def main() -> None:
     """Measure in turns and print the medians, the ratios and one RESULT line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--dataset_dir", type=Path)
-    parser.add_argument("--preset", choices=("cpu", "paper"), default="cpu")
+    parser.add_argument("--preset", choices=("cpu", "gpu"), default="cpu")
     parser.add_argument("--image_size", type=int, default=128)
     parser.add_argument("--batch_size", type=int)
     parser.add_argument("--device", default="cpu")

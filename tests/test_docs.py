@@ -62,6 +62,8 @@ def test_keys_exist(page: Path) -> None:
         "volumes",
         "profile",
         "bind",
+        "keys",
+        "variants",
     }  # benchmarks, mount
     known |= {"download", "name", "app", "studies", "conf", "host", "port", "no"}  # MONAI Label, pip --no-deps
     known |= {"nproc_per_node", "nnodes", "rdzv_backend", "rdzv_endpoint"}  # torchrun

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import shutil
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -243,14 +242,10 @@ def study_alone(training: Training) -> None:
 
 
 def served_study(training: Training, cut: bool) -> None:
-    """What the app gets of a study: its bundles as they come, without weights, since a study has many."""
+    """A study has many weights, so that an app takes none of them."""
     study(training, cut)
     (training.folder / "main.py").touch()
     put_into_app(training.folder / "study", training.folder)
-    assert not list((training.folder / "model").rglob("model.pt"))
-    shutil.rmtree(training.bundles)
-    (training.folder / "model").rename(training.bundles)
-    server(training, cut)
 
 
 def ranks(training: Training, cut: bool, **extra: Any) -> None:

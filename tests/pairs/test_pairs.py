@@ -20,6 +20,8 @@ REFUSED = {
     frozenset({"study", "two ranks"}): "is in use (process ",
     # the training that was cut off has left weights, and a server trains those on: another beginning
     frozenset({"resume", "MONAI Label"}): "checkpoint.pt is of another run (differs in model None / ",
+    # it has the weights of many runs
+    frozenset({"study", "MONAI Label"}): "Name a finished run's folder, not a study's.",
     # a server names its files one by one, and no other
     frozenset({"unlabelled", "MONAI Label"}): "dataset_dir is not set: name the folder of your volumes",
     # the queue would hold other keys on each rank

@@ -94,6 +94,14 @@ def test_an_arm_is_a_start_and_a_training() -> None:
         assert run.name.startswith(f"fold0/{run.method}/")
 
 
+def test_a_budget_that_leaves_nothing_unlabelled_is_refused() -> None:
+    changes = replace(BASE, methods=("random", "random+self_training"), budgets=("2", "100%"))
+    with pytest.raises(InputError, match="--budgets: 100% leaves no training scan of fold 0 unlabelled"):
+        plan_runs(changes, split(unlabelled=0))
+    assert plan_runs(changes, split())
+    assert plan_runs(replace(changes, methods=("random", "random+paper")), split(unlabelled=0))
+
+
 def test_a_key_of_a_method_goes_to_the_arms_that_have_it() -> None:
     overrides = {UNET: {"warm_up_steps": 9, "min_steps": 7}, CONTRASTIVE: {"queue_size": 48}}
     runs = plan(methods=("random", "random+self_training", "ufc", "moco"), overrides=overrides, folds=1, budgets=("1",))

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ufc_monai.base.bundles import CONTRASTIVE, UNET, VAE
+from ufc_monai.base.errors import InputError
 from ufc_monai.base.files import found_json
 from ufc_monai.data.case import Case
 from ufc_monai.data.inspect import VolumeFacts
@@ -51,6 +52,7 @@ def plan_runs(options: StudyOptions, split: Mapping[str, Any]) -> list[Run]:
     arms = [replace(arm, covers=how == "coverage") for how in options.selection for arm in found]
     folds = range(len(split["folds"]) if options.folds is None else options.folds)
     budgets = [(fold, {b: volumes_of(b, split, fold) for b in options.budgets}) for fold in folds]
+    _check_unlabelled(found, budgets, split)
     # a study that is stopped early has all arms of the first repeats, not all repeats of the first arms
     for (seed, draw), (fold, volumes), arm in itertools.product(options.repeats(), budgets, arms):
         for budget, n in volumes.items():
@@ -60,6 +62,22 @@ def plan_runs(options: StudyOptions, split: Mapping[str, Any]) -> list[Run]:
         for budget, n in budgets[0][1].items():
             plan.add_fine_tuning(arm, 0, budget, n, (seed, draw, init_seed), counts=False)
     return list(plan.runs.values())
+
+
+def _check_unlabelled(
+    arms: Sequence[Arm], budgets: Sequence[tuple[int, Mapping[str, int]]], split: Mapping[str, Any]
+) -> None:
+    """Refuse budgets that leave nothing unlabelled for the arms that learn from it."""
+    learning = [arm.name for arm in arms if "self_training" in arm.training]
+    if not learning or split["unlabelled"]:
+        return
+    for fold, volumes in budgets:
+        most = len(split["folds"][fold]["label_orders"][0])
+        for budget in (budget for budget, n in volumes.items() if n == most):
+            raise InputError(
+                f"--budgets: {budget} leaves no training scan of fold {fold} unlabelled, from which {learning[0]} "
+                "could learn. Leave out one of them."
+            )
 
 
 class _Planner:
