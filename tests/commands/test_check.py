@@ -243,7 +243,7 @@ def test_steps_disk_and_seconds_are_those_of_the_configuration(patients: Path, f
     assert first.device == "cpu, threads: 1"
     rounds = {"warm_up_steps": 0, "round_steps": 2}
     chosen = replace(chosen, unlabelled="self_training", overrides={**SMALL, UNET: {**SMALL[UNET], **rounds}})
-    predicted = third.steps / 2 * (n - slices[granted])
+    predicted = third.steps / max(2, batches) * (n - slices[granted])
     assert estimate_stages(chosen, find_cases(patients), facts)[2].seconds == pytest.approx(
         2 * third.steps + 0.1 * (epochs * validation + predicted), abs=3
     )

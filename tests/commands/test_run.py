@@ -234,7 +234,7 @@ def test_a_training_that_was_stopped_goes_on_unless_it_would_be_another(
 CHANGED: dict[str, tuple[dict[str, Any], str, bool]] = {
     "seed": ({"keys": {"seed": 1}}, "seed default / 1", True),
     "budget": ({"labelled": 2}, "labelled_volumes default / 2", False),
-    "method": ({"method": "moco"}, "moco.json", False),
+    "method": ({"method": "moco"}, "configurations train cpu / train cpu moco", False),
     "batch of stage 2": ({"overrides": {CONTRASTIVE: {"batch_size": 6}}}, "batch_size default / 6", True),
 }
 """Options of a second run, what the refusal names, and whether a run that ended in its second stage met them."""

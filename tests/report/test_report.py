@@ -79,12 +79,12 @@ def test_the_rounds_of_self_training_are_shown(a_run: Path) -> None:
     write(folder / "round_2" / "round.json", {**content, "round": 2, "agreement": [1.0, 0.9, None]})
     write_report(a_run, a_run / "report.html")
     assert "Unlabelled scans" not in (a_run / "report.html").read_text(encoding="utf-8"), "of an earlier training"
-    write(a_run / UNET / "eval" / "train" / "run.json", {**record, "results": {"self_training": "given up"}})
+    write(a_run / UNET / "eval" / "train" / "run.json", {**record, "results": {"self_training": "given up, why"}})
     write_report(a_run, a_run / "report.html")
-    assert "Self-training was given up" in (a_run / "report.html").read_text(encoding="utf-8")
+    assert "Self-training on these scans: given up, why." in (a_run / "report.html").read_text(encoding="utf-8")
     write(a_run / UNET / "eval" / "train" / "run.json", {**record, "results": {"self_training": "2 rounds"}})
     write_report(a_run, a_run / "report.html")
-    assert "Self-training was given up" not in (a_run / "report.html").read_text(encoding="utf-8")
+    assert "Self-training on these scans" not in (a_run / "report.html").read_text(encoding="utf-8")
     text = (a_run / "report.html").read_text(encoding="utf-8")
     assert f"<td>{html.escape(NASTY)}</td><td>0.60 / -</td><td>0.60 / 0.90</td>" in text
     assert "<td>vein</td><td>- / -</td><td>- / -</td>" in text

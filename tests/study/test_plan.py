@@ -94,6 +94,15 @@ def test_an_arm_is_a_start_and_a_training() -> None:
         assert run.name.startswith(f"fold0/{run.method}/")
 
 
+def test_a_misspelt_arm_names_the_part_that_is_wrong() -> None:
+    with pytest.raises(InputError, match=r"--methods: unknown training selftraining. Did you mean self_training\?"):
+        plan(methods=("random+selftraining",))
+    with pytest.raises(InputError, match=r"--methods: unknown method simlcr. Did you mean simclr\?"):
+        plan(methods=("simlcr+self_training",))
+    (alone,) = {run.method for run in plan(methods=("self_training",), folds=1)}
+    assert alone == "self_training", "from random weights"
+
+
 def test_a_budget_that_leaves_nothing_unlabelled_is_refused() -> None:
     changes = replace(BASE, methods=("random", "random+self_training"), budgets=("2", "100%"))
     with pytest.raises(InputError, match="--budgets: 100% leaves no training scan of fold 0 unlabelled"):
@@ -231,7 +240,7 @@ def test_through_json_and_back() -> None:
     ("changes", "words"),
     [
         ({"methods": ("ufcc",)}, "--methods: unknown method ufcc. Did you mean ufc?"),
-        ({"methods": ("random+ufc",)}, "--methods: unknown method random"),
+        ({"methods": ("random+ufc",)}, "--methods: unknown training ufc"),
         ({"methods": ("cpu",)}, "--methods: unknown method cpu"),
         ({"methods": ("ufc", "ufc")}, "named twice"),
         ({"methods": ()}, "name at least one"),

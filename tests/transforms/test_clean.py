@@ -60,3 +60,6 @@ def test_a_volume_is_smoothed_and_then_cleaned() -> None:
     assert torch.equal(CleanVolume(cleaning)(logits.clone()), expected)
     assert torch.equal(CleanVolumed("pred", cleaning)({"pred": logits.clone()})["pred"], expected)
     assert CleanVolume()(logits) is logits
+    with torch.inference_mode():
+        served = logits.clone()
+    assert torch.equal(CleanVolume(cleaning)(served), expected), "outside that mode"

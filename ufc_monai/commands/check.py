@@ -142,6 +142,7 @@ class _Findings:
         given: dict[str, Any] = {"dataset_dir": options.dataset_dir, "labelled": options.labelled}
         given |= {} if options.preset == "auto" else {"preset": options.preset}
         given |= {**options.keys, **({"window": self.suggested} if self.suggested else {}), "method": options.method}
+        given |= {} if options.unlabelled == "none" else {"unlabelled": options.unlabelled}
         given |= {} if usual and options.bundles.samefile(usual) else {"bundles": options.bundles}
         words = ["python", "-m", "ufc_monai", "run", *(["--compare"] if options.compare else [])]
         words += [word for key, value in given.items() if value is not None for word in (f"--{key}", str(value))]

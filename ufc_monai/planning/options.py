@@ -255,6 +255,7 @@ def _check_method(options: ChainOptions) -> None:
 
 def _check_values(options: ChainOptions) -> None:
     """Refuse at once what a stage would refuse when it starts."""
+    config_path(options.dataset_dir, "--dataset_dir")
     with unwrapped("--"):
         check_settings(options.keys)
         for key in ("skip_bad", "include_test_images"):

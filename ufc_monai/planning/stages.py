@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import shlex
 import signal
 import subprocess
@@ -225,8 +226,11 @@ def changes(folder: Path, bundles: Path, steps: Iterable[Step]) -> list[str]:
             changed.add(f"'{step.title}' started by hand, or by an earlier version / by this command")
             continue
         was, now = asked["options"], step.options
-        other = {key: [options.get(key, "default") for options in (was, now)] for key in was | now}
-        changed |= {f"{key.removeprefix('--')} {a} / {b}" for key, (a, b) in other.items() if a != b}
+        other: dict[str, list[str]] = {key: [options.get(key, "default") for options in (was, now)] for key in was | now}
+        differ = {key: values for key, values in other.items() if values[0] != values[1]}
+        if files := differ.pop("--config_file", None):  # of presets, a method, or a fine-tuning
+            differ["configurations"] = [" ".join(re.findall(r"(\w+)\.json", text)) for text in files]
+        changed |= {f"{key.removeprefix('--')} {a} / {b}" for key, (a, b) in differ.items()}
         for name in asked["configs"].keys() & config_files(step.command):
             file = next(place / name for place in (folder, bundles) if (place / name).is_file())
             if asked["configs"][name] != sha256_of(file):

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ufc_monai.base.chain import ARMS, MASKS, PRETRAINING, UNET_WEIGHTS, record_of, standing_record
+from ufc_monai.base.chain import ARMS, FINE_TUNING, MASKS, PRETRAINING, UNET_WEIGHTS, record_of, standing_record
 from ufc_monai.report.page import aligned
 
 METHODS = {"simclr": "SimCLR, MoCo", "glcl": "GLCL", "pcl": "PCL", "ufc": "UFC, these clusters"}
@@ -29,6 +29,8 @@ def run_summary(folder: Path) -> str:
     lines = [dice_table(tables), judgement(folder)] if tables else []
     verdict = standing_record(folder, PRETRAINING).get("results", {}).get("verdict")
     lines += [verdict] if verdict else []
+    learned = standing_record(folder, FINE_TUNING).get("results", {}).get("self_training")
+    lines += [f"self-training on the unlabelled scans: {learned}"] if learned else []
     masks = list(folder.glob(*MASKS.outputs))
     lines += [f"masks of {len(masks)} unlabelled volumes: {folder / MASKS.place}"] if masks else []
     command = f"python -m ufc_monai segment --weights {shlex.quote(str(folder))} IN OUT"

@@ -27,6 +27,8 @@ from ufc_monai.self_training.rounds import Round, RoundWriter, remove_volumes
 from ufc_monai.self_training.slices import JoinedSlices
 
 logger = logging.getLogger(__name__)
+GIVEN_UP = "given up, more than half of the structures had collapsed; trained anew without them"
+"""What a run's record says of it."""
 
 
 def averaged_copy(network: nn.Module, decay: float = 0.99) -> AveragedModel:
@@ -147,7 +149,7 @@ class SelfTraining(Handler):
 
     def _completed(self, engine: Engine) -> None:
         rounds = self.last_round.content["round"] if self.last_round else 0
-        engine.state.metrics["self_training"] = "given up" if self.given_up else f"{rounds} rounds"
+        engine.state.metrics["self_training"] = GIVEN_UP if self.given_up else f"{rounds} rounds"
 
     def _write(self, folder: Path, engine: Engine) -> None:
         for old in folder.parent.glob("round_*"):

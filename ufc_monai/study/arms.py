@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from ufc_monai.base.bundles import CONTRASTIVE, VAE, fine_tunings
+from ufc_monai.base.bundles import CONTRASTIVE, UNET, VAE, fine_tunings
 from ufc_monai.base.bundles import methods as stage_2_methods
 from ufc_monai.base.errors import InputError, meant
 from ufc_monai.base.files import read_json
@@ -66,7 +66,7 @@ class Arm:
     @property
     def start(self) -> str:
         """What fine-tuning starts from: the name without the training."""
-        return "+".join(part for part in self.name.split("+") if part not in self.training)
+        return "+".join(part for part in self.name.split("+") if part not in self.training) or RANDOM
 
     @property
     def unlabelled(self) -> str:
@@ -117,7 +117,10 @@ def find_arms(methods: Sequence[str], clusterings: Sequence[str], bundles: Path)
 
 def _arm(name: str, bundles: Path) -> Arm:
     training = tuple(part for part in name.split("+") if part in fine_tunings(bundles))
-    start = "+".join(part for part in name.split("+") if part not in training)
+    first, *others = [part for part in name.split("+") if part not in training] or [RANDOM]
+    if first in ARMS and others:
+        _check_known("--methods: unknown training", others[0], UNET, fine_tunings(bundles))
+    start = "+".join([first, *others])
     return replace(ARMS.get(start) or _method(start, bundles), name=name, training=training)
 
 

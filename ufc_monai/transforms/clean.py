@@ -36,6 +36,7 @@ class CleanVolume(Transform):
     def __init__(self, cleaning: Mapping[str, Any] | None = None) -> None:
         self.cleaning = cleaning
 
+    @torch.inference_mode()  # a server hands over what only that mode may change
     def __call__(self, logits: Tensor) -> Tensor:
         """Clean a volume.
 
