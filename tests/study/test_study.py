@@ -132,6 +132,19 @@ def test_failed_runs_are_no_success(
     assert "error: 2 of 12 runs failed, see above." in capsys.readouterr().err
 
 
+def test_a_run_and_a_study_do_not_share_a_folder(
+    planned: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = Path(planned[planned.index("--folder") + 1])
+    (folder / "run.lock").touch()
+    assert main(planned) == 1
+    assert f"--folder: {folder} holds a run. Name another for the study." in capsys.readouterr().err
+    (folder / "run.lock").rename(folder / "study.lock")
+    data = planned[planned.index("--dataset_dir") + 1]
+    assert main(["run", "--dataset_dir", data, "--folder", str(folder), "--labels", "{'heart': 1}"]) == 1
+    assert f"--folder: {folder} holds a study. Name another for the run." in capsys.readouterr().err
+
+
 def test_a_preset_that_is_none_is_refused_at_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     make_phantom(tmp_path / "data", patients=4, matrix=40)
     with pytest.raises(SystemExit):

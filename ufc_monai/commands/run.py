@@ -70,6 +70,8 @@ def run_stages(options: RunOptions, cases: Sequence[Case], steps: Sequence[Step]
         InputError: if the folder belongs to another data set, another run is at work there, or a stage fails.
     """
     folder = options.folder
+    if (folder / "study.lock").exists():
+        raise InputError(f"--folder: {folder} holds a study. Name another for the run.")
     with at_work(folder / "run.lock") as lock:
         if (folder / SPLIT).is_file():
             open_split_of(options, folder / SPLIT)  # refuses other files, as every stage would

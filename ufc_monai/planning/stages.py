@@ -226,7 +226,9 @@ def changes(folder: Path, bundles: Path, steps: Iterable[Step]) -> list[str]:
             changed.add(f"'{step.title}' started by hand, or by an earlier version / by this command")
             continue
         was, now = asked["options"], step.options
-        other: dict[str, list[str]] = {key: [options.get(key, "default") for options in (was, now)] for key in was | now}
+        other: dict[str, list[str]] = {
+            key: [options.get(key, "default") for options in (was, now)] for key in was | now
+        }
         differ = {key: values for key, values in other.items() if values[0] != values[1]}
         if files := differ.pop("--config_file", None):  # of presets, a method, or a fine-tuning
             differ["configurations"] = [" ".join(re.findall(r"(\w+)\.json", text)) for text in files]

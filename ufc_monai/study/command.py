@@ -81,6 +81,8 @@ def run_study(
 
 
 def _check_places(options: StudyOptions, jobs: int, devices: Sequence[str], scheduler: str | None) -> None:
+    if (options.folder / "run.lock").exists():
+        raise InputError(f"--folder: {options.folder} holds a run. Name another for the study.")
     if jobs < 1:
         raise InputError(f"--jobs must be 1 or more, got {jobs}.")
     if scheduler and (jobs > 1 or devices):

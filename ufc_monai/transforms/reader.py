@@ -120,7 +120,7 @@ def reader_for(path: str | os.PathLike[str], channels: int = 1) -> ImageReader:
     if channels != 1 and suffix_of(path) not in PICTURES:
         raise InputError(
             f"{path}: channels {channels} is for colour pictures ({', '.join(PICTURES)}), not for volumes: pass "
-            "--channels 1."
+            "--channels 1, or take another --preset."
         )
     if suffix_of(path) in NIFTI:
         return NiftiReader()
