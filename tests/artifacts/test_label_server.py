@@ -26,6 +26,7 @@ from ufc_monai.artifacts.served import mask_ids, named_classes
 from ufc_monai.base.errors import find_input_error
 from ufc_monai.data.case import MMWHS_LABELS
 from ufc_monai.training.save import WeightsSaver
+from ufc_monai.transforms.clean import CleanVolume
 from ufc_monai.transforms.labels import RemapLabels
 
 VAE, CONTRASTIVE, UNET = NAMES
@@ -289,6 +290,22 @@ def test_a_folder_without_weights_is_refused(tmp_path: Path, capsys: pytest.Capt
     assert main(["label", "--folder", str(tmp_path / "study"), str(tmp_path)]) == 1
     assert "has weights. Name a finished run's folder, not a study's" in capsys.readouterr().err
     assert not (tmp_path / "model").exists()
+
+
+def test_a_server_cleans_as_the_weights_that_it_has_just_trained_want(chain: Path, tmp_path: Path) -> None:
+    """It parses its configuration once."""
+    root = tmp_path / UNET
+    shutil.copytree(chain / UNET, root)
+    parser = ConfigParser()
+    parser.read_config(str(root / "configs" / "inference.json"))
+    parser.update({"bundle_root": str(root), "dataset_dir": ""})
+    clean = parser.get_parsed_content("postprocessing").transforms[0]
+    scores = torch.randn(8, 8, 8, 4)
+    for cleaning in ({"slices": 3, "connected": [1]}, {"slices": 1, "connected": [2, 3]}, None):
+        path = root / "models" / "network.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"cleaning": cleaning}))
+        found = clean({"pred": scores.clone()})["pred"]
+        assert torch.equal(found, CleanVolume(cleaning)(scores.clone()))
 
 
 def test_what_a_client_sees_fits_the_masks_and_what_it_paints_is_learned(

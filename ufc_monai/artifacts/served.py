@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from ufc_monai.artifacts.transfer import encoder_in_use, read_network, read_record, read_weights
 from ufc_monai.base.bundles import UNET
 from ufc_monai.base.errors import InputError
-from ufc_monai.base.files import read_json
+from ufc_monai.base.files import found_json, read_json
 from ufc_monai.networks.build import build_network
 
 logger = logging.getLogger(__name__)
@@ -126,6 +126,17 @@ def check_mask_values(bundle_root: str | os.PathLike[str]) -> None:
             f"{path} is of an earlier version, whose masks hold 1 to n and not the data set's ids. Copy the folder "
             f"configs of today's {UNET} over that one; the weights stay."
         )
+
+
+def cleaning_beside(ckpt_dir: str | os.PathLike[str]) -> Callable[[], dict[str, Any] | None]:
+    """How the predictions of the weights in a folder are cleaned, asked anew for each volume.
+
+    A server reads its configuration once and takes new weights as soon as it has trained them.
+
+    Args:
+        ckpt_dir: folder of ``model.pt`` and ``network.json``.
+    """
+    return lambda: found_json(Path(ckpt_dir) / "network.json", "ckpt_dir").get("cleaning")
 
 
 def _listed(classes: Mapping[str, int]) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ from torch import Tensor
 from ufc_monai.transforms.twin import Twin
 
 ndimage, _ = optional_import("scipy.ndimage")
+Cleaning = Mapping[str, Any] | Callable[[], Mapping[str, Any] | None] | None
 
 
 class CleanVolume(Transform):
@@ -25,7 +26,8 @@ class CleanVolume(Transform):
 
     Args:
         cleaning: ``slices``, how many are averaged, and ``connected``, the classes of one piece, as in
-            ``network.json``; ``None`` changes nothing.
+            ``network.json``; ``None`` changes nothing. Or what returns that, asked for each volume: a server trains
+            new weights while it runs.
 
     Example:
         >>> logits = torch.randn(3, 8, 8, 5)
@@ -33,7 +35,7 @@ class CleanVolume(Transform):
         torch.Size([3, 8, 8, 5])
     """
 
-    def __init__(self, cleaning: Mapping[str, Any] | None = None) -> None:
+    def __init__(self, cleaning: Cleaning = None) -> None:
         self.cleaning = cleaning
 
     @torch.inference_mode()  # a server hands over what only that mode may change
@@ -46,9 +48,10 @@ class CleanVolume(Transform):
         Returns:
             Scores of the same shape; the class of a voxel is the one with the highest.
         """
-        if self.cleaning is None:
+        cleaning = self.cleaning() if callable(self.cleaning) else self.cleaning
+        if cleaning is None:
             return logits
-        return keep_largest(smooth_slices(logits, self.cleaning["slices"]), self.cleaning["connected"])
+        return keep_largest(smooth_slices(logits, cleaning["slices"]), cleaning["connected"])
 
 
 class CleanVolumed(Twin):
@@ -60,9 +63,7 @@ class CleanVolumed(Twin):
         allow_missing_keys: skip keys that are not there.
     """
 
-    def __init__(
-        self, keys: KeysCollection, cleaning: Mapping[str, Any] | None = None, allow_missing_keys: bool = False
-    ) -> None:
+    def __init__(self, keys: KeysCollection, cleaning: Cleaning = None, allow_missing_keys: bool = False) -> None:
         super().__init__(keys, CleanVolume(cleaning), allow_missing_keys)
 
 
