@@ -26,16 +26,15 @@ import pandas as pd
 import torch
 from monai.bundle import ConfigParser
 from numpy.typing import NDArray
-from scipy import ndimage
 from torch import Tensor
 from torch.nn import functional as F
 
 from ufc_monai.artifacts.transfer import load_weights
 from ufc_monai.transforms.batch import BatchAugment
+from ufc_monai.transforms.clean import keep_largest, smooth_slices
 
 ROOT = Path(__file__).parents[1]
 BUNDLE = ROOT / "bundles" / "ufc_unet_segmentation"
-CONNECTED = 0.95
 LAST = {"val_interval": 10**6}
 """Validate once, at the end: the last weights are kept, and nothing is chosen by these volumes."""
 
@@ -120,50 +119,20 @@ def judge(data: Path, out: Path, folder: Path) -> dict[str, Any]:
     load_weights(network, folder / "models")
     network.eval()
     names = list(parser.get_parsed_content("class_ids"))
-    kept = connected(parser, len(names))
+    kept = parser.get_parsed_content("train::dataset").connected_classes(len(names) + 1)
     scores: dict[str, list[list[float]]] = {}
     for item in volumes:
         label = np.asarray(item["label"][0]).astype(np.int64)
-        probabilities = inferer(item["image"][None], network)[0].softmax(0).numpy()
-        ways = {"raw": probabilities, "smooth": smooth(probabilities)}
-        for way, found in ways.items():
-            classes = found.argmax(0)
-            scores.setdefault(way, []).append(dice(classes, label, len(names)))
-            scores.setdefault(f"{way} clean", []).append(dice(clean(found, kept), label, len(names)))
+        logits = inferer(item["image"][None], network)[0].as_tensor()
+        for way, slices in (("raw", 1), ("smooth", 3)):
+            found = smooth_slices(logits.clone(), slices)
+            for name, scored in ((way, found.clone()), (f"{way} clean", keep_largest(found, kept))):
+                scores.setdefault(name, []).append(dice(scored.argmax(0).numpy(), label, len(names)))
     last = json.loads((folder / "metrics.jsonl").read_text().splitlines()[-1])
     row = {"steps": last["iteration"], "seconds": int((folder / "seconds.txt").read_text()), "loss": last["loss"]}
     row |= {way: 100 * float(np.nanmean(np.nanmean(values, axis=1))) for way, values in scores.items()}
     best = np.nanmean(scores["smooth clean"], axis=0)
     return row | {"cleaned": " ".join(names[i - 1] for i in kept)} | dict(zip(names, 100 * best, strict=True))
-
-
-def connected(parser: ConfigParser, n: int) -> list[int]:
-    """Classes whose largest component holds nearly all of them in every labelled training volume."""
-    entries = parser.get_parsed_content("train::dataset").entries
-    volumes = [np.moveaxis(np.asarray(entry.array("label"))[:, 0], 0, -1) for entry in entries]
-    return [i for i in range(1, n + 1) if all(largest_share(v == i) >= CONNECTED for v in volumes)]
-
-
-def largest_share(mask: NDArray[np.bool_]) -> float:
-    """The share of a mask that its largest component holds; 1 of an empty one."""
-    sizes = np.bincount(ndimage.label(mask)[0].ravel())[1:]
-    return float(sizes.max() / sizes.sum()) if len(sizes) else 1.0
-
-
-def smooth(probabilities: NDArray[Any]) -> NDArray[Any]:
-    """Averaged over three neighbouring slices."""
-    return np.asarray(ndimage.uniform_filter1d(probabilities, 3, axis=-1, mode="nearest"))
-
-
-def clean(probabilities: NDArray[Any], kept: Sequence[int]) -> NDArray[np.int64]:
-    """The classes; of those in ``kept``, what lies apart from the largest component becomes background."""
-    classes = probabilities.argmax(0)
-    for i in kept:
-        pieces, n = ndimage.label(classes == i)
-        if n > 1:
-            largest = np.bincount(pieces.ravel())[1:].argmax() + 1
-            classes[(pieces > 0) & (pieces != largest)] = 0
-    return classes
 
 
 def dice(found: NDArray[Any], label: NDArray[Any], n: int) -> list[float]:

@@ -74,10 +74,14 @@ class SliceDataset(Dataset[dict[str, Any]]):
 
     def stored(self, index: int) -> dict[str, Any]:
         """A slice as the store holds it, before what is done to every sample."""
+        volume, number = self.place(index)
+        return self.entries[volume].sample(number)
+
+    def place(self, index: int) -> tuple[int, int]:
+        """Which volume a slice is of, and its number in it."""
         place = range(len(self))[index]
         volume = bisect_right(self._ends, place)
-        entry = self.entries[volume]
-        return entry.sample(place - self._ends[volume] + len(entry))
+        return volume, place - self._ends[volume] + len(self.entries[volume])
 
     @property
     def items(self) -> list[dict[str, Any]]:

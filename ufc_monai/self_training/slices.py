@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections.abc import Sequence
-from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -44,7 +42,6 @@ class JoinedSlices(Dataset[dict[str, Any]]):
     def __init__(self, labelled: SliceDataset, unlabelled: SliceDataset) -> None:
         self.labelled = labelled
         self.unlabelled = unlabelled
-        self._ends = list(accumulate(len(entry) for entry in unlabelled.entries))
         self.round_entries: list[StoreEntry] = []
 
     def open_round(self, found: Round) -> None:
@@ -63,9 +60,8 @@ class JoinedSlices(Dataset[dict[str, Any]]):
         k = index - len(self.labelled)
         if k < 0:
             return self.labelled[index]
-        volume = bisect_right(self._ends, k)
-        entry = self.round_entries[volume]
-        return self.unlabelled[k] | {"label": entry.sample(k - self._ends[volume] + len(entry))["label"]}
+        volume, number = self.unlabelled.place(k)
+        return self.unlabelled[k] | {"label": self.round_entries[volume].sample(number)["label"]}
 
     def foreground_weights(self, n_classes: int, base: float = 0.1) -> tuple[Tensor, Tensor]:
         """Sampling weights of the labelled and of the unlabelled slices, (N,) each and 0 for the other part.
