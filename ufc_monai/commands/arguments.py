@@ -75,7 +75,7 @@ the command that are fields of the class go there, the others are arguments of t
 
 RUNS, PLANS = "check run select", "check run select study"
 PRESETS = ("auto", "gpu", "cpu", "paper", "paper+cpu", "isic", "isic+cpu", "isic+paper", "isic+paper+cpu")
-ARMS = "random, vae_init, ufc_random_clusters, ufc_not_centred, methods of stage 2"
+ARMS = "random, vae_init, ufc_random_clusters, ufc_not_centred, methods of stage 2; each alone or +self_training"
 RECIPES = "gpu; cpu: quick; paper: its fine-tuning; isic: for dermoscopy; with +cpu quick; auto: gpu or cpu"
 SET = "a key of one bundle's training, e.g. ufc_cluster_contrastive.epochs=50; may be repeated"
 BUNDLES = "folder of the three bundles (default: bundles here, or those that came with the package)"
