@@ -157,7 +157,7 @@ def test_run_record_says_what_ran(tmp_path: Path) -> None:
     assert content["status"] == "complete"
     assert content["results"] == results
     assert content["inputs"]["split"]["sha256"] == content["outputs"]["split"]["sha256"]
-    assert content["versions"]["torch"] == torch.__version__
+    assert torch.__version__.startswith(content["versions"]["torch"])  # which may name a build behind a +
     assert content["folder"] == str(tmp_path)
 
 
