@@ -43,6 +43,16 @@ STRONG = {"brightness": 0.2, "contrast": [0.6, 1.4], "gamma": [0.6, 1.6], "noise
 WIDE = {"rotation": 20, "scale": [0.7, 1.3], "shift": 0.1}
 MIXED_WIDE = {"mixed_augment::rotation": 20, "mixed_augment::field": [0.7, 1.3], "mixed_augment::shift": 0.1}
 PLAINLY = {"brightness": 0.0, "contrast": [1.0, 1.0], "gamma": [1.0, 1.0], "noise": 0.0}
+CLUSTERS = "$training.clusters_of(@pseudo_labels_path, @slice_items, @split, @fold)"
+DEALT_ANEW = f"$__import__('guards').dealt_anew({CLUSTERS[1:]})"
+
+
+def guard(target: str, **arguments: str) -> tuple[list[str], dict[str, Any]]:
+    """A variant of self-training by another class, of guards.py."""
+    changed = {f"self_training::{key}": value for key, value in {"_target_": f"guards.{target}", **arguments}.items()}
+    return ["self_training"], {"min_steps": 1500, **changed}
+
+
 VARIANTS: dict[str, tuple[list[str], dict[str, Any]]] = {
     "today": (["paper"], {"min_steps": 800}),
     "longer": (["paper"], {"min_steps": 1600}),
@@ -60,6 +70,24 @@ VARIANTS: dict[str, tuple[list[str], dict[str, Any]]] = {
     "self_early": (["self_training"], {"min_steps": 1500, "warm_up_steps": 400, "round_steps": 200}),
     "self_sure": (["self_training"], {"min_steps": 1500, "keep": 0.6}),
     "self_all": (["self_training"], {"min_steps": 1500, "keep": 0.95}),
+    "self_each_epoch": (["self_training"], {"min_steps": 1500, "round_steps": 1}),
+    "less_of_unstable": guard("LessOfUnstable"),
+    "fewer_slices": guard("FewerSlices"),
+    "by_position": guard("Plausible"),
+    "by_cluster": guard("Plausible", clusters=CLUSTERS),
+    "by_cluster_random": guard("Plausible", clusters=DEALT_ANEW),
+    "even": guard("Even", clusters=CLUSTERS),
+    "even_random": guard("Even", clusters=DEALT_ANEW),
+    "partners_position": (["self_training"], {"min_steps": 1500, "partners": "position"}),
+    "partners_cluster": (
+        ["self_training"],
+        {"min_steps": 1500, "train::sampler::partners": "cluster", "train::sampler::clusters": CLUSTERS},
+    ),
+    "partners_cluster_random": (
+        ["self_training"],
+        {"min_steps": 1500, "train::sampler::partners": "cluster", "train::sampler::clusters": DEALT_ANEW},
+    ),
+    "again": guard("Again", beside="$@output_dir.replace('again_', 'self_training_') + '/unlabelled_labels'"),
 }
 """A variant: the configurations over train.json and cpu.json, and keys."""
 
@@ -88,6 +116,7 @@ def train(data: Path, out: Path, keys: Mapping[str, Any], name: str, fold: int, 
     words = [sys.executable, "-m", "monai.bundle", "run", "--config_file", str(files(name, folder))]
     places = {"bundle_root": BUNDLE, "dataset_dir": data, "output_dir": folder, "ckpt_dir": folder / "models"}
     places |= {"cache_dir": out / "cache", "split_path": out / "split.json", "pretrained_path": "none"}
+    places["pseudo_labels_path"] = out / f"stage1_{fold}" / "pseudo_labels.json"
     words += [word for key, value in places.items() for word in (f"--{key}", str(value))]
     began = time.monotonic()
     environment = {

@@ -1,0 +1,129 @@
+"""Guards of self-training that were tried, and rules for drawing: variants of ``recipe.py``, not of the product.
+
+Each is self-training with one thing changed, named in a small configuration by its ``_target_``.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from ignite.engine import Engine
+from numpy.typing import NDArray
+
+from ufc_monai.data.store import StoreEntry
+from ufc_monai.self_training.choose import Choice, Predicted
+from ufc_monai.self_training.handler import SelfTraining
+from ufc_monai.self_training.rounds import Round
+from ufc_monai.transforms.labels import IGNORE
+
+NEAR = 0.1
+"""Of a volume: how far from a labelled slice that shows a structure it is still believed."""
+FEW = 5
+"""Labelled slices of a cluster; where there are fewer, they forbid nothing."""
+
+
+def agreement(found: Round | None, n: int) -> NDArray[np.float64]:
+    """Dice of each class between the last two rounds, (n,); 1 where it is not known."""
+    values = (found.content.get("agreement") if found else None) or [None] * n
+    return np.array([1.0 if value is None else value for value in values])
+
+
+@dataclass(eq=False)
+class LessOfUnstable(SelfTraining):
+    """A class keeps a smaller share of its voxels, the less the two rounds before agree on it."""
+
+    def _write(self, folder: Path, engine: Engine) -> None:
+        usual = self.choice
+        shares = usual.keep * agreement(self.last_round, len(self.names))
+        self.choice = Choice(shares[:, None], usual.least)  # type: ignore[arg-type]  # one a class
+        super()._write(folder, engine)
+        self.choice = usual
+
+
+@dataclass(eq=False)
+class FewerSlices(SelfTraining):
+    """Unlabelled slices are drawn by the structures that they show, each counted by its agreement."""
+
+    def _open(self, found: Round) -> None:
+        super()._open(found)
+        n, counted = len(self.names), agreement(found, len(self.names))
+        labels = (label.ravel() for entry in found.entries() for label in entry.array("label"))
+        shown = np.array([np.bincount(label, minlength=IGNORE + 1)[:n] > 0 for label in labels])
+        weights = 0.1 + shown[:, 1:] @ counted[1:] / (n - 1)
+        self.sampler.partner_weights = torch.cat([torch.zeros(len(self.slices.labelled)), torch.from_numpy(weights)])
+
+
+@dataclass(eq=False)
+class Plausible(SelfTraining):
+    """A class is ignored in slices where no labelled slice makes it likely: by position, or by cluster.
+
+    Args:
+        clusters: of the labelled and then the unlabelled slices; by position where none are given.
+    """
+
+    clusters: Sequence[int] = ()
+
+    def _predict(self, volume: StoreEntry) -> Predicted:
+        found = super()._predict(volume)
+        allowed = self._allowed(volume)[:, None, None].transpose(1, 2, 3, 0)  # (1, 1, n, D)
+        out = np.zeros_like(found.apart)
+        for c in range(1, len(self.names)):
+            out |= ((found.classes == c) & ~allowed[:, :, c]).astype(np.uint8)
+        return found._replace(apart=found.apart | out)
+
+    def _allowed(self, volume: StoreEntry) -> NDArray[np.bool_]:
+        labelled, n = self.slices.labelled, len(self.names)
+        shown = labelled.class_counts(n).numpy() > 0  # (N, n)
+        if not self.clusters:
+            apart = np.array([[abs(i["position"] - j["position"]) for j in labelled.items] for i in volume.items])
+            return np.stack([(apart[:, shown[:, c]] <= NEAR).any(1) for c in range(n)], axis=1)
+        clusters = np.array(self.clusters)
+        of = dict(zip((item["id"] for item in self.slices.unlabelled.items), clusters[len(labelled) :], strict=True))
+        mine = clusters[: len(labelled)]
+        rows = [mine == of[item["id"]] for item in volume.items]
+        return np.stack([shown[row].any(0) if row.sum() >= FEW else np.ones(n, dtype=bool) for row in rows])
+
+
+@dataclass(eq=False)
+class Even(SelfTraining):
+    """Unlabelled slices are drawn so that each cluster has the same share.
+
+    Args:
+        clusters: of the labelled and then the unlabelled slices.
+    """
+
+    clusters: Sequence[int] = ()
+
+    def _open(self, found: Round) -> None:
+        super()._open(found)
+        clusters, weights = torch.tensor(self.clusters), self.sampler.partner_weights
+        in_cluster = torch.zeros(int(clusters.max()) + 1, dtype=weights.dtype).index_add(0, clusters, weights)
+        self.sampler.partner_weights = weights / in_cluster[clusters].clamp(min=1e-9)
+
+
+@dataclass(eq=False)
+class Again(SelfTraining):
+    """Trained from the initialisation on the last labels of another self-training, which lie beside it.
+
+    Args:
+        beside: the other's folder ``unlabelled_labels``.
+    """
+
+    beside: str | os.PathLike[str] = ""
+
+    def _epoch_started(self, engine: Engine) -> None:
+        if self.last_round is None:
+            last = max(Path(self.beside).glob("round_*"), key=lambda path: int(path.name.rpartition("_")[2]))
+            shutil.copytree(last, Path(self.folder, last.name))
+            self._open(Round.open(Path(self.folder, last.name)))
+
+
+def dealt_anew(clusters: Sequence[int]) -> list[int]:
+    """The same clusters at random slices: the control."""
+    return torch.tensor(clusters)[torch.randperm(len(clusters), generator=torch.Generator().manual_seed(0))].tolist()
