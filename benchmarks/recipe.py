@@ -44,13 +44,19 @@ WIDE = {"rotation": 20, "scale": [0.7, 1.3], "shift": 0.1}
 MIXED_WIDE = {"mixed_augment::rotation": 20, "mixed_augment::field": [0.7, 1.3], "mixed_augment::shift": 0.1}
 PLAINLY = {"brightness": 0.0, "contrast": [1.0, 1.0], "gamma": [1.0, 1.0], "noise": 0.0}
 CLUSTERS = "$training.clusters_of(@pseudo_labels_path, @slice_items, @split, @fold)"
-DEALT_ANEW = f"$__import__('guards').dealt_anew({CLUSTERS[1:]})"
+DEALT_ANEW = f"$guards.dealt_anew({CLUSTERS[1:]})"
 
 
 def guard(target: str, **arguments: str) -> tuple[list[str], dict[str, Any]]:
     """A variant of self-training by another class, of guards.py."""
     changed = {f"self_training::{key}": value for key, value in {"_target_": f"guards.{target}", **arguments}.items()}
-    return ["self_training"], {"min_steps": 1500, **changed}
+    return ["self_training"], {"min_steps": 1500, "+imports": ["$import guards"], **changed}
+
+
+def partners(clusters: str) -> tuple[list[str], dict[str, Any]]:
+    """A variant of self-training that mixes slices of the same cluster."""
+    changed = {"train::sampler::partners": "cluster", "train::sampler::clusters": clusters}
+    return ["self_training"], {"min_steps": 1500, "+imports": ["$import guards"], **changed}
 
 
 VARIANTS: dict[str, tuple[list[str], dict[str, Any]]] = {
@@ -61,11 +67,13 @@ VARIANTS: dict[str, tuple[list[str], dict[str, Any]]] = {
     "mixed_plainly": ([], {**{f"mixed_augment::{k}": v for k, v in PLAINLY.items()}, "min_steps": 1200}),
     "mixed_longer": ([], {"min_steps": 2000}),
     "mixed_wide": ([], {**MIXED_WIDE, "min_steps": 1200}),
+    "mixed_all_wide": ([], {**WIDE, "min_steps": 1200}),
     "mixed_1600": ([], {"min_steps": 1600}),
     "mixed_elastic": ([], {"augment::_target_": "recipe.Elastic", "min_steps": 1200}),
     "mixed_16": ([], {"batch_size": 16, "min_steps": 800}),
     "mixed_small_boxes": ([], {"mix::area": [0.02, 0.3], "min_steps": 1200}),
     "self_training": (["self_training"], {"min_steps": 1500}),
+    "self_wide": (["self_training"], {**MIXED_WIDE, "min_steps": 1500}),
     "self_longer": (["self_training"], {"min_steps": 2400}),
     "self_early": (["self_training"], {"min_steps": 1500, "warm_up_steps": 400, "round_steps": 200}),
     "self_sure": (["self_training"], {"min_steps": 1500, "keep": 0.6}),
@@ -79,14 +87,8 @@ VARIANTS: dict[str, tuple[list[str], dict[str, Any]]] = {
     "even": guard("Even", clusters=CLUSTERS),
     "even_random": guard("Even", clusters=DEALT_ANEW),
     "partners_position": (["self_training"], {"min_steps": 1500, "partners": "position"}),
-    "partners_cluster": (
-        ["self_training"],
-        {"min_steps": 1500, "train::sampler::partners": "cluster", "train::sampler::clusters": CLUSTERS},
-    ),
-    "partners_cluster_random": (
-        ["self_training"],
-        {"min_steps": 1500, "train::sampler::partners": "cluster", "train::sampler::clusters": DEALT_ANEW},
-    ),
+    "partners_cluster": partners(CLUSTERS),
+    "partners_cluster_random": partners(DEALT_ANEW),
     "again": guard("Again", beside="$@output_dir.replace('again_', 'self_training_') + '/unlabelled_labels'"),
 }
 """A variant: the configurations over train.json and cpu.json, and keys."""
@@ -116,7 +118,8 @@ def train(data: Path, out: Path, keys: Mapping[str, Any], name: str, fold: int, 
     words = [sys.executable, "-m", "monai.bundle", "run", "--config_file", str(files(name, folder))]
     places = {"bundle_root": BUNDLE, "dataset_dir": data, "output_dir": folder, "ckpt_dir": folder / "models"}
     places |= {"cache_dir": out / "cache", "split_path": out / "split.json", "pretrained_path": "none"}
-    places["pseudo_labels_path"] = out / f"stage1_{fold}" / "pseudo_labels.json"
+    if "self_training" in VARIANTS[name][0]:
+        places["pseudo_labels_path"] = out / f"stage1_{fold}" / "clusters" / "pseudo_labels.json"
     words += [word for key, value in places.items() for word in (f"--{key}", str(value))]
     began = time.monotonic()
     environment = {

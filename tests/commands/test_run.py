@@ -54,6 +54,16 @@ def test_both_arms_differ_in_their_start_alone() -> None:
     assert random == f"{pretrained} --pretrained_path none {place}"
 
 
+def test_what_the_unlabelled_scans_change_has_its_control() -> None:
+    planned = plan_stages(options(compare=True, unlabelled="self_training", labelled=2), cases(8, 2))
+    trained = {s.title: " ".join(s.command) for s in planned if "fine-tune" in s.title}
+    assert [title for title in trained if "self_training.json" not in trained[title]] == [
+        "stage 3: fine-tune, labelled scans alone"
+    ]
+    assert len(planned) == 11
+    assert len(plan_stages(options(unlabelled="self_training", labelled=2), cases(8, 2))) == 7
+
+
 def test_keys_go_where_they_are_known() -> None:
     keys = {"window": [0, 255], "labels": {"a": 1}, "n_clusters": 5, "centred": False, "threads": 1}
     stages = plan_stages(options(keys=keys, overrides={VAE: {"epochs": 9}}), cases(8, 2))

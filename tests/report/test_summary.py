@@ -33,6 +33,15 @@ def test_difference_is_told_with_its_size(tmp_path: Path) -> None:
     assert "pretrained - random: +25.0 points of mean Dice on 2 test volumes" in run_summary(tmp_path)
 
 
+def test_what_the_unlabelled_scans_changed_is_told(tmp_path: Path) -> None:
+    for prefix, dice in (("", 0.75), ("random_", 0.5), ("labelled_alone_", 0.65)):
+        write_arm(tmp_path, prefix, dice, [])
+    for prefix, keys in (("", {"keep": 0.8}), ("random_", {"keep": 0.8}), ("labelled_alone_", {})):
+        path = tmp_path / UNET / f"{prefix}train" / "run.json"
+        path.write_text(json.dumps({**json.loads(path.read_text()), "settings": {"seed": 0, **keys}}))
+    assert "pretrained - random: +25.0; what the unlabelled scans changed: +10.0 points" in run_summary(tmp_path)
+
+
 def test_no_verdict_over_a_structure_that_did_not_converge(tmp_path: Path) -> None:
     write_arm(tmp_path, "", 0.75, [])
     write_arm(tmp_path, "random_", 0.5, ["aorta"])

@@ -183,9 +183,11 @@ LABELS = f"{VAE}/eval/inference/pseudo_labels.json"
 FEATURES = f"{VAE}/eval/inference/features.npz"
 PROBED = f"{CONTRASTIVE}/eval/probe/probe.json"
 VAE_WEIGHTS, ENCODER, UNET_WEIGHTS = (_weights(f"{bundle}/models") for bundle in (VAE, CONTRASTIVE, UNET))
-RANDOM = f"{UNET}/models_random"
+RANDOM, ALONE = f"{UNET}/models_random", f"{UNET}/models_labelled_alone"
 TRAIN_RANDOM = {"pretrained_path": "none", "ckpt_dir": RANDOM, "output_dir": f"{UNET}/eval/random_train"}
 TEST_RANDOM = {"ckpt_dir": RANDOM, "output_dir": f"{UNET}/eval/random_evaluate"}
+TRAIN_ALONE = {"ckpt_dir": ALONE, "output_dir": f"{UNET}/eval/labelled_alone_train"}
+TEST_ALONE = {"ckpt_dir": ALONE, "output_dir": f"{UNET}/eval/labelled_alone_evaluate"}
 
 STAGES = (
     Stage("stage 1: train the beta-VAE", VAE, "train", (), (*VAE_WEIGHTS, SPLIT)),
@@ -207,15 +209,29 @@ STAGES = (
         *(LABELLED, TEST_RANDOM),
     ),
     Stage(
+        "stage 3: fine-tune, labelled scans alone",
+        *(UNET, "train", (SPLIT, *ENCODER), _weights(ALONE), LABELLED, TRAIN_ALONE),
+    ),
+    Stage(
+        "stage 3: test, labelled scans alone",
+        *(UNET, "evaluate", (SPLIT, *_weights(ALONE)), (f"{UNET}/eval/labelled_alone_evaluate/dice.csv",)),
+        *(LABELLED, TEST_ALONE),
+    ),
+    Stage(
         "stage 3: segment the unlabelled volumes",
         *(UNET, "inference", UNET_WEIGHTS, (f"{UNET}/eval/inference/**/*_seg.*",)),
         *(("images", "test_images"), {"unlabelled_only": True}),
     ),
 )
 """In the order in which they run."""
-VAE_TRAINING, CLUSTERS, PRETRAINING, PROBE, FINE_TUNING, TEST, RANDOM_FINE_TUNING, RANDOM_TEST, MASKS = STAGES
-ARMS = {"random initialisation": (RANDOM_FINE_TUNING, RANDOM_TEST), "pretrained encoder": (FINE_TUNING, TEST)}
-"""Both starts of fine-tuning: the training, and its test."""
+VAE_TRAINING, CLUSTERS, PRETRAINING, PROBE, FINE_TUNING, TEST, *_controls, MASKS = STAGES
+RANDOM_FINE_TUNING, RANDOM_TEST, ALONE_FINE_TUNING, ALONE_TEST = _controls
+ARMS = {
+    "random initialisation": (RANDOM_FINE_TUNING, RANDOM_TEST),
+    "labelled scans alone": (ALONE_FINE_TUNING, ALONE_TEST),
+    "pretrained encoder": (FINE_TUNING, TEST),
+}
+"""The fine-tuning of a run and its controls, of which each does without one thing: the training, and its test."""
 
 
 def record_of(folder: Path, stage: Stage) -> dict[str, Any]:

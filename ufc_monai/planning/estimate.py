@@ -54,7 +54,7 @@ class StageEstimate:
 
 
 def estimate_stages(options: RunOptions, cases: Sequence[Case], facts: Sequence[VolumeFacts]) -> list[StageEstimate]:
-    """Estimate the trainings of a run, in order; stage 3 only where there are labels, twice to compare.
+    """Estimate the trainings of a run, in order; stage 3 only where there are labels, with its controls to compare.
 
     Networks, losses, optimisers and augmentation are built from the configurations as the run will build them, and
     PyTorch's threads are set as they set them.
@@ -70,7 +70,11 @@ def estimate_stages(options: RunOptions, cases: Sequence[Case], facts: Sequence[
     estimates = [estimate_training(options, name, cases, facts) for name in BUNDLES[:2]]
     if any(case.label for case in cases):
         fine_tuning = estimate_training(options, UNET, cases, facts)
-        estimates += [fine_tuning, *([replace(fine_tuning, disk_bytes=0)] if options.compare else [])]
+        estimates.append(fine_tuning)
+        if options.compare:
+            estimates.append(replace(fine_tuning, disk_bytes=0))
+            alone = replace(options, unlabelled="none")
+            estimates += [] if options.unlabelled == "none" else [estimate_training(alone, UNET, cases, facts)]
     return estimates
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -43,6 +44,8 @@ def plan_stages(options: RunOptions, cases: Sequence[Case]) -> list[Step]:
         InputError: at a budget that fold and draw do not have.
     """
     left_out = [] if options.compare else [chain.RANDOM_FINE_TUNING, chain.RANDOM_TEST]
+    if not options.compare or options.unlabelled == "none":
+        left_out += [chain.ALONE_FINE_TUNING, chain.ALONE_TEST]
     check_options(options)
     split = make_split(cases, seed=0)
     _check_fold(split, options)
@@ -53,7 +56,7 @@ def plan_stages(options: RunOptions, cases: Sequence[Case]) -> list[Step]:
         logger.warning("no volume has a label: stages 1 and 2 run, and there is nothing to fine-tune on")
         return _planned(options, [chain.VAE_TRAINING, chain.CLUSTERS, chain.PRETRAINING])
     if not split["folds"][0]["test"]:
-        left_out += [chain.PROBE, chain.TEST, chain.RANDOM_TEST]
+        left_out += [chain.PROBE, chain.TEST, chain.RANDOM_TEST, chain.ALONE_TEST]
     if "isic" in options.preset:  # every picture shows a lesion: a probe has nothing to tell
         left_out.append(chain.PROBE)
     found = find_cases(options.dataset_dir, include_test_images=True) if options.dataset_dir.is_dir() else []
@@ -80,17 +83,20 @@ def _planned(options: RunOptions, stages: Sequence[Stage]) -> list[Step]:
     tracking = tracking_keys(options.folder) if options.tracking else {}
     budget = {} if options.labelled is None else {"labelled_volumes": options.labelled}
     labels = {k: v for k, v in options.overrides.get(CONTRASTIVE, {}).items() if k == "pseudo_labels_path"}
+    alone = replace(options, unlabelled="none")
     own = {
         chain.CLUSTERS.title: stage_2_batch(options),
         chain.PROBE.title: labels,  # it judges the clusters that were pretrained with
         chain.FINE_TUNING.title: budget,
         chain.RANDOM_FINE_TUNING.title: budget,
+        chain.ALONE_FINE_TUNING.title: budget,
     }
     planned = []
     for stage in stages:
-        configs = {"train": training_configs(options, stage.bundle), "evaluate": ["train", "evaluate"]}
+        asked = alone if stage in (chain.ALONE_FINE_TUNING, chain.ALONE_TEST) else options
+        configs = {"train": training_configs(asked, stage.bundle), "evaluate": ["train", "evaluate"]}
         keys = {**stage.keys, **own.get(stage.title, {}), **tracking}
-        words = stage_command(options, stage.bundle, configs.get(stage.config, [stage.config]), keys)
+        words = stage_command(asked, stage.bundle, configs.get(stage.config, [stage.config]), keys)
         planned.append(Step(stage.title, words, stage.record, stage.outputs, stage.reads))
     return planned
 

@@ -28,8 +28,7 @@ SPHERE = [["loss", "chance"], ["effective_rank"], ["alignment", "uniformity"]]
 CURVES = {
     "vae": (chain.VAE_TRAINING, [["explained"], ["kl"], ["active_dimensions"]]),
     "contrastive": (chain.PRETRAINING, SPHERE),
-    "pretrained encoder": (chain.FINE_TUNING, DICE),
-    "random weights": (chain.RANDOM_FINE_TUNING, DICE),
+    **{arm: (training, DICE) for arm, (training, _) in chain.ARMS.items()},
 }
 """The stages whose metrics are drawn, and which of them, a list for each panel."""
 
@@ -62,6 +61,7 @@ def write_report(run_folder: str | os.PathLike[str], path: str | os.PathLike[str
         pairs_mean=PAIRS_MEAN,
         pictures={file.relative_to(folder).as_posix(): png(file) for file in folder.glob("*/eval/*/*.png")},
         rounds=_rounds(folder, records),
+        arms=list(reversed(chain.ARMS)),
         curves={
             name: data_uri(curves_svg(read_metrics(folder / stage.place / "metrics.jsonl"), panels).encode(), "svg+xml")
             for name, (stage, panels) in CURVES.items()
@@ -107,12 +107,12 @@ def _other_clusters(folder: Path) -> str:
 
 
 def _dice(folder: Path) -> dict[str, Any]:
-    """Dice of both starts of fine-tuning: of each test volume, and the means on test and training volumes."""
+    """Dice of the fine-tuning and its controls: of each test volume, and the means on test and training volumes."""
     files = dice_files(folder)
     columns = {arm: column_means(path) for arm, path in files.items()}
     structures = [name for name in next(iter(columns.values()), ()) if name != "mean"]
     for arm in files:
-        columns[f"training volumes, {arm.split()[0]}"] = _training_dice(folder, arm)
+        columns[f"training volumes, {arm}"] = _training_dice(folder, arm)
     return {
         "volumes": {arm: list(csv.reader(io.StringIO(path.read_text("utf-8")))) for arm, path in files.items()},
         "columns": columns,

@@ -11,6 +11,10 @@ from typing import Any
 from ufc_monai.base.chain import ARMS, FINE_TUNING, MASKS, PRETRAINING, UNET_WEIGHTS, record_of, standing_record
 from ufc_monai.report.page import aligned
 
+OWN = next(arm for arm, (training, _) in ARMS.items() if training is FINE_TUNING)
+"""The arm that is no control."""
+CHANGES = {"random initialisation": "pretrained - random", "labelled scans alone": "what the unlabelled scans changed"}
+"""What a control tells, by its arm."""
 METHODS = {"simclr": "SimCLR, MoCo", "glcl": "GLCL", "pcl": "PCL", "ufc": "UFC, these clusters"}
 PAIRS_HEAD = ("method", "pairs pushed apart", "of these, alike: false negatives", "of those drawn together, alike")
 PAIRS_MEAN = (
@@ -76,23 +80,27 @@ def judgement(folder: Path) -> str:
     if any(stuck.values()):
         named = "; ".join(f"{arm}: {', '.join(names)}" for arm, names in stuck.items() if names)
         return f"Not converged, Dice near zero on the training volumes ({named}): no verdict. Train longer."
-    if len(tables) < 2:
+    if len(tables) < 2 or OWN not in tables:
         return "One run: another seed moves these figures by a point or two."
     if names := _different_settings(folder):
         return f"Fine-tuned with different {', '.join(names)}: no verdict. Run both again with the same."
-    random, pretrained = (100 * column_means(path)["mean"] for path in tables.values())
-    with open(next(iter(tables.values())), encoding="utf-8") as file:
+    means = {arm: 100 * column_means(path)["mean"] for arm, path in tables.items()}
+    changes = [f"{CHANGES[arm]}: {means[OWN] - mean:+.1f}" for arm, mean in means.items() if arm != OWN]
+    with open(tables[OWN], encoding="utf-8") as file:
         volumes = sum(1 for _ in file) - 1
     return (
-        f"pretrained - random: {pretrained - random:+.1f} points of mean Dice on {volumes} test volumes, same labels, "
-        "steps and seed. One run each: a few points are noise."
+        f"{'; '.join(changes)} points of mean Dice on {volumes} test volumes, same labels, steps and seed. One run "
+        "each: a few points are noise."
     )
 
 
 def _different_settings(folder: Path) -> list[str]:
-    """The settings in which fine-tuning from the two starts differs, if any."""
-    first, second = (record_of(folder, training).get("settings", {}) for training, _ in ARMS.values())
-    return sorted(name for name in {*first, *second} if first.get(name) != second.get(name))
+    """The settings in which a control's fine-tuning differs from the run's, if any."""
+    random, alone, own = (record_of(folder, training).get("settings", {}) for training, _ in ARMS.values())
+    compared = {*random, *own} if random else set()
+    different = {name for name in compared if random.get(name) != own.get(name)}
+    # the keys of self-training are the run's alone
+    return sorted(different | {name for name in {*alone} & {*own} if alone[name] != own[name]})
 
 
 def pair_rows(shares: Mapping[str, Mapping[str, Any]]) -> list[list[str]]:
