@@ -9,6 +9,7 @@ import pytest
 from conftest import NAMES, run_bundle
 
 from ufc_monai.__main__ import main
+from ufc_monai.base.lock import at_work
 from ufc_monai.clustering.pseudo_labels import PseudoLabels
 
 
@@ -19,6 +20,17 @@ def test_another_number_of_clusters(chain: Path, tmp_path: Path, inside: str) ->
     assert main(["cut", "--k", "6", "--folder", str(tmp_path / inside)]) == 0
     assert PseudoLabels.load(place / "pseudo_labels_k6.json").n_clusters == 6
     assert PseudoLabels.load(place / "pseudo_labels.json").n_clusters == 4
+
+
+def test_nothing_is_cut_while_a_run_is_at_work(
+    chain: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place = tmp_path / NAMES[0] / "eval" / "inference"
+    shutil.copytree(chain / NAMES[0] / "eval" / "inference", place)
+    with at_work(tmp_path / "run.lock"):
+        assert main(["cut", "--k", "6", "--folder", str(tmp_path)]) == 1
+    assert "is in use" in capsys.readouterr().err
+    assert not (place / "pseudo_labels_k6.json").exists()
 
 
 def test_clusters_without_a_tree_are_not_cut(

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+from contextlib import nullcontext
 from pathlib import Path
 
 from ufc_monai.artifacts.labelling import cut_again
 from ufc_monai.base.bundles import VAE
 from ufc_monai.base.chain import refuse_stale
 from ufc_monai.base.errors import InputError
+from ufc_monai.base.lock import at_work
 
 logger = logging.getLogger(__name__)
 
@@ -28,14 +30,16 @@ def cut(folder: Path, k: int, *, allow_stale: bool = False) -> Path:
         The new pseudo-labels; those that are there stay.
 
     Raises:
-        InputError: if the tree is missing, ``k`` is out of range, or the features have changed.
+        InputError: if the tree is missing, ``k`` is out of range, the features have changed, or a run is at work there.
     """
     labels = [folder / place / "pseudo_labels.json" for place in PLACES]
     found = next((path for path in labels if path.is_file()), None)
     if found is None:
         raise InputError(f"--folder: there is no {labels[0]}. Is it a run's folder? Run stage 1 first.")
-    refuse_stale([found.with_name("features.npz"), found], allow=allow_stale)
-    written = cut_again(found.parent, k)
+    lock = folder / "run.lock"
+    with at_work(lock) if lock.is_file() else nullcontext():
+        refuse_stale([found.with_name("features.npz"), found], allow=allow_stale)
+        written = cut_again(found.parent, k)
     logger.info("%d clusters: %s, beside it clusters_k%d.png", k, written, k)
     logger.info("to use them: run again with --n_clusters %d --replace True, or start stage 2 yourself with", k)
     logger.info("--pseudo_labels_path %s", written)
