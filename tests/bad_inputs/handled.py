@@ -154,7 +154,7 @@ def a_link_to_itself(d: Path) -> str:
     loop = d / "b.nii.gz"
     loop.symlink_to(loop)
     assert [case.image for case in find_cases(d)] == ["a.nii.gz"]
-    return f"{loop} is a link that leads nowhere: it is left out"
+    return f"{d}: left out: links that lead nowhere: b.nii.gz"
 
 
 def a_data_set_behind_a_link(d: Path) -> None:
@@ -169,7 +169,7 @@ def no_label_folder(d: Path) -> None:
 def a_label_without_its_image(d: Path) -> str:
     os.remove(data_set(d) / "images" / "p1.nii.gz")
     assert len(find_cases(d)) == 5
-    return "labels without an image of their name are left out: labels/p1.nii.gz"
+    return f"{d}: left out: labels without a scan of their name: labels/p1.nii.gz"
 
 
 def notes_beside_the_scans(d: Path) -> None:

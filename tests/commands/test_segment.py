@@ -166,6 +166,7 @@ def test_no_mask_takes_the_place_of_a_scan(
     images.mkdir()
     for name in ("a.nii.gz", "a_seg.nii.gz"):
         shutil.copy(scan, images / name)
+    (tmp_path / "dataset.json").write_text('{"training": ["images/a.nii.gz", "images/a_seg.nii.gz"]}')
     places = [images / "a.nii.gz"] * 2 if to_file else [tmp_path, tmp_path]
     assert main(["segment", "--weights", str(chain), *map(str, places)]) == 1
     assert "would be written over by a mask" in capsys.readouterr().err
@@ -207,6 +208,7 @@ def test_two_scans_to_one_mask_are_refused(chain: Path, tmp_path: Path, capsys: 
     (tmp_path / "in").mkdir()
     for suffix in ("png", "jpg"):
         Image.new("L", (40, 40)).save(tmp_path / "in" / f"a.{suffix}")
+    (tmp_path / "in" / "dataset.json").write_text('{"training": ["a.png", "a.jpg"]}')
     assert main(["segment", "--weights", str(chain), str(tmp_path / "in"), str(tmp_path / "out")]) == 1
     assert "a_seg.png. Rename one of the scans" in capsys.readouterr().err
     with refused() as message:
