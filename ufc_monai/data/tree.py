@@ -65,13 +65,21 @@ def walk(root: Path) -> Tree:
         for path in _visible(folder, tree):
             if not path.is_dir():
                 files.append(path)
-            elif path.name in BUNDLES and (path / "configs").is_dir():
-                tree.left_out[_below(path, root)] = "bundles with their outputs"
+            elif _is_own(path):
+                tree.left_out[_below(path, root)] = "folders that ufc_monai wrote"
             else:
                 waiting.append((path, above | {real}))
         _sort(files, folder, tree)
     tree.volumes.sort()
     return tree
+
+
+def _is_own(folder: Path) -> bool:
+    """Whether a folder is a bundle of ours, or holds what a stage wrote."""
+    record = folder / "run.json"
+    return (folder.name in BUNDLES and (folder / "configs").is_dir()) or (
+        record.is_file() and b'"stage": "ufc_' in record.read_bytes()
+    )
 
 
 def _visible(folder: Path, tree: Tree) -> Iterator[Path]:
