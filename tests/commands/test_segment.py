@@ -28,7 +28,8 @@ def test_one_scan_to_one_file(chain: Path, phantom: Path, tmp_path: Path, caplog
     assert [p.name for p in (tmp_path / "out").iterdir()] == ["mask.nii.gz"]
 
 
-def test_a_folder_to_a_folder(chain: Path, phantom: Path, tmp_path: Path) -> None:
+def test_a_folder_to_a_folder(chain: Path, phantom: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
     scans = sorted(phantom.glob("*_image.nii.gz"))[:2]
     (tmp_path / "in" / "day 1").mkdir(parents=True)
     for scan, name in zip(scans, ("a.nii.gz", "day 1/b.nii.gz"), strict=True):
@@ -40,6 +41,7 @@ def test_a_folder_to_a_folder(chain: Path, phantom: Path, tmp_path: Path) -> Non
         "a_seg.nii.gz",
         "day 1/b_seg.nii.gz",
     ]
+    assert "pairs by their names: 1 * without label, 1 */* without label" in caplog.messages
 
 
 def test_a_broken_scan_costs_no_other_its_mask(

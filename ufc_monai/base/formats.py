@@ -13,7 +13,8 @@ PICTURES = (".png", ".jpg", ".jpeg")
 """Pictures are 2D; they count as volumes of one slice."""
 DICOM = (".dcm", ".ima", ".dicom")
 """Suffixes of DICOM files. In a series they often have none, or end in the numbers of a UID."""
-FORMATS = ", ".join(f"*{suffix}" for suffix in NIFTI + ITK + PICTURES + DICOM) + ", a folder with one DICOM series"
+KNOWN = NIFTI + ITK + PICTURES + DICOM
+FORMATS = ", ".join(f"*{suffix}" for suffix in KNOWN) + ", a folder with one DICOM series"
 """What is understood, for the text of errors."""
 
 BARE = re.compile(rb"[\x02\x08]\0[\0-\x20]\0([A-Z]{2}|..\0\0)", re.DOTALL)
@@ -31,8 +32,8 @@ def suffix_of(path: str | os.PathLike[str]) -> str:
         >>> suffix_of("scans/Anna.NII.GZ"), suffix_of("notes.txt")
         ('.nii.gz', '')
     """
-    name = Path(path).name.lower()
-    return next((suffix for suffix in NIFTI + ITK + PICTURES + DICOM if name.endswith(suffix)), "")
+    name = os.fspath(path).rstrip(os.sep).lower()
+    return next((suffix for suffix in KNOWN if name.endswith(suffix)), "")
 
 
 def stem_of(path: str | os.PathLike[str]) -> str:
@@ -42,7 +43,7 @@ def stem_of(path: str | os.PathLike[str]) -> str:
         >>> stem_of("scans/anna.v2.nii.gz"), stem_of("scans/1.2.840.7")
         ('anna.v2', '1.2.840.7')
     """
-    name = Path(path).name
+    name = os.path.basename(os.fspath(path).rstrip(os.sep))
     return name[: len(name) - len(suffix_of(name))]
 
 
@@ -73,11 +74,11 @@ def is_own_picture(path: Path) -> bool:
 
 
 def _start(path: Path, size: int) -> bytes:
-    """The first bytes of a file; none if it may not be read, which its reader will say."""
+    """The first bytes of a file; none if it cannot be read, which its reader will say."""
     try:
         with open(path, "rb") as file:
             return file.read(size)
-    except PermissionError:
+    except OSError:
         return b""
 
 

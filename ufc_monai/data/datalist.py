@@ -40,10 +40,12 @@ class Inventory:
     Attributes:
         cases: its volumes, sorted by image path, test images too.
         left_out: why each other file or folder is no part of it, by its path.
+        listed: whether dataset.json paired them, and not their names.
     """
 
     cases: list[Case]
     left_out: Mapping[str, str]
+    listed: bool
 
 
 def require_dataset_dir(dataset_dir: str | os.PathLike[str]) -> Path:
@@ -140,7 +142,8 @@ def take_inventory(root: Path) -> Inventory:
     """
     tree = walk(root)
     left_out = dict(tree.left_out)
-    if cases := listed_cases(root):
+    cases = listed_cases(root)
+    if listed := bool(cases):
         used = {path for case in cases for path in (case.image, case.label)}
         left_out |= {path: "not listed in dataset.json" for path in tree.volumes if path not in used}
     else:
@@ -162,7 +165,7 @@ def take_inventory(root: Path) -> Inventory:
                 f"{root}: {case.label} is the label of both {first} and {case.image}. Keep it for the scan that it was "
                 "drawn on."
             )
-    return Inventory(with_roles(cases, root), left_out)
+    return Inventory(with_roles(cases, root), left_out, listed)
 
 
 def account(dataset_dir: str | os.PathLike[str]) -> list[str]:
@@ -175,13 +178,13 @@ def account(dataset_dir: str | os.PathLike[str]) -> list[str]:
         return [f"1 scan: {dataset_dir}"]
     inventory = take_inventory(require_dataset_dir(dataset_dir))
     pairs = Counter(_how(case) for case in inventory.cases)
-    lines = ["pairs: " + ", ".join(f"{n} {how}" for how, n in sorted(pairs.items()))]
+    by = "dataset.json" if inventory.listed else "their names"
+    lines = [f"pairs by {by}: " + ", ".join(f"{n} {how}" for how, n in sorted(pairs.items()))]
     if inventory.left_out:
         lines.append(f"left out: {len(inventory.left_out)}: {grouped(inventory.left_out)}")
-    lines += [
-        f'{", ".join(group)} count as {len(group)} patients. If they are one, name the "patient" in dataset.json.'
-        for group in of_one_patient(inventory.cases)
-    ]
+    if alike := of_one_patient(inventory.cases):
+        names = few([" and ".join(group) for group in alike])
+        lines.append(f'patients whose names are alike: {names}. If they are one, name the "patient" in dataset.json.')
     return lines
 
 

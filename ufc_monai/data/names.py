@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -66,6 +67,7 @@ class Name:
         return stem_of(self.path)
 
 
+@functools.cache
 def read_name(path: str) -> Name:
     """Read a path, relative to the data set's folder and with forward slashes.
 

@@ -99,9 +99,10 @@ def _sort(files: Sequence[Path], folder: Path, tree: Tree) -> None:
     """Share out the files of one folder."""
     slices = [file for file in files if is_dicom(file)]
     tree.volumes += _series(folder, slices, tree.root)
+    files = sorted(set(files).difference(slices))
     headers = [file for file in files if suffix_of(file) in (".mhd", ".nhdr", ".hdr") and file.is_file()]
     detached = {part for header in headers for part in parts_of(header)[1:]}
-    for file in set(files).difference(slices, detached):
+    for file in set(files) - detached:
         name = _below(file, tree.root)
         if name in READ_BY_NAME:
             continue
