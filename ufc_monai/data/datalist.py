@@ -205,6 +205,7 @@ def _how(case: Case) -> str:
 def _paired(root: Path, names: Sequence[Name], left_out: dict[str, str]) -> list[Case]:
     """The scans with their labels; what is neither is added to ``left_out``."""
     scans = _scans(root, [name for name in names if not name.is_label], left_out)
+    _refuse_channels(root, scans, {name.stem for name in names if name.is_label})
     labels = defaultdict[tuple[str, str], list[Name]](list)
     for name in names:
         if name.is_label and suffix_of(name.path):
@@ -244,7 +245,6 @@ def _scans(root: Path, names: Sequence[Name], left_out: dict[str, str]) -> list[
                 f"{root}: {other.path} and {scan.path} are both the scan {scan.scan}. If these are channels, one is "
                 f"supported: take the others out of the folder. {LISTED}"
             )
-    _refuse_channels(root, scans)
     return scans
 
 
@@ -259,12 +259,15 @@ def _without_links(root: Path, names: Sequence[Name], left_out: dict[str, str]) 
     return [name for name in names if name.path not in left_out]
 
 
-def _refuse_channels(root: Path, scans: Sequence[Name]) -> None:
-    """Further channels of a scan would count as patients of their own, and leak from training into the test."""
+def _refuse_channels(root: Path, scans: Sequence[Name], labels: set[str]) -> None:
+    """Further channels of a scan would count as patients of their own, and leak from training into the test.
+
+    Where a label is called by all of the name, the last of it is no channel but the scan's number.
+    """
     first = {(os.path.dirname(s.path), s.stem.removesuffix("_0000")) for s in scans if s.stem.endswith("_0000")}
     for scan in scans:
         match = CHANNEL.fullmatch(scan.stem)
-        if match and (os.path.dirname(scan.path), match["scan"]) in first:
+        if match and scan.stem not in labels and (os.path.dirname(scan.path), match["scan"]) in first:
             raise InputError(
                 f"{root / scan.path} is a second channel, beside {match['scan']}_0000: one channel is supported. Take "
                 "the files of the others out of the folder."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 import re
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -11,14 +12,18 @@ from pathlib import Path
 
 import numpy as np
 
+from ufc_monai.base.errors import InputError
+from ufc_monai.base.formats import NIFTI, suffix_of
 from ufc_monai.data.case import Case
 from ufc_monai.data.names import Name, read_name
 from ufc_monai.transforms.labels import is_id
 from ufc_monai.transforms.reader import stored_shape
 from ufc_monai.transforms.volume import Grid, LoadVolume
 
-LOOKED_AT = 8
-"""Pairs of files, spread evenly, that are looked into: where folders and names hold a rule, a few show it."""
+HEADERS = 100
+"""Pairs of files whose headers are compared."""
+LOOKED_AT = 3
+"""Pairs of files that are read."""
 MOST_IDS = 128
 """Values that a label has at most, to be told from a scan."""
 VISIT = re.compile(r"(?P<patient>.*\d)([ _-]?[a-z]|[ _-]([a-z]+\d*|\d{1,3}))", re.IGNORECASE)
@@ -38,47 +43,57 @@ def label_by_its_voxels(root: Path, scans: Sequence[Name], without: Sequence[Nam
     Returns:
         What was found, as a sentence; ``None`` if nothing was.
     """
-    pairs = sorted(set(_alike(scans, {name.path for name in without})))
-    chosen = sorted({round(i * (len(pairs) - 1) / (LOOKED_AT - 1)) for i in range(LOOKED_AT)}) if pairs else []
-    for a, b in (pairs[i] for i in chosen):
-        for scan, label in ((a, b), (b, a)):
-            if _is_label_of(root / label, root / scan):
-                return (
-                    f"{label} looks like a label of {scan} (few small whole numbers, on the same grid), but is not "
-                    "called one: end its name in _seg, or put it into a folder labels/."
-                )
+    unknown = {name.path for name in without}
+    for kind in (_called_alike(scans), _neighbours(scans)):
+        pairs = _some([(a, b) for a, b in kind if {a, b} & unknown], HEADERS)
+        for a, b in _some([(a, b) for a, b in pairs if _voxels(root / a) == _voxels(root / b)], LOOKED_AT):
+            for scan, label in ((a, b), (b, a)):
+                if suffix_of(label) and _is_label_of(root / label, root / scan):
+                    return (
+                        f"{label} looks like a label of {scan} (few small whole numbers, on the same grid), but is not "
+                        "called one: end its name in _seg, or put it into a folder labels/."
+                    )
     return None
 
 
-def _alike(scans: Sequence[Name], without: set[str]) -> Iterator[tuple[str, str]]:
-    """Pairs of scans, perhaps a scan and its label: of the same name, of one folder, of names that begin alike."""
-    same, near = defaultdict[str, list[Name]](list), defaultdict[str, list[Name]](list)
-    for scan in scans:
-        folder, _, last = scan.scan.rpartition("/")
-        same[last].append(scan)
-        near[folder].append(scan)
-    groups = [*same.values(), *(group for folder, group in near.items() if folder)]
-    for group in groups:
-        yield from ((a.path, b.path) for a, b in pairwise(group) if {a.path, b.path} & without)
-    for group in near.values():
-        names = sorted(group, key=lambda name: name.stem)
-        for a, b in pairwise(names):
-            if re.match(r"[ _.-]", b.stem.removeprefix(a.stem)) and b.stem.startswith(a.stem) and b.path in without:
-                yield a.path, b.path
+def _called_alike(scans: Sequence[Name]) -> Iterator[tuple[str, str]]:
+    """Pairs of scans of one name in two folders, or of a name and one that goes on after it."""
+    names = sorted((scan.scan.rpartition("/")[2], scan.path) for scan in scans)
+    for (a, one), (b, other) in pairwise(names):
+        if a == b or re.match(r"[ _.-]", b.removeprefix(a)):
+            yield one, other
+
+
+def _neighbours(scans: Sequence[Name]) -> Iterator[tuple[str, str]]:
+    """Pairs of scans in one folder that may be a patient's."""
+    names = sorted((scan.scan.rpartition("/")[0], scan.path) for scan in scans)
+    return ((one, other) for (a, one), (b, other) in pairwise(names) if a == b != "")
+
+
+def _some(pairs: Sequence[tuple[str, str]], most: int) -> list[tuple[str, str]]:
+    """At most so many of them, evenly spread: where folders and names hold a rule, a few show it."""
+    return [pairs[i] for i in sorted({*np.linspace(0, len(pairs) - 1, min(most, len(pairs)), dtype=int).tolist()})]
+
+
+def _voxels(path: Path) -> object:
+    """How many voxels a file has by its header; that of a file that cannot be read equals no other."""
+    try:
+        *shape, components = stored_shape(path)
+    except Exception:  # whoever reads it for its own sake will say so
+        return object()
+    return math.prod(shape) * (components if suffix_of(path) in NIFTI else 1)
 
 
 def _is_label_of(label: Path, scan: Path) -> bool:
     try:
-        if stored_shape(label)[:2] != stored_shape(scan)[:2]:
-            return False
         (ids, grid), (others_ids, other) = (_look(path, path.stat().st_mtime_ns) for path in (label, scan))
-    except Exception:  # whoever reads it for its own sake will say so
+    except InputError:
         return False
     same = grid.shape == other.shape and np.allclose(grid.affine, other.affine, atol=1e-3)
     return same and ids and not others_ids
 
 
-@functools.lru_cache(maxsize=4 * LOOKED_AT)
+@functools.lru_cache(maxsize=32)
 def _look(path: Path, _changed: int) -> tuple[bool, Grid]:
     """Whether a volume holds few whole numbers as labels do, and its grid."""
     volume = LoadVolume()(path)

@@ -13,7 +13,7 @@ from ufc_monai.base.formats import stem_of
 PART = "(?P<part>Tr|Ts|Va|Val)?"
 """What follows the words of a folder in the Decathlon, nnU-Net and AMOS; labels lie in the folder of the same part."""
 TEST_PART = "ts"
-SCAN_FOLDER = re.compile(f"(images?|imgs?|cts?|scans?|volumes?|imaging){PART}", re.IGNORECASE)
+SCAN_FOLDER = re.compile(f"(images?|imgs?|cts?|scans?|volumes?|imaging|rawdata){PART}", re.IGNORECASE)
 LABEL_FOLDER = re.compile(
     f"(labels?|segs?|segmentations?|masks?|annotations?|gt|ground_?truth|instances){PART}", re.IGNORECASE
 )
@@ -25,8 +25,8 @@ LABEL_END = re.compile(r"(^|[._-])(segs?|segmentations?|labels?|masks?|gt|dseg)$
 SCAN_BEGIN = re.compile(r"(image|img|imaging|ct|scan|volume|vol)[_-]?(?=\d)", re.IGNORECASE)
 """How a scan's name may begin, and its label's otherwise: img0001 and label0001, volume-0 and segmentation-0."""
 LABEL_BEGIN = re.compile(r"(labels?|segs?|segmentations?|masks?|gt)[_-]?(?=\d)", re.IGNORECASE)
-DERIVED = "derivatives"
-"""The folder of BIDS in which only labels are read."""
+DERIVED = {"derivatives", "sourcedata"}
+"""The folders of BIDS in which only labels are read."""
 BIDS = re.compile(r"sub-[A-Za-z0-9]+")
 """The folder of a patient in BIDS."""
 BIDS_REST = re.compile(r"((?:^|/)sub-[A-Za-z0-9]+)_[^/]*$")
@@ -82,9 +82,9 @@ def read_name(path: str) -> Name:
     ending = LABEL_END.search(stem := stem_of(path))
     base = SCAN_END.sub("", stem[: ending.start()] if ending else stem)
     begins = LABEL_BEGIN.match(base)
-    form, derived = _form(stem, base), DERIVED in kept
+    form, derived = _form(stem, base), bool(DERIVED.intersection(kept))
     # BIDS: the name says all that the folders from there on do
-    if at := [i for i, name in enumerate(kept) if name == DERIVED or BIDS.fullmatch(name)]:
+    if at := [i for i, name in enumerate(kept) if name in DERIVED or BIDS.fullmatch(name)]:
         kept, base = kept[: at[0]], BIDS_DERIVED.sub("", base)
     unique = [] if kept and kept[-1] == base else [base] * bool(base)  # BraTS repeats the folder's name
     return Name(
