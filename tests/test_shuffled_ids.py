@@ -16,7 +16,8 @@ from conftest import NAMES, SMALL, copy_bundles, run_bundle
 
 from ufc_monai.artifacts.transfer import read_record
 from ufc_monai.data.case import MMWHS_LABELS
-from ufc_monai.data.datalist import find_cases, resolve_labels
+from ufc_monai.data.datalist import find_cases
+from ufc_monai.data.label_names import resolve_labels
 from ufc_monai.transforms.labels import IGNORE, RemapLabels
 from ufc_monai.transforms.save import RestoreGridd
 from ufc_monai.transforms.volume import LoadVolume

@@ -19,7 +19,7 @@ from ufc_monai.base.errors import InputError
 from ufc_monai.base.files import inert
 from ufc_monai.commands.label import put_into_app
 from ufc_monai.data.case import Case
-from ufc_monai.data.datalist import resolve_labels
+from ufc_monai.data.label_names import resolve_labels
 from ufc_monai.data.split import make_split
 from ufc_monai.planning.options import RunOptions
 from ufc_monai.planning.plan import plan_stages, tracking_keys

@@ -31,7 +31,8 @@ from ufc_monai.artifacts.record import RunRecord
 from ufc_monai.artifacts.transfer import load_pretrained, load_weights, read_network
 from ufc_monai.base.files import sha256_of
 from ufc_monai.clustering.pseudo_labels import PseudoLabels
-from ufc_monai.data.datalist import find_cases, resolve_labels
+from ufc_monai.data.datalist import find_cases
+from ufc_monai.data.label_names import resolve_labels
 from ufc_monai.data.problems import open_scans
 from ufc_monai.data.split import Split
 from ufc_monai.data.split_file import open_split

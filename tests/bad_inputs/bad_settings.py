@@ -14,7 +14,7 @@ from conftest import NAMES, ROOT
 from ufc_monai.base.errors import checked_bool
 from ufc_monai.clustering.pipeline import ClusteringMethod
 from ufc_monai.data.case import Case
-from ufc_monai.data.datalist import find_labels
+from ufc_monai.data.label_names import find_labels
 from ufc_monai.data.region import resolve_region
 from ufc_monai.networks.vae import BetaVAE
 from ufc_monai.planning.options import RunOptions

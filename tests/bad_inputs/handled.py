@@ -5,6 +5,7 @@ What a function returns is the one warning that the user gets.
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from pathlib import Path
@@ -28,9 +29,13 @@ from bad_files import (
     voxels,
 )
 from numpy.typing import NDArray
+from PIL import Image
 
-from ufc_monai.data.datalist import find_cases
+from ufc_monai.base.files import size_of
+from ufc_monai.data.case import Case
+from ufc_monai.data.datalist import account, find_cases
 from ufc_monai.data.split_file import open_split
+from ufc_monai.report.slices import Overlay, save_preview
 from ufc_monai.transforms.save import RestoreGridd
 from ufc_monai.transforms.volume import LoadVolume
 
@@ -154,12 +159,92 @@ def a_link_to_itself(d: Path) -> str:
     loop = d / "b.nii.gz"
     loop.symlink_to(loop)
     assert [case.image for case in find_cases(d)] == ["a.nii.gz"]
-    return f"{loop} is a link that leads nowhere: it is left out"
+    return f"{d}: left out: links that lead nowhere: b.nii.gz"
 
 
 def a_data_set_behind_a_link(d: Path) -> None:
     (d / "link").symlink_to(data_set(d / "data"))
     assert len(open_split(d / "split.json", d / "link").pretraining(0)) == 3
+
+
+def folders_that_are_links(d: Path) -> None:
+    """Five of six patients lie elsewhere."""
+    for i in range(6):
+        place = d / ("cases" if i == 0 else "elsewhere") / f"case_{i}"
+        volume(place / "imaging.nii.gz", voxels(i))
+        volume(place / "segmentation.nii.gz", organ())
+        if i:
+            (d / "cases" / f"case_{i}").symlink_to(place)
+    found = find_cases(d / "cases")
+    assert [(case.patient, case.label) for case in found] == [
+        (f"case_{i}", f"case_{i}/segmentation.nii.gz") for i in range(6)
+    ]
+
+
+def two_links_to_one_scan(d: Path) -> None:
+    volume(d / "p0.nii.gz")
+    (d / "p1.nii.gz").symlink_to("p0.nii.gz")
+    assert [case.image for case in find_cases(d)] == ["p0.nii.gz"]
+    assert account(d)[1] == "left out: 1: links to files that are read already: 1 (p1.nii.gz)"
+
+
+def one_name_of_mmwhs_among_others(d: Path) -> None:
+    for name in ("a_image", "b", "c/d"):
+        volume(d / f"{name}.nii.gz", voxels(len(name)))
+    assert [case.patient for case in find_cases(d)] == ["a", "b", "d"]
+
+
+def lone_dicom_files(d: Path) -> None:
+    for i in range(3):
+        series(d / "all", f"1.2.{i}", leave_out=range(1, 4))
+    volume(d / "labels" / "0_1.2.1.nii.gz", organ())
+    (d / "all").rename(d / "images")
+    found = find_cases(d)
+    assert [case.image for case in found] == [f"images/0_1.2.{i}.dcm" for i in range(3)]
+    assert [case.label for case in found] == [None, "labels/0_1.2.1.nii.gz", None]
+    assert LoadVolume()(str(d / found[0].image)).shape == (1, 6, 5, 1)
+
+
+def a_series_without_preamble_behind_other_files(d: Path) -> None:
+    whole, bare = series(d / "whole"), d / "scans" / "bare"
+    for name in ("AUTHORS", "HISTORY", "LICENSE", "README", "VERSION"):
+        content(bare / name, "x" * 200)
+    for file in whole.iterdir():
+        written = file.read_bytes()
+        data_set_at = 144 + int.from_bytes(written[140:144], "little")  # behind the preamble and the header of the file
+        content(bare / f"Z{file.stem}", written[data_set_at:])
+    assert [case.image for case in find_cases(d / "scans")] == ["bare"]
+    assert torch.equal(LoadVolume()(str(bare)), LoadVolume()(str(whole)))
+
+
+def a_pair_of_header_and_voxels(d: Path) -> None:
+    nib.save(nib.Nifti1Pair(voxels(), STRAIGHT), d / "a.hdr")
+    assert [case.image for case in find_cases(d)] == ["a.hdr"]
+    assert np.array_equal(LoadVolume()(str(d / "a.hdr"))[0], voxels())
+    assert size_of(d / "a.hdr") == sum(file.stat().st_size for file in d.iterdir())
+
+
+def what_we_wrote_ourselves(d: Path) -> None:
+    picture = d / "a.png"
+    Image.fromarray(voxels()[..., 0].astype(np.uint8)).save(picture)
+    save_preview(d / "check_preview.png", [Overlay("a", voxels()[..., 0] / 100, None, None)], [])
+    content(d / "out" / "run.json", '{"stage": "ufc_unet_segmentation/inference"}')
+    shutil.copy(picture, d / "out" / "a_seg.png")
+    content(d / "run" / "ufc_feature_vae" / "configs" / "train.json", "{}")
+    shutil.copy(picture, d / "run" / "ufc_feature_vae" / "samples.png")
+    assert find_cases(d) == [Case("a.png", None, "a")]
+
+
+def two_scans_of_one_patient(d: Path) -> None:
+    for name in ("p01_a", "p01_b", "p02", "p03_late", "p03"):
+        volume(d / f"{name}.nii.gz", voxels(len(name)))
+    assert "patients whose names are alike: p01_a and p01_b, p03 and p03_late. If they are one" in account(d)[1]
+
+
+def a_list_of_files_called_alike(d: Path) -> None:
+    entries = [{"image": str(volume(d / f"case_{i}" / "imaging.nii.gz").relative_to(d))} for i in range(3)]
+    content(d / "dataset.json", json.dumps({"training": [*entries[:2], {**entries[2], "patient": 7}]}))
+    assert [case.patient for case in find_cases(d)] == ["case_0", "case_1", "7"]
 
 
 def no_label_folder(d: Path) -> None:
@@ -169,7 +254,7 @@ def no_label_folder(d: Path) -> None:
 def a_label_without_its_image(d: Path) -> str:
     os.remove(data_set(d) / "images" / "p1.nii.gz")
     assert len(find_cases(d)) == 5
-    return "labels without an image of their name are left out: labels/p1.nii.gz"
+    return f"{d}: left out: labels without a scan of their name: labels/p1.nii.gz"
 
 
 def notes_beside_the_scans(d: Path) -> None:
@@ -200,6 +285,9 @@ HANDLED = [
     *(a_fourth_axis_of_length_one, float64_voxels, int64_labels, labels_with_gaps, an_empty_label),
     *(a_label_stored_in_another_orientation, a_label_that_lies_elsewhere, voxel_sizes_that_contradict_the_affine),
     *(unicode_and_spaces_in_paths, a_folder_linked_into_itself, a_link_to_itself, a_data_set_behind_a_link),
+    *(folders_that_are_links, two_links_to_one_scan, one_name_of_mmwhs_among_others, lone_dicom_files),
+    *(a_series_without_preamble_behind_other_files, a_pair_of_header_and_voxels, what_we_wrote_ourselves),
+    *(two_scans_of_one_patient, a_list_of_files_called_alike),
     *(no_label_folder, a_label_without_its_image, notes_beside_the_scans, paths_from_the_root_in_a_list),
     *(a_data_set_removed_once_it_is_cut, slices_that_a_unet_cannot_halve),
 ]

@@ -1,7 +1,7 @@
 """Whatever is wrong with what the user gives, it is said in a line or two, or it is handled.
 
-The tables are in bad_volumes.py (files), bad_sets.py (data sets and what stages hand on), bad_settings.py (keys,
-options) and handled.py (what is odd, but right).
+The tables are in bad_volumes.py (files), bad_layouts.py (names of files and folders), bad_sets.py (lists and what
+stages hand on), bad_settings.py (keys, options) and handled.py (what is odd, but right).
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from bad_files import slices, volume
+from bad_layouts import REFUSED as BAD_LAYOUTS
 from bad_sets import REFUSED
 from bad_settings import REFUSED as BAD_KEYS
 from bad_settings import SETTINGS
@@ -66,9 +67,9 @@ def test_labels(name: str, tmp_path: Path) -> None:
     check_and_skip(tmp_path, image, label, kind)
 
 
-@pytest.mark.parametrize("name", REFUSED)
+@pytest.mark.parametrize("name", [*BAD_LAYOUTS, *REFUSED])
 def test_data_sets_and_what_stages_hand_on(name: str, tmp_path: Path) -> None:
-    act, words = REFUSED[name]
+    act, words = {**BAD_LAYOUTS, **REFUSED}[name]
     with refused() as message:
         act(tmp_path)
     says(message[0], words)

@@ -223,6 +223,7 @@ def test_a_stage_that_was_stopped_in_another_run_is_not_complete(
     assert "train the beta-VAE\n" in caplog.text, "begun with another seed: nothing to go on from"
     assert "features and clusters (complete, skipped)" in caplog.text
     assert f"cd '{pretended.folder}'" in caplog.messages
+    assert "pairs by dataset.json: 8 image* with label*" in caplog.messages
 
 
 def test_a_training_that_was_stopped_goes_on_unless_it_would_be_another(

@@ -28,7 +28,8 @@ def test_one_scan_to_one_file(chain: Path, phantom: Path, tmp_path: Path, caplog
     assert [p.name for p in (tmp_path / "out").iterdir()] == ["mask.nii.gz"]
 
 
-def test_a_folder_to_a_folder(chain: Path, phantom: Path, tmp_path: Path) -> None:
+def test_a_folder_to_a_folder(chain: Path, phantom: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
     scans = sorted(phantom.glob("*_image.nii.gz"))[:2]
     (tmp_path / "in" / "day 1").mkdir(parents=True)
     for scan, name in zip(scans, ("a.nii.gz", "day 1/b.nii.gz"), strict=True):
@@ -40,6 +41,7 @@ def test_a_folder_to_a_folder(chain: Path, phantom: Path, tmp_path: Path) -> Non
         "a_seg.nii.gz",
         "day 1/b_seg.nii.gz",
     ]
+    assert "pairs by their names: 1 * without label, 1 */* without label" in caplog.messages
 
 
 def test_a_broken_scan_costs_no_other_its_mask(
@@ -166,6 +168,7 @@ def test_no_mask_takes_the_place_of_a_scan(
     images.mkdir()
     for name in ("a.nii.gz", "a_seg.nii.gz"):
         shutil.copy(scan, images / name)
+    (tmp_path / "dataset.json").write_text('{"training": ["images/a.nii.gz", "images/a_seg.nii.gz"]}')
     places = [images / "a.nii.gz"] * 2 if to_file else [tmp_path, tmp_path]
     assert main(["segment", "--weights", str(chain), *map(str, places)]) == 1
     assert "would be written over by a mask" in capsys.readouterr().err
@@ -207,6 +210,7 @@ def test_two_scans_to_one_mask_are_refused(chain: Path, tmp_path: Path, capsys: 
     (tmp_path / "in").mkdir()
     for suffix in ("png", "jpg"):
         Image.new("L", (40, 40)).save(tmp_path / "in" / f"a.{suffix}")
+    (tmp_path / "in" / "dataset.json").write_text('{"training": ["a.png", "a.jpg"]}')
     assert main(["segment", "--weights", str(chain), str(tmp_path / "in"), str(tmp_path / "out")]) == 1
     assert "a_seg.png. Rename one of the scans" in capsys.readouterr().err
     with refused() as message:

@@ -11,7 +11,8 @@ import pytest
 
 from ufc_monai.base.errors import InputError
 from ufc_monai.data.case import MMWHS_LABELS, Case
-from ufc_monai.data.datalist import find_cases, find_ignore_id, image_items, resolve_labels
+from ufc_monai.data.datalist import account, find_cases, image_items
+from ufc_monai.data.label_names import find_ignore_id, resolve_labels
 
 
 def write(root: Path, *names: str) -> None:
@@ -119,8 +120,8 @@ def test_labels_may_be_called_masks_and_those_without_an_image_are_named(
     labels = {case.patient: case.label for case in find_cases(tmp_path)}
     endings = {"a": "_seg", "b": "_mask", "c": "_label", "d": "_segmentation", "e": ""}
     assert labels == {patient: f"labels/{patient}{ending}.nii.gz" for patient, ending in endings.items()}
-    (message,) = caplog.messages
-    assert message == "labels without an image of their name are left out: labels/e_seg.nii.gz, labels/f.nii.gz"
+    assert caplog.messages == [f"{tmp_path}: left out: labels without a scan of their name: labels/f.nii.gz"]
+    assert "further labels of a scan: 1 (labels/e_seg.nii.gz)" in account(tmp_path)[1]
 
 
 def test_mmwhs_names_in_any_folder_below(tmp_path: Path) -> None:
@@ -142,15 +143,15 @@ def test_images_below_count_and_masks_and_previews_do_not(tmp_path: Path) -> Non
     write_series(tmp_path, "b/c/1.2.840")
     assert find_cases(tmp_path) == [
         Case("b/c/1.2.840", None, "1.2.840"),
-        Case("b/y.NRRD", None, "y"),
-        Case("x.mha", None, "x"),
+        Case("b/y.NRRD", "labels/b/y.nrrd", "y"),
+        Case("x.mha", "x_seg.mha", "x"),
     ]
 
 
 def test_patients_with_files_of_the_same_name_are_told_apart(tmp_path: Path) -> None:
     write(tmp_path, "p1/late.nii.gz", "p3/early.nii.gz")
     write_series(tmp_path, "p1/CT", "p2/CT")
-    assert [case.patient for case in find_cases(tmp_path)] == ["p1/CT", "late", "p2/CT", "early"]
+    assert [case.patient for case in find_cases(tmp_path)] == ["p1", "late", "p2", "early"]
 
 
 def test_pictures_alone_are_images(tmp_path: Path) -> None:

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from monai.data import MetaTensor
 from scans import STRAIGHT, make_image, sitk
 
-from ufc_monai.data.datalist import find_cases, resolve_labels
+from ufc_monai.data.datalist import find_cases
+from ufc_monai.data.label_names import resolve_labels
 from ufc_monai.transforms.crop import BodyCropd
 from ufc_monai.transforms.labels import IGNORE, ClassesToIds, ClearIgnoredd, RemapLabels
 from ufc_monai.transforms.save import SaveMask

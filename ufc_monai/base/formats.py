@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import os
 import re
-from itertools import islice
 from pathlib import Path
 
-NIFTI = (".nii.gz", ".nii")
+NIFTI = (".nii.gz", ".nii", ".hdr")
+"""Of these, .hdr is the header of a pair, whose voxels lie beside it in an .img."""
 ITK = (".nrrd", ".nhdr", ".mha", ".mhd")
 PICTURES = (".png", ".jpg", ".jpeg")
 """Pictures are 2D; they count as volumes of one slice."""
-DICOM = (".dcm", ".ima", "")
-"""Suffixes of DICOM files. They often have none, or end in the numbers of a UID."""
-FORMATS = ", ".join(f"*{suffix}" for suffix in NIFTI + ITK + PICTURES) + ", a folder with one DICOM series"
+DICOM = (".dcm", ".ima", ".dicom")
+"""Suffixes of DICOM files. In a series they often have none, or end in the numbers of a UID."""
+KNOWN = NIFTI + ITK + PICTURES + DICOM
+FORMATS = ", ".join(f"*{suffix}" for suffix in KNOWN) + ", a folder with one DICOM series"
 """What is understood, for the text of errors."""
 
-PROBED = 4
-"""Files of a folder that are looked into for DICOM's mark."""
+BARE = re.compile(rb"[\x02\x08]\0[\0-\x20]\0([A-Z]{2}|..\0\0)", re.DOTALL)
+"""How a DICOM file without preamble begins: the first tag of its header or data set, then its type or length."""
+OWN_PICTURE = "ufc_monai"
+"""What the pictures of reports and of ``check`` name as their software, so that they are never taken for scans."""
 DETACHED = re.compile(rb"^(?:ElementDataFile\s*=|data ?file:)\s*(\S.*?)\s*$", re.MULTILINE)
 """The line of an .mhd or .nhdr header that names the file of the voxels."""
 
@@ -29,8 +32,8 @@ def suffix_of(path: str | os.PathLike[str]) -> str:
         >>> suffix_of("scans/Anna.NII.GZ"), suffix_of("notes.txt")
         ('.nii.gz', '')
     """
-    name = Path(path).name.lower()
-    return next((suffix for suffix in NIFTI + ITK + PICTURES if name.endswith(suffix)), "")
+    name = os.fspath(path).rstrip(os.sep).lower()
+    return next((suffix for suffix in KNOWN if name.endswith(suffix)), "")
 
 
 def stem_of(path: str | os.PathLike[str]) -> str:
@@ -40,19 +43,43 @@ def stem_of(path: str | os.PathLike[str]) -> str:
         >>> stem_of("scans/anna.v2.nii.gz"), stem_of("scans/1.2.840.7")
         ('anna.v2', '1.2.840.7')
     """
-    name = Path(path).name
+    name = os.path.basename(os.fspath(path).rstrip(os.sep))
     return name[: len(name) - len(suffix_of(name))]
 
 
 def is_dicom_series(folder: str | os.PathLike[str]) -> bool:
-    """Whether a folder directly holds DICOM files; only its first few files are looked into."""
-    return os.path.isdir(folder) and bool(dicom_files(folder, PROBED))
+    """Whether a folder directly holds DICOM files."""
+    return os.path.isdir(folder) and any(map(is_dicom, sorted(Path(folder).iterdir())))
 
 
-def dicom_files(folder: str | os.PathLike[str], most: int | None = None) -> list[Path]:
-    """The files of a folder that bear DICOM's mark, of the first ``most`` that may."""
-    files = (Path(folder, name) for name in sorted(os.listdir(folder)) if _may_be_dicom(name))
-    return [file for file in islice(files, most) if _has_dicom_mark(file)]
+def dicom_files(folder: str | os.PathLike[str]) -> list[Path]:
+    """The DICOM files of a folder, sorted."""
+    return sorted(filter(is_dicom, Path(folder).iterdir()))
+
+
+def is_dicom(path: Path) -> bool:
+    """Whether a file may be a DICOM slice by its name, and begins like one."""
+    suffix = path.suffix.lower()
+    # DICOMDIR, the table of contents of a disc, bears the mark but holds no picture
+    named = path.name != "DICOMDIR" and not path.name.startswith(".")
+    if not (named and (suffix in ("", *DICOM) or suffix[1:].isdigit()) and path.is_file()):
+        return False
+    start = _start(path, 132)
+    return start[128:] == b"DICM" or (len(start) == 132 and BARE.match(start) is not None)
+
+
+def is_own_picture(path: Path) -> bool:
+    """Whether a PNG was drawn by this package."""
+    return suffix_of(path) == ".png" and f"Software\0{OWN_PICTURE}".encode() in _start(path, 256)
+
+
+def _start(path: Path, size: int) -> bytes:
+    """The first bytes of a file; none if it cannot be read, which its reader will say."""
+    try:
+        with open(path, "rb") as file:
+            return file.read(size)
+    except OSError:
+        return b""
 
 
 def parts_of(path: str | os.PathLike[str]) -> list[Path]:
@@ -60,20 +87,14 @@ def parts_of(path: str | os.PathLike[str]) -> list[Path]:
     path = Path(path)
     if path.is_dir():
         return sorted(f for f in path.iterdir() if f.is_file() and not f.name.startswith("."))
+    if suffix_of(path) == ".hdr":
+        return [path, *(f for f in voxels_of_pair(path) if f.is_file())]
     if suffix_of(path) in (".nhdr", ".mhd"):
         detached = (path.parent / os.fsdecode(name) for name in DETACHED.findall(path.read_bytes()))
         return [path, *(f for f in detached if f.is_file())]
     return [path]
 
 
-def _may_be_dicom(name: str) -> bool:
-    suffix = Path(name).suffix.lower()
-    # DICOMDIR, the table of contents of a disc, bears the mark but holds no picture
-    return name != "DICOMDIR" and not name.startswith(".") and (suffix in DICOM or suffix[1:].isdigit())
-
-
-def _has_dicom_mark(path: Path) -> bool:
-    if not path.is_file():
-        return False
-    with open(path, "rb") as file:
-        return file.read(132)[128:] == b"DICM"
+def voxels_of_pair(header: Path) -> list[Path]:
+    """Where the voxels of an .hdr may be."""
+    return [header.with_suffix(suffix) for suffix in (".img", ".IMG", ".img.gz")]

@@ -14,7 +14,7 @@ import numpy as np
 from ufc_monai.base.bundles import UNET
 from ufc_monai.base.errors import InputError
 from ufc_monai.base.machine import size
-from ufc_monai.data.datalist import find_cases
+from ufc_monai.data.datalist import account, find_cases
 from ufc_monai.data.problems import without_bad
 from ufc_monai.data.split import make_split
 from ufc_monai.planning import tables
@@ -54,7 +54,8 @@ def run_check(options: RunOptions, *, output: Path = Path("check_preview.png"), 
     found = _Findings(options)
     facts, split = found.facts, make_split(found.cases, seed=0)
     granted = split["folds"][options.fold]["label_orders"][options.label_draw][: options.labelled]
-    _say(found.totals(), *tables.volume_table(facts))
+    _say(found.totals(), *account(options.dataset_dir))
+    _say(*tables.volume_table(facts))
     if any(f.label_voxels for f in facts):
         _say(*tables.label_table(facts, found.labels, found.background, known_ignore_id(options)))
     _say(*tables.split_table(split, options.fold, granted), _written(options, write))

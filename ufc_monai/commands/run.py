@@ -22,7 +22,7 @@ from ufc_monai.base.files import atomic_path, files_below, sha256_of
 from ufc_monai.base.lock import at_work
 from ufc_monai.base.machine import refuse_too_little
 from ufc_monai.data.case import Case
-from ufc_monai.data.datalist import find_cases
+from ufc_monai.data.datalist import account, find_cases
 from ufc_monai.data.inspect import VolumeFacts
 from ufc_monai.planning.estimate import estimate_stages, known_ignore_id, known_labels, least_memory, read_volumes
 from ufc_monai.planning.options import ChainOptions, RunOptions, open_config, open_split_of, usable_cases
@@ -49,6 +49,7 @@ def run_all(options: RunOptions) -> None:
     """
     began = time.monotonic()
     cases = usable_cases(options)
+    logger.info("%s", "\n".join(account(options.dataset_dir)))
     run_stages(options, cases, plan_stages(options, cases))
     report = options.folder / "report.html"
     write_report(options.folder, report)

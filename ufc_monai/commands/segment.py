@@ -20,7 +20,7 @@ from ufc_monai.artifacts.transfer import load_weights, read_record
 from ufc_monai.base.bundles import UNET
 from ufc_monai.base.errors import InputError, find_input_error, last_words, unwrapped
 from ufc_monai.base.formats import suffix_of
-from ufc_monai.data.datalist import image_items
+from ufc_monai.data.datalist import account, image_items
 from ufc_monai.planning.stages import config_path
 from ufc_monai.transforms.save import mask_paths
 from ufc_monai.transforms.volume import LoadVolume
@@ -53,6 +53,7 @@ def segment(
     if not source.exists():
         raise InputError(f"IN: there is no file or folder {source}.")
     scans = [item["image"] for item in image_items(source)]
+    logger.info("%s", "\n".join(account(source)))
     root = config_path(source.parent if len(scans) == 1 and source.is_file() else source, "IN")
     goals = _goals(scans, target, root)
     labels = read_record(bundle / "models" / "network.json", "--weights")["labels"]

@@ -12,6 +12,7 @@ from typing import Any
 from ufc_monai.base.errors import InputError
 from ufc_monai.base.files import inside, read_json
 from ufc_monai.base.formats import is_dicom_series, stem_of
+from ufc_monai.data.names import patients_of, read_name
 
 MMWHS_LABELS = {
     "left_ventricle": 500,
@@ -85,15 +86,11 @@ def listed_cases(root: Path) -> list[Case]:
                 "move labelled entries to 'training', or take them out of the folder to keep them unseen."
             )
         cases += [replace(case, of_test_set=name == "test") for case in listed]
-    return cases
+    patients = patients_of([read_name(case.image).scan for case in cases])
+    return [case if case.patient else replace(case, patient=p) for case, p in zip(cases, patients, strict=True)]
 
 
-def plain_stem(path: Path) -> str:
-    """The name without suffix and without nnU-Net's channel number."""
-    return stem_of(path).removesuffix("_0000")
-
-
-def _entries(content: Mapping[str, Any], name: str, root: Path) -> list[dict[str, str]]:
+def _entries(content: Mapping[str, Any], name: str, root: Path) -> list[dict[str, Any]]:
     listed = content.get(name, [])
     entries = [{"image": e} if isinstance(e, str) else e for e in listed] if isinstance(listed, list) else [listed]
     if not isinstance(listed, list) or not all(
@@ -106,7 +103,8 @@ def _entries(content: Mapping[str, Any], name: str, root: Path) -> list[dict[str
     return entries
 
 
-def _listed_case(entry: Mapping[str, str], root: Path) -> Case:
+def _listed_case(entry: Mapping[str, Any], root: Path) -> Case:
+    """The volume of an entry; its patient is empty where the entry names none."""
     paths = {}
     for key in ("image", "label"):
         if entry.get(key):
@@ -116,7 +114,12 @@ def _listed_case(entry: Mapping[str, str], root: Path) -> Case:
                 raise InputError(f"{root / 'dataset.json'} lists {entry[key]}, which does not exist under {root}.")
     if "image" not in paths:
         raise InputError(f"{root / 'dataset.json'}: entry {dict(entry)} has no 'image'.")
-    patient = entry.get("patient", plain_stem(Path(paths["image"])))
+    patient = entry.get("patient", "")
+    if "patient" in entry and (not isinstance(patient, str | int) or isinstance(patient, bool) or not str(patient)):
+        raise InputError(
+            f"{root / 'dataset.json'}: the patient of {paths['image']} is {patient!r}, which names nobody. Name the "
+            "patient, or take the key out where every volume is a patient of its own."
+        )
     return Case(paths["image"], paths.get("label"), str(patient))
 
 

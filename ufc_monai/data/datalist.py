@@ -1,37 +1,51 @@
-"""Finding the volumes of a data set in its folder, and the names of its classes."""
+"""Finding the volumes of a data set in its folder: which are scans, which are labels, and of what."""
 
 from __future__ import annotations
 
 import functools
 import logging
 import os
-import re
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 from ufc_monai.base.errors import InputError
-from ufc_monai.base.files import inert
-from ufc_monai.base.formats import FORMATS, PICTURES, is_dicom_series, stem_of, suffix_of
-from ufc_monai.data.case import MMWHS_LABELS, Case, listed_cases, plain_stem, read_dataset_json, with_roles
-from ufc_monai.transforms.labels import LARGEST_ID, few
+from ufc_monai.base.formats import FORMATS, PICTURES, suffix_of
+from ufc_monai.data.case import Case, listed_cases, with_roles
+from ufc_monai.data.look_alikes import label_by_its_voxels, of_one_patient
+from ufc_monai.data.names import CHANNEL, TEST_PART, Name, patients_of, read_name
+from ufc_monai.data.tree import DEAD_LINK, NOT_DICOM, is_series, walk
+from ufc_monai.transforms.labels import few
 
 logger = logging.getLogger(__name__)
 
-FOLDERS = {"imagesTr": "labelsTr", "imagesTs": "labelsTs", "images": "labels"}
-"""Folders of images and where their labels lie (Medical Segmentation Decathlon, nnU-Net, plain)."""
-MASK_ENDINGS = ("_seg", "_segmentation", "_label", "_mask")
-"""What masks are called that lie beside images."""
-IGNORE_NAME = "ignore"
-"""What nnU-Net calls the id of voxels without a judgement."""
 LEFT_OUT = (
     "%s: test images (imagesTs, or dataset.json's 'test') are left out of training: %d; --include_test_images True "
     "takes them in"
 )
-CHANNEL = re.compile(r"(?!0000)\d{4}")
-"""nnU-Net's number of a further channel, which ends an image's name."""
+LISTED = "Or list scans, labels and patients in dataset.json."
+ALONE = "labels without a scan of their name"
+SECOND = "further labels of a scan"
+LINKED = "links to files that are read already"
+SERIOUS = (ALONE, DEAD_LINK, NOT_DICOM)
+"""Reasons to leave a file out that are worth a warning, each time that the data set is read."""
+
+
+@dataclass(frozen=True)
+class Inventory:
+    """What is in a data set's folder.
+
+    Attributes:
+        cases: its volumes, sorted by image path, test images too.
+        left_out: why each other file or folder is no part of it, by its path.
+        listed: whether dataset.json paired them, and not their names.
+    """
+
+    cases: list[Case]
+    left_out: Mapping[str, str]
+    listed: bool
 
 
 def require_dataset_dir(dataset_dir: str | os.PathLike[str]) -> Path:
@@ -59,15 +73,6 @@ def find_cases(dataset_dir: str | os.PathLike[str], include_test_images: bool = 
     Those of ``imagesTs`` and of dataset.json's list ``test`` may be somebody's test set: they are left out, with or
     without labels, unless they are asked for or the official split names them.
 
-    Understood, in this order: a ``dataset.json`` that lists ``training`` (Medical Segmentation Decathlon; entries
-    without ``label``, and the lists ``unlabelled`` and ``test``, are unlabelled; an entry may name its ``patient``);
-    folders ``imagesTr``/``labelsTr``, ``imagesTs``/``labelsTs``, ``images``/``labels``, an image without a label of the
-    same name (or that name and ``_seg``, ``_segmentation``, ``_label``, ``_mask``) being unlabelled; ``*_image`` with
-    ``*_label`` files in any folder below (MMWHS); and, with none of these, every image in any folder below, unlabelled:
-    all volumes but masks (``*_seg``, ``*_label``, ``*_mask``), or all pictures where there are no volumes. An image is
-    a file or the folder of a DICOM series, a label is a file, and the two may differ in format. An
-    ``official_split.json`` says who trains, validates and tests.
-
     Args:
         dataset_dir: the folder.
         include_test_images: take in the test images.
@@ -76,21 +81,14 @@ def find_cases(dataset_dir: str | os.PathLike[str], include_test_images: bool = 
         The cases, sorted by image path.
 
     Raises:
-        InputError: if the folder is missing or holds no volume but test images, a listed file is missing, or two
-            entries are the same.
+        InputError: as of :func:`take_inventory`, and if there is nothing but test images.
     """
     root = require_dataset_dir(dataset_dir)
-    cases = listed_cases(root) or _from_folders(root) or _from_mmwhs_names(root) or _from_anywhere(root)
-    if not cases:
-        raise InputError(
-            f"dataset_dir {root} holds no volumes ({FORMATS}): expected dataset.json, imagesTr/ with labelsTr/, "
-            "*_image.nii.gz with *_label.nii.gz, or images in any folder below."
-        )
-    cases.sort(key=lambda case: case.image)
-    for one, other in pairwise(cases):
-        if one.image == other.image:
-            raise InputError(f"{root}: {one.image} is listed twice. Keep one entry.")
-    cases = with_roles(cases, root)
+    inventory = take_inventory(root)
+    for reason in SERIOUS:
+        if paths := [path for path, why in inventory.left_out.items() if why == reason]:
+            _say_once(logging.WARNING, "%s: left out: %s: %s", root, reason, few(paths))
+    cases = inventory.cases
     found = [case for case in cases if include_test_images or case.role or not case.of_test_set]
     if not found:
         raise InputError(
@@ -109,173 +107,207 @@ def image_items(dataset_dir: str | os.PathLike[str], unlabelled_only: bool = Fal
         dataset_dir: as in :func:`find_cases`; or one image: its file, or the folder of its DICOM series.
         unlabelled_only: leave out the images that have a label.
     """
-    if dataset_dir and (os.path.isfile(dataset_dir) or is_dicom_series(dataset_dir)):
+    if is_one_image(dataset_dir):
         path = Path(os.path.abspath(dataset_dir))
         if path.is_file() and not suffix_of(path):
             raise InputError(f"dataset_dir: {path} is not an image: expected one of {FORMATS}, or a folder of images.")
-        return [{"image": os.fspath(path), "patient": plain_stem(path)}]
+        return [{"image": os.fspath(path), "patient": read_name(path.name).scan}]
     cases = [c for c in find_cases(dataset_dir, include_test_images=True) if not (unlabelled_only and c.label)]
     if not cases:
         raise InputError(f"dataset_dir: every image of {dataset_dir} has a label. Pass --unlabelled_only False.")
     return [Case(c.image, None, c.patient).item(dataset_dir) for c in cases]
 
 
-def find_labels(labels: Mapping[str, int] | None, dataset_dir: str | os.PathLike[str]) -> dict[str, int] | None:
-    """The classes of a data set, ``{name: id}``; ``None`` if nothing names them.
+def is_one_image(path: str | os.PathLike[str]) -> bool:
+    """Whether it is a file, or the folder of one DICOM series, and not a data set's folder."""
+    return bool(path) and (os.path.isfile(path) or is_series(Path(path)))
 
-    Neither background is among them nor nnU-Net's ``ignore``, which :func:`find_ignore_id` finds.
+
+def take_inventory(root: Path) -> Inventory:
+    """Account for every file below a folder: it is a scan, a label of a scan, or left out for a reason.
+
+    Where a ``dataset.json`` lists ``training`` (Medical Segmentation Decathlon), it alone says what is what: entries
+    without ``label``, and the lists ``unlabelled`` and ``test``, are unlabelled; an entry may name its ``patient``.
+    Elsewhere the names of files and folders say it, by the table of :mod:`ufc_monai.data.names`: ``imagesTr/a`` and
+    ``labelsTr/a``, ``a`` and ``a_seg``, ``a/imaging`` and ``a/segmentation``. What is called nothing is a scan. An
+    image is a file or the folder of a DICOM series, a label is a file, and the two may differ in format. An
+    ``official_split.json`` says who trains, validates and tests.
 
     Args:
-        labels: the user's; ``None`` takes them from dataset.json, or MMWHS's where the files are named like its.
-        dataset_dir: the data set's folder.
+        root: the data set's folder.
 
     Raises:
-        InputError: if they are not named by such a mapping.
+        InputError: if there is no scan, a listed file is missing or listed twice, or names do not tell which label
+            belongs to which scan.
     """
-    named = _named_ids(labels, dataset_dir)
-    return None if named is None else {name: i for name, i in named.items() if name != IGNORE_NAME}
-
-
-def find_ignore_id(labels: Mapping[str, int] | None, dataset_dir: str | os.PathLike[str]) -> int | None:
-    """The id of the voxels that count neither in loss nor metric, if the data set has one: that named ``ignore``.
-
-    Arguments and errors are those of :func:`find_labels`.
-    """
-    return (_named_ids(labels, dataset_dir) or {}).get(IGNORE_NAME)
-
-
-def resolve_labels(labels: Mapping[str, int] | None, dataset_dir: str | os.PathLike[str]) -> dict[str, int]:
-    """The classes of a data set as :func:`find_labels` finds them.
-
-    Raises:
-        InputError: as there, and if nothing names the classes, naming the key ``labels``.
-    """
-    found = find_labels(labels, dataset_dir)
-    if found is None:
+    tree = walk(root)
+    left_out = dict(tree.left_out)
+    cases = listed_cases(root)
+    if listed := bool(cases):
+        used = {path for case in cases for path in (case.image, case.label)}
+        left_out |= {path: "not listed in dataset.json" for path in tree.volumes if path not in used}
+    else:
+        cases = _paired(root, [read_name(path) for path in tree.volumes], left_out)
+    if not cases:
+        left = f" Left out: {grouped(left_out)}." if left_out else ""
         raise InputError(
-            f"labels: neither given nor found in {Path(dataset_dir, 'dataset.json')}. Name them, e.g. "
-            "--labels \"{'liver': 1, 'spleen': 2}\"."
+            f"dataset_dir {root} holds no volumes ({FORMATS}): expected dataset.json, imagesTr/ with labelsTr/, "
+            f"scans beside X_seg, or scans in any folder below.{left}"
         )
-    return found
-
-
-def _named_ids(labels: Mapping[str, int] | None, dataset_dir: str | os.PathLike[str]) -> dict[str, int] | None:
-    if labels is not None:
-        return _checked_labels(labels, "labels")
-    root = require_dataset_dir(dataset_dir)
-    listed = read_dataset_json(root).get("labels", {})
-    if not isinstance(listed, dict):
-        raise InputError(f"{root / 'dataset.json'}: 'labels' should map names to ids, got {listed!r}.")
-    if not listed:
-        return dict(MMWHS_LABELS) if _from_mmwhs_names(root) else None
-    named = {}
-    for key, value in listed.items():
-        # in Decathlon's order, or in nnU-Net's
-        name, i = (str(value), key) if key.isdigit() and not str(value).isdigit() else (key, str(value))
-        if not i.isdigit():
+    cases.sort(key=lambda case: case.image)
+    for one, other in pairwise(cases):
+        if one.image == other.image:
+            raise InputError(f"{root}: {one.image} is listed twice. Keep one entry.")
+    scan_of = dict[str, str]()
+    for case in cases:
+        if case.label and (first := scan_of.setdefault(os.path.realpath(root / case.label), case.image)) != case.image:
             raise InputError(
-                f"{root / 'dataset.json'}: label {key!r} has {value!r} in the place of one id; regions of several ids "
-                "are not supported. Name single ids with --labels."
+                f"{root}: {case.label} is the label of both {first} and {case.image}. Keep it for the scan that it was "
+                "drawn on."
             )
-        named[name] = int(i)
-    return _checked_labels({name: i for name, i in named.items() if i}, f"{root / 'dataset.json'}, labels")
+    return Inventory(with_roles(cases, root), left_out, listed)
 
 
-def _checked_labels(labels: Any, key: str) -> dict[str, int]:
-    if not isinstance(labels, Mapping) or not all(
-        isinstance(name, str) and type(i) is int and 0 < i <= LARGEST_ID for name, i in labels.items()
-    ):
-        raise InputError(
-            f"labels must map names to ids of 1 to {LARGEST_ID}, like {{'liver': 1, 'spleen': 2}}; got {labels!r}."
-        )
-    inert(list(labels), key)  # they end up in metadata.json
-    return dict(labels)
+def account(dataset_dir: str | os.PathLike[str]) -> list[str]:
+    """Lines that say how scans were paired with labels, what was left out and why, and which patients may be one.
+
+    Args:
+        dataset_dir: as in :func:`image_items`.
+    """
+    if is_one_image(dataset_dir):
+        return [f"1 scan: {dataset_dir}"]
+    inventory = take_inventory(require_dataset_dir(dataset_dir))
+    pairs = Counter(_how(case) for case in inventory.cases)
+    by = "dataset.json" if inventory.listed else "their names"
+    lines = [f"pairs by {by}: " + ", ".join(f"{n} {how}" for how, n in sorted(pairs.items()))]
+    if inventory.left_out:
+        lines.append(f"left out: {len(inventory.left_out)}: {grouped(inventory.left_out)}")
+    if alike := of_one_patient(inventory.cases):
+        names = few([" and ".join(group) for group in alike])
+        lines.append(f'patients whose names are alike: {names}. If they are one, name the "patient" in dataset.json.')
+    return lines
 
 
-def _from_folders(root: Path) -> list[Case]:
-    cases, alone = [], []
-    for image_folder, label_folder in FOLDERS.items():
-        images = _images(root / image_folder)
-        _refuse_channels(images)
-        labels = [f for f in _images(root / label_folder) if f.is_file()]
-        # a label of the image's very name goes before one with an ending
-        label_of = {_without_ending(plain_stem(f)).removesuffix("_0000"): f for f in labels} | {
-            plain_stem(f): f for f in labels
-        }
-        found = {image: label_of.get(plain_stem(image)) for image in images}
-        of_test_set = image_folder == "imagesTs"
-        cases += [_case(root, image, label, plain_stem(image), of_test_set) for image, label in found.items()]
-        alone += [_relative(label, root) for label in set(labels).difference(found.values())]
-    if cases and alone:
-        logger.warning("labels without an image of their name are left out: %s", few(alone))
-    return cases
+def grouped(left_out: Mapping[str, str]) -> str:
+    """Reasons with how often each holds, the most frequent first; of those that are no suffix, a few paths."""
+    paths = defaultdict[str, list[str]](list)
+    for path, reason in left_out.items():
+        paths[reason].append(path)
+    common = sorted(paths.items(), key=lambda item: (-len(item[1]), item[0]))
+    return ", ".join(f"{len(p)} {r}" if r.startswith(".") else f"{r}: {len(p)} ({few(p)})" for r, p in common)
 
 
-def _refuse_channels(images: Sequence[Path]) -> None:
-    """Further channels of a scan would count as patients of their own, and leak from training into the test."""
-    first = {stem_of(image).removesuffix("_0000") for image in images if stem_of(image).endswith("_0000")}
-    for image in images:
-        name, _, channel = stem_of(image).rpartition("_")
-        if name in first and CHANNEL.fullmatch(channel):
-            raise InputError(
-                f"{image} is a second channel, beside {name}_0000: one channel is supported. Take the files of the "
-                "others out of the folder."
-            )
+def _how(case: Case) -> str:
+    image = read_name(case.image).form
+    return f"{image} with {read_name(case.label).form}" if case.label else f"{image} without label"
 
 
-def _without_ending(stem: str) -> str:
-    return next((stem.removesuffix(ending) for ending in MASK_ENDINGS if stem.endswith(ending)), stem)
-
-
-def _from_mmwhs_names(root: Path) -> list[Case]:
-    found = {image.parent / plain_stem(image): image for image in _images_below(root)}
+def _paired(root: Path, names: Sequence[Name], left_out: dict[str, str]) -> list[Case]:
+    """The scans with their labels; what is neither is added to ``left_out``."""
+    scans = _scans(root, [name for name in names if not name.is_label], left_out)
+    _refuse_channels(root, scans, {name.stem for name in names if name.is_label})
+    labels = defaultdict[tuple[str, str], list[Name]](list)
+    for name in names:
+        if name.is_label and suffix_of(name.path):
+            labels[name.key].append(name)
+        elif name.is_label:
+            left_out[name.path] = "DICOM series in the place of labels"
+    label_of = {scan.path: _best(scan, labels.pop(scan.key, []), left_out) for scan in scans}
+    alone = {name.path: name for found in labels.values() for name in found}
+    left_out |= dict.fromkeys(alone, ALONE)
+    without = [scan for scan in scans if not label_of[scan.path]]
+    _refuse_parts(root, without, list(alone.values()))
+    if looks := label_by_its_voxels(root, scans, without):
+        raise InputError(f"{root}: {looks} {LISTED}")
+    patients = patients_of([scan.scan for scan in scans])
     return [
-        _case(root, image, found.get(name.with_name(f"{patient}_label")), patient)
-        for name, image in found.items()
-        if (patient := name.name.removesuffix("_image")) != name.name
+        Case(scan.path, label_of[scan.path], patient, of_test_set=scan.part == TEST_PART)
+        for scan, patient in zip(scans, patients, strict=True)
     ]
 
 
-def _from_anywhere(root: Path) -> list[Case]:
-    found = [f for f in _images_below(root) if not _is_mask(f.relative_to(root))]
-    # pictures among volumes are previews of them
-    found = [f for f in found if suffix_of(f) not in PICTURES] or found
-    same = Counter(map(plain_stem, found))
-    # p1/CT and p2/CT are two patients
-    names = [plain_stem(f) if same[plain_stem(f)] == 1 else _relative(f.with_name(plain_stem(f)), root) for f in found]
-    return [Case(_relative(f, root), None, name) for f, name in zip(found, names, strict=True)]
+def _scans(root: Path, names: Sequence[Name], left_out: dict[str, str]) -> list[Name]:
+    """Those names that are scans, each of another name; pictures beside volumes are previews of them."""
+    left_out |= {name.path: "derivatives that are not named as labels" for name in names if name.derived}
+    names = _without_links(root, [name for name in names if not name.derived], left_out)
+    volumes = {name.key for name in names if suffix_of(name.path) not in PICTURES}
+    previews = {
+        name.path: "pictures among volumes"
+        for name in names
+        if suffix_of(name.path) in PICTURES and volumes and (name.key in volumes or not name.placed)
+    }
+    left_out |= previews
+    scans = [name for name in names if name.path not in previews]
+    first = dict[object, Name]()
+    for scan in scans:
+        if (other := first.setdefault(scan.key, scan)) is not scan:
+            raise InputError(
+                f"{root}: {other.path} and {scan.path} are both the scan {scan.scan}. If these are channels, one is "
+                f"supported: take the others out of the folder. {LISTED}"
+            )
+    return scans
 
 
-def _is_mask(path: Path) -> bool:
-    return plain_stem(path).endswith(MASK_ENDINGS) or not set(FOLDERS.values()).isdisjoint(path.parts[:-1])
+def _without_links(root: Path, names: Sequence[Name], left_out: dict[str, str]) -> list[Name]:
+    """Each file once, though links lead to it: where its folder says what it is, or else where it lies itself."""
+    real = {name.path: os.path.realpath(root / name.path) for name in names}
+    there = os.path.realpath(root)
+    kept = dict[str, Name]()
+    for name in sorted(names, key=lambda n: (not n.placed, real[n.path] != os.path.join(there, n.path))):
+        if kept.setdefault(real[name.path], name) is not name:
+            left_out[name.path] = LINKED
+    return [name for name in names if name.path not in left_out]
 
 
-def _images(folder: Path) -> list[Path]:
-    """The images that lie directly in a folder, sorted: files, and the folders of DICOM series."""
-    visible = [f for f in folder.iterdir() if not f.name.startswith(".")] if folder.is_dir() else []
-    for link in (f for f in visible if suffix_of(f) and f.is_symlink() and not f.is_file()):
-        _say_once(logging.WARNING, "%s is a link that leads nowhere: it is left out", link)
-    return sorted(f for f in visible if (suffix_of(f) and f.is_file()) or is_dicom_series(f))
+def _refuse_channels(root: Path, scans: Sequence[Name], labels: set[str]) -> None:
+    """Further channels of a scan would count as patients of their own, and leak from training into the test.
+
+    Where a label is called by all of the name, the last of it is no channel but the scan's number.
+    """
+    first = {(os.path.dirname(s.path), s.stem.removesuffix("_0000")) for s in scans if s.stem.endswith("_0000")}
+    for scan in scans:
+        match = CHANNEL.fullmatch(scan.stem)
+        if match and scan.stem not in labels and (os.path.dirname(scan.path), match["scan"]) in first:
+            raise InputError(
+                f"{root / scan.path} is a second channel, beside {match['scan']}_0000: one channel is supported. Take "
+                "the files of the others out of the folder."
+            )
+
+
+def _best(scan: Name, labels: Sequence[Name], left_out: dict[str, str]) -> str | None:
+    """Of several labels the one in a folder of labels that is called as the scan is; at last what looks like our mask.
+
+    Raises:
+        InputError: if two are as good.
+    """
+    if not labels:
+        return None
+
+    def rank(label: Name) -> int:
+        return 2 if label.stem == f"{scan.stem}_seg" else int(label.stem not in (scan.stem, scan.scan))
+
+    best, *others = sorted(labels, key=rank)
+    if others and rank(others[0]) == rank(best):
+        raise InputError(
+            f"{scan.path} has two labels: {best.path} and {others[0].path}. One file with an id a structure is "
+            f"expected: combine them, or take one out of the folder. {LISTED}"
+        )
+    left_out |= {other.path: SECOND for other in others}
+    return best.path
+
+
+def _refuse_parts(root: Path, scans: Sequence[Name], labels: Sequence[Name]) -> None:
+    """Refuse labels that lie below the name of a scan without one, as where each structure is a file of its own."""
+    for scan in scans:
+        below = [x.path for x in labels if x.key[0] == scan.key[0] and x.key[1].startswith(f"{scan.key[1]}/")]
+        if below:
+            raise InputError(
+                f"{root}: {scan.path} has {len(below)} labels below its name and none of its name: {few(below)}. "
+                f"A file a structure, as TotalSegmentator writes, is not read: combine them into one with an id each. "
+                f"{LISTED}"
+            )
 
 
 @functools.cache
 def _say_once(level: int, text: str, *values: object) -> None:
     logger.log(level, text, *values)
-
-
-def _images_below(folder: Path) -> Iterator[Path]:
-    """The images in a folder and all folders below it."""
-    images = _images(folder)
-    yield from images
-    folders = (f for f in folder.iterdir() if f.is_dir() and not (f.is_symlink() or f.name.startswith(".")))
-    for below in sorted(set(folders).difference(images)):
-        yield from _images_below(below)
-
-
-def _case(root: Path, image: Path, label: Path | None, patient: str, of_test_set: bool = False) -> Case:
-    named = None if label is None else _relative(label, root)
-    return Case(_relative(image, root), named, patient, of_test_set=of_test_set)
-
-
-def _relative(path: Path, root: Path) -> str:
-    return path.relative_to(root).as_posix()

@@ -14,8 +14,8 @@ from ufc_monai.base.errors import InputError
 from ufc_monai.base.machine import LESS_MEMORY, PROCESS_BYTES, at_once
 from ufc_monai.clustering.clusterers import Agglomerative
 from ufc_monai.data.case import Case
-from ufc_monai.data.datalist import find_ignore_id, find_labels
 from ufc_monai.data.inspect import VolumeFacts, inspect_cases
+from ufc_monai.data.label_names import find_ignore_id, find_labels
 from ufc_monai.data.split import make_split
 from ufc_monai.data.store import reading_bytes
 from ufc_monai.planning.measure import measure_step

@@ -52,6 +52,11 @@ def plan_stages(options: RunOptions, cases: Sequence[Case]) -> list[Step]:
     if any(case.label for case in cases):
         _check_budget(split, options)
         _check_unlabelled(split, options, cases)
+    elif options.labelled is not None:
+        raise InputError(
+            f"--labelled {options.labelled}: none of the {len(cases)} scans of {options.dataset_dir} has a label. "
+            "Labels lie in labels/ or are called X_seg beside X (docs/how-to.md); to do without, leave --labelled out."
+        )
     else:
         logger.warning("no volume has a label: stages 1 and 2 run, and there is nothing to fine-tune on")
         return _planned(options, [chain.VAE_TRAINING, chain.CLUSTERS, chain.PRETRAINING])

@@ -15,6 +15,7 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from ufc_monai.base.files import atomic_path
+from ufc_monai.base.formats import OWN_PICTURE
 
 OKABE_ITO = ("#e69f00", "#56b4e9", "#009e73", "#f0e442", "#0072b2", "#d55e00", "#cc79a7")
 """Colours that colour-blind readers tell apart (Okabe & Ito); black, their eighth, is no use on a scan."""
@@ -58,7 +59,7 @@ def save(figure: Figure, path: str | os.PathLike[str]) -> None:
     for text in figure.findobj(Text):
         text.set_parse_math(False)  # a file's name may hold dollars
     with atomic_path(path) as temporary:
-        figure.savefig(temporary, dpi=110, pil_kwargs={"compress_level": 3})
+        figure.savefig(temporary, dpi=110, metadata={"Software": OWN_PICTURE}, pil_kwargs={"compress_level": 3})
 
 
 def shortened(text: str, length: int) -> str:

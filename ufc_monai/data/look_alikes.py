@@ -1,0 +1,115 @@
+"""Scans whose names make one wonder: whether one is the label of another, and whether two are of one patient."""
+
+from __future__ import annotations
+
+import functools
+import math
+import re
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+
+from ufc_monai.base.errors import InputError
+from ufc_monai.base.formats import NIFTI, suffix_of
+from ufc_monai.data.case import Case
+from ufc_monai.data.names import Name, read_name
+from ufc_monai.transforms.labels import is_id
+from ufc_monai.transforms.reader import stored_shape
+from ufc_monai.transforms.volume import Grid, LoadVolume
+
+HEADERS = 100
+"""Pairs of files whose headers are compared."""
+LOOKED_AT = 3
+"""Pairs of files that are read."""
+MOST_IDS = 128
+"""Values that a label has at most, to be told from a scan."""
+VISIT = re.compile(r"(?P<patient>.*\d)([ _-]?[a-z]|[ _-]([a-z]+\d*|\d{1,3}))", re.IGNORECASE)
+"""How names of one patient's scans end: p01_a, p01_late, p01-2."""
+MOST_VISITS = 10
+"""Scans that one patient is thought to have at most."""
+
+
+def label_by_its_voxels(root: Path, scans: Sequence[Name], without: Sequence[Name]) -> str | None:
+    """Look for a label that nothing calls one, among scans whose names resemble each other.
+
+    Args:
+        root: the data set's folder.
+        scans: all that count as scans.
+        without: those without a label.
+
+    Returns:
+        What was found, as a sentence; ``None`` if nothing was.
+    """
+    unknown = {name.path for name in without}
+    for kind in (_called_alike(scans), _neighbours(scans)):
+        pairs = _some([(a, b) for a, b in kind if {a, b} & unknown], HEADERS)
+        for a, b in _some([(a, b) for a, b in pairs if _voxels(root / a) == _voxels(root / b)], LOOKED_AT):
+            for scan, label in ((a, b), (b, a)):
+                if suffix_of(label) and _is_label_of(root / label, root / scan):
+                    return (
+                        f"{label} looks like a label of {scan} (few small whole numbers, on the same grid), but is not "
+                        "called one: end its name in _seg, or put it into a folder labels/."
+                    )
+    return None
+
+
+def _called_alike(scans: Sequence[Name]) -> Iterator[tuple[str, str]]:
+    """Pairs of scans of one name in two folders, or of a name and one that goes on after it."""
+    names = sorted((scan.scan.rpartition("/")[2], scan.path) for scan in scans)
+    for (a, one), (b, other) in pairwise(names):
+        if a == b or re.match(r"[ _.-]", b.removeprefix(a)):
+            yield one, other
+
+
+def _neighbours(scans: Sequence[Name]) -> Iterator[tuple[str, str]]:
+    """Pairs of scans in one folder that may be a patient's."""
+    names = sorted((scan.scan.rpartition("/")[0], scan.path) for scan in scans)
+    return ((one, other) for (a, one), (b, other) in pairwise(names) if a == b != "")
+
+
+def _some(pairs: Sequence[tuple[str, str]], most: int) -> list[tuple[str, str]]:
+    """At most so many of them, evenly spread: where folders and names hold a rule, a few show it."""
+    return [pairs[i] for i in sorted({*np.linspace(0, len(pairs) - 1, min(most, len(pairs)), dtype=int).tolist()})]
+
+
+def _voxels(path: Path) -> object:
+    """How many voxels a file has by its header; that of a file that cannot be read equals no other."""
+    try:
+        *shape, components = stored_shape(path)
+    except Exception:  # whoever reads it for its own sake will say so
+        return object()
+    return math.prod(shape) * (components if suffix_of(path) in NIFTI else 1)
+
+
+def _is_label_of(label: Path, scan: Path) -> bool:
+    try:
+        (ids, grid), (others_ids, other) = (_look(path, path.stat().st_mtime_ns) for path in (label, scan))
+    except InputError:
+        return False
+    same = grid.shape == other.shape and np.allclose(grid.affine, other.affine, atol=1e-3)
+    return same and ids and not others_ids
+
+
+@functools.lru_cache(maxsize=32)
+def _look(path: Path, _changed: int) -> tuple[bool, Grid]:
+    """Whether a volume holds few whole numbers as labels do, and its grid."""
+    volume = LoadVolume()(path)
+    values = set[float]()
+    for axial in np.moveaxis(volume[0].as_tensor().numpy(), -1, 0):
+        values.update(np.unique(axial).tolist())
+        if len(values) > MOST_IDS:
+            break
+    return len(values) <= MOST_IDS and all(map(is_id, values)), Grid.of(volume.affine, volume.shape[1:])
+
+
+def of_one_patient(cases: Sequence[Case]) -> list[list[str]]:
+    """Groups of patients whose names or folders are so alike that they may be one: p01_a and p01_b."""
+    groups = defaultdict[tuple[str, str], set[str]](set)
+    for case in cases:
+        folder = read_name(case.image).scan.rpartition("/")[0]
+        visit = VISIT.fullmatch(case.patient)
+        groups[folder, "" if folder else visit["patient"] if visit else case.patient].add(case.patient)
+    return [sorted(group) for group in groups.values() if 1 < len(group) <= MOST_VISITS]
