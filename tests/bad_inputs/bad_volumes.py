@@ -35,6 +35,23 @@ def torn_slice(folder: Path) -> Path:
     return folder
 
 
+def flipped(path: Path, place: int) -> Path:
+    """One bit of a file is another."""
+    written = bytearray(path.read_bytes())
+    written[place] ^= 4
+    path.write_bytes(written)
+    return path
+
+
+def halved_checksum(path: Path) -> Path:
+    return cut_off(volume(path), path.stat().st_size - 6)
+
+
+def two_affines(path: Path) -> Path:
+    """The qform is turned by half a circle about the third axis, with regard to the sform."""
+    return volume_with(path, qform_code=1, quatern_d=1.0)
+
+
 def empty(folder: Path) -> Path:
     folder.mkdir()
     return folder
@@ -44,6 +61,13 @@ IMAGES: dict[str, tuple[Build, str]] = {
     "gzip cut off in its header": (lambda d: cut_off(volume(d / "a.nii.gz"), 60), UNREADABLE),
     "gzip cut off in its middle": (lambda d: halved(volume(d / "a.nii.gz")), UNREADABLE),
     "plain NIfTI cut off": (lambda d: halved(volume(d / "a.nii")), UNREADABLE),
+    "gzip with another checksum": (lambda d: flipped(volume(d / "a.nii.gz"), -8), "CRC check failed"),
+    "gzip of another length": (lambda d: flipped(volume(d / "a.nii.gz"), -4), "Incorrect length of data"),
+    "gzip cut off in its checksum": (lambda d: halved_checksum(d / "a.nii.gz"), UNREADABLE),
+    "gzip with noise behind it": (lambda d: content(d / "b.nii.gz", volume(d / "a.nii.gz").read_bytes() + b"x"), "Not a"),
+    "measured in metres": (lambda d: volume_with(d / "a.nii", xyzt_units=1), "measures in metres, expected milli"),
+    "measured in micrometres": (lambda d: volume_with(d / "a.nii", xyzt_units=3 + 8), "measures in micrometres"),
+    "sform against qform": (lambda d: two_affines(d / "a.nii"), "by its sform it is stored as RAS, by its qform as LPS"),
     "no gzip": (lambda d: content(d / "a.nii.gz", "hello"), "not a gzip file"),
     "gzip of something else": (lambda d: content(d / "a.nii.gz", gzip.compress(b"hello" * 100)), "work out file type"),
     "of no length": (lambda d: content(d / "a.nii.gz", ""), "Empty file"),

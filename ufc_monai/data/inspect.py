@@ -19,7 +19,7 @@ from ufc_monai.base.files import sha256_of, size_of
 from ufc_monai.base.formats import PICTURES, suffix_of
 from ufc_monai.data.case import Case
 from ufc_monai.data.datalist import find_cases
-from ufc_monai.data.problems import MOST_IDS, Problem, hu_problems, label_problems
+from ufc_monai.data.problems import MOST_IDS, Problem, label_problems, value_problems
 from ufc_monai.data.store import read_together, stored_bytes
 from ufc_monai.transforms.labels import RemapLabels
 from ufc_monai.transforms.volume import Grid, LoadVolume, label_fault
@@ -128,7 +128,7 @@ def _inspect(root: Path, case: Case, claimed: Mapping[int, int] | None, shown: b
     except Exception as e:
         return replace(facts, problems=(Problem("unreadable", _reason(e, root / case.image)),))
     low, high = float(image.min()), float(image.max())
-    problems = hu_problems(low, high) if channels == 1 else []
+    problems = value_problems(low, high, channels)
     if grid.shape[2] < FEW_SLICES and suffix_of(case.image) not in PICTURES:
         problems.append(Problem("few slices", f"has few axial slices: {grid.shape[2]}."))
     label, voxels = None, Counter[float]()

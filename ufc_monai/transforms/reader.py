@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import gzip
 import logging
 import os
 from collections.abc import Sequence
@@ -27,13 +28,17 @@ POSITION, ORIENTATION = "0020|0032", "0020|0037"
 """DICOM's tags ImagePositionPatient and ImageOrientationPatient."""
 UNEVEN = 0.05
 """How far a DICOM slice may lie from where it belongs, as a share of the slice spacing."""
+UNITS = {1: "metres", 3: "micrometres"}
+"""NIfTI's codes of units of length that are not millimetres."""
+PIECE = 2**20
+"""Bytes that are read at once of what is not kept."""
 
 
 class NiftiReader(NibabelReader):
-    """MONAI's reader of NIfTI, without colours, complex numbers and headers without an affine.
+    """MONAI's reader of NIfTI, without colours, complex numbers and headers whose affine is missing or uncertain.
 
     Where the sform does not fit the voxel sizes, MONAI takes the qform in its place. This reader does so only if the
-    header says that there is one.
+    header says that there is one. A compressed file is read to its end, where its checksum stands.
     """
 
     def read(self, data: Sequence[str | os.PathLike[str]] | str | os.PathLike[str], **kwargs: Any) -> Any:
@@ -44,11 +49,26 @@ class NiftiReader(NibabelReader):
             kwargs: of ``nibabel.load``.
 
         Raises:
-            InputError: if voxels are not real numbers, or the header has no affine.
+            InputError: if voxels are not real numbers, or the header has no affine, two that contradict each other,
+                or one that is not in millimetres.
         """
         self.filenames = ensure_tuple(data)
-        images = [_usable(nib.load(name, **{**self.kwargs, **kwargs})) for name in self.filenames]
+        images = [_usable(_unread(nib.load(name, **{**self.kwargs, **kwargs}))) for name in self.filenames]
         return images if len(images) > 1 else images[0]
+
+    def get_data(self, img: Any) -> tuple[NDArray[Any], dict[str, Any]]:
+        """The voxels and the meta data of what was read.
+
+        Raises:
+            OSError: if a compressed file is not what its checksum was taken of.
+        """
+        loaded: tuple[NDArray[Any], dict[str, Any]] = super().get_data(img)
+        for image in ensure_tuple(img):
+            if (stream := image.file_map["image"].fileobj) is not None:
+                with stream:
+                    while stream.read(PIECE):  # nibabel stops behind the last voxel
+                        pass
+        return loaded
 
 
 class SimpleITKReader(ImageReader):
@@ -159,6 +179,13 @@ def simple_itk(path: str | os.PathLike[str] = "this format") -> Any:
     return module
 
 
+def _unread(image: Any) -> Any:
+    """The same image, if it is compressed on a stream that can be read to its end."""
+    if suffix_of(name := image.get_filename()) != ".nii.gz":
+        return image
+    return type(image).from_file_map({"image": nib.FileHolder(name, gzip.open(name))})
+
+
 def _usable(image: Any) -> Any:
     name, kind, header = image.get_filename(), image.get_data_dtype(), image.header
     if kind.names or kind.kind == "c":
@@ -169,6 +196,15 @@ def _usable(image: Any) -> Any:
             f"{name}: its header holds no affine (qform and sform codes are 0): its orientation is unknown. Export it "
             "again with its position."
         )
+    if unit := UNITS.get(int(header["xyzt_units"]) % 8):
+        raise InputError(f"{name}: its header measures in {unit}, expected millimetres. Export it again in these.")
+    if header["sform_code"] and header["qform_code"]:
+        sform, qform = ("".join(nib.aff2axcodes(affine)) for affine in (header.get_sform(), header.get_qform()))
+        if sform != qform:
+            raise InputError(
+                f"{name}: by its sform it is stored as {sform}, by its qform as {qform}: it may be mirrored. Export it "
+                "again with one of them, or with both alike."
+            )
     return correct_nifti_header_if_necessary(image) if header["qform_code"] else image
 
 
