@@ -64,10 +64,16 @@ IMAGES: dict[str, tuple[Build, str]] = {
     "gzip with another checksum": (lambda d: flipped(volume(d / "a.nii.gz"), -8), "CRC check failed"),
     "gzip of another length": (lambda d: flipped(volume(d / "a.nii.gz"), -4), "Incorrect length of data"),
     "gzip cut off in its checksum": (lambda d: halved_checksum(d / "a.nii.gz"), UNREADABLE),
-    "gzip with noise behind it": (lambda d: content(d / "b.nii.gz", volume(d / "a.nii.gz").read_bytes() + b"x"), "Not a"),
+    "gzip with noise behind it": (
+        lambda d: content(d / "b.nii.gz", volume(d / "a.nii.gz").read_bytes() + b"x"),
+        "Not a",
+    ),
     "measured in metres": (lambda d: volume_with(d / "a.nii", xyzt_units=1), "measures in metres, expected milli"),
     "measured in micrometres": (lambda d: volume_with(d / "a.nii", xyzt_units=3 + 8), "measures in micrometres"),
-    "sform against qform": (lambda d: two_affines(d / "a.nii"), "by its sform it is stored as RAS, by its qform as LPS"),
+    "sform against qform": (
+        lambda d: two_affines(d / "a.nii"),
+        "by its sform it is stored as RAS, by its qform as LPS",
+    ),
     "no gzip": (lambda d: content(d / "a.nii.gz", "hello"), "not a gzip file"),
     "gzip of something else": (lambda d: content(d / "a.nii.gz", gzip.compress(b"hello" * 100)), "work out file type"),
     "of no length": (lambda d: content(d / "a.nii.gz", ""), "Empty file"),
