@@ -6,6 +6,8 @@ import functools
 import gzip
 import logging
 import os
+import re
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,9 +19,11 @@ from monai.utils import MetaKeys, SpaceKeys, ensure_tuple, optional_import
 from numpy.typing import NDArray
 
 from ufc_monai.base.errors import InputError
-from ufc_monai.base.formats import FORMATS, NIFTI, PICTURES, dicom_files, suffix_of
+from ufc_monai.base.formats import DETACHED, FORMATS, HEADER, NIFTI, PICTURES, dicom_files, parts_of, suffix_of
 
 nib, _ = optional_import("nibabel")
+Image, _ = optional_import("PIL.Image")
+ExifTags, _ = optional_import("PIL.ExifTags")
 logger = logging.getLogger(__name__)
 
 LUMINANCE = (2125, 7154, 721)
@@ -30,6 +34,8 @@ UNEVEN = 0.05
 """How far a DICOM slice may lie from where it belongs, as a share of the slice spacing."""
 UNITS = {1: "metres", 3: "micrometres"}
 """NIfTI's codes of units of length that are not millimetres."""
+JPEG_SCAN, JPEG_END = b"\xff\xda", b"\xff\xd9"
+"""What the pixels of a JPEG stand between."""
 PIECE = 2**20
 """Bytes that are read at once of what is not kept."""
 
@@ -103,7 +109,10 @@ class SimpleITKReader(ImageReader):
         else:
             image = simple_itk(path).ReadImage(path)
             if suffix_of(path) in PICTURES:
+                _check_picture(path)
                 return _as_slice(image, self.channels)
+            if suffix_of(path) in (".mha", ".mhd"):
+                _check_inflated(path)
         if image.GetDimension() != 3 or image.GetNumberOfComponentsPerPixel() != 1:
             raise InputError(
                 f"{path}: expected a 3D volume of one channel, got shape {image.GetSize()} with "
@@ -254,6 +263,38 @@ def _check_positions(reader: Any, folder: Path) -> None:
             f"{abs(spacing):g} mm straight ahead, first from {positions[at]} to {positions[at + 1]} mm: slices are "
             "missing, doubled, unevenly spaced or tilted. Export the series again, or resample it."
         )
+
+
+def _check_inflated(path: Path) -> None:
+    """Compare the checksum of compressed voxels, which ITK does of NRRD and not of MetaImage."""
+    with open(path, "rb") as file:
+        header = file.read(HEADER)
+    if not re.search(rb"^CompressedData\s*=\s*[Tt1]", header, re.MULTILINE):
+        return
+    for number, part in enumerate(parts_of(path)):
+        local = DETACHED.search(header) if number == 0 else None
+        if number == 0 and (local is None or local[1] != b"LOCAL"):
+            continue
+        inflater = zlib.decompressobj()
+        with open(part, "rb") as file:
+            file.seek(header.index(b"\n", local.end(1)) + 1 if local else 0)
+            while piece := file.read(PIECE):
+                inflater.decompress(piece)
+        if not inflater.eof:
+            raise EOFError("its compressed voxels end too early")
+
+
+def _check_picture(path: Path) -> None:
+    """Refuse a picture that viewers turn, and a JPEG without an end, of which ITK reads what there is."""
+    with Image.open(path) as picture:
+        if picture.getexif().get(ExifTags.Base.Orientation, 1) != 1:
+            raise InputError(
+                f"{path}: viewers turn it, as its EXIF says, and its label may lie on either. Save it upright, "
+                "without that tag."
+            )
+    written = path.read_bytes() if suffix_of(path) != ".png" else b""
+    if written.rfind(JPEG_END) < written.rfind(JPEG_SCAN):
+        raise InputError(f"{path}: the picture is cut off. Copy it again or remove it.")
 
 
 def _as_slice(picture: Any, channels: int) -> Any:
