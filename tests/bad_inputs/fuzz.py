@@ -188,7 +188,11 @@ def checkpoint(folder: Path) -> tuple[Path, Callable[[], Any]]:
 def train(folder: Path, resume: bool) -> Any:
     """What a training that learns nothing holds at its end."""
     trainer, network = Engine(lambda *_: None), torch.nn.Linear(8, 8)
-    trainer.network, trainer.scaler, trainer.data_loader = network, None, DataLoader(TensorDataset(torch.arange(4)), batch_size=2)
+    trainer.network, trainer.scaler, trainer.data_loader = (
+        network,
+        None,
+        DataLoader(TensorDataset(torch.arange(4)), batch_size=2),
+    )
     run = RunRecord(folder, "ufc_feature_vae/train", {})
     TrainingCheckpoint(folder / "checkpoint.pt", {"network": network}, run, resume=resume).attach(trainer)
     trainer.run(trainer.data_loader, max_epochs=1)

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from ufc_monai.base.errors import InputError
 from ufc_monai.base.formats import DETACHED, FORMATS, HEADER, NIFTI, PICTURES, dicom_files, parts_of, suffix_of
+from ufc_monai.transforms.series import read_header, read_series, simple_itk
 
 nib, _ = optional_import("nibabel")
 Image, _ = optional_import("PIL.Image")
@@ -28,10 +29,6 @@ logger = logging.getLogger(__name__)
 
 LUMINANCE = (2125, 7154, 721)
 """Weights of red, green and blue (Rec. 709) in ten-thousandths: whole numbers keep a grey colour's value exactly."""
-POSITION, ORIENTATION = "0020|0032", "0020|0037"
-"""DICOM's tags ImagePositionPatient and ImageOrientationPatient."""
-UNEVEN = 0.05
-"""How far a DICOM slice may lie from where it belongs, as a share of the slice spacing."""
 UNITS = {1: "metres", 3: "micrometres"}
 """NIfTI's codes of units of length that are not millimetres."""
 JPEG_SCAN, JPEG_END = b"\xff\xda", b"\xff\xd9"
@@ -105,7 +102,7 @@ class SimpleITKReader(ImageReader):
         """
         (path,) = (Path(name) for name in ensure_tuple(data))
         if path.is_dir():
-            image = _read_series(path)
+            image = read_series(path)
         else:
             image = simple_itk(path).ReadImage(path)
             if suffix_of(path) in PICTURES:
@@ -168,26 +165,6 @@ def stored_shape(path: Path) -> tuple[int, ...]:
     return (*header.GetSize(), len(files), header.GetNumberOfComponents())
 
 
-def read_header(path: str | os.PathLike[str]) -> Any:
-    """SimpleITK's reader of a file, which has read its header alone."""
-    header = simple_itk(path).ImageFileReader()
-    header.SetFileName(os.fspath(path))
-    header.ReadImageInformation()
-    return header
-
-
-def simple_itk(path: str | os.PathLike[str] = "this format") -> Any:
-    """SimpleITK, imported when it is first needed: NIfTI does without.
-
-    Raises:
-        InputError: if it is not installed, naming what needs it.
-    """
-    module, installed = optional_import("SimpleITK")
-    if not installed:
-        raise InputError(f"{path}: only SimpleITK can handle it, which is not installed: pip install SimpleITK.")
-    return module
-
-
 def _unread(image: Any) -> Any:
     """The same image, if it is compressed on a stream that can be read to its end."""
     if suffix_of(name := image.get_filename()) != ".nii.gz":
@@ -215,54 +192,6 @@ def _usable(image: Any) -> Any:
                 "again with one of them, or with both alike."
             )
     return correct_nifti_header_if_necessary(image) if header["qform_code"] else image
-
-
-def _read_series(folder: Path) -> Any:
-    """The one DICOM series of a folder, float32 (colours as they are)."""
-    sitk = simple_itk(folder)
-    series = sitk.ImageSeriesReader.GetGDCMSeriesIDs(folder)
-    if len(series) != 1:
-        raise InputError(f"{folder}: expected one DICOM series in the folder, found {len(series)}. Give each its own.")
-    names = sitk.ImageSeriesReader.GetGDCMSeriesFileNames(folder, series[0])
-    if left := sorted({file.name for file in dicom_files(folder)} - {Path(name).name for name in names}):
-        raise InputError(
-            f"{folder}: {len(left)} of its DICOM files cannot be read as slices of the series, first {left[0]}. Copy "
-            "them again, or move them elsewhere if they are not slices."
-        )
-    reader = sitk.ImageSeriesReader()
-    reader.SetFileNames(names)
-    if read_header(names[0]).GetNumberOfComponents() == 1:
-        # else the first slice's type holds for all, though each may have another rescale slope
-        reader.SetOutputPixelType(sitk.sitkFloat32)
-    reader.MetaDataDictionaryArrayUpdateOn()  # the tags of every slice
-    reader.SetSpacingWarningRelThreshold(np.inf)  # what it would warn of is an error here
-    image = reader.Execute()
-    _check_positions(reader, folder)
-    return image
-
-
-def _check_positions(reader: Any, folder: Path) -> None:
-    """Refuse a series whose slices do not lie evenly, one behind the other along their normal."""
-    n = len(reader.GetFileNames())
-    if n == 1:
-        return
-    if not all(reader.HasMetaDataKey(i, tag) for i in range(n) for tag in (POSITION, ORIENTATION)):
-        raise InputError(f"{folder}: some of the {n} DICOM slices have no position or orientation. Export them again.")
-    positions, orientations = (
-        np.array([[float(number) for number in reader.GetMetaData(i, tag).split("\\")] for i in range(n)])
-        for tag in (POSITION, ORIENTATION)
-    )
-    normal = np.cross(orientations[0, :3], orientations[0, 3:])
-    steps = np.diff(positions, axis=0)
-    spacing = np.quantile(steps @ normal, 0.5, method="lower")  # the median, but always one of the gaps
-    wrong = np.linalg.norm(steps - spacing * normal, axis=1) > UNEVEN * abs(spacing)
-    if wrong.any() or spacing == 0:
-        at = int(np.argmax(wrong))
-        raise InputError(
-            f"{folder}: {int(wrong.sum())} of the {n - 1} gaps between its DICOM slices are not the usual "
-            f"{abs(spacing):g} mm straight ahead, first from {positions[at]} to {positions[at + 1]} mm: slices are "
-            "missing, doubled, unevenly spaced or tilted. Export the series again, or resample it."
-        )
 
 
 def _check_inflated(path: Path) -> None:
