@@ -276,6 +276,12 @@ def size_of(path: str | os.PathLike[str]) -> int:
     return sum(part.stat().st_size for part in parts_of(path))
 
 
+def changed_at(path: str | os.PathLike[str]) -> int:
+    """When a file, or one of those that an image is made of, was last changed or put in its place, in ns."""
+    states = [part.stat() for part in parts_of(path)]
+    return max(max(state.st_mtime_ns, state.st_ctime_ns) for state in states)
+
+
 def _digest(file_path: Path) -> str:
     with open(file_path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -16,6 +16,7 @@ from ufc_monai.base.errors import InputError
 from ufc_monai.base.files import inert
 from ufc_monai.base.formats import FORMATS, PICTURES, is_dicom_series, stem_of, suffix_of
 from ufc_monai.data.case import MMWHS_LABELS, Case, listed_cases, plain_stem, read_dataset_json, with_roles
+from ufc_monai.data.dicom_patients import with_dicom_patients
 from ufc_monai.transforms.labels import LARGEST_ID, few
 
 logger = logging.getLogger(__name__)
@@ -90,7 +91,7 @@ def find_cases(dataset_dir: str | os.PathLike[str], include_test_images: bool = 
     for one, other in pairwise(cases):
         if one.image == other.image:
             raise InputError(f"{root}: {one.image} is listed twice. Keep one entry.")
-    cases = with_roles(cases, root)
+    cases = with_roles(with_dicom_patients(cases, root), root)
     found = [case for case in cases if include_test_images or case.role or not case.of_test_set]
     if not found:
         raise InputError(
