@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # Several processes with one thread each: waiting threads that spin slow each other many times over.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4
 
-.PHONY: demo venv test test-slow test-lowest test-newest check format clean
+.PHONY: demo venv test test-slow test-lowest test-newest check format clean fuzz
 
 demo: venv
 	$(BIN)/python -m ufc_monai demo
@@ -34,6 +34,9 @@ test: check
 
 test-slow: $(VENV)/tracking
 	$(PYTEST) -m slow --dist loadfile
+
+fuzz: venv
+	PYTHONPATH=tests OMP_NUM_THREADS=1 $(BIN)/python tests/bad_inputs/fuzz.py
 
 # The quick suite with the lowest versions that setup.cfg allows, and with whatever is newest today. PyTorch stays, see above.
 test-lowest: $(VENV)-lowest/installed

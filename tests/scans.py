@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ufc_monai.transforms.reader import simple_itk
+from ufc_monai.transforms.series import simple_itk
 
 sitk = simple_itk()
 SHAPE = (6, 5, 4)

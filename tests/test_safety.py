@@ -24,6 +24,7 @@ from ufc_monai.commands.package import package
 from ufc_monai.commands.run import copy_bundles
 from ufc_monai.data.datalist import find_cases, image_items
 from ufc_monai.data.store import StoreEntry
+from ufc_monai.data.store_key import fingerprint
 from ufc_monai.report.curves import curves_svg
 from ufc_monai.report.page import markdown_table
 from ufc_monai.study.runs import Run
@@ -188,7 +189,8 @@ def test_a_study_touches_nothing_outside(name: str, field: str) -> None:
 def test_the_store_reads_its_own_folder(tmp_path: Path) -> None:
     np.save(tmp_path / "x.npy", np.zeros(1), allow_pickle=False)
     (tmp_path / "entry").mkdir()
-    (tmp_path / "entry" / "entry.json").write_text('{"items": [{}], "keys": ["../x"]}')
+    meta = {"items": [{}], "keys": ["../x"], "crc32": {"../x": [0]}}
+    (tmp_path / "entry" / "entry.json").write_text(json.dumps(meta | {"seal": fingerprint(meta)}))
     with pytest.raises(InputError, match="cache_dir"):
         StoreEntry(tmp_path / "entry").sample(0)
 

@@ -14,7 +14,7 @@ import pytest
 import torch
 from conftest import NAMES, SMALL, copy_bundles, run_bundle
 
-from ufc_monai.artifacts.transfer import read_record
+from ufc_monai.artifacts.network_file import read_record
 from ufc_monai.data.case import MMWHS_LABELS
 from ufc_monai.data.datalist import find_cases
 from ufc_monai.data.label_names import resolve_labels

@@ -23,7 +23,9 @@ from bad_files import (
     voxels,
     weights,
 )
+from bad_volumes import flipped
 from ignite.engine import Engine
+from scans import sitk
 from torch import nn
 
 from ufc_monai.artifacts.labelling import assign_slices, cut_again
@@ -76,6 +78,16 @@ def copy_of_test_patient(folder: Path) -> None:
         found.pretraining(number)
 
 
+def written_anew(folder: Path, name: str) -> Split:
+    """One scan under two names, the files of which differ, one of them tested on."""
+    data_set(folder, labelled=8)
+    sitk.WriteImage(sitk.ReadImage(folder / "images" / "p0.nii.gz"), folder / "images" / name)
+    found = open_split(folder / "split.json", folder)
+    for number in range(4):
+        found.pretraining(number)
+    return found
+
+
 def label_order(folder: Path, text: str) -> object:
     return split(folder).labelled(0, order_path=content(folder / "selection.json", text))
 
@@ -108,6 +120,11 @@ def pretrained(folder: Path, change: Callable[[Path], object] = lambda _: None, 
     return load_pretrained(unet(), folder / "model.pt", **how)
 
 
+def described(folder: Path, **record: Any) -> object:
+    """Open weights of which ``network.json`` says what cannot be."""
+    return read_network(weights(folder, unet().state_dict(), **record).parent, CONTRASTIVE)
+
+
 def resigned(path: Path) -> Path:
     """Have ``network.json`` name the file's sha256, so that the file itself is looked into."""
     edited(path.with_name("network.json"), model_sha256=sha256_of(path))
@@ -138,6 +155,8 @@ REFUSED: dict[str, tuple[Callable[[Path], object], str]] = {
     "labels alone": (lambda d: find_cases(volume(d / "labels" / "a.nii.gz").parents[1]), "holds no volumes"),
     "notes alone": (lambda d: find_cases(content(d / "a.txt", "x").parent), "holds no volumes"),
     "one scan under two names": (copy_of_test_patient, "has the same content as a volume of a validation or test"),
+    "one scan compressed anew": (lambda d: written_anew(d, "copy.nii.gz"), "has the same content as a volume of a val"),
+    "one scan converted": (lambda d: written_anew(d, "copy.mha"), "has the same content as a volume of a validation"),
     "a second channel": (
         lambda d: [volume(d / "images" / f"a_000{i}.nii.gz") for i in (0, 1)] and find_cases(d),
         "is a second channel",
@@ -169,6 +188,10 @@ REFUSED: dict[str, tuple[Callable[[Path], object], str]] = {
     "split cut off": (lambda d: split_of(d, "{"), "split_path:"),
     "split is a list": (lambda d: split_of(d, "[]"), "should hold a JSON object, not a list"),
     "split is empty": (lambda d: split_of(d, '{"format": 1}'), "is damaged (KeyError: 'images')"),
+    "an image of the same size": (
+        lambda d: changed(d, lambda d: flipped(d / "images" / "p0.nii.gz", -9)),
+        "made for other files than those of",
+    ),
     "split of another format": (lambda d: split(d, format=2), "expected a split of format 1, got 2"),
     "split without folds": (lambda d: split(d, folds=[]), "lacks folds, seed or unlabelled"),
     "split without its seed": (lambda d: split(d, seed=None), "lacks folds, seed or unlabelled"),
@@ -284,6 +307,19 @@ REFUSED: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda d: read_network(edited(weights(d, {}).with_name("network.json"), architecture="x").parent, CONTRASTIVE),
         "architecture should be an object",
     ),
+    "network.json with a window of nothing": (
+        lambda d: described(d, preprocessing={"image_size": 16, "window": [1, 0]}),
+        "window should be two numbers, the lower first, got [1, 0]",
+    ),
+    "network.json with a size below 0": (
+        lambda d: described(d, preprocessing={"image_size": -5, "window": [0, 1]}),
+        "image_size should be a whole number above 0, got -5",
+    ),
+    "network.json with a label too many": (
+        lambda d: described(d, labels={"a": 1, "b": 2, "c": 3}, architecture={"out_channels": 3}),
+        "labels name 3 structures, the network tells 3 classes apart",
+    ),
+    "network.json with an id twice": (lambda d: described(d, labels={"a": 1, "b": 1}), "should name each id once"),
     "network.json with a number in quotes": (
         lambda d: read_network(
             edited(weights(d, {}).with_name("network.json"), preprocessing={"image_size": "64"}).parent, CONTRASTIVE

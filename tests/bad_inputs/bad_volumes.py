@@ -8,9 +8,12 @@ from __future__ import annotations
 import gzip
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from bad_files import content, cut_off, organ, series, typed, volume, volume_with, voxels, with_voxel
+from PIL import ExifTags, Image
+from scans import make_image, sitk
 
 Build = Callable[[Path], Path]
 
@@ -35,6 +38,76 @@ def torn_slice(folder: Path) -> Path:
     return folder
 
 
+def flipped(path: Path, place: int) -> Path:
+    """One bit of a file is another."""
+    written = bytearray(path.read_bytes())
+    written[place] ^= 4
+    path.write_bytes(written)
+    return path
+
+
+def halved_checksum(path: Path) -> Path:
+    return cut_off(volume(path), path.stat().st_size - 6)
+
+
+def two_affines(path: Path) -> Path:
+    """The qform is turned by half a circle about the third axis, with regard to the sform."""
+    return volume_with(path, qform_code=1, quatern_d=1.0)
+
+
+def tagged(folder: Path, tag: str, value: str) -> Path:
+    """A series one slice of which says something else."""
+    file = sitk.ImageFileReader()
+    series(folder)
+    name = sorted(folder.iterdir())[2]
+    file.SetFileName(name)
+    piece = file.Execute()
+    piece.SetMetaData(tag, value)
+    if tag == "0028|0030":  # else the writer takes it from the image
+        piece.SetSpacing((*map(float, value.split("\\")), 1.0))
+    return rewritten(folder, name, piece)
+
+
+def rewritten(folder: Path, name: Path, piece: Any) -> Path:
+    writer = sitk.ImageFileWriter()
+    writer.KeepOriginalImageUIDOn()
+    writer.SetFileName(name)
+    writer.Execute(piece)
+    return folder
+
+
+def with_capture(folder: Path) -> Path:
+    """A picture in colours in the place of a slice."""
+    series(folder)
+    name = sorted(folder.iterdir())[2]
+    grey = sitk.ReadImage(name)
+    colours = sitk.Compose(*[sitk.Cast(grey, sitk.sitkUInt8)] * 3)
+    for tag in ("0008|0018", "0020|000d", "0020|000e", "0020|0032", "0020|0037"):
+        colours.SetMetaData(tag, grey.GetMetaData(tag))
+    return rewritten(folder, name, colours)
+
+
+def frames(folder: Path) -> Path:
+    """All slices in one file."""
+    folder.mkdir()
+    sitk.WriteImage(sitk.Cast(make_image(0.0) + 1024, sitk.sitkUInt16), folder / "a.dcm")
+    return folder
+
+
+def photograph(path: Path, turned: bool = False) -> Path:
+    """A JPEG as a camera writes it."""
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6 if turned else 1
+    noise = np.random.default_rng(0).integers(0, 255, (32, 24)).astype(np.uint8)
+    Image.fromarray(noise).save(path, exif=exif)
+    return path
+
+
+def compressed(path: Path) -> Path:
+    sitk.WriteImage(make_image(0.0), path, useCompression=True)
+    return path
+
+
 def empty(folder: Path) -> Path:
     folder.mkdir()
     return folder
@@ -44,6 +117,19 @@ IMAGES: dict[str, tuple[Build, str]] = {
     "gzip cut off in its header": (lambda d: cut_off(volume(d / "a.nii.gz"), 60), UNREADABLE),
     "gzip cut off in its middle": (lambda d: halved(volume(d / "a.nii.gz")), UNREADABLE),
     "plain NIfTI cut off": (lambda d: halved(volume(d / "a.nii")), UNREADABLE),
+    "gzip with another checksum": (lambda d: flipped(volume(d / "a.nii.gz"), -8), "CRC check failed"),
+    "gzip of another length": (lambda d: flipped(volume(d / "a.nii.gz"), -4), "Incorrect length of data"),
+    "gzip cut off in its checksum": (lambda d: halved_checksum(d / "a.nii.gz"), UNREADABLE),
+    "gzip with noise behind it": (
+        lambda d: content(d / "b.nii.gz", volume(d / "a.nii.gz").read_bytes() + b"x"),
+        "Not a",
+    ),
+    "measured in metres": (lambda d: volume_with(d / "a.nii", xyzt_units=1), "measures in metres, expected milli"),
+    "measured in micrometres": (lambda d: volume_with(d / "a.nii", xyzt_units=3 + 8), "measures in micrometres"),
+    "sform against qform": (
+        lambda d: two_affines(d / "a.nii"),
+        "by its sform it is stored as RAS, by its qform as LPS",
+    ),
     "no gzip": (lambda d: content(d / "a.nii.gz", "hello"), "not a gzip file"),
     "gzip of something else": (lambda d: content(d / "a.nii.gz", gzip.compress(b"hello" * 100)), "work out file type"),
     "of no length": (lambda d: content(d / "a.nii.gz", ""), "Empty file"),
@@ -73,6 +159,16 @@ IMAGES: dict[str, tuple[Build, str]] = {
     "no affine": (lambda d: volume(d / "a.nii.gz", affine=None), "its header holds no affine"),
     "affine that cannot be inverted": (lambda d: volume_with(d / "a.nii", srow_z=FLAT), "cannot be inverted"),
     "affine of NaN": (lambda d: volume_with(d / "a.nii", srow_z=[np.nan] * 4), "cannot be inverted"),
+    "JPEG that viewers turn": (lambda d: photograph(d / "a.jpg", turned=True), "viewers turn it, as its EXIF says"),
+    "JPEG cut off": (lambda d: halved(photograph(d / "a.jpg")), "the picture is cut off"),
+    "MetaImage of other voxels": (lambda d: flipped(compressed(d / "a.mha"), -1), "incorrect data check"),
+    "DICOM with another pixel": (lambda d: tagged(d / "a", "0028|0030", "0.5\\0.5"), "have another PixelSpacing than"),
+    "DICOM with a turned slice": (
+        lambda d: tagged(d / "a", "0020|0037", "0\\1\\0\\1\\0\\0"),
+        "have another ImageOrientationPatient than the first",
+    ),
+    "DICOM with a screenshot": (lambda d: with_capture(d / "a"), "have another SamplesPerPixel than the first"),
+    "DICOM with all slices in one file": (lambda d: frames(d / "a"), "enhanced or multi-frame DICOM file, with 4"),
     "DICOM without a slice": (lambda d: series(d / "a", leave_out=[2]), "slices are missing"),
     "DICOM with two series": (lambda d: two_series(d / "a"), "expected one DICOM series in the folder, found 2"),
     "DICOM with a torn slice": (lambda d: torn_slice(d / "a"), "1 of its DICOM files cannot be read as slices"),

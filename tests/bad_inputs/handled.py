@@ -84,6 +84,17 @@ def one_slice(d: Path) -> None:
     mask_lies_on(image)
 
 
+def pictures_stored_with_white_as_nothing(d: Path) -> None:
+    """More is brighter in a radiograph, whichever way it is stored; Hounsfield units stay what they are."""
+    plain = LoadVolume()(str(series(d / "plain")))
+    for modality, values in ((b"CT", plain), (b"CR", -1 - 2 * 1024 - plain)):
+        folder = series(d / modality.decode())
+        for file in folder.iterdir():
+            written = file.read_bytes().replace(b"MONOCHROME2", b"MONOCHROME1")
+            file.write_bytes(written.replace(b"\x08\0\x60\0\2\0\0\0CT", b"\x08\0\x60\0\2\0\0\0" + modality))
+        assert torch.equal(LoadVolume()(str(folder)), values)
+
+
 def one_dicom_slice(d: Path) -> None:
     assert len(slices(d, series(d / "a", leave_out=range(1, 4)))) == 1
 
@@ -284,6 +295,7 @@ HANDLED = [
     *(oblique_affine, negative_spacing, axes_in_another_order, anisotropic_spacing, one_slice, one_dicom_slice),
     *(a_fourth_axis_of_length_one, float64_voxels, int64_labels, labels_with_gaps, an_empty_label),
     *(a_label_stored_in_another_orientation, a_label_that_lies_elsewhere, voxel_sizes_that_contradict_the_affine),
+    pictures_stored_with_white_as_nothing,
     *(unicode_and_spaces_in_paths, a_folder_linked_into_itself, a_link_to_itself, a_data_set_behind_a_link),
     *(folders_that_are_links, two_links_to_one_scan, one_name_of_mmwhs_among_others, lone_dicom_files),
     *(a_series_without_preamble_behind_other_files, a_pair_of_header_and_voxels, what_we_wrote_ourselves),

@@ -56,6 +56,27 @@ def test_detached_voxels_belong_to_their_header(tmp_path: Path, name: str, line:
     assert sha256_of(tmp_path / name) != before
 
 
+@pytest.mark.parametrize(
+    ("name", "lines"),
+    [
+        ("a.mhd", "ElementDataFile = LIST\nb1.raw\nb2.raw"),
+        ("a.mhd", "ElementDataFile = LIST 2D\nb1.raw\nb2.raw"),
+        ("a.mhd", "ElementDataFile = b%d.raw 1 2 1"),
+        ("a.mha", "ElementDataFile = b%03d.raw 1 2 1"),
+        ("a.nhdr", "data file: LIST\nb1.raw\nb2.raw"),
+        ("a.nrrd", "data file: b%d.raw 1 2 1"),
+    ],
+)
+def test_so_do_those_of_a_list_or_a_pattern(tmp_path: Path, name: str, lines: str) -> None:
+    (tmp_path / name).write_text(f"first\n{lines}\n")
+    for i in (1, 2):
+        (tmp_path / f"b{i}.raw").write_bytes(b"voxels")
+    before = sha256_of(tmp_path / name)
+    assert size_of(tmp_path / name) == len(lines) + 7 + 12
+    (tmp_path / "b2.raw").write_bytes(b"VOXELS")
+    assert sha256_of(tmp_path / name) != before
+
+
 @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
 def test_a_failed_write_keeps_the_old_file_and_leaves_no_other(tmp_path: Path, error: type[BaseException]) -> None:
     path = tmp_path / "numbers.txt"

@@ -117,6 +117,14 @@ def test_broken_files_are_listed_with_what_to_do(folder: Path, tmp_path: Path, s
 
 
 @pytest.mark.usefixtures("no_measuring")
+def test_a_volume_of_one_value_stands_against_a_run(folder: Path, tmp_path: Path, said: Any) -> None:
+    path = folder / "ct_train_1006_image.nii.gz"
+    nib.save(nib.Nifti1Image(np.zeros(nib.load(path).shape, dtype=np.int16), nib.load(path).affine), path)
+    assert run_check(options(folder), output=tmp_path / "x.png") == 1
+    assert "! ct_train_1006_image.nii.gz: all its voxels have the value 0: nothing can be seen in it." in said()
+
+
+@pytest.mark.usefixtures("no_measuring")
 def test_nothing_readable_still_makes_a_table(folder: Path, tmp_path: Path, said: Any) -> None:
     for image in folder.glob("*_image.nii.gz"):
         image.write_bytes(b"no volume")

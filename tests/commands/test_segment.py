@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -56,6 +57,25 @@ def test_a_broken_scan_costs_no_other_its_mask(
     assert "a.nii.gz: cannot be read" in message
     assert "Traceback" not in message
     assert [p.name for p in (tmp_path / "out").iterdir()] == ["b_seg.nii.gz"]
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda voxels: voxels * 0 - 1000, "all its voxels have the value -1000"),
+        (lambda voxels: voxels - voxels.min(), "are never below 0, and the window begins at -250"),
+    ],
+    ids=["one value", "no rescale"],
+)
+def test_values_that_no_mask_can_come_of_are_warned_of(
+    change: Any, words: str, chain: Path, phantom: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    scan = nib.load(next(phantom.glob("*_image.nii.gz")))
+    nib.save(nib.Nifti1Image(change(np.asarray(scan.dataobj)), scan.affine), tmp_path / "a.nii.gz")
+    assert main(["segment", "--weights", str(chain), str(tmp_path / "a.nii.gz"), str(tmp_path / "m.nii.gz")]) == 0
+    (said,) = (record.getMessage() for record in caplog.records if record.levelname == "WARNING")
+    assert said.startswith(f"{tmp_path / 'a.nii.gz'}: ")
+    assert words in said
 
 
 def test_masks_that_are_there_are_safe(

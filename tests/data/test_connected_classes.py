@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import resource
 from pathlib import Path
@@ -11,7 +10,7 @@ import numpy as np
 import pytest
 
 from ufc_monai.data.slices import SliceDataset
-from ufc_monai.data.store import StoreEntry
+from ufc_monai.data.store import write_entry
 
 
 def dataset(folder: Path, *volumes: np.ndarray) -> SliceDataset:
@@ -21,10 +20,9 @@ def dataset(folder: Path, *volumes: np.ndarray) -> SliceDataset:
     for k, volume in enumerate(volumes):
         place = folder / str(k)
         place.mkdir()
-        np.save(place / "label.npy", np.moveaxis(volume, -1, 0)[:, None].astype(np.uint8))
         items = [{"id": f"{k}#{i}"} for i in range(volume.shape[-1])]
-        (place / "entry.json").write_text(json.dumps({"keys": ["label"], "items": items}))
-        found.entries.append(StoreEntry(place))
+        label = np.moveaxis(volume, -1, 0)[:, None].astype(np.uint8)
+        found.entries.append(write_entry(place, items, {"label": label}))
     return found
 
 

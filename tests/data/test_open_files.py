@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import resource
 import subprocess
 import sys
@@ -12,7 +11,7 @@ import numpy as np
 import pytest
 
 from ufc_monai.base.errors import InputError
-from ufc_monai.data.store import StoreEntry
+from ufc_monai.data.store import StoreEntry, write_entry
 
 N = 300
 READ_ALL = """
@@ -40,29 +39,26 @@ assert sorted(seen) == sorted((10.0 * v + i, f"{v}#{i}") for v in range(300) for
 """
 
 
-def write_entry(folder: Path, number: int) -> StoreEntry:
+def entry_of(folder: Path, number: int) -> StoreEntry:
     """Two slices of 4 x 4 pixels, which hold 10 * number and one more."""
     folder.mkdir()
-    for key in ("image", "label"):
-        array = np.full((2, 1, 4, 4), 10.0 * number, dtype=np.float32) + np.arange(2)[:, None, None, None]
-        np.save(folder / f"{key}.npy", array.astype(np.float32))
-    meta = {"keys": ["image", "label"], "items": [{"id": f"{number}#{i}"} for i in range(2)]}
-    (folder / "entry.json").write_text(json.dumps(meta))
-    return StoreEntry(folder)
+    array = np.full((2, 1, 4, 4), 10.0 * number, dtype=np.float32) + np.arange(2)[:, None, None, None]
+    arrays = dict.fromkeys(("image", "label"), array.astype(np.float32))
+    return write_entry(folder, [{"id": f"{number}#{i}"} for i in range(2)], arrays)
 
 
 @pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="counts open files as Linux does")
 @pytest.mark.parametrize("workers", [0, 2])
 def test_more_volumes_than_files_may_be_open(tmp_path: Path, workers: int) -> None:
     for number in range(N):
-        write_entry(tmp_path / f"v{number:03d}", number)
+        entry_of(tmp_path / f"v{number:03d}", number)
     program = [sys.executable, "-W", "ignore", "-c", READ_ALL, str(tmp_path), str(workers)]
     done = subprocess.run(program, capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 0, done.stderr[-2000:]
 
 
 def test_too_many_open_files_are_no_damage(tmp_path: Path) -> None:
-    entry, limits = write_entry(tmp_path / "entry", 1), resource.getrlimit(resource.RLIMIT_NOFILE)
+    entry, limits = entry_of(tmp_path / "entry", 1), resource.getrlimit(resource.RLIMIT_NOFILE)
     fresh = StoreEntry(tmp_path / "entry")
     entry.sample(0)
     try:
@@ -78,7 +74,7 @@ def test_too_many_open_files_are_no_damage(tmp_path: Path) -> None:
 
 
 def test_a_file_that_ends_too_early_is_damaged(tmp_path: Path) -> None:
-    entry = write_entry(tmp_path / "entry", 1)
+    entry = entry_of(tmp_path / "entry", 1)
     entry.sample(0)
     path = tmp_path / "entry" / "label.npy"
     path.write_bytes(path.read_bytes()[:-1])
@@ -88,3 +84,23 @@ def test_a_file_that_ends_too_early_is_damaged(tmp_path: Path) -> None:
     path.unlink()
     with pytest.raises(InputError, match=r"label\.npy is gone or damaged .*Delete the folder"):
         entry.sample(0)
+
+
+def test_a_pixel_that_has_changed_is_damage(tmp_path: Path) -> None:
+    entry = entry_of(tmp_path / "entry", 1)
+    path = tmp_path / "entry" / "image.npy"
+    written = bytearray(path.read_bytes())
+    written[-3] ^= 1
+    path.write_bytes(written)
+    assert entry.sample(0)["image"].max() == 10
+    for read in (lambda: entry.sample(1), lambda: entry.array("image")):
+        with pytest.raises(InputError, match=r"image\.npy is gone or damaged \(the checksum of slice 1 differs\)"):
+            read()
+
+
+def test_so_is_a_slice_that_is_called_otherwise(tmp_path: Path) -> None:
+    entry_of(tmp_path / "entry", 1)
+    path = tmp_path / "entry" / "entry.json"
+    path.write_text(path.read_text().replace("1#0", "1#2"))
+    with pytest.raises(InputError, match=r"entry\.json is gone or damaged \(its seal differs\)"):
+        StoreEntry(tmp_path / "entry")

@@ -356,5 +356,5 @@ def test_pickle_carries_no_pixels(dataset: SliceDataset) -> None:
     pixels = sum(entry.array("image").nbytes for entry in dataset.entries)
     assert pixels > before
     travelled = pickle.dumps(dataset)
-    assert len(travelled) == before
+    assert len(travelled) < before + 100 * len(dataset.entries)  # where arrays begin
     assert_same(pickle.loads(travelled)[3], dataset[3])

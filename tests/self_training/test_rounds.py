@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from ufc_monai.base.errors import InputError
-from ufc_monai.data.store import StoreEntry
+from ufc_monai.data.store import StoreEntry, write_entry
 from ufc_monai.self_training.choose import Choice, Predicted
 from ufc_monai.self_training.rounds import Round, RoundWriter, remove_volumes, switched_off
 
@@ -22,10 +21,8 @@ def volumes(tmp_path: Path) -> list[StoreEntry]:
     for k, n in enumerate((4, 6)):
         folder = tmp_path / "store" / str(k)
         folder.mkdir(parents=True)
-        np.save(folder / "image.npy", np.full((n, 1, 8, 8), k, dtype=np.float16))
         items = [{"id": f"scan{k}.nii.gz#{i}", "patient": str(k), "position": i / n} for i in range(n)]
-        (folder / "entry.json").write_text(json.dumps({"keys": ["image"], "items": items}))
-        entries.append(StoreEntry(folder))
+        entries.append(write_entry(folder, items, {"image": np.full((n, 1, 8, 8), k, dtype=np.float16)}))
     return entries
 
 

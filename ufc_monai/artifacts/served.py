@@ -11,7 +11,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from ufc_monai.artifacts.transfer import encoder_in_use, read_network, read_record, read_weights
+from ufc_monai.artifacts.network_file import read_record
+from ufc_monai.artifacts.transfer import encoder_in_use, read_network, read_weights
 from ufc_monai.base.bundles import UNET
 from ufc_monai.base.errors import InputError
 from ufc_monai.base.files import found_json, read_json

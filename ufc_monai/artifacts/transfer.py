@@ -14,7 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ufc_monai.base.bundles import BUNDLES, RENAMED
+from ufc_monai.artifacts.network_file import read_record
+from ufc_monai.base.bundles import BUNDLES
 from ufc_monai.base.errors import InputError
 from ufc_monai.base.files import atomic_path, read_json, sha256_of, write_json
 
@@ -210,37 +211,6 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     if broken := [name for name, value in weights.items() if not torch.isfinite(value).all()]:
         raise InputError(f"{path} holds NaN or infinite weights, first in {broken[0]}. Train anew, or take others.")
     return weights
-
-
-def read_record(path: Path, key: str) -> dict[str, Any]:
-    """What a ``network.json`` says; one of an earlier version is completed, its keys by their names of today.
-
-    Args:
-        path: the file.
-        key: the key that named it, for the error.
-
-    Raises:
-        InputError: if it is no JSON object, or one that describes no network.
-    """
-    network = read_json(path, key)
-    parts: dict[str, dict[str, Any]] = {"architecture": {"in_channels": 1}, "preprocessing": {"standardise": False}}
-    for name, defaults in parts.items():
-        if not isinstance(network.setdefault(name, {}), dict):
-            raise InputError(f"{key}: {path} is damaged: {name} should be an object. Copy it anew with its model.pt.")
-        network[name] = {**defaults, **network[name]}
-    for old in RENAMED.keys() & network.keys():
-        network[RENAMED[old]] = network.pop(old)
-    if "labels" in network:
-        network.setdefault("ignore_id", None)
-    labels = network.get("labels", {})
-    sizes = {"image_size": network["preprocessing"].get("image_size", 1)}
-    for name, value in {**sizes, **(labels if isinstance(labels, dict) else {"labels": labels})}.items():
-        if not isinstance(value, int) or value < 1:
-            raise InputError(
-                f"{key}: {path} is damaged: {name} should be a whole number above 0, got {value!r}. Copy it anew with "
-                "its model.pt."
-            )
-    return network
 
 
 def _record_of(model: Path, key: str) -> dict[str, Any]:

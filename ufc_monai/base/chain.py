@@ -130,10 +130,17 @@ def _maker(path: Path) -> Path | None:
 def _files(record: Path, side: str) -> dict[str, tuple[Path, str]]:
     """Where the ``inputs`` or ``outputs`` of a ``run.json`` are now, and the sha256 that they had, by name."""
     content = found_json(record, "run.json")
-    then, now = Path(content.get("folder", record.parent)), record.parent
+    try:
+        found = {
+            name: (Path(file["path"]), str(file["sha256"])) for name, file in content.get(side, {}).items() if file
+        }
+        then, now = Path(content.get("folder", record.parent)), record.parent
+    except (AttributeError, KeyError, TypeError) as e:
+        raise InputError(
+            f"{record} is damaged ({type(e).__name__}: {e}): what was made with it cannot be checked. Make it again."
+        ) from e
     while then.name and then.name == now.name:
         then, now = then.parent, now.parent  # at last those of the folder that was moved, or the root
-    found = {name: (Path(file["path"]), file["sha256"]) for name, file in content.get(side, {}).items() if file}
     return {
         name: (now / path.relative_to(then) if path.is_relative_to(then) else path, sha256)
         for name, (path, sha256) in found.items()

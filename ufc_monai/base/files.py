@@ -12,6 +12,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath, PureWindowsPath
+from textwrap import shorten
 from typing import IO, Any
 
 import numpy as np
@@ -256,7 +257,8 @@ def read_arrays(path: str | os.PathLike[str], *names: str) -> dict[str, NDArray[
         with open(path, "rb") as opened, np.load(opened) as file:
             arrays = {name: np.asarray(file[name]) for name in file.files}
     except Exception as e:
-        raise InputError(f"{path} is damaged ({type(e).__name__}: {e}). {again}") from e
+        reason = shorten(ascii(str(e))[1:-1], 200, placeholder=" ...")  # zipfile quotes what it finds
+        raise InputError(f"{path} is damaged ({type(e).__name__}: {reason}). {again}") from e
     if lacking := [name for name in names if name not in arrays]:
         raise InputError(f"{path} lacks {', '.join(lacking)}. {again}")
     return arrays
@@ -272,6 +274,12 @@ def sha256_of(path: str | os.PathLike[str]) -> str:
 def size_of(path: str | os.PathLike[str]) -> int:
     """The bytes of a file, or of all files that an image is made of."""
     return sum(part.stat().st_size for part in parts_of(path))
+
+
+def changed_at(path: str | os.PathLike[str]) -> int:
+    """When a file, or one of those that an image is made of, was last changed or put in its place, in ns."""
+    states = [part.stat() for part in parts_of(path)]
+    return max(max(state.st_mtime_ns, state.st_ctime_ns) for state in states)
 
 
 def _digest(file_path: Path) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import re
 from pathlib import Path
@@ -22,7 +23,11 @@ BARE = re.compile(rb"[\x02\x08]\0[\0-\x20]\0([A-Z]{2}|..\0\0)", re.DOTALL)
 OWN_PICTURE = "ufc_monai"
 """What the pictures of reports and of ``check`` name as their software, so that they are never taken for scans."""
 DETACHED = re.compile(rb"^(?:ElementDataFile\s*=|data ?file:)\s*(\S.*?)\s*$", re.MULTILINE)
-"""The line of an .mhd or .nhdr header that names the file of the voxels."""
+"""The line of an ITK header that names the file of the voxels, a pattern of such names, or a list of them below it."""
+NUMBER = re.compile(r"%\d*[di]")
+"""Where the number of a slice stands in a pattern."""
+HEADER = 2**20
+"""Bytes of a file that its header is looked for in."""
 
 
 def suffix_of(path: str | os.PathLike[str]) -> str:
@@ -89,10 +94,23 @@ def parts_of(path: str | os.PathLike[str]) -> list[Path]:
         return sorted(f for f in path.iterdir() if f.is_file() and not f.name.startswith("."))
     if suffix_of(path) == ".hdr":
         return [path, *(f for f in voxels_of_pair(path) if f.is_file())]
-    if suffix_of(path) in (".nhdr", ".mhd"):
-        detached = (path.parent / os.fsdecode(name) for name in DETACHED.findall(path.read_bytes()))
-        return [path, *(f for f in detached if f.is_file())]
-    return [path]
+    return [path, *_detached(path)] if suffix_of(path) in ITK else [path]
+
+
+def _detached(path: Path) -> list[Path]:
+    """The files of the voxels that a header names, those that exist."""
+    with open(path, "rb") as file:
+        header = file.read(HEADER)
+    if not (named := DETACHED.search(header)):
+        return []
+    name = os.fsdecode(named[1])
+    if name.startswith("LIST"):
+        names = os.fsdecode(header[named.end() :]).splitlines()
+    elif NUMBER.search(first := name.split()[0]):  # the numbers from and to stand behind it
+        names = sorted(glob.glob(NUMBER.sub("*", glob.escape(os.fspath(path.parent / first)))))
+    else:
+        names = [name]
+    return [f for f in (path.parent / n.strip() for n in names if n.strip()) if f.is_file()]
 
 
 def voxels_of_pair(header: Path) -> list[Path]:

@@ -15,8 +15,9 @@ import numpy as np
 from monai.bundle import ConfigWorkflow
 from tqdm import tqdm
 
+from ufc_monai.artifacts.network_file import read_record
 from ufc_monai.artifacts.served import check_mask_values
-from ufc_monai.artifacts.transfer import load_weights, read_record
+from ufc_monai.artifacts.transfer import load_weights
 from ufc_monai.base.bundles import UNET
 from ufc_monai.base.errors import InputError, find_input_error, last_words, unwrapped
 from ufc_monai.base.formats import suffix_of

@@ -14,6 +14,7 @@ from pathlib import Path
 from ufc_monai.base.errors import InputError
 from ufc_monai.base.formats import FORMATS, PICTURES, suffix_of
 from ufc_monai.data.case import Case, listed_cases, with_roles
+from ufc_monai.data.dicom_patients import with_dicom_patients
 from ufc_monai.data.look_alikes import label_by_its_voxels, of_one_patient
 from ufc_monai.data.names import CHANNEL, TEST_PART, Name, patients_of, read_name
 from ufc_monai.data.tree import DEAD_LINK, NOT_DICOM, is_series, walk
@@ -165,7 +166,7 @@ def take_inventory(root: Path) -> Inventory:
                 f"{root}: {case.label} is the label of both {first} and {case.image}. Keep it for the scan that it was "
                 "drawn on."
             )
-    return Inventory(with_roles(cases, root), left_out, listed)
+    return Inventory(with_roles(with_dicom_patients(cases, root), root), left_out, listed)
 
 
 def account(dataset_dir: str | os.PathLike[str]) -> list[str]:

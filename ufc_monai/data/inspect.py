@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import time
 from collections import Counter, defaultdict
@@ -15,11 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ufc_monai.base.errors import InputError
-from ufc_monai.base.files import sha256_of, size_of
 from ufc_monai.base.formats import PICTURES, suffix_of
 from ufc_monai.data.case import Case
 from ufc_monai.data.datalist import find_cases
-from ufc_monai.data.problems import MOST_IDS, Problem, hu_problems, label_problems
+from ufc_monai.data.problems import MOST_IDS, Problem, label_problems, value_problems
 from ufc_monai.data.store import read_together, stored_bytes
 from ufc_monai.transforms.labels import RemapLabels
 from ufc_monai.transforms.volume import Grid, LoadVolume, label_fault
@@ -59,6 +59,7 @@ class VolumeFacts:
         problems: what is odd about it.
         seconds: that reading it took.
         preview: a slice of it, where one was asked for.
+        digest: a hash of its voxels along the patient's axes; empty if the image cannot be read.
     """
 
     image: str
@@ -70,6 +71,7 @@ class VolumeFacts:
     problems: tuple[Problem, ...] = ()
     seconds: float = 0.0
     preview: Preview | None = field(default=None, compare=False, repr=False)
+    digest: str = field(default="", compare=False, repr=False)
 
     @property
     def slices(self) -> int:
@@ -114,7 +116,7 @@ def inspect_cases(
     sizes = [stored_bytes(Path(dataset_dir, case.image), case.label is not None) for case in cases]
     facts = read_together(inspect, sizes, "reading", leave=False)
     odd = defaultdict[str, list[Problem]](list)
-    for image, problem in (*_same_content(Path(dataset_dir), facts), *_odd_spacing(facts)):
+    for image, problem in (*_same_content(facts), *_odd_spacing(facts)):
         odd[image].append(problem)
     return [replace(f, problems=(*f.problems, *odd[f.image])) for f in facts]
 
@@ -128,7 +130,7 @@ def _inspect(root: Path, case: Case, claimed: Mapping[int, int] | None, shown: b
     except Exception as e:
         return replace(facts, problems=(Problem("unreadable", _reason(e, root / case.image)),))
     low, high = float(image.min()), float(image.max())
-    problems = hu_problems(low, high) if channels == 1 else []
+    problems = value_problems(low, high, channels)
     if grid.shape[2] < FEW_SLICES and suffix_of(case.image) not in PICTURES:
         problems.append(Problem("few slices", f"has few axial slices: {grid.shape[2]}."))
     label, voxels = None, Counter[float]()
@@ -148,6 +150,7 @@ def _inspect(root: Path, case: Case, claimed: Mapping[int, int] | None, shown: b
         label_voxels=dict(voxels),
         problems=tuple(problems),
         preview=_preview(image, label, grid) if shown else None,
+        digest=_digest(image),
         seconds=time.monotonic() - began,
     )
 
@@ -188,14 +191,47 @@ def _preview(image: NDArray[np.float32], label: NDArray[np.float32] | None, grid
     return Preview(image[:, :, index].copy(), ids, grid.spacing[1] / grid.spacing[0])
 
 
-def _same_content(root: Path, facts: Sequence[VolumeFacts]) -> Iterator[tuple[str, Problem]]:
-    """Images with the same bytes; only those of the same size are hashed."""
-    sizes = [size_of(root / f.image) for f in facts]
-    common, first_of = Counter(sizes), dict[str, VolumeFacts]()
-    for f, size in zip(facts, sizes, strict=True):
-        if common[size] > 1 and (first := first_of.setdefault(sha256_of(root / f.image), f)) is not f:
+def _same_content(facts: Sequence[VolumeFacts]) -> Iterator[tuple[str, Problem]]:
+    """Images with the same voxels, in whatever format."""
+    first_of = dict[str, VolumeFacts]()
+    for f in facts:
+        if f.digest and (first := first_of.setdefault(f.digest, f)) is not f:
             kind = "same content" if f.patient != first.patient else "same content, same patient"
             yield f.image, Problem(kind, f"has the same content as {first.image}.")
+
+
+def digests_of_alike(root: Path, images: Sequence[str]) -> dict[str, str]:
+    """What tells the voxels of some images apart; of those that have no other's shape nothing, for they are not read.
+
+    Args:
+        root: the data set's folder.
+        images: paths relative to it.
+    """
+    sizes = {image: stored_bytes(root / image, labelled=False) for image in images}
+    common = Counter(sizes.values())
+    alike = [image for image, size in sizes.items() if size and common[size] > 1]
+
+    def digest(index: int) -> str:
+        try:
+            return _digest(_read(root / alike[index])[0])
+        except InputError:  # what opens it will say what is wrong
+            return ""
+
+    found = read_together(digest, [sizes[image] for image in alike], "comparing volumes", leave=False)
+    return {image: one for image, one in zip(alike, found, strict=True) if one}
+
+
+def _digest(image: NDArray[np.float32]) -> str:
+    """A hash of the voxels along the patient's axes, slice by slice: a volume may be a view in any order.
+
+    Nothing of a volume of one value, which is like any other of its shape.
+    """
+    if image.min() == image.max():
+        return ""
+    digest = hashlib.sha256(repr(image.shape).encode())
+    for axial in np.moveaxis(image, 2, 0):
+        digest.update(np.ascontiguousarray(axial).data)
+    return digest.hexdigest()
 
 
 def _odd_spacing(facts: Sequence[VolumeFacts]) -> Iterator[tuple[str, Problem]]:

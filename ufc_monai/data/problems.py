@@ -28,6 +28,7 @@ logger = logging.getLogger(__name__)
 ADVICE = {
     "unreadable": "Nothing can be trained until it is mended.",
     "label unreadable": "Nothing can be trained until it is mended.",
+    "constant": "Export it again, or remove it.",
     "no label": "Export the label again, by the nearest voxel where it is resampled.",
     "unnamed ids": "Name them in --labels, or make them background with --background_labels.",
     "empty label": "If it is yet to be drawn, remove the label file: the volume then counts as unlabelled.",
@@ -45,7 +46,7 @@ ADVICE = {
 """What to do about each kind of problem."""
 LEAVE_OUT = "Or go on without such volumes: --skip_bad True."
 """What else can be done about a bad file."""
-BAD_FILES = {"unreadable", "label unreadable", "other grid", "flipped label", "no label"}
+BAD_FILES = {"unreadable", "label unreadable", "constant", "other grid", "flipped label", "no label"}
 """Kinds that are of one volume's files alone, so that one may go on without it."""
 BLOCKING = BAD_FILES | {"unnamed ids", "same content"}
 """Kinds that stop training, or make it learn nonsense."""
@@ -92,8 +93,18 @@ class Problem:
         return self.kind in BAD_FILES
 
 
-def hu_problems(low: float, high: float) -> list[Problem]:
-    """What the range of an image's values tells: the first of :data:`HU_RULES` that holds, if any."""
+def value_problems(low: float, high: float, channels: int = 1) -> list[Problem]:
+    """What the range of an image's values tells: the first of :data:`HU_RULES` that holds, if any.
+
+    Args:
+        low: the smallest value.
+        high: the largest.
+        channels: 1, or 3 of a picture in colours, which has no Hounsfield units.
+    """
+    if low == high:
+        return [Problem("constant", f"all its voxels have the value {low:g}: nothing can be seen in it.")]
+    if channels != 1:
+        return []
     found = ((kind, text) for kind, holds, text in HU_RULES if holds(low, high))
     return [Problem(kind, f"its values, {low:g} to {high:g}, {text}.") for kind, text in islice(found, 1)]
 

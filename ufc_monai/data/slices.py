@@ -117,7 +117,7 @@ class SliceDataset(Dataset[dict[str, Any]]):
         """
         occurring, apart = set[int](), set[int]()
         for entry in tqdm(self.entries, "pieces", unit="volume", leave=False, disable=None):
-            label = np.moveaxis(np.asarray(entry.array(key)[:, 0]), 0, -1)
+            label = np.moveaxis(entry.array(key)[:, 0], 0, -1)
             found = [c for c in np.flatnonzero(np.bincount(label.ravel())).tolist() if 0 < c < n_classes]
             occurring.update(found if len(entry) > 1 else ())
             apart.update(c for c in found if c not in apart and largest_share(label == c) < share)

@@ -144,8 +144,10 @@ class Split:
         return self._labelled_of(fold, "test")
 
     def held_out_sha256(self, fold: int) -> set[str]:
-        """The sha256 of every image of the validation and test patients, labelled or not."""
-        return {self.content["images"][image]["sha256"] for image in self._images(fold, "validation", "test")}
+        """The sha256 of every image of the validation and test patients, labelled or not, and of all its copies."""
+        images = self.content["images"]
+        held_out = {images[image].get("copy_of", image) for image in self._images(fold, "validation", "test")}
+        return {entry["sha256"] for image, entry in images.items() if entry.get("copy_of", image) in held_out}
 
     def image_sha256(self, items: Iterable[dict[str, str]]) -> list[str]:
         """The sha256 of the images of some items of this split."""

@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from ufc_monai.base.bundles import VAE
 from ufc_monai.base.errors import InputError
-from ufc_monai.base.files import read_json, sha256_of, size_of, write_json
+from ufc_monai.base.files import changed_at, read_json, sha256_of, size_of, write_json
 from ufc_monai.base.formats import PICTURES, suffix_of
 from ufc_monai.base.ranks import first_rank
 from ufc_monai.data.case import OFFICIAL, ROLES, Case
@@ -127,9 +127,12 @@ def _write_split(path: Path, cases: Sequence[Case], dataset_dir: str, seed: int,
     split["images"] = {}
     for c in tqdm(cases, "hashing", unit="volume", disable=None):
         split["images"][c.image] = _facts(c, root) | {"sha256": sha256_of(root / c.image)}
+    pictures = all(suffix_of(Path(c.image)) in PICTURES for c in cases)
+    if not pictures:
+        _note_copies(split["images"], root)
     if any(c.role for c in cases):
         logger.info("patients train, validate and test as %s says", root / OFFICIAL)
-    if all(suffix_of(Path(c.image)) in PICTURES for c in cases):
+    if pictures:
         _take_out_copies(split, cases, root)
     write_json(path, split)
     n = [len(split["folds"][0][role]) for role in ROLES]
@@ -143,6 +146,16 @@ def _write_split(path: Path, cases: Sequence[Case], dataset_dir: str, seed: int,
             "last weights are kept, and there is no test Dice.",
             N_FOLDS,
         )
+
+
+def _note_copies(images: dict[str, dict[str, Any]], root: Path) -> None:
+    """Note which volumes hold the voxels of another whose file differs: it was compressed anew, or converted."""
+    from ufc_monai.data.inspect import digests_of_alike
+
+    first_of: dict[str, str] = {}
+    for image, digest in digests_of_alike(root, list(images)).items():
+        if (first := first_of.setdefault(digest, image)) != image:
+            images[image]["copy_of"] = first
 
 
 def _facts(case: Case, root: Path) -> dict[str, Any]:
@@ -172,6 +185,9 @@ def _check_same_files(content: dict[str, Any], cases: Sequence[Case], path: Path
     changes = {"new": now.keys() - known, "gone": known.keys() - now}
     for fact, change in CHANGES.items():
         changes[change] = {i for i in now.keys() & known if now[i][fact] != known[i][fact]}
+    drawn = path.stat().st_mtime_ns
+    touched = (i for i in now.keys() & known if changed_at(root / i) >= drawn)
+    changes[CHANGES["bytes"]] |= {i for i in touched if sha256_of(root / i) != known[i]["sha256"]}
     left_out = changes["new"] & content.get("skipped", {}).keys()
     if left_out and left_out == set().union(*changes.values()):
         raise InputError(

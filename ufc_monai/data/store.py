@@ -10,6 +10,7 @@ import os
 import shutil
 import tempfile
 import time
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -24,7 +25,7 @@ from tqdm.contrib.concurrent import thread_map
 from ufc_monai.base.errors import InputError, unwrapped
 from ufc_monai.base.files import inside, readable_disk_errors
 from ufc_monai.base.machine import at_once
-from ufc_monai.data.store_key import key_of_transforms, key_of_volume
+from ufc_monai.data.store_key import fingerprint, key_of_transforms, key_of_volume
 from ufc_monai.transforms.reader import stored_shape
 
 ABANDONED = 3600.0
@@ -52,36 +53,39 @@ class StoreEntry:
         self.folder = folder
         try:
             meta = json.loads((folder / "entry.json").read_text(encoding="utf-8"))
+            if meta.pop("seal", None) != fingerprint(meta):
+                raise ValueError("its seal differs")
             self.items: list[dict[str, Any]] = meta["items"]
             self.keys: list[str] = meta["keys"]
-        except (OSError, ValueError, KeyError, TypeError) as e:
+            self._sums: dict[str, list[int]] = meta["crc32"]
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as e:
             raise self._unreadable(folder / "entry.json", e) from e
-        self._layouts: dict[str, tuple[str, np.dtype[Any], tuple[int, ...], int]] = {}
+        self._layouts: dict[str, tuple[np.dtype[Any], tuple[int, ...], int]] = {}
 
     def __len__(self) -> int:
         return len(self.items)
 
-    def array(self, key: str) -> np.memmap[Any, Any]:
-        """The slices under ``key``, (n, C, H, W), memory-mapped: the file is open for as long as the array lives."""
-        path = inside(self.folder, f"{key}.npy", "cache_dir")
-        try:
-            return np.load(path, mmap_mode="r")  # type: ignore[no-any-return]
-        except (OSError, ValueError, EOFError) as e:
-            raise self._unreadable(path, e) from e
+    def array(self, key: str) -> NDArray[Any]:
+        """The slices under ``key``, (n, C, H, W)."""
+        return np.stack([self._slice(key, index) for index in range(len(self))])
 
     def sample(self, index: int) -> dict[str, Any]:
         """One slice as ``AxialSlicesd`` cut it. No file stays open, whatever the number of volumes."""
         return {key: torch.from_numpy(self._slice(key, index)) for key in self.keys} | self.items[index]
 
     def _slice(self, key: str, index: int) -> NDArray[Any]:
-        if key not in self._layouts:
-            array = self.array(key)
-            self._layouts[key] = str(array.filename), array.dtype, array.shape[1:], array.offset
-        path, dtype, shape, start = self._layouts[key]
-        n = math.prod(shape)
+        path = inside(self.folder, f"{key}.npy", "cache_dir")
         try:
-            return np.fromfile(path, dtype, n, offset=start + index * n * dtype.itemsize).reshape(shape)
-        except (OSError, ValueError) as e:  # too few bytes take no shape
+            if key not in self._layouts:
+                array = np.load(path, mmap_mode="r")
+                self._layouts[key] = array.dtype, array.shape[1:], array.offset
+            dtype, shape, start = self._layouts[key]
+            n = math.prod(shape)
+            found = np.fromfile(path, dtype, n, offset=start + index * n * dtype.itemsize).reshape(shape)
+            if zlib.crc32(found.data) != self._sums[key][index]:
+                raise ValueError(f"the checksum of slice {index} differs")
+            return found
+        except (OSError, ValueError, EOFError) as e:  # too few bytes take no shape
             raise self._unreadable(path, e) from e
 
     def _unreadable(self, path: str | Path, error: Exception) -> InputError:
@@ -92,6 +96,22 @@ class StoreEntry:
             f"cache_dir: {path} is gone or damaged ({error}). Delete the folder {self.folder}, then give the same "
             "command again."
         )
+
+
+def write_entry(folder: Path, items: Sequence[Mapping[str, Any]], arrays: Mapping[str, NDArray[Any]]) -> StoreEntry:
+    """Write an entry's files. Each slice has a checksum, and so has ``entry.json``: they are compared on reading.
+
+    Args:
+        folder: where they go.
+        items: what each slice knows of itself.
+        arrays: (n, C, H, W) each, by their keys.
+    """
+    for key, array in arrays.items():
+        np.save(inside(folder, f"{key}.npy", "cache_dir"), array, allow_pickle=False)
+    sums = {key: [zlib.crc32(np.ascontiguousarray(piece).data) for piece in array] for key, array in arrays.items()}
+    meta = {"keys": list(arrays), "items": list(items), "crc32": sums}
+    (folder / "entry.json").write_text(json.dumps({**meta, "seal": fingerprint(meta)}), encoding="utf-8")
+    return StoreEntry(folder)
 
 
 class SliceStore:
@@ -142,10 +162,7 @@ class SliceStore:
             temporary = Path(name)
             keys = [key for key, value in slices[0].items() if isinstance(value, Tensor)]
             items = [{key: value for key, value in s.items() if key not in keys} for s in slices]
-            for key in keys:
-                array = torch.stack([s[key] for s in slices]).numpy()
-                np.save(inside(temporary, f"{key}.npy", "cache_dir"), array, allow_pickle=False)
-            (temporary / "entry.json").write_text(json.dumps({"keys": keys, "items": items}), encoding="utf-8")
+            write_entry(temporary, items, {key: torch.stack([s[key] for s in slices]).numpy() for key in keys})
             try:
                 temporary.rename(folder)
             except OSError:

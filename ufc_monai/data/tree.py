@@ -20,7 +20,7 @@ from ufc_monai.base.formats import (
     voxels_of_pair,
 )
 from ufc_monai.data.names import is_word
-from ufc_monai.transforms.reader import read_header
+from ufc_monai.transforms.series import read_header
 
 SERIES = "0020|000e"
 """DICOM's tag SeriesInstanceUID."""

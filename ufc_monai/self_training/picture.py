@@ -57,9 +57,9 @@ class RoundPicture(Reporter):
         from ufc_monai.report.slices import Overlay
 
         volume, labels = self.training.slices.unlabelled.entries[k], self.training.slices.round_entries[k]
-        predicted = np.asarray(labels.array("predicted"))
+        predicted = labels.array("predicted")
         z = int((predicted > 0).sum(axis=(1, 2, 3)).argmax())
-        learned = np.asarray(labels.array("label")[z, 0])
+        learned = labels.array("label")[z, 0]
         image: Any = np.moveaxis(volume.array("image")[z].astype(np.float32), 0, -1)
         image = image[..., 0] if image.shape[-1] == 1 else image
         return Overlay(title, image.clip(0, 1), predicted[z, 0], np.where(learned == IGNORE, 0, learned))

@@ -8,7 +8,6 @@ a compressed ``.npz`` would not do.
 
 from __future__ import annotations
 
-import json
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
@@ -22,11 +21,11 @@ from tqdm import tqdm
 
 from ufc_monai.base.errors import InputError
 from ufc_monai.base.files import inside, read_json, readable_disk_errors, sha256_of, write_json
-from ufc_monai.data.store import StoreEntry
+from ufc_monai.data.store import StoreEntry, write_entry
 from ufc_monai.self_training.choose import LEVELS, Choice, Predicted, chosen_labels, confidences, dice_of, overlap
 from ufc_monai.transforms.labels import IGNORE
 
-FORMAT = 1
+FORMAT = 2
 SMALLEST, LARGEST = 0.1, 10.0
 """A class whose share of the voxels is outside of this many times that of the true labels has collapsed."""
 STABLE = 0.3
@@ -185,10 +184,8 @@ def remove_volumes(folder: Path) -> None:
 
 def _save_volume(folder: Path, volume: StoreEntry, **arrays: NDArray[np.uint8]) -> None:
     folder.mkdir()
-    for key, array in arrays.items():
-        np.save(folder / f"{key}.npy", np.moveaxis(array, -1, 0)[:, None], allow_pickle=False)
-    entry = {"keys": ["label"], "items": [{"id": item["id"]} for item in volume.items]}
-    (folder / "entry.json").write_text(json.dumps(entry), encoding="utf-8")
+    items = [{"id": item["id"]} for item in volume.items]
+    write_entry(folder, items, {key: np.moveaxis(array, -1, 0)[:, None] for key, array in arrays.items()})
 
 
 def _figures(label: NDArray[np.uint8], classes: NDArray[np.uint8], n: int) -> dict[str, Any]:
@@ -205,7 +202,7 @@ def _rounded(values: NDArray[np.float64]) -> list[float | None]:
 
 def _stacked(slices: NDArray[Any]) -> NDArray[np.uint8]:
     """(n, 1, H, W) of the store as (H, W, D)."""
-    return np.moveaxis(np.asarray(slices[:, 0]), 0, -1)
+    return np.moveaxis(slices[:, 0], 0, -1)
 
 
 def _image_of(volume: StoreEntry) -> str:

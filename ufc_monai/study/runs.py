@@ -117,4 +117,9 @@ def read_plan(folder: Path) -> tuple[list[Run], dict[str, Any]]:
     content = read_json(folder / "study.json", "--folder")
     if content.pop("format", None) != FORMAT:
         raise InputError(f"--folder: {folder / 'study.json'} is of another version. Name another --folder.")
-    return [Run.from_json(entry) for entry in content.pop("runs")], content
+    try:
+        return [Run.from_json(entry) for entry in content.pop("runs")], content
+    except (AttributeError, KeyError, TypeError) as e:
+        raise InputError(
+            f"--folder: {folder / 'study.json'} is damaged ({type(e).__name__}: {e}). Name another --folder."
+        ) from e

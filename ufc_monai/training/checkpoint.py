@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import random
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,6 +74,9 @@ class TrainingCheckpoint(Handler):
 
     def _load(self, engine: Engine, path: Path) -> None:
         try:
+            with zipfile.ZipFile(path) as file:  # PyTorch compares no checksum
+                if damaged := file.testzip():
+                    raise zipfile.BadZipFile(damaged)
             checkpoint = torch.load(path, map_location="cpu", weights_only=True)
             differences = self.record.differences(json.loads(checkpoint.pop("run")))
             ranks: list[dict[str, Any]] = checkpoint.pop("ranks")

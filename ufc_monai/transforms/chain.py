@@ -89,7 +89,7 @@ def volume_chain(
     moved = read[:1] if labels_as_stored else read
     (low, high), size = preprocessing["window"], preprocessing["image_size"]
     chain: list[Transform] = [
-        LoadVolumed(read, channels=channels),
+        LoadVolumed(read, channels=channels, window=(low, high)),
         Orientationd(moved, axcodes="RAS", labels=None),
         *([remap] if remap else []),
         BodyCropd(moved, region=preprocessing["region"]),

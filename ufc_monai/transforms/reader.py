@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import functools
+import gzip
 import logging
 import os
+import re
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,24 +19,29 @@ from monai.utils import MetaKeys, SpaceKeys, ensure_tuple, optional_import
 from numpy.typing import NDArray
 
 from ufc_monai.base.errors import InputError
-from ufc_monai.base.formats import FORMATS, NIFTI, PICTURES, dicom_files, suffix_of
+from ufc_monai.base.formats import DETACHED, FORMATS, HEADER, NIFTI, PICTURES, dicom_files, parts_of, suffix_of
+from ufc_monai.transforms.series import read_header, read_series, simple_itk
 
 nib, _ = optional_import("nibabel")
+Image, _ = optional_import("PIL.Image")
+ExifTags, _ = optional_import("PIL.ExifTags")
 logger = logging.getLogger(__name__)
 
 LUMINANCE = (2125, 7154, 721)
 """Weights of red, green and blue (Rec. 709) in ten-thousandths: whole numbers keep a grey colour's value exactly."""
-POSITION, ORIENTATION = "0020|0032", "0020|0037"
-"""DICOM's tags ImagePositionPatient and ImageOrientationPatient."""
-UNEVEN = 0.05
-"""How far a DICOM slice may lie from where it belongs, as a share of the slice spacing."""
+UNITS = {1: "metres", 3: "micrometres"}
+"""NIfTI's codes of units of length that are not millimetres."""
+JPEG_SCAN, JPEG_END = b"\xff\xda", b"\xff\xd9"
+"""What the pixels of a JPEG stand between."""
+PIECE = 2**20
+"""Bytes that are read at once of what is not kept."""
 
 
 class NiftiReader(NibabelReader):
-    """MONAI's reader of NIfTI, without colours, complex numbers and headers without an affine.
+    """MONAI's reader of NIfTI, without colours, complex numbers and headers whose affine is missing or uncertain.
 
     Where the sform does not fit the voxel sizes, MONAI takes the qform in its place. This reader does so only if the
-    header says that there is one.
+    header says that there is one. A compressed file is read to its end, where its checksum stands.
     """
 
     def read(self, data: Sequence[str | os.PathLike[str]] | str | os.PathLike[str], **kwargs: Any) -> Any:
@@ -44,11 +52,26 @@ class NiftiReader(NibabelReader):
             kwargs: of ``nibabel.load``.
 
         Raises:
-            InputError: if voxels are not real numbers, or the header has no affine.
+            InputError: if voxels are not real numbers, or the header has no affine, two that contradict each other,
+                or one that is not in millimetres.
         """
         self.filenames = ensure_tuple(data)
-        images = [_usable(nib.load(name, **{**self.kwargs, **kwargs})) for name in self.filenames]
+        images = [_usable(_unread(nib.load(name, **{**self.kwargs, **kwargs}))) for name in self.filenames]
         return images if len(images) > 1 else images[0]
+
+    def get_data(self, img: Any) -> tuple[NDArray[Any], dict[str, Any]]:
+        """The voxels and the meta data of what was read.
+
+        Raises:
+            OSError: if a compressed file is not what its checksum was taken of.
+        """
+        loaded: tuple[NDArray[Any], dict[str, Any]] = super().get_data(img)
+        for image in ensure_tuple(img):
+            if (stream := image.file_map["image"].fileobj) is not None:
+                with stream:
+                    while stream.read(PIECE):  # nibabel stops behind the last voxel
+                        pass
+        return loaded
 
 
 class SimpleITKReader(ImageReader):
@@ -79,11 +102,14 @@ class SimpleITKReader(ImageReader):
         """
         (path,) = (Path(name) for name in ensure_tuple(data))
         if path.is_dir():
-            image = _read_series(path)
+            image = read_series(path)
         else:
             image = simple_itk(path).ReadImage(path)
             if suffix_of(path) in PICTURES:
+                _check_picture(path)
                 return _as_slice(image, self.channels)
+            if suffix_of(path) in (".mha", ".mhd"):
+                _check_inflated(path)
         if image.GetDimension() != 3 or image.GetNumberOfComponentsPerPixel() != 1:
             raise InputError(
                 f"{path}: expected a 3D volume of one channel, got shape {image.GetSize()} with "
@@ -139,24 +165,11 @@ def stored_shape(path: Path) -> tuple[int, ...]:
     return (*header.GetSize(), len(files), header.GetNumberOfComponents())
 
 
-def read_header(path: str | os.PathLike[str]) -> Any:
-    """SimpleITK's reader of a file, which has read its header alone."""
-    header = simple_itk(path).ImageFileReader()
-    header.SetFileName(os.fspath(path))
-    header.ReadImageInformation()
-    return header
-
-
-def simple_itk(path: str | os.PathLike[str] = "this format") -> Any:
-    """SimpleITK, imported when it is first needed: NIfTI does without.
-
-    Raises:
-        InputError: if it is not installed, naming what needs it.
-    """
-    module, installed = optional_import("SimpleITK")
-    if not installed:
-        raise InputError(f"{path}: only SimpleITK can handle it, which is not installed: pip install SimpleITK.")
-    return module
+def _unread(image: Any) -> Any:
+    """The same image, if it is compressed on a stream that can be read to its end."""
+    if suffix_of(name := image.get_filename()) != ".nii.gz":
+        return image
+    return type(image).from_file_map({"image": nib.FileHolder(name, gzip.open(name))})
 
 
 def _usable(image: Any) -> Any:
@@ -169,55 +182,48 @@ def _usable(image: Any) -> Any:
             f"{name}: its header holds no affine (qform and sform codes are 0): its orientation is unknown. Export it "
             "again with its position."
         )
+    if unit := UNITS.get(int(header["xyzt_units"]) % 8):
+        raise InputError(f"{name}: its header measures in {unit}, expected millimetres. Export it again in these.")
+    if header["sform_code"] and header["qform_code"]:
+        sform, qform = ("".join(nib.aff2axcodes(affine)) for affine in (header.get_sform(), header.get_qform()))
+        if sform != qform:
+            raise InputError(
+                f"{name}: by its sform it is stored as {sform}, by its qform as {qform}: it may be mirrored. Export it "
+                "again with one of them, or with both alike."
+            )
     return correct_nifti_header_if_necessary(image) if header["qform_code"] else image
 
 
-def _read_series(folder: Path) -> Any:
-    """The one DICOM series of a folder, float32 (colours as they are)."""
-    sitk = simple_itk(folder)
-    series = sitk.ImageSeriesReader.GetGDCMSeriesIDs(folder)
-    if len(series) != 1:
-        raise InputError(f"{folder}: expected one DICOM series in the folder, found {len(series)}. Give each its own.")
-    names = sitk.ImageSeriesReader.GetGDCMSeriesFileNames(folder, series[0])
-    if left := sorted({file.name for file in dicom_files(folder)} - {Path(name).name for name in names}):
-        raise InputError(
-            f"{folder}: {len(left)} of its DICOM files cannot be read as slices of the series, first {left[0]}. Copy "
-            "them again, or move them elsewhere if they are not slices."
-        )
-    reader = sitk.ImageSeriesReader()
-    reader.SetFileNames(names)
-    if read_header(names[0]).GetNumberOfComponents() == 1:
-        # else the first slice's type holds for all, though each may have another rescale slope
-        reader.SetOutputPixelType(sitk.sitkFloat32)
-    reader.MetaDataDictionaryArrayUpdateOn()  # the tags of every slice
-    reader.SetSpacingWarningRelThreshold(np.inf)  # what it would warn of is an error here
-    image = reader.Execute()
-    _check_positions(reader, folder)
-    return image
-
-
-def _check_positions(reader: Any, folder: Path) -> None:
-    """Refuse a series whose slices do not lie evenly, one behind the other along their normal."""
-    n = len(reader.GetFileNames())
-    if n == 1:
+def _check_inflated(path: Path) -> None:
+    """Compare the checksum of compressed voxels, which ITK does of NRRD and not of MetaImage."""
+    with open(path, "rb") as file:
+        header = file.read(HEADER)
+    if not re.search(rb"^CompressedData\s*=\s*[Tt1]", header, re.MULTILINE):
         return
-    if not all(reader.HasMetaDataKey(i, tag) for i in range(n) for tag in (POSITION, ORIENTATION)):
-        raise InputError(f"{folder}: some of the {n} DICOM slices have no position or orientation. Export them again.")
-    positions, orientations = (
-        np.array([[float(number) for number in reader.GetMetaData(i, tag).split("\\")] for i in range(n)])
-        for tag in (POSITION, ORIENTATION)
-    )
-    normal = np.cross(orientations[0, :3], orientations[0, 3:])
-    steps = np.diff(positions, axis=0)
-    spacing = np.quantile(steps @ normal, 0.5, method="lower")  # the median, but always one of the gaps
-    wrong = np.linalg.norm(steps - spacing * normal, axis=1) > UNEVEN * abs(spacing)
-    if wrong.any() or spacing == 0:
-        at = int(np.argmax(wrong))
-        raise InputError(
-            f"{folder}: {int(wrong.sum())} of the {n - 1} gaps between its DICOM slices are not the usual "
-            f"{abs(spacing):g} mm straight ahead, first from {positions[at]} to {positions[at + 1]} mm: slices are "
-            "missing, doubled, unevenly spaced or tilted. Export the series again, or resample it."
-        )
+    for number, part in enumerate(parts_of(path)):
+        local = DETACHED.search(header) if number == 0 else None
+        if number == 0 and (local is None or local[1] != b"LOCAL"):
+            continue
+        inflater = zlib.decompressobj()
+        with open(part, "rb") as file:
+            file.seek(header.index(b"\n", local.end(1)) + 1 if local else 0)
+            while piece := file.read(PIECE):
+                inflater.decompress(piece)
+        if not inflater.eof:
+            raise EOFError("its compressed voxels end too early")
+
+
+def _check_picture(path: Path) -> None:
+    """Refuse a picture that viewers turn, and a JPEG without an end, of which ITK reads what there is."""
+    with Image.open(path) as picture:
+        if picture.getexif().get(ExifTags.Base.Orientation, 1) != 1:
+            raise InputError(
+                f"{path}: viewers turn it, as its EXIF says, and its label may lie on either. Save it upright, "
+                "without that tag."
+            )
+    written = path.read_bytes() if suffix_of(path) != ".png" else b""
+    if written.rfind(JPEG_END) < written.rfind(JPEG_SCAN):
+        raise InputError(f"{path}: the picture is cut off. Copy it again or remove it.")
 
 
 def _as_slice(picture: Any, channels: int) -> Any:

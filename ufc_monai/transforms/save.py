@@ -23,7 +23,7 @@ from torch.nn import functional as F
 from ufc_monai.base.errors import InputError
 from ufc_monai.base.files import atomic_path, inside
 from ufc_monai.base.formats import NIFTI, PICTURES, stem_of, suffix_of
-from ufc_monai.transforms.reader import simple_itk
+from ufc_monai.transforms.series import simple_itk
 from ufc_monai.transforms.twin import Twin
 
 nib, _ = optional_import("nibabel")

@@ -97,14 +97,23 @@ class LoadVolumed(LoadImaged):
         keys: keys of the file paths, the image first.
         allow_missing_keys: leave out keys that an item lacks.
         channels: of the image; a label has one.
+        window: the values that the network tells apart. An image whose values are all the same, or none of which is
+            below 0 although the window begins there, gets a warning.
 
     Raises:
         InputError: as :class:`LoadVolume`, and if a label differs from its image in shape, or in both orientation and
             position.
     """
 
-    def __init__(self, keys: KeysCollection, allow_missing_keys: bool = False, channels: int = 1) -> None:
+    def __init__(
+        self,
+        keys: KeysCollection,
+        allow_missing_keys: bool = False,
+        channels: int = 1,
+        window: Sequence[float] | None = None,
+    ) -> None:
         super().__init__(keys, image_only=True, allow_missing_keys=allow_missing_keys)
+        self.window = window
         self._loader = LoadVolume(channels)
         self._label_loader = LoadVolume()
 
@@ -115,6 +124,8 @@ class LoadVolumed(LoadImaged):
         loaded = self._loader(d[first], reader)
         # MONAI Label sets image_only to False on the image's loader
         d[first] = loaded if self._loader.image_only else loaded[0]
+        if self.window is not None:
+            _warn_of_values(d[first], self.window, data[first])
         for key in others:
             d[key] = self._label_loader(d[key], reader)
             _check_grids(d[first], d[key], data[first], data[key])
@@ -178,6 +189,19 @@ class AxialSlicesd(MapTransform):
         path = os.path.abspath(image.meta["filename_or_obj"] if isinstance(image, MetaTensor) else image)
         inside = os.path.relpath(path, os.path.abspath(self.root or os.curdir))
         return path if inside.startswith(os.pardir) else inside.replace(os.sep, "/")
+
+
+def _warn_of_values(image: MetaTensor, window: Sequence[float], path: Any) -> None:
+    """Say that what the network is about to see cannot be what it was meant for."""
+    low, high = (float(value) for value in torch.aminmax(image))
+    if low == high:
+        logger.warning("%s: all its voxels have the value %g: nothing can be seen in it", path, low)
+    elif window[0] < 0 <= low:
+        logger.warning(
+            "%s: its values, %g to %g, are never below 0, and the window begins at %g: they are no Hounsfield units. "
+            "Of a CT scan, apply the rescale slope and intercept; masks of such values are wrong.",
+            *(path, low, high, window[0]),
+        )
 
 
 def _check_grids(image: MetaTensor, label: MetaTensor, image_path: Any, label_path: Any) -> None:

@@ -1,0 +1,76 @@
+"""Patients of DICOM series, by the PatientID in their files."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import logging
+import os
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from ufc_monai.base.formats import dicom_files
+from ufc_monai.data.case import ROLES, UNLABELLED_LISTS, Case, read_dataset_json
+from ufc_monai.transforms.series import read_header
+
+logger = logging.getLogger(__name__)
+
+PATIENT_ID = "0010|0020"
+
+
+def with_dicom_patients(cases: Sequence[Case], root: Path) -> list[Case]:
+    """Make one patient of the series with one PatientID, whatever their folders are called.
+
+    The patient is called after a short hash of the PatientID, which itself is shown and kept nowhere. A patient that
+    ``dataset.json`` names stays.
+
+    Args:
+        cases: the volumes.
+        root: the data set's folder.
+    """
+    named = _named_in_list(root)
+    hashes = {c.image: _hash_of(root / c.image) for c in cases if c.image not in named and (root / c.image).is_dir()}
+    common = Counter(hashes.values())
+    found = [replace(c, patient=h) if common[h := hashes.get(c.image, "")] > 1 and h else c for c in cases]
+    merged = {c.patient for c in found} - {c.patient for c in cases}
+    if merged:
+        _say(
+            f"{root}: DICOM series with one PatientID count as one patient, {sum(c.patient in merged for c in found)} "
+            f"series as {len(merged)}, called {min(merged)}, ... If it names none, give 'patient' in dataset.json."
+        )
+    return found
+
+
+def _named_in_list(root: Path) -> set[str]:
+    """The images whose patient ``dataset.json`` names."""
+    content = read_dataset_json(root)
+    lists = [content.get(name) for name in (*ROLES, *UNLABELLED_LISTS)]
+    entries = [entry for listed in lists if isinstance(listed, list) for entry in listed]
+    return {
+        os.path.relpath(root / entry["image"], root).replace(os.sep, "/")
+        for entry in entries
+        if isinstance(entry, dict) and "patient" in entry
+    }
+
+
+def _hash_of(folder: Path) -> str:
+    """A short hash of the PatientID in a series; nothing if it has none or cannot be read, as its reader will say."""
+    files = dicom_files(folder)
+    return _hash_in(files[0], files[0].stat().st_mtime_ns) if files else ""
+
+
+@functools.cache
+def _hash_in(file: Path, _: int) -> str:
+    try:
+        header = read_header(file)
+    except RuntimeError:
+        return ""
+    said = header.GetMetaData(PATIENT_ID).strip() if header.HasMetaDataKey(PATIENT_ID) else ""
+    return f"dicom_{hashlib.sha256(said.encode(errors='surrogateescape')).hexdigest()[:8]}" if said else ""
+
+
+@functools.cache
+def _say(text: str) -> None:
+    logger.warning(text)
