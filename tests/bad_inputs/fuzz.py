@@ -36,7 +36,8 @@ from ufc_monai.base.errors import InputError
 from ufc_monai.base.files import sha256_of
 from ufc_monai.clustering.pseudo_labels import PseudoLabels
 from ufc_monai.clustering.space import load_space
-from ufc_monai.data.datalist import find_cases, resolve_labels
+from ufc_monai.data.datalist import find_cases
+from ufc_monai.data.label_names import resolve_labels
 from ufc_monai.data.split_file import open_split
 from ufc_monai.self_training.choose import Choice, Predicted
 from ufc_monai.self_training.rounds import Round, RoundWriter

@@ -15,13 +15,16 @@ IDS = {"a": "Doe 17", "b": "Doe 17", "c": "Roe 4", "d": ""}
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
     """Four series, two of them of one patient, and one of nobody."""
+    writer = sitk.ImageFileWriter()
+    writer.KeepOriginalImageUIDOn()
     for name, patient in IDS.items():
         folder = tmp_path / name
         write_dicom(folder, make_image(0.0))
         for file in folder.iterdir():
             piece = sitk.ReadImage(file)
             piece.SetMetaData("0010|0020", patient)
-            sitk.WriteImage(piece, file)
+            writer.SetFileName(str(file))
+            writer.Execute(piece)
     return tmp_path
 
 
