@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from bad_files import (
     clustered,
@@ -31,6 +34,7 @@ from torch import nn
 from ufc_monai.artifacts.labelling import assign_slices, cut_again
 from ufc_monai.artifacts.record import RunRecord
 from ufc_monai.artifacts.transfer import load_pretrained, load_weights, read_network
+from ufc_monai.base.errors import unwrapped
 from ufc_monai.base.files import sha256_of
 from ufc_monai.clustering.pseudo_labels import PseudoLabels
 from ufc_monai.data.datalist import find_cases
@@ -125,6 +129,21 @@ def described(folder: Path, **record: Any) -> object:
     return read_network(weights(folder, unet().state_dict(), **record).parent, CONTRASTIVE)
 
 
+def objects(path: Path) -> object:
+    """Centres that could only be unpickled."""
+    np.savez(path, **{**np.load(path), "centroids": np.array([{}], dtype=object)})
+    return assign_slices(path, np.zeros((1, 3), dtype=np.float32), ["a"])
+
+
+def forbidden(path: Path) -> object:
+    """What the system would say to anybody but root."""
+    data_set(path.parent)
+    with pytest.MonkeyPatch.context() as patch, unwrapped():
+        denied = PermissionError(errno.EACCES, "Permission denied", str(path))
+        patch.setattr(Path, "read_text", lambda *_, **__: (_ for _ in ()).throw(denied))
+        return find_cases(path.parent)
+
+
 def resigned(path: Path) -> Path:
     """Have ``network.json`` name the file's sha256, so that the file itself is looked into."""
     edited(path.with_name("network.json"), model_sha256=sha256_of(path))
@@ -183,6 +202,22 @@ REFUSED: dict[str, tuple[Callable[[Path], object], str]] = {
     "official split cut off": (
         lambda d: content(data_set(d) / "official_split.json", "{") and find_cases(d),
         "official_split.json is not valid JSON",
+    ),
+    "a list in thousands of others": (
+        lambda d: content(data_set(d) / "dataset.json", '{"a":' + 10**5 * "[") and find_cases(d),
+        "is not valid JSON",
+    ),
+    "half a character in a patient's name": (
+        lambda d: find_cases(listed(d, training=[{**ONE[0], "patient": "p\ud800"}])),
+        "the name 'p\\ud800' is not valid Unicode (UTF-8). Rename it.",
+    ),
+    "a file named in Latin-1": (
+        lambda d: find_cases(volume(d / os.fsdecode(b"M\xfcller.nii.gz")).parent),
+        "M\\udcfcller.nii.gz' is not valid Unicode",
+    ),
+    "a list that may not be read": (
+        lambda d: forbidden(d / "dataset.json"),
+        "may not be read or written (Permission den",
     ),
     # split.json
     "split cut off": (lambda d: split_of(d, "{"), "split_path:"),
@@ -262,6 +297,7 @@ REFUSED: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda d: cut(d, lambda d: np.savez(d / "dendrogram.npz", tree=np.zeros((3, 4)))),
         "dendrogram.npz lacks landmarks, ids, patients, positions",
     ),
+    "centres of Python objects": (lambda d: objects(clustered(d) / "centroids.npz"), "Object arrays cannot be loaded"),
     "features cut off": (lambda d: cut(d, lambda d: cut_off(d / "features.npz")), "features.npz is damaged"),
     "features of other slices": (
         lambda d: cut(d, lambda d: np.savez(d / "features.npz", features=np.zeros((3, 4)), ids=["a", "b", "c"])),

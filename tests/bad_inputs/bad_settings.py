@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from bad_files import LABELS, data_set
+from bad_files import LABELS, content, data_set
 from conftest import NAMES, ROOT
 
 from ufc_monai.base.errors import checked_bool
@@ -33,15 +33,17 @@ SETTINGS: dict[str, tuple[str, Any, str]] = {
     "half an epoch": ("epochs", 0.5, "a whole number of 0 or more, got 0.5"),
     "epochs of letters": ("epochs", "ten", "a whole number of 0 or more, got 'ten'"),
     "epochs true": ("epochs", True, "a whole number of 0 or more, got True"),
+    "a million threads": ("threads", 10**6, "a whole number of 1 to 1024, got 1000000"),
+    "a million processes": ("num_workers", 10**6, "a whole number of 0 to 1024, got 1000000"),
     "empty batch": ("batch_size", 0, "a whole number of 1 or more, got 0"),
     "seed below zero": ("seed", -1, "a whole number of 0 to 4294967295"),
     "seed beyond NumPy's": ("seed", 2**32, "a whole number of 0 to 4294967295, got 4294967296"),
     "no such norm": ("norm", "foo", "'batch', 'instance' or another of MONAI's"),
     "norm of nothing": ("norm", None, "'batch', 'instance' or another of MONAI's"),
     "norm of other arguments": ("norm", ["batch", {"groups": 3}], "'batch', 'instance' or another of MONAI's"),
-    "workers below zero": ("num_workers", -2, "a whole number of 0 or more"),
-    "no thread": ("threads", 0, "a whole number of 1 or more, got 0"),
-    "threads of letters": ("threads", "many", "a whole number of 1 or more"),
+    "workers below zero": ("num_workers", -2, "a whole number of 0 to 1024"),
+    "no thread": ("threads", 0, "a whole number of 1 to 1024, got 0"),
+    "threads of letters": ("threads", "many", "a whole number of 1 to 1024"),
     "image_size too small": ("image_size", 8, "a whole number of 16 or more, got 8"),
     "image_size of a pair": ("image_size", [64, 64], "a whole number of 16 or more"),
     "learning rate NaN": ("learning_rate", math.nan, "a number of 0 or more, got nan"),
@@ -91,6 +93,15 @@ def plan(labelled: int = 8, *, asked: int | None = None, **keys: Any) -> None:
 
 
 REFUSED: dict[str, tuple[Callable[[Path], object], str]] = {
+    "nothing to train": (lambda _: check_settings({"epochs": 0, "min_steps": 0}), "epochs and min_steps are both 0"),
+    "an id of no digits": (
+        lambda d: find_labels(None, content(d / "dataset.json", '{"labels": {"liver": "²"}}').parent),
+        "label 'liver' has '²' in the place of one id",
+    ),
+    "half a character in a structure's name": (
+        lambda d: find_labels(None, content(d / "dataset.json", '{"labels": {"li\\ud800": 1}}').parent),
+        "is not valid Unicode. Rename it.",
+    ),
     # misspelt
     "misspelt on the command line": (lambda d: overrides(d, "--epohcs", "3"), "--epohcs is no key of"),
     "misspelt with its value": (lambda d: overrides(d, "--epohcs=3"), "Did you mean --epochs?"),

@@ -20,6 +20,8 @@ from ufc_monai.base.bundles import RENAMED
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
 """What the system calls a full disk, or a share of it that is used up."""
+FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
+"""What the system says of a place that may not be used."""
 EXTRAS = {"mlflow": "tracking", "tensorboard": "tracking", "pandas": "study", "distributed": "study"}
 """The extra of setup.cfg that brings a package which most commands do without."""
 WAY_OUT = "(A training goes on without it with --skip_bad True.)"
@@ -118,7 +120,12 @@ def _readable(error: BaseException) -> InputError | None:
             "the limit (ulimit, container); check says how much is needed."
         )
     if isinstance(error, OSError) and error.errno in FULL:
-        return InputError("the disk is full. Make space, then give the same command again: it goes on.")
+        return InputError("the disk is full. Make space, then give the same command again.")
+    if isinstance(error, OSError) and error.errno in FORBIDDEN and error.filename is not None:
+        return InputError(
+            f"{error.filename} may not be read or written ({error.strerror}). Change its permissions, or name another "
+            "place."
+        )
     # MONAI's error of a missing package is no ModuleNotFoundError, and holds its words
     if isinstance(error, ImportError) and (missing := re.search(r"No module named '(?!ufc_monai)(\w+)", _text(error))):
         package = missing[1]

@@ -18,13 +18,11 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ufc_monai.base.errors import FULL, InputError
+from ufc_monai.base.errors import FORBIDDEN, FULL, InputError
 from ufc_monai.base.formats import parts_of
 
 LITTLE = 2**16
 """Bytes below which a disk counts as full."""
-FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR)
-"""What the system says of a place that cannot be written to."""
 NO_FILE = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
 SHOWN = 50
 """Characters of a file's name that its temporary one begins with; both have to fit the file system."""
@@ -90,18 +88,25 @@ def inert(content: Any, key: str) -> Any:
     """
     if isinstance(content, Mapping):
         for name, value in content.items():
-            if CODE_KEY.search(name):
+            if CODE_KEY.search(name) or not is_unicode(name):
                 raise InputError(f"{key}: MONAI's configurations cannot hold the key {_shortened(name)}. Rename it.")
             inert(value, f"{key}, {_shortened(name)}")
     elif isinstance(content, list | tuple):
         for value in content:
             inert(value, key)
+    elif isinstance(content, str) and not is_unicode(content):
+        raise InputError(f"{key}: the text {content!a} is not valid Unicode. Rename it.")
     elif isinstance(content, str) and CODE.search(content):
         raise InputError(
             f"{key}: MONAI's configurations cannot hold the text {_shortened(content)}: '$', '@' or '%' at its "
             "beginning, and '#', '@::' or '%::' in it, mean something to them. Rename it."
         )
     return content
+
+
+def is_unicode(text: str) -> bool:
+    """Whether text can be written: file names of other alphabets than UTF-8's, and bad JSON, hold half characters."""
+    return not any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def files_below(folder: Path, *patterns: str, key: str) -> list[Path]:
@@ -168,7 +173,7 @@ def readable_disk_errors(path: str | os.PathLike[str]) -> Iterator[None]:
         yield
     except (OSError, RuntimeError) as e:
         number = e.errno if isinstance(e, OSError) else None
-        if number in FORBIDDEN:
+        if number in (*FORBIDDEN, errno.ENOTDIR):
             raise InputError(
                 f"{path} cannot be written ({os.strerror(number)}). Make its folder writable, or name "
                 "another (--output_dir, --ckpt_dir, --cache_dir, --split_path)."
@@ -233,7 +238,7 @@ def found_json(path: str | os.PathLike[str], key: str) -> dict[str, Any]:
         content = json.loads(Path(path).read_text(encoding="utf-8"))
     except NO_FILE:
         return {}
-    except ValueError as e:
+    except (ValueError, RecursionError) as e:
         raise InputError(f"{key}: {path} is not valid JSON ({e}).") from e
     if not isinstance(content, dict):
         raise InputError(f"{key}: {path} should hold a JSON object, not a {type(content).__name__}.")

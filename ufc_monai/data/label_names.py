@@ -70,8 +70,8 @@ def _named_ids(labels: Mapping[str, int] | None, dataset_dir: str | os.PathLike[
     named = {}
     for key, value in listed.items():
         # in Decathlon's order, or in nnU-Net's
-        name, i = (str(value), key) if key.isdigit() and not str(value).isdigit() else (key, str(value))
-        if not i.isdigit():
+        name, i = (str(value), key) if key.isdecimal() and not str(value).isdecimal() else (key, str(value))
+        if not i.isdecimal():
             raise InputError(
                 f"{root / 'dataset.json'}: label {key!r} has {value!r} in the place of one id; regions of several ids "
                 "are not supported. Name single ids with --labels."

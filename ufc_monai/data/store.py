@@ -58,7 +58,7 @@ class StoreEntry:
             self.items: list[dict[str, Any]] = meta["items"]
             self.keys: list[str] = meta["keys"]
             self._sums: dict[str, list[int]] = meta["crc32"]
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as e:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as e:
             raise self._unreadable(folder / "entry.json", e) from e
         self._layouts: dict[str, tuple[np.dtype[Any], tuple[int, ...], int]] = {}
 

@@ -35,6 +35,8 @@ Fits = Callable[[Any], bool]
 REAL = int | float
 LARGEST_SEED = 2**32 - 1
 """NumPy takes no larger one."""
+MOST_THREADS = 1024
+"""And processes of a loader. Of a million, PyTorch crashes."""
 SMALLEST_UNET = 32
 """Smaller slices are one pixel where the network is deepest, and have no statistics there."""
 
@@ -130,6 +132,8 @@ def check_settings(settings: Mapping[str, Any]) -> None:
     for key, (fits, wanted) in RULES.items():
         if key in settings and not fits(settings[key]):
             raise InputError(f"{key} must be {wanted}, got {settings[key]!r}.")
+    if settings.get("epochs") == settings.get("min_steps", 1) == 0:
+        raise InputError("epochs and min_steps are both 0: nothing would be trained. Set one of them to 1 or more.")
     if "features" in settings and settings.get("image_size", SMALLEST_UNET) < SMALLEST_UNET:
         raise InputError(
             f"image_size must be {SMALLEST_UNET} or more for a UNet, which halves it four times; got "
@@ -159,7 +163,8 @@ AT_LEAST_1 = (_number(int, lambda n: n >= 1), "a whole number of 1 or more")
 NOT_NEGATIVE = (_number(REAL, lambda x: x >= 0), "a number of 0 or more")
 SHARE = (_number(REAL, lambda x: 0 < x < 1), "a number between 0 and 1")
 RULES: dict[str, tuple[Fits, str]] = {
-    **dict.fromkeys(("epochs", "min_steps", "kl_warmup_epochs", "num_workers", "fold", "label_draw"), COUNT),
+    **dict.fromkeys(("epochs", "min_steps", "kl_warmup_epochs", "fold", "label_draw"), COUNT),
+    "num_workers": (_number(int, lambda n: 0 <= n <= MOST_THREADS), f"a whole number of 0 to {MOST_THREADS}"),
     **dict.fromkeys(("batch_size", "val_interval", "latent_size", "head_hidden", "embedding_size"), AT_LEAST_1),
     "warm_up_steps": COUNT,
     "round_steps": AT_LEAST_1,
@@ -168,7 +173,10 @@ RULES: dict[str, tuple[Fits, str]] = {
     **dict.fromkeys(("learning_rate", "weight_decay", "beta", "checkpoint_seconds"), NOT_NEGATIVE),
     **dict.fromkeys(("key_momentum", "target_momentum"), SHARE),
     "image_size": (_number(int, lambda n: n >= 16), "a whole number of 16 or more"),
-    "threads": (lambda n: n is None or AT_LEAST_1[0](n), AT_LEAST_1[1]),
+    "threads": (
+        lambda n: n is None or (AT_LEAST_1[0](n) and n <= MOST_THREADS),
+        f"a whole number of 1 to {MOST_THREADS}",
+    ),
     "seed": (_number(int, lambda n: 0 <= n <= LARGEST_SEED), f"a whole number of 0 to {LARGEST_SEED}"),
     "temperature": (_number(REAL, lambda x: x > 0), "a number above 0"),
     "norm": (_is_norm, "'batch', 'instance' or another of MONAI's, as ['group',{'num_groups':4}]"),
