@@ -177,6 +177,7 @@ def test_no_mask_takes_the_place_of_a_scan(
     [
         ("nowhere", "scan", "out", "neither the folder of a finished run"),
         ("phantom", "scan", "out", "neither the folder of a finished run nor a bundle"),
+        ("model.pt", "scan", "out", "model.pt is a file. Name the folder of the run or bundle that it is in."),
         ("chain", "nowhere", "out", "there is no file or folder"),
         ("chain", "phantom", "out.nii.gz", "Name a folder"),
         ("chain", "scan", "out.nrrd", "written as *.nii.gz"),
@@ -194,7 +195,12 @@ def test_errors(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("ufc_monai.commands.segment._infer", lambda *_: pytest.fail("has to be refused before"))
-    places = {"chain": chain, "phantom": phantom, "scan": next(phantom.glob("*_image.nii.gz"))}
+    places = {
+        "model.pt": chain / NAMES[2] / "models" / "model.pt",
+        "chain": chain,
+        "phantom": phantom,
+        "scan": next(phantom.glob("*_image.nii.gz")),
+    }
     words_in = [str(places.get(word, tmp_path / word)) for word in (weights, source)]
     assert main(["segment", "--weights", *words_in, str(tmp_path / target)]) == 1
     message = capsys.readouterr().err

@@ -8,7 +8,7 @@ import pkgutil
 from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 from ufc_monai import __version__
 from ufc_monai.base.errors import InputError, meant
@@ -106,6 +106,7 @@ OPTIONS = (
     Option("--compare", bool, "also fine-tune from random weights", "check run"),
     Option("--tracking", ("mlflow",), "also record every stage in the folder's mlruns.db", "run"),
     Option("--replace", (True, False), "True: repeat stages that ran with other options", "run select", "False"),
+    Option("--yes", bool, "begin even what will take more than a day", "run"),
     Option("--jobs", int, "runs at once", "study", "1"),
     Option("--devices", words, "which the jobs are spread over: cuda:0,cuda:1", "study"),
     Option("--scheduler", str, "address of a Dask cluster that does the runs: tcp://HOST:8786", "study"),
@@ -150,9 +151,19 @@ KEYS = [option.name.removeprefix("--") for option in OPTIONS if option.kind is v
 METAVARS = {int: "N", Path: "PATH", words: "A,B", value_of: "VALUE"}
 
 
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line, as every error is said, without the usage of all options before it."""
+
+    def error(self, message: str) -> NoReturn:
+        """End the program."""
+        if "expected one argument" in message:
+            message += '; numbers that begin with a minus stand in brackets, as in --window "[-150,250]"'
+        self.exit(2, f"error: {message}\n{self.prog} --help lists all options\n")
+
+
 def parse(arguments: Sequence[str] | None) -> tuple[str, dict[str, Any]]:
     """The name of the command, and its options by name: those given, and those with a default."""
-    parser = argparse.ArgumentParser(prog="python -m ufc_monai", description="Tools around the ufc_monai bundles.")
+    parser = _Parser(prog="python -m ufc_monai", description="Tools around the ufc_monai bundles.")
     parser.add_argument("--version", action="version", version=f"ufc_monai {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True, dest="command")
     for name, (text, _, _) in COMMANDS.items():
@@ -163,8 +174,8 @@ def parse(arguments: Sequence[str] | None) -> tuple[str, dict[str, Any]]:
     chosen, strange = parser.parse_known_args(arguments)
     if strange:
         known = [option.name.removeprefix("--") for option in OPTIONS if chosen.command in option.commands.split()]
-        hint = meant(strange[0].removeprefix("--").partition("=")[0], known, "--") or "See --help."
-        commands.choices[chosen.command].error(f"{strange[0]} is not understood. {hint}")
+        hint = meant(strange[0].removeprefix("--").partition("=")[0], known, "--") or ""
+        commands.choices[chosen.command].error(f"{strange[0]} is not understood. {hint}".rstrip())
     given = vars(chosen)
     return given.pop("command"), given
 

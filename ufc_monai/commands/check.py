@@ -22,6 +22,7 @@ from ufc_monai.planning.estimate import estimate_stages, known_ignore_id, known_
 from ufc_monai.planning.options import RunOptions, default_bundles, open_config, open_split_of, training_configs
 from ufc_monai.planning.plan import plan_stages
 from ufc_monai.planning.stages import shown
+from ufc_monai.report.page import counted
 from ufc_monai.report.slices import Overlay, save_preview
 
 logger = logging.getLogger(__name__)
@@ -94,9 +95,10 @@ class _Findings:
         cases = self.cases
         labelled = sum(case.label is not None for case in cases)
         return (
-            f"{self.options.dataset_dir}: {len({c.patient for c in cases})} patients, {len(cases)} volumes "
+            f"{self.options.dataset_dir}: {counted(len({c.patient for c in cases}), 'patient')}, "
+            f"{counted(len(cases), 'volume')} "
             f"({labelled} labelled, {len(cases) - labelled} unlabelled), "
-            f"{sum(f.slices for f in self.facts):,} axial slices"
+            f"{counted(sum(f.slices for f in self.facts), 'axial slice')}"
         )
 
     def estimate(self) -> list[str]:

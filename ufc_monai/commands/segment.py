@@ -91,6 +91,8 @@ def _find_bundle(weights: Path) -> Path:
     for place in (weights / UNET, weights):
         if (place / "configs" / "inference.json").is_file() and (place / "models" / "model.pt").is_file():
             return place
+    if weights.is_file():
+        raise InputError(f"--weights: {weights} is a file. Name the folder of the run or bundle that it is in.")
     raise InputError(
         f"--weights: {weights} is neither the folder of a finished run nor a bundle {UNET} with models/model.pt in it. "
         "python -m ufc_monai run makes one."

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ufc_monai.base.chain import ARMS, FINE_TUNING, MASKS, PRETRAINING, UNET_WEIGHTS, record_of, standing_record
-from ufc_monai.report.page import aligned
+from ufc_monai.report.page import aligned, counted
 
 METHODS = {"simclr": "SimCLR, MoCo", "glcl": "GLCL", "pcl": "PCL", "ufc": "UFC, these clusters"}
 PAIRS_HEAD = ("method", "pairs pushed apart", "of these, alike: false negatives", "of those drawn together, alike")
@@ -20,21 +20,21 @@ PAIRS_MEAN = (
 
 
 def run_summary(folder: Path) -> str:
-    """The Dice table, what to make of it, and where the results are.
+    """Where the masks are, the Dice table and what to make of it, and what was learned on the way.
 
     Args:
         folder: of the run.
     """
-    tables = dice_files(folder)
-    lines = [dice_table(tables), judgement(folder)] if tables else []
-    verdict = standing_record(folder, PRETRAINING).get("results", {}).get("verdict")
-    lines += [verdict] if verdict else []
-    learned = standing_record(folder, FINE_TUNING).get("results", {}).get("self_training")
-    lines += [f"self-training on the unlabelled scans: {learned}"] if learned else []
     masks = list(folder.glob(*MASKS.outputs))
-    lines += [f"masks of {len(masks)} unlabelled volumes: {folder / MASKS.place}"] if masks else []
+    lines = [f"masks of {counted(len(masks), 'unlabelled volume')}: {folder / MASKS.place}"] if masks else []
     command = f"python -m ufc_monai segment --weights {shlex.quote(str(folder))} IN OUT"
     lines += [f"segment new scans: {command}"] if (folder / UNET_WEIGHTS[0]).is_file() else []
+    tables = dice_files(folder)
+    lines += [dice_table(tables), judgement(folder)] if tables else []
+    learned = standing_record(folder, FINE_TUNING).get("results", {}).get("self_training")
+    lines += [f"self-training on the unlabelled scans: {learned}"] if learned else []
+    verdict = standing_record(folder, PRETRAINING).get("results", {}).get("verdict")
+    lines += [f"pretraining, by its own loss: {verdict}"] if verdict else []
     return "\n".join(lines)
 
 
@@ -84,8 +84,8 @@ def judgement(folder: Path) -> str:
     with open(next(iter(tables.values())), encoding="utf-8") as file:
         volumes = sum(1 for _ in file) - 1
     return (
-        f"pretrained - random: {pretrained - random:+.1f} points of mean Dice on {volumes} test volumes, same labels, "
-        "steps and seed. One run each: a few points are noise."
+        f"pretrained - random: {pretrained - random:+.1f} points of mean Dice on {counted(volumes, 'test volume')}, "
+        "same labels, steps and seed. One run each: a few points are noise."
     )
 
 
