@@ -47,6 +47,7 @@ def test_keys_exist(page: Path) -> None:
     known = {key for config in configs for key in config} | {"config_file", "meta_file", "filepath", "net_id"}
     known |= {*KEYS, "folder", "bundles", "patients", "labelled", "preset", "method", "compare", "set", "weights"}
     known |= {"k", "write", "kind", "output", "methods", "clusterings", "budget", "budgets", "folds", "seeds"}
+    known |= {"yes", "arm", "uncertainty", "strategy"}
     known |= {"existing", "replace", "peers", "repeats", "values", "bundle"}
     known |= {"selection", "draws", "init_seeds", "jobs", "devices", "dry_run", "gres"}
     known |= {"scheduler", "nthreads", "resources"}  # Dask

@@ -181,6 +181,7 @@ LABELLED = ("images", "labels")
 SPLIT = f"{VAE}/eval/split.json"
 LABELS = f"{VAE}/eval/inference/pseudo_labels.json"
 FEATURES = f"{VAE}/eval/inference/features.npz"
+QUALITY = f"{UNET}/eval/inference/quality.csv"
 PROBED = f"{CONTRASTIVE}/eval/probe/probe.json"
 VAE_WEIGHTS, ENCODER, UNET_WEIGHTS = (_weights(f"{bundle}/models") for bundle in (VAE, CONTRASTIVE, UNET))
 RANDOM = f"{UNET}/models_random"

@@ -130,6 +130,8 @@ OPTIONS = (
     Option("--bundles", Path, BUNDLES, f"{PLANS} demo package"),
     Option("--write", Path, "write the split (split.json)", "check", more={"nargs": "?", "const": Path("split.json")}),
     Option("--existing", ("refuse", "keep", "overwrite"), "masks that are there already", "segment", "refuse"),
+    Option("--arm", ("random", "pretrained"), "of a run with both starts (default: what validated better)", "segment"),
+    Option("--uncertainty", value_of, "True: also write where views of a scan disagree, in percent", "segment"),
     Option("source", Path, "a scan, a folder of scans, or one with a DICOM series", "segment", more={"metavar": "IN"}),
     Option("target", Path, "folder of the masks; for one scan also a file", "segment", more={"metavar": "OUT"}),
     Option("app", Path, "folder of the app, e.g. apps/monaibundle", "label", more={"metavar": "APP"}),

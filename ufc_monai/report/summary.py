@@ -8,8 +8,18 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ufc_monai.base.chain import ARMS, FINE_TUNING, MASKS, PRETRAINING, UNET_WEIGHTS, record_of, standing_record
+from ufc_monai.base.chain import (
+    ARMS,
+    FINE_TUNING,
+    MASKS,
+    PRETRAINING,
+    QUALITY,
+    UNET_WEIGHTS,
+    record_of,
+    standing_record,
+)
 from ufc_monai.report.page import aligned, counted
+from ufc_monai.report.quality import quality_text, read_quality
 
 METHODS = {"simclr": "SimCLR, MoCo", "glcl": "GLCL", "pcl": "PCL", "ufc": "UFC, these clusters"}
 PAIRS_HEAD = ("method", "pairs pushed apart", "of these, alike: false negatives", "of those drawn together, alike")
@@ -29,6 +39,8 @@ def run_summary(folder: Path) -> str:
     lines = [f"masks of {counted(len(masks), 'unlabelled volume')}: {folder / MASKS.place}"] if masks else []
     command = f"python -m ufc_monai segment --weights {shlex.quote(str(folder))} IN OUT"
     lines += [f"segment new scans: {command}"] if (folder / UNET_WEIGHTS[0]).is_file() else []
+    calibration = standing_record(folder, MASKS).get("results", {}).get("quality")
+    lines += [quality_text(read_quality(folder / QUALITY), calibration)] if calibration else []
     tables = dice_files(folder)
     lines += [dice_table(tables), judgement(folder)] if tables else []
     learned = standing_record(folder, FINE_TUNING).get("results", {}).get("self_training")
