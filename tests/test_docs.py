@@ -123,7 +123,7 @@ def small_settings(line: str) -> str:
         ]
         words = [f"--set {shlex.quote(f'{name}={value!r}')}" for name, value in settings]
         return " ".join([*words, "--threads 1", "" if "--n_clusters" in line else "--n_clusters 4"])
-    if "ufc_monai select" in line:  # of the few synthetic patients one has no label
+    if "ufc_monai next --dataset_dir" in line:  # of the few synthetic patients one has no label
         return small_settings("ufc_monai run") + " --budget 1"
     if "feature_vae/configs/inference" in line:
         return "--n_clusters 4"

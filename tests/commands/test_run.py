@@ -349,7 +349,7 @@ def test_the_elbow_knows_the_batches_of_stage_2() -> None:
 def test_structures_without_names_are_said_before_the_first_stage(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], command: str
 ) -> None:
-    """As check says them; what reads no labels, as select's stages, does not ask."""
+    """As check says them; what reads no labels, as next's stages, does not ask."""
     make_phantom(tmp_path / "data", patients=4, matrix=40)
     for path in list((tmp_path / "data").glob("*.nii.gz")):  # not MMWHS's names, by which they would be known
         place = tmp_path / "data" / ("labels" if "label" in path.name else "images")

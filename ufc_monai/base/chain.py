@@ -229,6 +229,18 @@ def record_of(folder: Path, stage: Stage) -> dict[str, Any]:
     return found_json(folder / stage.record, "--folder")
 
 
+def data_set_of(folder: Path) -> Path:
+    """The folder of the data set that a run is of.
+
+    Raises:
+        InputError: if nothing has run there that ``run`` or ``next`` has started.
+    """
+    asked = record_of(folder, VAE_TRAINING).get("asked", {}).get("options", {})
+    if "--dataset_dir" not in asked:
+        raise InputError(f"--folder: no run was begun in {folder}. Name another, or the data set by --dataset_dir DIR.")
+    return Path(asked["--dataset_dir"])
+
+
 def standing_record(folder: Path, stage: Stage) -> dict[str, Any]:
     """The record of a stage that is complete and up to date; empty otherwise.
 

@@ -139,7 +139,7 @@ def open_split_of(options: ChainOptions, path: Path) -> Split:
 def check_options(options: ChainOptions, arms: Collection[str] = ()) -> None:
     """Refuse all that a stage would refuse when it starts, as far as it depends on no data.
 
-    ``check``, ``run``, ``select`` and ``study`` ask it before they read a volume.
+    ``check``, ``run``, ``next`` and ``study`` ask it before they read a volume.
 
     Args:
         options: of the run or study.

@@ -105,7 +105,7 @@ def problem_list(facts: Sequence[VolumeFacts], blocking: bool) -> list[str]:
 def standing_against(
     facts: Sequence[VolumeFacts], labels: Mapping[str, int] | None, ignored: Sequence[int]
 ) -> list[str]:
-    """What has to be fixed before training: ``check``, ``run``, ``select`` and ``study`` all ask here.
+    """What has to be fixed before training: ``check``, ``run``, ``next`` and ``study`` all ask here.
 
     Args:
         facts: of the volumes.
