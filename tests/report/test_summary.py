@@ -56,14 +56,16 @@ def test_the_masks_come_first_and_what_was_learned_last(tmp_path: Path) -> None:
     """A sentence that pretraining went well is no judgement of the Dice above it."""
     write_arm(tmp_path, "", 0.4, [])
     write_arm(tmp_path, "random_", 0.5, [])
-    masks = tmp_path / UNET / "inference" / "a_seg.nii.gz"
-    masks.parent.mkdir()
-    masks.touch()
+    masks, tested = (tmp_path / UNET / place / "a_seg.nii.gz" for place in ("inference", "evaluate"))
+    for mask in (masks, tested):
+        mask.parent.mkdir(exist_ok=True)
+        mask.touch()
     record = tmp_path / "ufc_cluster_contrastive" / "eval" / "train" / "run.json"
     record.parent.mkdir(parents=True)
     record.write_text(json.dumps({"status": "complete", "results": {"verdict": "The embeddings have learned."}}))
     lines = run_summary(tmp_path).splitlines()
     assert lines[0] == f"masks of 1 unlabelled volume: {masks.parent}"
+    assert lines[1] == f"masks of 1 test volume, pretrained encoder: {tested.parent}"
     assert lines[-1] == "pretraining, by its own loss: The embeddings have learned."
 
 

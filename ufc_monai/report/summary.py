@@ -37,6 +37,9 @@ def run_summary(folder: Path) -> str:
     """
     masks = list(folder.glob(*MASKS.outputs))
     lines = [f"masks of {counted(len(masks), 'unlabelled volume')}: {folder / MASKS.place}"] if masks else []
+    for arm, (_, test) in ARMS.items():
+        tested = list((folder / test.place).rglob("*_seg.*"))
+        lines += [f"masks of {counted(len(tested), 'test volume')}, {arm}: {folder / test.place}"] if tested else []
     command = f"python -m ufc_monai segment --weights {shlex.quote(str(folder))} IN OUT"
     lines += [f"segment new scans: {command}"] if (folder / UNET_WEIGHTS[0]).is_file() else []
     calibration = standing_record(folder, MASKS).get("results", {}).get("quality")
