@@ -83,6 +83,13 @@ def test_evaluate_on_test_patients(chain: Path, phantom: Path) -> None:
     record = read(chain / UNET / "eval" / "evaluate" / "run.json")
     assert record["results"]["mean_dice"] == pytest.approx(np.mean([float(row["mean"]) for row in rows]), abs=1e-3)
     assert "val_mean_dice" not in record["results"]
+    for row in rows:  # the masks that were measured are there, with the data set's ids
+        mask = nib.load(chain / UNET / "eval" / "evaluate" / row["volume"].replace(".nii.gz", "_seg.nii.gz"))
+        label = nib.load(phantom / row["volume"].replace("_image", "_label"))
+        assert np.allclose(mask.affine, label.affine)
+        predicted, reference = (np.asarray(image.dataobj) == 420 for image in (mask, label))
+        dice = 2 * (predicted & reference).sum() / (predicted.sum() + reference.sum())
+        assert dice == pytest.approx(float(row["left_atrium"]), abs=1e-4)
 
 
 def test_the_record_tells_the_dice_of_the_weights_that_are_kept(chain: Path, phantom: Path, tmp_path: Path) -> None:

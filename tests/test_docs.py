@@ -47,6 +47,7 @@ def test_keys_exist(page: Path) -> None:
     known = {key for config in configs for key in config} | {"config_file", "meta_file", "filepath", "net_id"}
     known |= {*KEYS, "folder", "bundles", "patients", "labelled", "preset", "method", "compare", "set", "weights"}
     known |= {"k", "write", "kind", "output", "methods", "clusterings", "budget", "budgets", "folds", "seeds"}
+    known |= {"yes", "arm", "uncertainty", "strategy"}
     known |= {"existing", "replace", "peers", "repeats", "values", "bundle"}
     known |= {"selection", "draws", "init_seeds", "jobs", "devices", "dry_run", "gres"}
     known |= {"scheduler", "nthreads", "resources"}  # Dask
@@ -122,7 +123,7 @@ def small_settings(line: str) -> str:
         ]
         words = [f"--set {shlex.quote(f'{name}={value!r}')}" for name, value in settings]
         return " ".join([*words, "--threads 1", "" if "--n_clusters" in line else "--n_clusters 4"])
-    if "ufc_monai select" in line:  # of the few synthetic patients one has no label
+    if "ufc_monai next --dataset_dir" in line:  # of the few synthetic patients one has no label
         return small_settings("ufc_monai run") + " --budget 1"
     if "feature_vae/configs/inference" in line:
         return "--n_clusters 4"

@@ -99,7 +99,7 @@ def test_the_refusal_names_what_helps(phantom: Path) -> None:
     need, less = least_memory([], cases, facts)
     assert need == PROCESS_BYTES + max(reading_bytes(f.grid.shape, labelled=True) for f in facts if f.grid)
     assert "smaller volumes (crop or resample ct_train_" in less
-    training = StageEstimate("ufc_unet_segmentation", 1, 1.0, 1, 10 * GB, "cpu, threads: 1")
+    training = StageEstimate("stage 3", 1, 1.0, 1, 10 * GB, "cpu, threads: 1")
     assert least_memory([training], cases, facts) == (10 * GB, LESS_MEMORY)
 
 

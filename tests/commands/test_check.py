@@ -83,6 +83,8 @@ def test_a_sound_folder_is_ready(folder: Path, tmp_path: Path, said: Any) -> Non
     assert re.search(r"\(background\) +421", text)
     fold = make_split(find_cases(folder), 0)["folds"][0]
     assert re.search(rf"test +{len(fold['test'])} patients  {fold['test'][0]}", text)
+    assert "structures as the network sees them: window [-250,650], 32 x 32 pixels a slice (medians of 5 " in text
+    assert re.search(r"- pixels across, of 32 x 32, hardly enough to be seen: .*aorta 2\.0", text)
     assert f"labels of     2 volumes   {', '.join(fold['label_orders'][0][:2])}" in text
     assert "1  beta-VAE, clusters" in text
     assert "3  fine-tuning" in text
@@ -101,7 +103,7 @@ def test_the_split_that_is_written_is_the_one_that_is_shown(folder: Path, tmp_pa
     fold = open_split(path, folder).content["folds"][1]
     assert "fold 1 of 4" in said()
     for role in ("training", "validation", "test"):
-        assert re.search(rf"{role} +{len(fold[role])} patients  {', '.join(fold[role])}", said())
+        assert re.search(rf"{role} +{len(fold[role])} patients? +{', '.join(fold[role])}", said())
 
 
 @pytest.mark.usefixtures("no_measuring")

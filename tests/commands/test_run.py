@@ -10,12 +10,14 @@ import pytest
 from conftest import NAMES, ROOT, SMALL
 
 from ufc_monai.__main__ import main
+from ufc_monai.base import chain
 from ufc_monai.base.errors import InputError
 from ufc_monai.commands import run
 from ufc_monai.data.case import Case
 from ufc_monai.data.datalist import find_cases
 from ufc_monai.data.split_file import open_split
 from ufc_monai.phantom.ct import make_phantom
+from ufc_monai.planning.estimate import StageEstimate
 from ufc_monai.planning.options import RunOptions
 from ufc_monai.planning.plan import plan_stages
 from ufc_monai.planning.stages import Step
@@ -358,7 +360,7 @@ def test_the_elbow_knows_the_batches_of_stage_2() -> None:
 def test_structures_without_names_are_said_before_the_first_stage(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], command: str
 ) -> None:
-    """As check says them; what reads no labels, as select's stages, does not ask."""
+    """As check says them; what reads no labels, as next's stages, does not ask."""
     make_phantom(tmp_path / "data", patients=4, matrix=40)
     for path in list((tmp_path / "data").glob("*.nii.gz")):  # not MMWHS's names, by which they would be known
         place = tmp_path / "data" / ("labels" if "label" in path.name else "images")
@@ -467,10 +469,45 @@ def test_run_goes_on_where_the_content_changed(tmp_path: Path, caplog: pytest.Lo
     assert json.loads((folder / UNET / "eval" / "train" / "run.json").read_text())["status"] == "complete"
 
 
-def test_misspelt_options_are_told_from_the_right_ones(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit):
-        main(["run", "--dataset_dir", "x", "--labled", "2"])
-    assert "Did you mean --labelled?" in capsys.readouterr().err
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--labled", "2"], "--labled is not understood. Did you mean --labelled?"),
+        (["--window", "-150,250"], 'stand in brackets, as in --window "[-150,250]"'),
+    ],
+)
+def test_misspelt_options_are_told_from_the_right_ones(
+    words: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(["run", "--dataset_dir", "x", *words])
+    first, *rest = capsys.readouterr().err.splitlines()
+    assert caught.value.code == 2
+    assert first.startswith("error: ")
+    assert first.endswith(said)
+    assert rest == ["python -m ufc_monai run --help lists all options"], "and no wall of all options before it"
+
+
+def test_what_takes_days_is_asked_for_and_only_what_is_to_come_is_estimated(
+    pretended: RunOptions, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    titles = [stage.title for stage in (chain.VAE_TRAINING, chain.PRETRAINING, chain.FINE_TUNING)]
+    estimates = [StageEstimate(title, 1, 50_000.0, 1, 1, "cpu, threads: 2") for title in titles]
+    monkeypatch.setattr(run, "look_at_data", lambda *_, **__: [])
+    monkeypatch.setattr(run, "estimate_stages", lambda *_: estimates)
+    monkeypatch.setattr(run, "least_memory", lambda *_: (0, ""))
+    asked = replace(pretended, estimate=True)
+    with pytest.raises(InputError, match=r"about 1\.7 days on cpu, threads: 2\. Begin it with --yes"):
+        run.run_all(asked)
+    assert not list(pretended.folder.rglob("run.json"))
+    run.run_all(replace(asked, yes=True))
+    (pretended.folder / chain.TEST.outputs[0]).unlink()
+    (pretended.folder / chain.FINE_TUNING.record).unlink()
+    caplog.clear()
+    with caplog.at_level("INFO"):
+        run.run_all(asked)  # what is left takes less than a day
+    assert "3  fine-tuning, pretrained encoder" in caplog.text
+    assert "1  beta-VAE" not in caplog.text
 
 
 def test_nothing_is_trained_on_what_check_would_refuse(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ def test_one_scan_to_one_file(chain: Path, phantom: Path, tmp_path: Path, caplog
     assert mask.get_data_dtype() == np.uint16
     assert {*np.unique(mask.dataobj)} <= {0, *MMWHS_LABELS.values()}
     assert "(0 background, 500 left_ventricle, 600 right_ventricle, " in caplog.text
-    assert [p.name for p in (tmp_path / "out").iterdir()] == ["mask.nii.gz"]
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["mask.nii.gz", "quality.csv"]
 
 
 def test_a_folder_to_a_folder(chain: Path, phantom: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -56,7 +57,7 @@ def test_a_broken_scan_costs_no_other_its_mask(
     message = capsys.readouterr().err
     assert "a.nii.gz: cannot be read" in message
     assert "Traceback" not in message
-    assert [p.name for p in (tmp_path / "out").iterdir()] == ["b_seg.nii.gz"]
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["b_seg.nii.gz", "quality.csv"]
 
 
 @pytest.mark.parametrize(
@@ -98,7 +99,7 @@ def test_masks_that_are_there_are_safe(
     assert main([*words, "--existing", "overwrite"]) == 0
     assert b.read_bytes() == made
     assert nib.load(a).shape
-    assert {path.name for path in (tmp_path / "out").iterdir()} == {a.name, b.name, c.name}
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {a.name, b.name, c.name, "quality.csv"}
 
 
 def save_mask(path: Path, *values: int) -> Path:
@@ -136,6 +137,54 @@ def test_a_mask_is_kept_if_its_values_are_ids(tmp_path: Path, suffix: str) -> No
         _check_kept(save_mask(path, 2, 3), [1, 10, 11, 2])
 
 
+def two_starts(chain: Path, folder: Path, **dice: float) -> Path:
+    """A run's folder with both starts, by their validation Dice; the random one has other ids."""
+    bundle = folder / NAMES[2]
+    shutil.copytree(chain / NAMES[2], bundle, ignore=shutil.ignore_patterns("cache", "eval"))
+    shutil.copytree(bundle / "models", bundle / "models_random")
+    for name, place in (("pretrained", "models"), ("random", "models_random")):
+        path = bundle / place / "network.json"
+        content = json.loads(path.read_text())
+        content["chosen"] = {"epoch": 1, **({"val_mean_dice": dice[name]} if dice else {})}
+        if name == "random":
+            content["labels"] = {key: n for n, key in enumerate(content["labels"], start=1)}
+        path.write_text(json.dumps(content))
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("dice", "words", "taken"),
+    [
+        ({"pretrained": 0.5, "random": 0.6}, [], "random"),
+        ({"pretrained": 0.6, "random": 0.5}, [], "pretrained"),
+        ({"pretrained": 0.6, "random": 0.5}, ["--arm", "random"], "random"),
+        ({}, [], "pretrained"),
+    ],
+)
+def test_of_two_starts_the_better_one_segments_unless_one_is_asked_for(
+    dice: dict[str, float],
+    words: list[str],
+    taken: str,
+    chain: Path,
+    phantom: Path,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    run = two_starts(chain, tmp_path / "run", **dice)
+    scan = next(phantom.glob("*_image.nii.gz"))
+    with caplog.at_level("INFO"):
+        assert main(["segment", "--weights", str(run), *words, str(scan), str(tmp_path / "out")]) == 0
+    assert f"weights: {taken} (validation Dice: pretrained " in caplog.text
+    assert ("1 left_ventricle" in caplog.text) == (taken == "random")
+
+
+def test_a_start_that_there_is_not_is_refused(
+    chain: Path, phantom: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["segment", "--weights", str(chain), "--arm", "random", str(phantom), str(tmp_path / "out")]) == 1
+    assert "has no weights of the arm random. Run with --compare" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("command", ["segment", "label"])
 def test_the_configuration_of_an_earlier_version_is_refused(
     command: str, chain: Path, phantom: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -165,7 +214,7 @@ def test_a_name_that_looks_like_code_is_a_name(
     Path("@scans").mkdir()
     shutil.copy(scan, '@scans/$open("proof","w").nii.gz')
     assert main(["segment", "--weights", str(chain), "@scans", "$out"]) == 0
-    assert [p.name for p in Path("$out").iterdir()] == ['$open("proof","w")_seg.nii.gz']
+    assert sorted(p.name for p in Path("$out").iterdir()) == ['$open("proof","w")_seg.nii.gz', "quality.csv"]
     assert not Path("proof").exists()
 
 
@@ -200,6 +249,7 @@ def test_no_mask_takes_the_place_of_a_scan(
     [
         ("nowhere", "scan", "out", "neither the folder of a finished run"),
         ("phantom", "scan", "out", "neither the folder of a finished run nor a bundle"),
+        ("model.pt", "scan", "out", "model.pt is a file. Name the folder of the run or bundle that it is in."),
         ("chain", "nowhere", "out", "there is no file or folder"),
         ("chain", "phantom", "out.nii.gz", "Name a folder"),
         ("chain", "scan", "out.nrrd", "written as *.nii.gz"),
@@ -217,7 +267,12 @@ def test_errors(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("ufc_monai.commands.segment._infer", lambda *_: pytest.fail("has to be refused before"))
-    places = {"chain": chain, "phantom": phantom, "scan": next(phantom.glob("*_image.nii.gz"))}
+    places = {
+        "model.pt": chain / NAMES[2] / "models" / "model.pt",
+        "chain": chain,
+        "phantom": phantom,
+        "scan": next(phantom.glob("*_image.nii.gz")),
+    }
     words_in = [str(places.get(word, tmp_path / word)) for word in (weights, source)]
     assert main(["segment", "--weights", *words_in, str(tmp_path / target)]) == 1
     message = capsys.readouterr().err

@@ -61,6 +61,23 @@ def test_no_verdict_over_different_settings(tmp_path: Path) -> None:
     assert "points of mean Dice" not in text
 
 
+def test_the_masks_come_first_and_what_was_learned_last(tmp_path: Path) -> None:
+    """A sentence that pretraining went well is no judgement of the Dice above it."""
+    write_arm(tmp_path, "", 0.4, [])
+    write_arm(tmp_path, "random_", 0.5, [])
+    masks, tested = (tmp_path / UNET / place / "a_seg.nii.gz" for place in ("inference", "evaluate"))
+    for mask in (masks, tested):
+        mask.parent.mkdir(exist_ok=True)
+        mask.touch()
+    record = tmp_path / "ufc_cluster_contrastive" / "eval" / "train" / "run.json"
+    record.parent.mkdir(parents=True)
+    record.write_text(json.dumps({"status": "complete", "results": {"verdict": "The embeddings have learned."}}))
+    lines = run_summary(tmp_path).splitlines()
+    assert lines[0] == f"masks of 1 unlabelled volume: {masks.parent}"
+    assert lines[1] == f"masks of 1 test volume, pretrained encoder: {tested.parent}"
+    assert lines[-1] == "pretraining, by its own loss: The embeddings have learned."
+
+
 def test_an_empty_run_has_nothing_to_say(tmp_path: Path) -> None:
     assert run_summary(tmp_path) == ""
 

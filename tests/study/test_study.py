@@ -84,6 +84,7 @@ def test_a_dry_run_shows_what_is_left(
     with caplog.at_level("INFO"):
         assert main([*planned, "--dry_run"]) == 0
         assert "11 of 12 runs are left" in caplog.text
+        assert caplog.text.index("11 of 12") < caplog.text.index("fold0/random/n2_draw0_init0: "), "the table first"
         assert "fold0/random/n2_draw0_init0: " in caplog.text
         assert "fold0/random/n1_draw0_init0: " not in caplog.text
         assert main([*planned, "--methods", "random,simclr,moco", "--dry_run"]) == 0

@@ -154,11 +154,11 @@ def test_a_method_without_negatives_is_judged_by_its_embeddings() -> None:
     [
         (
             epochs(4.51, 2.05),
-            "Pretraining works: the loss fell from 4.51 to 2.05 (chance 4.55) and embeddings use 11.6",
+            "The embeddings have learned: the loss fell from 4.51 to 2.05 (chance 4.55) and embeddings use 11.6",
         ),
-        (epochs(0.9, 0.56, chance=0.9), "Pretraining works: the loss fell from 0.9 to 0.56 (chance 0.9)"),
+        (epochs(0.9, 0.56, chance=0.9), "The embeddings have learned: the loss fell from 0.9 to 0.56 (chance 0.9)"),
         (epochs(2.05), "fell from 4.55 to 2.05"),
-        (epochs(0.1, -0.7, chance=-0.01), "Pretraining works"),
+        (epochs(0.1, -0.7, chance=-0.01), "The embeddings have learned"),
         (epochs(4.54, 4.5), "The loss is still at its chance level (4.5, chance 4.55): train longer"),
         (epochs(0.9, 0.81, chance=0.9), "still at its chance level"),
         (epochs(-0.01, -0.01, chance=-0.01), "still at its chance level"),
@@ -184,5 +184,5 @@ def test_the_sentence_is_logged_once_and_kept(tmp_path: Path, caplog: pytest.Log
     PretrainingVerdict(tmp_path, embedding_size=128).attach(engine)
     with caplog.at_level(logging.INFO):
         state: Any = engine.run([0, 1], max_epochs=3)
-    assert state.metrics["verdict"].startswith("Pretraining works: the loss fell from 4.51 to 2.05")
+    assert state.metrics["verdict"].startswith("The embeddings have learned: the loss fell from 4.51 to 2.05")
     assert [r.message for r in caplog.records if r.name.endswith("monitors")] == [state.metrics["verdict"]]

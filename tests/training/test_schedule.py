@@ -6,7 +6,7 @@ import pytest
 from ignite.engine import Engine
 from monai.engines import Evaluator
 
-from ufc_monai.training.schedule import FinalValidationHandler
+from ufc_monai.training.schedule import FinalValidationHandler, epochs_for
 
 
 @pytest.mark.parametrize(
@@ -27,3 +27,11 @@ def test_a_training_that_goes_on_is_validated_at_its_new_end() -> None:
     trainer.run([0], max_epochs=5)
     trainer.run([0], max_epochs=7)
     assert [call.args[0] for call in validator.run.call_args_list] == [4, 5, 7]
+
+
+def test_epochs_beyond_those_asked_for_are_said(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("INFO"):
+        assert epochs_for(120, 1500, 24) == 120
+        assert not caplog.text
+        assert epochs_for(1, 1500, 24) == 63
+    assert "63 instead of 1, which 24 batches an epoch take to make min_steps 1500" in caplog.text

@@ -25,6 +25,7 @@ from ufc_monai.clustering.quality import agreement, cluster_quality, quality_war
 from ufc_monai.clustering.space import assign, centre_per_patient, centroids, load_space
 from ufc_monai.report.clusters import save_cluster_map, save_elbow
 from ufc_monai.report.drawing import save_rows
+from ufc_monai.report.page import counted
 
 logger = logging.getLogger(__name__)
 
@@ -225,7 +226,7 @@ def _draw_examples(path: Path, slices: Slices, labels: NDArray[np.int64], n_clus
         shown = members[np.linspace(0, len(members) - 1, min(EXAMPLES, len(members))).round().astype(int)]
         images.append(slices.thumbnails[shown].astype(np.float32) / 255)
         n_patients = len({slices.patients[i] for i in members.tolist()})
-        titles.append(f"cluster {cluster}\n{len(members)} slices\n{n_patients} patient{'s' * (n_patients > 1)}")
+        titles.append(f"cluster {cluster}\n{counted(len(members), 'slice')}\n{counted(n_patients, 'patient')}")
     save_rows(path, images, titles)
 
 

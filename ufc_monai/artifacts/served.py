@@ -116,16 +116,17 @@ def mask_ids(bundle_root: str | os.PathLike[str], labels: Mapping[str, int]) -> 
 
 
 def check_mask_values(bundle_root: str | os.PathLike[str]) -> None:
-    """Refuse the configuration of an earlier version, whose masks hold 1 to n whatever the ids are.
+    """Refuse the configuration of an earlier version: masks that hold 1 to n whatever the ids are, or no quality.
 
     Raises:
-        InputError: if ``inference.json`` does not map classes to ids.
+        InputError: if ``inference.json`` does not map classes to ids, or does not predict how good masks are.
     """
     path = Path(bundle_root) / "configs" / "inference.json"
-    if "ClassesToIds" not in path.read_text(encoding="utf-8"):
+    text = path.read_text(encoding="utf-8")
+    if "ClassesToIds" not in text or "QualityTable" not in text:
         raise InputError(
-            f"{path} is of an earlier version, whose masks hold 1 to n and not the data set's ids. Copy the folder "
-            f"configs of today's {UNET} over that one; the weights stay."
+            f"{path} is of an earlier version, whose masks hold 1 to n or say nothing of their quality. Copy the "
+            f"folder configs of today's {UNET} over that one; the weights stay."
         )
 
 

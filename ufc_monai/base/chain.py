@@ -188,6 +188,7 @@ LABELLED = ("images", "labels")
 SPLIT = f"{VAE}/eval/split.json"
 LABELS = f"{VAE}/eval/inference/pseudo_labels.json"
 FEATURES = f"{VAE}/eval/inference/features.npz"
+QUALITY = f"{UNET}/eval/inference/quality.csv"
 PROBED = f"{CONTRASTIVE}/eval/probe/probe.json"
 VAE_WEIGHTS, ENCODER, UNET_WEIGHTS = (_weights(f"{bundle}/models") for bundle in (VAE, CONTRASTIVE, UNET))
 RANDOM, ALONE = f"{UNET}/models_random", f"{UNET}/models_labelled_alone"
@@ -249,6 +250,18 @@ def record_of(folder: Path, stage: Stage) -> dict[str, Any]:
         stage: of :data:`STAGES`.
     """
     return found_json(folder / stage.record, "--folder")
+
+
+def data_set_of(folder: Path) -> Path:
+    """The folder of the data set that a run is of.
+
+    Raises:
+        InputError: if nothing has run there that ``run`` or ``next`` has started.
+    """
+    asked = record_of(folder, VAE_TRAINING).get("asked", {}).get("options", {})
+    if "--dataset_dir" not in asked:
+        raise InputError(f"--folder: no run was begun in {folder}. Name another, or the data set by --dataset_dir DIR.")
+    return Path(asked["--dataset_dir"])
 
 
 def standing_record(folder: Path, stage: Stage) -> dict[str, Any]:

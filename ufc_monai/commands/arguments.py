@@ -5,10 +5,11 @@ from __future__ import annotations
 import argparse
 import ast
 import pkgutil
+import sys
 from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 from ufc_monai import __version__
 from ufc_monai.base.errors import InputError, meant
@@ -61,7 +62,7 @@ COMMANDS = {
     "check": ("look at a data set before any training", "commands.check:run_check", RUN),
     "run": ("run all stages on a data set and write a report", "commands.run:run_all", RUN),
     "study": ("compare methods at several label budgets, with their statistics", "study.command:run_study", STUDY),
-    "select": ("name the volumes that are best labelled first", "commands.select:select", RUN),
+    "next": ("name the volumes that are best labelled next", "commands.next:next_volumes", RUN),
     "segment": ("write masks of new scans", "commands.segment:segment", None),
     "label": ("put a run's bundles into MONAI Label's monaibundle app", "commands.label:put_into_app", None),
     "cut": ("cut the saved clusters' tree at another number of clusters", "commands.cut:cut", None),
@@ -73,7 +74,7 @@ COMMANDS = {
 """What each command does, its function, and the class of the function's argument ``options``, if it has one: options of
 the command that are fields of the class go there, the others are arguments of the function."""
 
-RUNS, PLANS = "check run select", "check run select study"
+RUNS, PLANS = "check run next", "check run next study"
 PRESETS = ("auto", "gpu", "cpu", "paper", "paper+cpu", "isic", "isic+cpu", "isic+paper", "isic+paper+cpu")
 ARMS = "random, vae_init, ufc_random_clusters, ufc_not_centred, methods of stage 2; each alone or +self_training"
 RECIPES = "gpu; cpu: quick; paper: its fine-tuning; isic: for dermoscopy; with +cpu quick; auto: gpu or cpu"
@@ -82,15 +83,17 @@ BUNDLES = "folder of the three bundles (default: bundles here, or those that cam
 
 OPTIONS = (
     Option("dataset_dir", Path, "folder of the volumes", "check", more={"metavar": "DIR"}),
-    Option("--dataset_dir", Path, "folder of the volumes", "run study select", ...),
+    Option("--dataset_dir", Path, "folder of the volumes", "run study", ...),
+    Option("--dataset_dir", Path, "folder of the volumes (default: that of the run in --folder)", "next"),
     Option("--folder", Path, "where everything goes", "run", "run"),
     Option("--folder", Path, "where everything goes", "study", "study"),
     Option("--folder", Path, "where everything goes", "demo", "demo"),
-    Option("--folder", Path, "of the run", "select label cut", "run"),
+    Option("--folder", Path, "of the run", "next label cut", "run"),
     Option("--folder", Path, "of the run or study", "report", "run"),
     Option("--weights", Path, "folder of a run, or of the segmentation bundle", "segment", ...),
     Option("--k", int, "number of clusters", "cut", ...),
-    Option("--budget", int, "how many volumes to name", "select", ...),
+    Option("--budget", int, "how many volumes to name", "next", ...),
+    Option("--strategy", ("coverage", "quality", "both", "random"), "by what they are chosen", "next", "coverage"),
     Option("--methods", words, ARMS, "study", "random,simclr,ufc"),
     Option("--budgets", words, "labelled volumes, or shares: 5%%", "study", "1,2,4"),
     Option("--folds", int, "how many of the four (default: all)", "study"),
@@ -105,7 +108,8 @@ OPTIONS = (
     Option("--unlabelled", ("none", "self_training"), "how stage 3 learns from unlabelled scans", "check run", "none"),
     Option("--compare", bool, "also fine-tune from random weights", "check run"),
     Option("--tracking", ("mlflow",), "also record every stage in the folder's mlruns.db", "run"),
-    Option("--replace", (True, False), "True: repeat stages that ran with other options", "run select", "False"),
+    Option("--replace", (True, False), "True: repeat stages that ran with other options", "run next", "False"),
+    Option("--yes", bool, "begin even what will take more than a day", "run next"),
     Option("--jobs", int, "runs at once", "study", "1"),
     Option("--devices", words, "which the jobs are spread over: cuda:0,cuda:1", "study"),
     Option("--scheduler", str, "address of a Dask cluster that does the runs: tcp://HOST:8786", "study"),
@@ -129,6 +133,13 @@ OPTIONS = (
     Option("--bundles", Path, BUNDLES, f"{PLANS} demo package"),
     Option("--write", Path, "write the split (split.json)", "check", more={"nargs": "?", "const": Path("split.json")}),
     Option("--existing", ("refuse", "keep", "overwrite"), "masks that are there already", "segment", "refuse"),
+    Option(
+        "--arm",
+        ("pretrained", "random", "labelled_alone"),
+        "of a run that compared (default: the best validated)",
+        "segment",
+    ),
+    Option("--uncertainty", value_of, "True: also write where views of a scan disagree, in percent", "segment"),
     Option("source", Path, "a scan, a folder of scans, or one with a DICOM series", "segment", more={"metavar": "IN"}),
     Option("target", Path, "folder of the masks; for one scan also a file", "segment", more={"metavar": "OUT"}),
     Option("app", Path, "folder of the app, e.g. apps/monaibundle", "label", more={"metavar": "APP"}),
@@ -150,9 +161,23 @@ KEYS = [option.name.removeprefix("--") for option in OPTIONS if option.kind is v
 METAVARS = {int: "N", Path: "PATH", words: "A,B", value_of: "VALUE"}
 
 
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line, as every error is said, without the usage of all options before it."""
+
+    def error(self, message: str) -> NoReturn:
+        """End the program."""
+        if "expected one argument" in message:
+            message += '; numbers that begin with a minus stand in brackets, as in --window "[-150,250]"'
+        self.exit(2, f"error: {message}\n{self.prog} --help lists all options\n")
+
+
 def parse(arguments: Sequence[str] | None) -> tuple[str, dict[str, Any]]:
     """The name of the command, and its options by name: those given, and those with a default."""
-    parser = argparse.ArgumentParser(prog="python -m ufc_monai", description="Tools around the ufc_monai bundles.")
+    if list(sys.argv[1:] if arguments is None else arguments)[:1] == ["select"]:
+        sys.exit(
+            "error: select is called next now: python -m ufc_monai next --folder RUN --budget N --strategy coverage"
+        )
+    parser = _Parser(prog="python -m ufc_monai", description="Tools around the ufc_monai bundles.")
     parser.add_argument("--version", action="version", version=f"ufc_monai {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True, dest="command")
     for name, (text, _, _) in COMMANDS.items():
@@ -163,8 +188,8 @@ def parse(arguments: Sequence[str] | None) -> tuple[str, dict[str, Any]]:
     chosen, strange = parser.parse_known_args(arguments)
     if strange:
         known = [option.name.removeprefix("--") for option in OPTIONS if chosen.command in option.commands.split()]
-        hint = meant(strange[0].removeprefix("--").partition("=")[0], known, "--") or "See --help."
-        commands.choices[chosen.command].error(f"{strange[0]} is not understood. {hint}")
+        hint = meant(strange[0].removeprefix("--").partition("=")[0], known, "--") or ""
+        commands.choices[chosen.command].error(f"{strange[0]} is not understood. {hint}".rstrip())
     given = vars(chosen)
     return given.pop("command"), given
 
@@ -191,6 +216,8 @@ def run_command(command: str, given: dict[str, Any]) -> Any:
         found = pkgutil.resolve_name("ufc_monai.planning.options:find_bundles")(given.pop("bundles", None))
         of_run = {"folder": Path("run"), "bundles": found}
         of_run |= {field.name: given.pop(field.name) for field in fields(options) if field.name in given}
+        if "dataset_dir" not in of_run:
+            of_run["dataset_dir"] = pkgutil.resolve_name("ufc_monai.base.chain:data_set_of")(of_run["folder"])
         given["options"] = options(**of_run)
     return pkgutil.resolve_name(f"ufc_monai.{where}")(**given)
 

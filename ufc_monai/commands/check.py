@@ -22,6 +22,8 @@ from ufc_monai.planning.estimate import estimate_stages, known_ignore_id, known_
 from ufc_monai.planning.options import RunOptions, default_bundles, open_config, open_split_of, training_configs
 from ufc_monai.planning.plan import plan_stages
 from ufc_monai.planning.stages import shown
+from ufc_monai.planning.structures import measure_structures, structure_remarks, structure_table
+from ufc_monai.report.page import counted
 from ufc_monai.report.slices import Overlay, save_preview
 
 logger = logging.getLogger(__name__)
@@ -58,6 +60,8 @@ def run_check(options: RunOptions, *, output: Path = Path("check_preview.png"), 
     _say(*tables.volume_table(facts))
     if any(f.label_voxels for f in facts):
         _say(*tables.label_table(facts, found.labels, found.background, known_ignore_id(options)))
+        if table := structure_table(found.extents, found.config):
+            _say(*table)
     _say(*tables.split_table(split, options.fold, granted), _written(options, write))
     if any(f.slices for f in facts):
         _say(*found.estimate())
@@ -86,18 +90,22 @@ class _Findings:
             facts = [f for f in facts if f.image not in skipped]
             plan_stages(options, cases)
         self.options, self.cases, self.facts, self.labels = options, cases, facts, known_labels(options)
-        config = open_config(options, UNET)
-        self.background, self.window = config["background_labels"], config["window"]
+        self.config = open_config(options, UNET).get()
+        self.background, self.window = self.config["background_labels"], self.config["window"]
         self.suggested = self._suggested_window()
         self.unnamed = tables.unnamed_ids(facts, self.background)
+        sound = {f.image for f in facts if f.label_voxels and not any(p.blocking for p in f.problems)}
+        labelled, names = [case for case in cases if case.image in sound], self.labels or self.unnamed
+        self.extents = measure_structures(options.dataset_dir, labelled, names, self.config)
 
     def totals(self) -> str:
         cases = self.cases
         labelled = sum(case.label is not None for case in cases)
         return (
-            f"{self.options.dataset_dir}: {len({c.patient for c in cases})} patients, {len(cases)} volumes "
+            f"{self.options.dataset_dir}: {counted(len({c.patient for c in cases}), 'patient')}, "
+            f"{counted(len(cases), 'volume')} "
             f"({labelled} labelled, {len(cases) - labelled} unlabelled), "
-            f"{sum(f.slices for f in self.facts):,} axial slices"
+            f"{counted(sum(f.slices for f in self.facts), 'axial slice')}"
         )
 
     def estimate(self) -> list[str]:
@@ -131,6 +139,7 @@ class _Findings:
         if granted and missing:
             lines.append(f"- none of the granted labels ({len(granted)}) contains {', '.join(missing)}")
             lines.append("    They cannot be learned: grant more with --labelled, or others with --label_draw.")
+        lines += structure_remarks(self.extents, self.config)
         if self.suggested:
             used, suggested = ("[{:g},{:g}]".format(*window) for window in (self.window, self.suggested))
             lines.append(f"- the values do not fill the window {used}, the Hounsfield units that become 0 to 1")

@@ -24,7 +24,14 @@ from ufc_monai.base.machine import refuse_too_little
 from ufc_monai.data.case import Case
 from ufc_monai.data.datalist import account, find_cases
 from ufc_monai.data.inspect import VolumeFacts
-from ufc_monai.planning.estimate import estimate_stages, known_ignore_id, known_labels, least_memory, read_volumes
+from ufc_monai.planning.estimate import (
+    estimate_stages,
+    known_ignore_id,
+    known_labels,
+    least_memory,
+    read_volumes,
+    refuse_days,
+)
 from ufc_monai.planning.options import ChainOptions, RunOptions, open_config, open_split_of, usable_cases
 from ufc_monai.planning.plan import plan_stages, track_report
 from ufc_monai.planning.stages import BEGUN, COMPLETE, Step, changes, shown
@@ -86,8 +93,9 @@ def run_stages(options: RunOptions, cases: Sequence[Case], steps: Sequence[Step]
         everything = find_cases(options.dataset_dir, include_test_images=True)
         data = data_digests(options, cases, [case for case in everything if case.of_test_set])
         logger.info("cd %s", shlex.quote(str(folder)))
-        if options.estimate and any(step.state(folder, data) != COMPLETE for step in steps):
-            _look_first(options, cases, steps, everything=steps[0].state(folder, data) != COMPLETE)
+        to_come = [step for step in steps if step.state(folder, data) != COMPLETE]
+        if options.estimate and to_come:
+            _look_first(options, cases, to_come, everything=steps[0] in to_come)
         for number, step in enumerate(steps, start=1):
             state = step.state(folder, data)
             note = {COMPLETE: " (complete, skipped)", BEGUN: " (goes on)"}.get(state, "")
@@ -144,13 +152,15 @@ def data_digests(options: ChainOptions, cases: Sequence[Case], test: Sequence[Ca
 
 
 def _look_first(options: RunOptions, cases: Sequence[Case], steps: Sequence[Step], everything: bool) -> None:
-    """Say how long the trainings will take; before the first of them, refuse what ``check`` would refuse."""
+    """Say how long the trainings among some steps will take; refuse first what ``check`` would refuse."""
     facts = look_at_data(options, cases, everything, names=any("labels" in step.reads for step in steps))
-    begun = {step.options["--bundle_root"] for step in steps}
-    estimates = [e for e in estimate_stages(options, cases, facts) if e.bundle in begun]
-    logger.info("on %s, about\n%s", estimates[0].device, "\n".join(estimate_table(estimates)))
+    to_come = {step.title for step in steps}
+    if estimates := [e for e in estimate_stages(options, cases, facts) if e.stage in to_come]:
+        logger.info("on %s, about\n%s", estimates[0].device, "\n".join(estimate_table(estimates)))
     need, less = least_memory(estimates, cases, facts)
     refuse_too_little(need, less=less)
+    if not options.yes:
+        refuse_days(estimates)
 
 
 def look_at_data(

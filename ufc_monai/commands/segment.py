@@ -19,10 +19,15 @@ from ufc_monai.artifacts.network_file import read_record
 from ufc_monai.artifacts.served import check_mask_values
 from ufc_monai.artifacts.transfer import load_weights
 from ufc_monai.base.bundles import UNET
+from ufc_monai.base.chain import ALONE, RANDOM
 from ufc_monai.base.errors import InputError, find_input_error, last_words, unwrapped
-from ufc_monai.base.formats import suffix_of
+from ufc_monai.base.formats import stem_of, suffix_of
 from ufc_monai.data.datalist import account, image_items
 from ufc_monai.planning.stages import config_path
+from ufc_monai.quality.known import Known
+from ufc_monai.quality.table import join_quality
+from ufc_monai.report.page import counted
+from ufc_monai.report.quality import quality_text, read_quality
 from ufc_monai.transforms.save import mask_paths
 from ufc_monai.transforms.volume import LoadVolume
 
@@ -30,9 +35,16 @@ logger = logging.getLogger(__name__)
 
 
 def segment(
-    weights: Path, source: Path, target: Path, keys: Mapping[str, Any] | None = None, existing: str = "refuse"
+    weights: Path,
+    source: Path,
+    target: Path,
+    keys: Mapping[str, Any] | None = None,
+    existing: str = "refuse",
+    arm: str | None = None,
 ) -> list[Path]:
     """Segment one scan or a folder of scans. Each mask is in its place as soon as it is complete.
+
+    ``quality.csv`` beside the masks predicts the Dice of each structure; of masks that are kept its rows are, too.
 
     Args:
         weights: the folder of a run, or of a segmentation bundle with its weights.
@@ -40,6 +52,8 @@ def segment(
         target: for one scan the file to write, or a folder; for several a folder.
         keys: further keys of the bundle's inference.json.
         existing: what to do about masks that are there already: ``"refuse"``, ``"keep"`` or ``"overwrite"``.
+        arm: of a run that compared, the weights of ``"pretrained"``, ``"random"`` or ``"labelled_alone"``; ``None``
+            takes those that validated best.
 
     Returns:
         The masks written, on the grids of their scans, with the ids that network.json names.
@@ -51,13 +65,14 @@ def segment(
     """
     bundle = _find_bundle(weights)
     check_mask_values(bundle)
+    ckpt_dir = _find_arm(bundle, arm)
     if not source.exists():
         raise InputError(f"IN: there is no file or folder {source}.")
     scans = [item["image"] for item in image_items(source)]
     logger.info("%s", "\n".join(account(source)))
     root = config_path(source.parent if len(scans) == 1 and source.is_file() else source, "IN")
     goals = _goals(scans, target, root)
-    labels = read_record(bundle / "models" / "network.json", "--weights")["labels"]
+    labels = read_record(ckpt_dir / "network.json", "--weights")["labels"]
     there = [goal for goal in goals.values() if goal.exists()]
     if there and existing == "refuse":
         more = f" and {len(there) - 1} more are" if len(there) > 1 else " is"
@@ -70,19 +85,20 @@ def segment(
             _check_kept(mask, list(labels.values()))
         logger.info("kept: %d masks that were there already", len(there))
         scans = [scan for scan in scans if not goals[scan].exists()]
-    beside = target if target.is_dir() else target.parent
+    beside = target.parent if _is_file(target) else target
     beside.mkdir(parents=True, exist_ok=True)
     failed, written = [], []
     with tempfile.TemporaryDirectory(dir=beside, prefix=".segment-") as temporary:
         settings = {"dataset_dir": root, "output_dir": config_path(temporary, "OUT"), **(keys or {})}
+        settings["ckpt_dir"] = config_path(ckpt_dir, "--weights")
         for scan, error in _infer(bundle, scans, settings):
             failed += [error] if error else []
-            for mask in [path for path in Path(temporary).rglob("*_seg.*") if path.is_file()]:
-                goals[scan].parent.mkdir(parents=True, exist_ok=True)
-                written.append(Path(shutil.move(mask, goals[scan])))
-    if n := len(written):
+            written += _moved(Path(temporary), goals[scan])
+            join_quality(Path(temporary, "quality.csv"), beside / "quality.csv")
+    if written:
         named = ", ".join(f"{i} {name}" for name, i in labels.items())
-        logger.info("%d mask%s: %s (0 background, %s)", n, "s" * (n > 1), target, named)
+        logger.info("%s: %s (0 background, %s)", counted(len(written), "mask"), target, named)
+        logger.info("%s", quality_text(read_quality(beside / "quality.csv"), Known.beside(ckpt_dir).calibration))
     if failed:
         raise InputError("\n".join(failed))
     return written
@@ -93,16 +109,54 @@ def _find_bundle(weights: Path) -> Path:
     for place in (weights / UNET, weights):
         if (place / "configs" / "inference.json").is_file() and (place / "models" / "model.pt").is_file():
             return place
+    if weights.is_file():
+        raise InputError(f"--weights: {weights} is a file. Name the folder of the run or bundle that it is in.")
     raise InputError(
         f"--weights: {weights} is neither the folder of a finished run nor a bundle {UNET} with models/model.pt in it. "
         "python -m ufc_monai run makes one."
     )
 
 
+def _find_arm(bundle: Path, arm: str | None) -> Path:
+    """The folder of the weights: of several fine-tunings that asked for, or that validated best."""
+    places = {"random": RANDOM, "labelled_alone": ALONE}
+    folders = {"pretrained": bundle / "models", **{name: bundle / Path(place).name for name, place in places.items()}}
+    dice = {}
+    for name, folder in folders.items():
+        if (folder / "model.pt").is_file():
+            chosen = read_record(folder / "network.json", "--weights").get("chosen", {})
+            dice[name] = float(chosen.get("val_mean_dice", -1))  # none where nothing validated
+    if arm and arm not in dice:
+        raise InputError(f"--arm: {bundle} has no weights of the arm {arm}. Run with --compare, or leave --arm out.")
+    if len(dice) > 1:
+        taken = arm or max(dice, key=dice.__getitem__)
+        shown = ", ".join(f"{name} {value:.3f}" if value >= 0 else f"{name} none" for name, value in dice.items())
+        logger.info("weights: %s (validation Dice: %s); --arm takes the others", taken, shown)
+        return folders[taken]
+    return folders[arm or "pretrained"]
+
+
+def _moved(temporary: Path, goal: Path) -> list[Path]:
+    """Put the mask that was written in a temporary folder in its place, and beside it where views disagree."""
+    masks, beside = (
+        [path for path in temporary.rglob(f"*_{ending}.*") if path.is_file()] for ending in ("seg", "uncertainty")
+    )
+    goal.parent.mkdir(parents=True, exist_ok=True)
+    for path in beside:
+        shutil.move(path, goal.with_name(f"{stem_of(goal).removesuffix('_seg')}_uncertainty{suffix_of(goal)}"))
+    return [Path(shutil.move(mask, goal)) for mask in masks]
+
+
+def _is_file(target: Path) -> bool:
+    """Whether OUT names one mask."""
+    return bool(suffix_of(target)) and not target.is_dir()
+
+
 def _goals(scans: Sequence[str], target: Path, root: str) -> dict[str, Path]:
     """Where the mask of each scan goes; never to the place of a scan."""
     goals = mask_paths(scans, target, root)
-    if (suffix := suffix_of(target)) and not target.is_dir():
+    if _is_file(target):
+        suffix = suffix_of(target)
         if len(scans) != 1:
             raise InputError(f"OUT: {target} is one file, but there are {len(scans)} scans. Name a folder.")
         if suffix != (needed := suffix_of(goals[scans[0]])):
@@ -144,7 +198,7 @@ def _infer(bundle: Path, scans: Sequence[str], settings: Mapping[str, Any]) -> I
             workflow_type="infer",
             bundle_root=config_path(bundle, "--weights"),
             # the scans come later: in a configuration a name that begins with $ would be run
-            **{"dataset::data": [{}], "handlers": [], **settings},
+            **{"dataset::data": [{}], "handlers": ["@quality"], **settings},
         )
         with unwrapped():
             workflow.initialize()

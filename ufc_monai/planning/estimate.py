@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from ufc_monai.base.bundles import BUNDLES, CONTRASTIVE, UNET, VAE
+from ufc_monai.base.chain import ALONE_FINE_TUNING, FINE_TUNING, PRETRAINING, RANDOM_FINE_TUNING, VAE_TRAINING
 from ufc_monai.base.errors import InputError
 from ufc_monai.base.machine import LESS_MEMORY, PROCESS_BYTES, at_once
 from ufc_monai.clustering.clusterers import Agglomerative
@@ -21,8 +22,11 @@ from ufc_monai.data.store import reading_bytes
 from ufc_monai.planning.measure import measure_step
 from ufc_monai.planning.options import ChainOptions, RunOptions, open_config
 from ufc_monai.training.compute import set_threads
+from ufc_monai.training.log import duration
 from ufc_monai.transforms.labels import is_id
 
+TRAININGS = {VAE: VAE_TRAINING, CONTRASTIVE: PRETRAINING, UNET: FINE_TUNING}
+DAY = 86400.0
 WARD_SECONDS = 2e-8
 """Ward's tree of n slices takes this times n^2."""
 FEATURE_BYTES = 4 * 8
@@ -34,7 +38,7 @@ class StageEstimate:
     """What the training of one bundle will take.
 
     Attributes:
-        bundle: its name.
+        stage: the title of its training.
         steps: optimiser steps.
         seconds: reading the volumes, all steps, validation, and for stage 1 features and clusters; starting the
             programs and the final test are not in it.
@@ -45,7 +49,7 @@ class StageEstimate:
         device: where training was measured, e.g. ``"cpu, threads: 2"``.
     """
 
-    bundle: str
+    stage: str
     steps: int
     seconds: float
     disk_bytes: int
@@ -72,9 +76,10 @@ def estimate_stages(options: RunOptions, cases: Sequence[Case], facts: Sequence[
         fine_tuning = estimate_training(options, UNET, cases, facts)
         estimates.append(fine_tuning)
         if options.compare:
-            estimates.append(replace(fine_tuning, disk_bytes=0))
-            alone = replace(options, unlabelled="none")
-            estimates += [] if options.unlabelled == "none" else [estimate_training(alone, UNET, cases, facts)]
+            estimates.append(replace(fine_tuning, stage=RANDOM_FINE_TUNING.title, disk_bytes=0))
+            if options.unlabelled != "none":
+                alone = estimate_training(replace(options, unlabelled="none"), UNET, cases, facts)
+                estimates.append(replace(alone, stage=ALONE_FINE_TUNING.title, disk_bytes=0))
     return estimates
 
 
@@ -109,7 +114,7 @@ def estimate_training(
         seconds += n * measured.forward + WARD_SECONDS * min(n, Agglomerative().largest_tree) ** 2
         memory = max(memory, PROCESS_BYTES + FEATURE_BYTES * parser["latent_size"] * n)
     return StageEstimate(
-        bundle,
+        TRAININGS[bundle].title,
         steps=epochs * batches,
         seconds=seconds,
         # float16, and uint8 for labels; of the unlabelled slices those of two rounds, and all that was predicted
@@ -139,6 +144,19 @@ def _amount(images: Sequence[str], facts: Sequence[VolumeFacts]) -> tuple[int, f
     usual = statistics.fmean(slices), statistics.median(seconds)  # the first file that is read waits for imports
     amounts = [read.get(image, usual) for image in images]
     return round(sum(n for n, _ in amounts)), sum(time for _, time in amounts)
+
+
+def refuse_days(estimates: Sequence[StageEstimate]) -> None:
+    """Ask before what will take more than a day.
+
+    Raises:
+        InputError: naming the option that begins it all the same.
+    """
+    if (seconds := sum(e.seconds for e in estimates)) > DAY:
+        raise InputError(
+            f"this will take about {duration(seconds)} on {estimates[0].device}. Begin it with --yes, or take a quick "
+            "preset: --preset cpu, paper+cpu or isic+cpu."
+        )
 
 
 def reading_memory(cases: Sequence[Case], facts: Sequence[VolumeFacts]) -> tuple[int, int]:

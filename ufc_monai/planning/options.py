@@ -89,12 +89,14 @@ class RunOptions(ChainOptions):
         estimate: say beforehand how long it will take.
         tracking: ``"mlflow"`` also records every stage, and the report, in ``mlruns.db`` of the folder.
         replace: repeat stages that have run with other options, in their place.
+        yes: begin even what will take more than a day.
     """
 
     compare: bool = False
     estimate: bool = True
     tracking: str | None = None
     replace: bool = False
+    yes: bool = False
 
 
 def find_bundles(named: Path | None = None) -> Path:
@@ -137,7 +139,7 @@ def open_split_of(options: ChainOptions, path: Path) -> Split:
 def check_options(options: ChainOptions, arms: Collection[str] = ()) -> None:
     """Refuse all that a stage would refuse when it starts, as far as it depends on no data.
 
-    ``check``, ``run``, ``select`` and ``study`` ask it before they read a volume.
+    ``check``, ``run``, ``next`` and ``study`` ask it before they read a volume.
 
     Args:
         options: of the run or study.

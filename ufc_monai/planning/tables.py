@@ -7,7 +7,7 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ufc_monai.base.bundles import CONTRASTIVE, UNET, VAE
+from ufc_monai.base.chain import ALONE_FINE_TUNING, FINE_TUNING, PRETRAINING, RANDOM_FINE_TUNING, VAE_TRAINING
 from ufc_monai.base.machine import VARIES, own_memory, size
 from ufc_monai.data.inspect import VolumeFacts
 from ufc_monai.data.problems import ADVICE, LEAVE_OUT, Problem
@@ -21,7 +21,13 @@ MOST_ROWS = 40
 MOST_NAMES = 20
 """Ids without a name that are shown in the preview and in the example of ``--labels``."""
 WIDTH = 110
-STAGES = {VAE: "1  beta-VAE, clusters", CONTRASTIVE: "2  contrastive pretraining", UNET: "3  fine-tuning"}
+STAGES = {
+    VAE_TRAINING.title: "1  beta-VAE, clusters",
+    PRETRAINING.title: "2  contrastive pretraining",
+    FINE_TUNING.title: "3  fine-tuning, pretrained encoder",
+    RANDOM_FINE_TUNING.title: "3  fine-tuning, random weights",
+    ALONE_FINE_TUNING.title: "3  fine-tuning, labelled scans alone",
+}
 
 
 def volume_table(facts: Sequence[VolumeFacts]) -> list[str]:
@@ -58,7 +64,8 @@ def split_table(split: Mapping[str, Any], fold: int, granted: Sequence[str]) -> 
     roles["unlabelled"] = split["unlabelled"]
     lines = [f"split, fold {fold} of {len(split['folds'])}"]
     for role, patients in roles.items():
-        lines += _listed(f"  {role:<11}{len(patients):>4} patients  ", patients)
+        what = "patient " if len(patients) == 1 else "patients"
+        lines += _listed(f"  {role:<11}{len(patients):>4} {what}  ", patients)
     if roles["training"] and not roles["test"]:
         lines.append("  fewer than 4 labelled patients: none is held out, so nothing can be tested")
     return lines + (_listed(f"  labels of  {len(granted):>4} volumes   ", granted) if granted else [])
@@ -68,7 +75,7 @@ def estimate_table(estimates: Sequence[StageEstimate]) -> list[str]:
     """Steps, time, disk and memory of each stage; the largest memory may be that of this process."""
     head = ("stage", "steps", "time", "slice store", "memory")
     rows = [
-        (STAGES[e.bundle], f"{e.steps:,}", duration(e.seconds), size(e.disk_bytes), size(e.memory_bytes))
+        (STAGES[e.stage], f"{e.steps:,}", duration(e.seconds), size(e.disk_bytes), size(e.memory_bytes))
         for e in estimates
     ]
     time, disk = sum(e.seconds for e in estimates), sum(e.disk_bytes for e in estimates)
@@ -99,7 +106,7 @@ def problem_list(facts: Sequence[VolumeFacts], blocking: bool) -> list[str]:
 def standing_against(
     facts: Sequence[VolumeFacts], labels: Mapping[str, int] | None, ignored: Sequence[int]
 ) -> list[str]:
-    """What has to be fixed before training: ``check``, ``run``, ``select`` and ``study`` all ask here.
+    """What has to be fixed before training: ``check``, ``run``, ``next`` and ``study`` all ask here.
 
     Args:
         facts: of the volumes.

@@ -13,6 +13,7 @@ from matplotlib.patheffects import withStroke
 from numpy.typing import NDArray
 
 from ufc_monai.report.drawing import save, shortened, unframed
+from ufc_monai.report.page import counted
 
 BINS = 10
 NAMED_PATIENTS = 25
@@ -95,7 +96,7 @@ def _map_clusters(
             share, cmap="magma", vmin=0, vmax=max(map(np.max, shares)), aspect="auto", interpolation="nearest"
         )
     by_patient.figure.colorbar(drawn, ax=panels, shrink=0.8).set_label("share of the column's slices", fontsize=8)
-    by_patient.set_xlabel(f"{len(names)} patients")
+    by_patient.set_xlabel(counted(len(names), "patient"))
     if len(names) <= NAMED_PATIENTS:
         by_patient.set_xticks(np.arange(len(names)), [shortened(name, 14) for name in names], rotation=90, fontsize=7)
     else:

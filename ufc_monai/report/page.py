@@ -92,3 +92,13 @@ def aligned(rows: Sequence[Sequence[str]], left: int = 1) -> str:
     widths = [max(map(len, column)) for column in columns]
     justified = [[c.ljust(w) if i < left else c.rjust(w) for c in columns[i]] for i, w in enumerate(widths)]
     return "\n".join("  ".join(row).rstrip() for row in zip(*justified, strict=True))
+
+
+def counted(n: int, what: str) -> str:
+    """A number of things in words.
+
+    Example:
+        >>> counted(1, "patient"), counted(2, "patient")
+        ('1 patient', '2 patients')
+    """
+    return f"{n:,} {what}{'s' * (n != 1)}"

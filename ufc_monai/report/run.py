@@ -21,6 +21,8 @@ from ufc_monai.base.errors import InputError
 from ufc_monai.base.files import found_json, sha256_of
 from ufc_monai.report.curves import curves_svg, read_metrics
 from ufc_monai.report.page import data_uri, png, write_page
+from ufc_monai.report.quality import HEAD as QUALITY_HEAD
+from ufc_monai.report.quality import quality_rows, read_quality
 from ufc_monai.report.summary import PAIRS_HEAD, PAIRS_MEAN, column_means, dice_files, judgement, pair_rows
 
 DICE = [["loss"], ["val_mean_dice"]]
@@ -62,6 +64,8 @@ def write_report(run_folder: str | os.PathLike[str], path: str | os.PathLike[str
         pictures={file.relative_to(folder).as_posix(): png(file) for file in folder.glob("*/eval/*/*.png")},
         rounds=_rounds(folder, records),
         arms=list(reversed(chain.ARMS)),
+        quality_head=QUALITY_HEAD,
+        quality=quality_rows(read_quality(folder / chain.QUALITY)),
         curves={
             name: data_uri(curves_svg(read_metrics(folder / stage.place / "metrics.jsonl"), panels).encode(), "svg+xml")
             for name, (stage, panels) in CURVES.items()

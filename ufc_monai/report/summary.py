@@ -8,8 +8,18 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ufc_monai.base.chain import ARMS, FINE_TUNING, MASKS, PRETRAINING, UNET_WEIGHTS, record_of, standing_record
-from ufc_monai.report.page import aligned
+from ufc_monai.base.chain import (
+    ARMS,
+    FINE_TUNING,
+    MASKS,
+    PRETRAINING,
+    QUALITY,
+    UNET_WEIGHTS,
+    record_of,
+    standing_record,
+)
+from ufc_monai.report.page import aligned, counted
+from ufc_monai.report.quality import quality_text, read_quality
 
 OWN = next(arm for arm, (training, _) in ARMS.items() if training is FINE_TUNING)
 """The arm that is no control."""
@@ -24,21 +34,26 @@ PAIRS_MEAN = (
 
 
 def run_summary(folder: Path) -> str:
-    """The Dice table, what to make of it, and where the results are.
+    """Where the masks are, the Dice table and what to make of it, and what was learned on the way.
 
     Args:
         folder: of the run.
     """
-    tables = dice_files(folder)
-    lines = [dice_table(tables), judgement(folder)] if tables else []
-    verdict = standing_record(folder, PRETRAINING).get("results", {}).get("verdict")
-    lines += [verdict] if verdict else []
-    learned = standing_record(folder, FINE_TUNING).get("results", {}).get("self_training")
-    lines += [f"self-training on the unlabelled scans: {learned}"] if learned else []
     masks = list(folder.glob(*MASKS.outputs))
-    lines += [f"masks of {len(masks)} unlabelled volumes: {folder / MASKS.place}"] if masks else []
+    lines = [f"masks of {counted(len(masks), 'unlabelled volume')}: {folder / MASKS.place}"] if masks else []
+    for arm, (_, test) in ARMS.items():
+        tested = list((folder / test.place).rglob("*_seg.*"))
+        lines += [f"masks of {counted(len(tested), 'test volume')}, {arm}: {folder / test.place}"] if tested else []
     command = f"python -m ufc_monai segment --weights {shlex.quote(str(folder))} IN OUT"
     lines += [f"segment new scans: {command}"] if (folder / UNET_WEIGHTS[0]).is_file() else []
+    calibration = standing_record(folder, MASKS).get("results", {}).get("quality")
+    lines += [quality_text(read_quality(folder / QUALITY), calibration)] if calibration else []
+    tables = dice_files(folder)
+    lines += [dice_table(tables), judgement(folder)] if tables else []
+    learned = standing_record(folder, FINE_TUNING).get("results", {}).get("self_training")
+    lines += [f"self-training on the unlabelled scans: {learned}"] if learned else []
+    verdict = standing_record(folder, PRETRAINING).get("results", {}).get("verdict")
+    lines += [f"pretraining, by its own loss: {verdict}"] if verdict else []
     return "\n".join(lines)
 
 
@@ -89,8 +104,8 @@ def judgement(folder: Path) -> str:
     with open(tables[OWN], encoding="utf-8") as file:
         volumes = sum(1 for _ in file) - 1
     return (
-        f"{'; '.join(changes)} points of mean Dice on {volumes} test volumes, same labels, steps and seed. One run "
-        "each: a few points are noise."
+        f"{'; '.join(changes)} points of mean Dice on {counted(volumes, 'test volume')}, same labels, steps and seed. "
+        "One run each: a few points are noise."
     )
 
 

@@ -146,13 +146,13 @@ class _Desk:
             return
         if self.local:
             refuse_too_little(about["memory_bytes"], self.jobs)
-        if self.dry_run:
-            logger.info("\n".join(f"{run.name}: {run.kind}" for run in rest))
         seconds = measured_seconds(folder, runs, about["estimated_seconds"])
         logger.info(plan_table(rest, seconds))
         left = f"{len(rest)} of {len(runs)} runs are left" if len(rest) < len(runs) else f"{len(runs)} runs"
         taken = sum(seconds[run.name] for run in rest) / self.jobs
         logger.info("%s: about %s with %d at once", left, duration(taken), self.jobs)
+        if self.dry_run:
+            logger.info("\n".join(f"{run.name}: {run.kind}" for run in rest))
         logger.info("cd %s", shlex.quote(str(folder)))
 
     def _timing(self, runs: Sequence[Run], *, everything: bool) -> dict[str, Any]:

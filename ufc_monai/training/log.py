@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import signal
+from collections import deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,8 @@ from ufc_monai.losses.protocol import figures_of
 logger = logging.getLogger(__name__)
 
 ARTIFACTS = {".csv", ".json", ".jsonl", ".png"}
+RECENT = 20
+"""Epochs by whose mean the time left is told: after a busy hour that of all of them would hardly move."""
 
 
 @dataclass(eq=False)
@@ -52,8 +55,8 @@ class MetricsLog(Reporter):
         lines = self.path.read_text(encoding="utf-8").splitlines() if epochs and self.path.is_file() else []
         with atomic_path(self.path) as temporary:
             temporary.write_text("".join(f"{line}\n" for line in lines[:epochs]), encoding="utf-8")
-        self._first = self._last = epochs
-        self._began = monotonic()
+        self._last = epochs
+        self._ends = deque([monotonic()], maxlen=RECENT + 1)
 
     def _epoch_started(self, engine: Engine) -> None:
         self._sums: dict[str, Tensor] = {}
@@ -79,8 +82,9 @@ class MetricsLog(Reporter):
         shown = " | ".join(f"{name} {value:.4g}" for name, value in values.items() if isinstance(value, int | float))
         line = f"epoch {state.epoch}/{state.max_epochs} | {shown} | {record['seconds']:.1f} s"
         to_come = state.max_epochs - state.epoch
-        if to_come:  # by the mean of all epochs: only some of them validate
-            line += f" | {duration((monotonic() - self._began) / (state.epoch - self._first) * to_come)} left"
+        self._ends.append(monotonic())
+        if to_come:  # by the mean of several: only some of them validate, and a machine may be busy for a while
+            line += f" | {duration((self._ends[-1] - self._ends[0]) / (len(self._ends) - 1) * to_come)} left"
         logger.info(line)
 
 

@@ -174,8 +174,8 @@ def pretraining_verdict(history: Sequence[Mapping[str, float]], *, embedding_siz
         )
     start = history[0]["loss"] if len(history) > 1 else chance
     return (
-        f"Pretraining works: the loss fell from {start:.3g} to {loss:.3g} (chance {chance:.3g}) and embeddings use "
-        f"{rank:.1f} of {embedding_size} directions."
+        f"The embeddings have learned: the loss fell from {start:.3g} to {loss:.3g} (chance {chance:.3g}) and "
+        f"embeddings use {rank:.1f} of {embedding_size} directions."
     )
 
 

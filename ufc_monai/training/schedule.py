@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from dataclasses import dataclass
 
@@ -10,6 +11,25 @@ from monai.engines import Evaluator
 from monai.handlers import ValidationHandler
 
 from ufc_monai.base.ranks import Handler
+
+logger = logging.getLogger(__name__)
+
+
+def epochs_for(epochs: int, min_steps: int, batches: int) -> int:
+    """The epochs of a training: as many as are asked for, more where these make too few steps, which the log says.
+
+    Args:
+        epochs: asked for.
+        min_steps: optimiser steps at least.
+        batches: steps of an epoch.
+    """
+    needed = max(epochs, -(-min_steps // batches))
+    if needed > epochs:
+        logger.info(
+            "epochs: %d instead of %d, which %d batches an epoch take to make min_steps %d; --min_steps 1 keeps to %d",
+            *(needed, epochs, batches, min_steps, epochs),
+        )
+    return needed
 
 
 @dataclass(eq=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -88,8 +89,8 @@ class RestoreGridd(MapTransform):
             mask = MetaTensor(
                 upsample_argmax(d[key], (size[0], size[1])),
                 affine=image.affine.double() @ torch.linalg.inv(scale),
-                meta=image.meta,
-                applied_operations=list(before),
+                meta=dict(image.meta),  # undoing changes it, and uses the operations up
+                applied_operations=copy.deepcopy(before),
             )
             d[key] = Compose(steps).inverse({self.orig_key: mask})[self.orig_key]
         return d
@@ -106,14 +107,18 @@ class SaveMask(Transform):
         output_dir: folder to write to.
         data_root_dir: folders between this one and the image are made again under ``output_dir``; an image elsewhere
             goes by its name alone.
+        ending: what stands for ``seg`` in the name.
 
     Raises:
         ValueError: when called on a mask that does not lie on the grid of its image's file.
     """
 
-    def __init__(self, output_dir: str | os.PathLike[str], data_root_dir: str | os.PathLike[str] = "") -> None:
+    def __init__(
+        self, output_dir: str | os.PathLike[str], data_root_dir: str | os.PathLike[str] = "", ending: str = "seg"
+    ) -> None:
         self.output_dir = Path(output_dir)
         self.data_root_dir = os.fspath(data_root_dir)
+        self.ending = ending
 
     def __call__(self, mask: MetaTensor) -> MetaTensor:
         """Write a mask, (1, H, W, D) with whole numbers up to 65535, that carries its image's meta data; return it."""
@@ -141,7 +146,7 @@ class SaveMask(Transform):
         below = Path(os.path.relpath(image, self.data_root_dir) if self.data_root_dir else "")
         folder = Path() if os.pardir in below.parts else below.parent
         name = Path(os.path.abspath(image)).name
-        mask = folder / f"{stem_of(name)}_seg{SUFFIX.get(suffix_of(name), '.nii.gz')}"
+        mask = folder / f"{stem_of(name)}_{self.ending}{SUFFIX.get(suffix_of(name), '.nii.gz')}"
         return inside(self.output_dir, mask.as_posix(), "output_dir")
 
 

@@ -1,0 +1,139 @@
+"""``next``: which volumes to label, or to correct, next."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ufc_monai.base.chain import CLUSTERS, LABELS, QUALITY, standing_record
+from ufc_monai.base.errors import InputError
+from ufc_monai.base.files import sha256_of, write_json
+from ufc_monai.clustering.coverage import choose_volumes, cluster_histograms
+from ufc_monai.clustering.pseudo_labels import PseudoLabels
+from ufc_monai.commands.run import run_stages
+from ufc_monai.planning.options import RunOptions, usable_cases
+from ufc_monai.planning.plan import plan_clusters
+from ufc_monai.report.clusters import save_coverage
+from ufc_monai.report.page import aligned
+from ufc_monai.report.quality import read_quality
+
+logger = logging.getLogger(__name__)
+STRATEGIES = ("coverage", "quality", "both", "random")
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """What a strategy has chosen.
+
+    Attributes:
+        images: in order.
+        columns: what is said of each, by title.
+        content: what ``selection_STRATEGY.json`` says more.
+    """
+
+    images: list[str]
+    columns: Mapping[str, list[str]] = field(default_factory=dict)
+    content: Mapping[str, Any] = field(default_factory=dict)
+
+
+def next_volumes(options: RunOptions, budget: int, strategy: str = "coverage") -> Path:
+    """Name the volumes that are best labelled next.
+
+    Those of validation and test patients take no part, since nothing may be chosen by them. Where stage 1 has not run
+    in the folder, it runs first.
+
+    Args:
+        options: of the run; without any that stage 1 has, clusters that stand are taken as they are.
+        budget: how many volumes to name.
+        strategy: ``"coverage"`` names those that together, and with the labelled ones, cover the clusters best;
+            ``"quality"`` those whose masks are probably worst; ``"both"`` those that best cover what is probably bad;
+            ``"random"`` any, by ``seed``.
+
+    Returns:
+        ``selection_STRATEGY.json``; beside it lies a picture of what is covered.
+
+    Raises:
+        InputError: if the data set or an option does not fit, a stage fails, there are not as many volumes, or no masks
+            have been judged for a strategy that goes by them.
+    """
+    cases = usable_cases(options)
+    _check_budget(budget, sum(not case.label for case in cases), options.dataset_dir)
+    asked_for = options.overrides or options.keys.keys() - {"seed"} or options.preset != "auto"
+    if asked_for or not standing_record(options.folder, CLUSTERS):
+        run_stages(options, cases, plan_clusters(options, cases))
+    path, has_label = options.folder / LABELS, {case.image for case in cases if case.label}
+    labels = PseudoLabels.load(path)
+    images = sorted(labels.clusters)
+    left = [image for image in images if image not in has_label]
+    _check_budget(budget, len(left), path)
+    target = options.folder / f"selection_{strategy}.json"
+    if strategy == "random":
+        order = np.random.default_rng(options.keys.get("seed", 0)).permutation(left)[:budget]
+        found = Chosen(order.tolist())
+    elif strategy == "quality":
+        found = _worst(_predicted_dice(options.folder, left), budget)
+    else:
+        badness = _predicted_dice(options.folder, left) if strategy == "both" else None
+        found = _covering(labels, images, has_label, budget, target.with_suffix(".png"), badness)
+    about = {"format": 1, "strategy": strategy, "chosen": found.images, **found.content}
+    about["labelled_before"] = [image for image in images if image in has_label]
+    write_json(target, {**about, "pseudo_labels": {"path": path.as_posix(), "sha256": sha256_of(path)}})
+    rows = zip(found.images, *found.columns.values(), strict=True)
+    logger.info("%s\n%s", aligned([["label next", *found.columns], *map(list, rows)]), target)
+    return target
+
+
+def _worst(dice: Mapping[str, float], budget: int) -> Chosen:
+    worst = sorted(dice, key=dice.__getitem__)[:budget]
+    shown = [f"{dice[image]:.2f}" for image in worst]
+    return Chosen(worst, {"predicted Dice": shown}, {"predicted_dice": [dice[image] for image in worst]})
+
+
+def _covering(
+    labels: PseudoLabels,
+    images: Sequence[str],
+    has_label: set[str],
+    budget: int,
+    picture: Path,
+    dice: Mapping[str, float] | None,
+) -> Chosen:
+    """Cover the clusters of all volumes, or of those whose masks are probably bad the more."""
+    labelled = [i for i, image in enumerate(images) if image in has_label]
+    histograms = cluster_histograms([labels.clusters[image] for image in images], labels.n_clusters)
+    weights = None if dice is None else np.array([1 - dice.get(image, 1.0) for image in images])
+    found = choose_volumes(histograms, budget, labelled=labelled, weights=weights)
+    rows = {f"all {len(images)} volumes": histograms.mean(axis=0)}
+    rows |= {f"labelled before ({len(labelled)})": histograms[labelled].mean(axis=0)} if labelled else {}
+    rows |= {f"{n}. {images[i]}": histograms[i] for n, i in enumerate(found.chosen, start=1)}
+    save_coverage(picture, rows, found.covered, found.random)
+    chosen = [images[i] for i in found.chosen]
+    columns = {"covered with it": found.covered, "as many at random": found.random}
+    shown = {title: [f"{100 * share:.0f} %" for share in shares] for title, shares in columns.items()}
+    shown |= {} if dice is None else {"predicted Dice": [f"{dice[image]:.2f}" for image in chosen]}
+    return Chosen(chosen, shown, {"covered": found.covered, "covered_at_random": found.random})
+
+
+def _predicted_dice(folder: Path, left: Sequence[str]) -> dict[str, float]:
+    """The predicted Dice of each volume without a label.
+
+    Raises:
+        InputError: if one of them has no mask that was judged.
+    """
+    dice = {scan.scan: scan.dice for scan in read_quality(folder / QUALITY)}
+    if lacking := [image for image in left if image not in dice]:
+        raise InputError(
+            f"--strategy: {folder / QUALITY} says nothing of {lacking[0]}. Finish the run first, or take --strategy "
+            "coverage, which needs no masks."
+        )
+    # where nothing was found and nothing was expected, there is nothing to go by
+    return {image: 1.0 if (found := dice[image]) is None else found for image in left}
+
+
+def _check_budget(budget: int, left: int, where: Path) -> None:
+    if not 1 <= budget <= left:
+        raise InputError(f"--budget must be 1 to {left}, the volumes without labels in {where}; got {budget}.")

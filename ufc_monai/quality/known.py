@@ -1,0 +1,160 @@
+"""``quality.json`` beside ``network.json``: what the labelled scans are like, and how evidence becomes a Dice."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from monai.data import MetaTensor
+from numpy.typing import NDArray
+from torch import nn
+from torch.utils.data import Dataset
+
+from ufc_monai.base.files import found_json, write_json
+from ufc_monai.base.ranks import is_first
+from ufc_monai.quality.predict import Calibration, Place, Usual, calibrate, distance, evidence, farthest_usual
+from ufc_monai.quality.views import Infer, Seen, look, place
+from ufc_monai.transforms.labels import IGNORE
+
+FORMAT = 1
+MOST_VOLUMES = 24
+"""Of the training and of the validation volumes, each, that are looked at."""
+EXEMPLARS = 64
+"""Slices of the training volumes that a scan is compared with."""
+
+
+@dataclass(frozen=True)
+class Known:
+    """What is known of a network's training set.
+
+    Attributes:
+        calibration: how a Dice is predicted.
+        usual: volume and place of the structures, by name.
+        exemplars: features of slices, (m, d); ``None`` if nothing was kept.
+        farthest: distance from which on a scan is unlike them; ``None`` if nothing tells.
+    """
+
+    calibration: Calibration = field(default_factory=Calibration)
+    usual: Mapping[str, Usual] = field(default_factory=dict)
+    exemplars: NDArray[np.float32] | None = None
+    farthest: float | None = None
+
+    @classmethod
+    def beside(cls, ckpt_dir: str | os.PathLike[str]) -> Known:
+        """Of the weights in a folder; nothing is known of those that a server has trained on."""
+        folder = Path(ckpt_dir)
+        content = found_json(folder / "quality.json", "ckpt_dir")
+        network = found_json(folder / "network.json", "ckpt_dir")
+        if content.get("format") != FORMAT or content["model_sha256"] != network.get("model_sha256"):
+            return cls()
+        return cls(
+            Calibration(**content["calibration"]),
+            {name: Usual(**usual) for name, usual in content["usual"].items()},
+            np.array(content["exemplars"], dtype=np.float32),
+            content["farthest"],
+        )
+
+    def unlikeness(self, features: NDArray[np.float32]) -> float | None:
+        """How far slices (n, d) are from the training set, as a multiple of what is usual; unlike it above 1."""
+        if self.exemplars is None or self.farthest is None:
+            return None
+        return distance(features, self.exemplars) / self.farthest
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """A labelled volume: what the network makes of it, and what there is."""
+
+    seen: Seen
+    dice: Sequence[float | None]
+    places: Sequence[Place]
+
+
+def describe_labelled(
+    ckpt_dir: str | os.PathLike[str],
+    network: nn.Module,
+    infer: Infer,
+    names: Sequence[str],
+    training: Dataset[dict[str, MetaTensor]],
+    validation: Dataset[dict[str, MetaTensor]],
+    device: torch.device | str,
+    cleaning: Mapping[str, Any] | None = None,
+) -> None:
+    """Write ``quality.json`` of the weights in a folder, on the first rank.
+
+    Args:
+        ckpt_dir: folder of ``network.json``.
+        network: with these weights.
+        infer: runs it on slices.
+        names: of the classes 1..n.
+        training: labelled volumes, image and label on the network's grid.
+        validation: the same, which the network has not learned; they calibrate.
+        device: where the network is.
+        cleaning: of ``network.json``.
+    """
+    if not is_first():
+        return
+
+    def labelled(volumes: Dataset[dict[str, MetaTensor]]) -> list[Labelled]:
+        return [_labelled(v, network, infer, len(names), device, cleaning) for v in _some(volumes)]
+
+    learned, held_out = labelled(training), labelled(validation)
+    usual = {}
+    for c, name in enumerate(names):
+        if found := [volume.places[c] for volume in learned if volume.places[c].millilitres]:
+            usual[name] = Usual.of(found, len(learned))
+    each = max(1, EXEMPLARS // max(1, len(learned)))
+    kept = [v.seen.features[np.linspace(0, len(v.seen.features) - 1, each, dtype=int)] for v in learned]
+    exemplars = np.concatenate(kept).round(3)
+    rows = [
+        (evidence(signs, usual.get(name)), dice, str(k))
+        for k, volume in enumerate(held_out)
+        for name, signs, dice in zip(names, volume.seen.signs, volume.dice, strict=True)
+        if dice is not None and signs.place.millilitres
+    ]
+    columns = [np.array(column) for column in zip(*rows, strict=True)] or [np.zeros((0, 6)), np.zeros(0), np.zeros(0)]
+    calibration = calibrate(columns[0], columns[1], columns[2].tolist())
+    content = {
+        "format": FORMAT,
+        "model_sha256": found_json(Path(ckpt_dir, "network.json"), "ckpt_dir").get("model_sha256"),
+        "calibration": asdict(calibration),
+        "usual": {name: asdict(of) for name, of in usual.items()},
+        "farthest": farthest_usual(kept, [volume.seen.features for volume in held_out]),
+        "exemplars": exemplars.tolist(),
+    }
+    write_json(Path(ckpt_dir, "quality.json"), content)
+
+
+def voxel_of(image: MetaTensor) -> float:
+    """Volume of a voxel, mm^3, of an image (C, H, W, D) or a batch of one."""
+    affine = torch.as_tensor(image.affine).double().reshape(-1, 4, 4)[0]
+    return float(torch.linalg.det(affine[:3, :3]).abs())
+
+
+def _some(volumes: Dataset[dict[str, MetaTensor]]) -> Iterable[dict[str, MetaTensor]]:
+    n: int = len(volumes)  # type: ignore[arg-type]
+    return (volumes[k] for k in np.linspace(0, n - 1, min(n, MOST_VOLUMES), dtype=int).tolist())
+
+
+def _labelled(
+    volume: Mapping[str, MetaTensor],
+    network: nn.Module,
+    infer: Infer,
+    n_classes: int,
+    device: torch.device | str,
+    cleaning: Mapping[str, Any] | None,
+) -> Labelled:
+    voxel, reference = voxel_of(volume["image"]), volume["label"][0].as_subclass(torch.Tensor)
+    seen = look(network, infer, volume["image"].to(device), cleaning=cleaning, voxel=voxel)
+    predicted = torch.from_numpy(seen.classes).masked_fill(reference == IGNORE, 0)
+    dice, places = [], []
+    for c in range(1, n_classes + 1):
+        p, r = predicted == c, reference == c
+        dice.append(float(2 * (p & r).sum() / (p.sum() + r.sum())) if r.any() else None)
+        places.append(place(r, voxel))
+    return Labelled(seen, dice, places)

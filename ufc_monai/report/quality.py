@@ -1,0 +1,79 @@
+"""``quality.csv`` as a person reads it: the scans whose masks are probably worst come first."""
+
+from __future__ import annotations
+
+import csv
+import statistics
+from dataclasses import dataclass
+from pathlib import Path
+
+from ufc_monai.report.page import aligned, counted
+
+SHOWN = 10
+"""Scans in the terminal."""
+HEAD = ("scan", "predicted Dice", "worst structure", "its predicted Dice", "look at")
+
+
+@dataclass(frozen=True)
+class ScanQuality:
+    """What ``quality.csv`` says of a scan.
+
+    Attributes:
+        scan: its name there.
+        dice: predicted, the mean over structures; ``None`` where none is predicted.
+        worst: the structure with the lowest.
+        lowest: its predicted Dice.
+        notes: what is odd, each with the structures that it is said of, or of all.
+    """
+
+    scan: str
+    dice: float | None
+    worst: str
+    lowest: float | None
+    notes: str
+
+
+def read_quality(path: Path) -> list[ScanQuality]:
+    """The scans of a ``quality.csv``, worst first; none if there is no such file."""
+    if not path.is_file():
+        return []
+    scans: dict[str, list[dict[str, str]]] = {}
+    with open(path, newline="", encoding="utf-8") as file:
+        for row in csv.DictReader(file):
+            scans.setdefault(row["scan"], []).append(row)
+    found = [_scan(name, rows) for name, rows in scans.items()]
+    return sorted(found, key=lambda scan: 2.0 if scan.dice is None else scan.dice)
+
+
+def quality_rows(scans: list[ScanQuality]) -> list[tuple[str, ...]]:
+    """Cells below :data:`HEAD`."""
+    return [(s.scan, _two_digits(s.dice), s.worst, _two_digits(s.lowest), s.notes) for s in scans]
+
+
+def quality_text(scans: list[ScanQuality], calibration: object) -> str:
+    """The worst scans as lines of text.
+
+    Args:
+        scans: worst first.
+        calibration: how their Dice was predicted, and how well.
+    """
+    left = f"\n{len(scans) - SHOWN} more in quality.csv" if len(scans) > SHOWN else ""
+    return f"predicted Dice, worst first ({calibration})\n{aligned([HEAD, *quality_rows(scans[:SHOWN])], left=5)}{left}"
+
+
+def _two_digits(dice: float | None) -> str:
+    return "-" if dice is None else f"{dice:.2f}"
+
+
+def _scan(name: str, rows: list[dict[str, str]]) -> ScanQuality:
+    dice = {row["structure"]: float(row["predicted_dice"]) for row in rows if row["predicted_dice"]}
+    worst = min(dice, key=dice.__getitem__, default="-")
+    of_note: dict[str, list[str]] = {}
+    for row in rows:
+        for note in filter(None, row["note"].split("; ")):
+            of_note.setdefault(note, []).append(row["structure"])
+    few = {n: ", ".join(names) if len(names) < 3 else counted(len(names), "structure") for n, names in of_note.items()}
+    notes = [n if len(of_note[n]) == len(rows) else f"{n}: {names}" for n, names in few.items()]
+    return ScanQuality(
+        name, statistics.fmean(dice.values()) if dice else None, worst, dice.get(worst), "; ".join(notes)
+    )
