@@ -101,6 +101,7 @@ OPTIONS = (
     Option("--selection", words, "volumes to label: random, coverage (of clusters), or both", "study", "random"),
     Option("--labelled", int, "labelled volumes to train on (default: all)", "check run"),
     Option("--preset", PRESETS, RECIPES, PLANS, "auto"),
+    Option("--features", str, "another network for stage 1: contrastive_ae, contrastive_vae, ...", PLANS),
     Option("--method", str, "another method for stage 2: simclr, moco, byol, glcl, pcl, ...", "check run"),
     Option("--unlabelled", ("none", "self_training"), "how stage 3 learns from unlabelled scans", "check run", "none"),
     Option("--compare", bool, "also fine-tune from random weights", "check run"),
