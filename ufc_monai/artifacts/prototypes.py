@@ -15,6 +15,8 @@ from torch import Tensor, nn
 from ufc_monai.artifacts.features import encode
 from ufc_monai.artifacts.transfer import read_weights, save_tensors
 from ufc_monai.base.errors import InputError
+from ufc_monai.clustering.clusterers import by_size
+from ufc_monai.clustering.groups import tree_of_groups
 from ufc_monai.clustering.pipeline import ClusteringMethod, cluster_slices
 from ufc_monai.clustering.space import centroids
 from ufc_monai.data.slices import SliceDataset
@@ -66,7 +68,8 @@ class PrototypeClusters:
         network: of ``contrastive_ae.json``; its weights may be loaded later.
 
     Attributes:
-        labels_: the prototype of each slice, after ``fit``.
+        labels_: of each slice, after ``fit``; prototypes that fit no slice best have none.
+        tree_: by which the slices of each prototype are joined, then the prototypes.
 
     Raises:
         InputError: if the network has no prototypes.
@@ -90,5 +93,6 @@ class PrototypeClusters:
         prototypes: Any = self.network.prototypes
         parts = torch.split(torch.from_numpy(np.asarray(features, dtype=np.float32)), CODES_AT_ONCE)
         scores = [prototypes.scores(part.to(prototypes.vectors.device)).argmax(dim=1) for part in parts]
-        self.labels_ = torch.cat(scores).cpu().numpy()
+        self.labels_ = by_size(torch.cat(scores).cpu().numpy())
+        self.tree_ = tree_of_groups(np.asarray(features), self.labels_)
         return self
