@@ -17,11 +17,12 @@ ALLOWED = {
     "data": {"base", "transforms"},
     "artifacts": {"base", "clustering", "data", "networks", "report"},
     "training": {"artifacts", "base", "clustering", "data", "losses", "report", "transforms"},
-    "evaluation": {"artifacts", "base", "clustering", "data", "report", "transforms"},
+    "evaluation": {"artifacts", "base", "clustering", "data", "networks", "report", "transforms"},
     "self_training": {"artifacts", "base", "data", "report", "transforms"},
     "zoo": {"artifacts", "base", "networks", "report"},
     "planning": {"base", "clustering", "data", "report", "training", "transforms"},
-    "commands": {"artifacts", "base", "clustering", "data", "phantom", "planning", "report", "transforms", "zoo"},
+    "commands": {"artifacts", "base", "clustering", "data", "evaluation", "phantom", "planning", "report", "training"}
+    | {"transforms", "zoo"},
     "study": {"base", "clustering", "commands", "data", "planning", "report", "training"},
     "__main__": {"base", "commands"},
 }

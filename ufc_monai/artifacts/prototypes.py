@@ -21,6 +21,7 @@ from ufc_monai.clustering.pipeline import ClusteringMethod, cluster_slices
 from ufc_monai.clustering.space import centroids
 from ufc_monai.data.slices import SliceDataset
 from ufc_monai.networks.build import build_network
+from ufc_monai.networks.prototypes import Projector
 
 CODES_AT_ONCE = 4096
 
@@ -96,3 +97,17 @@ class PrototypeClusters:
         self.labels_ = by_size(torch.cat(scores).cpu().numpy())
         self.tree_ = tree_of_groups(np.asarray(features), self.labels_)
         return self
+
+
+@torch.no_grad()
+def projected(ckpt_dir: str | os.PathLike[str], codes: NDArray[np.float32]) -> NDArray[np.float32] | None:
+    """Codes (n, d) behind the projector of ``contrastive_ae.json``, if its checkpoint is there."""
+    path = Path(ckpt_dir) / "checkpoint.pt"
+    network = torch.load(path, map_location="cpu", weights_only=True)["network"] if path.is_file() else {}
+    weights = {name.removeprefix("projector."): w for name, w in network.items() if name.startswith("projector.")}
+    if not weights:
+        return None
+    projector = Projector(codes.shape[1])
+    projector.load_state_dict(weights)
+    projections: NDArray[np.float32] = projector(torch.from_numpy(codes)).numpy()
+    return projections

@@ -228,6 +228,12 @@ def record_of(folder: Path, stage: Stage) -> dict[str, Any]:
     return found_json(folder / stage.record, "--folder")
 
 
+def data_set_of(record: Mapping[str, Any]) -> str:
+    """The data set's folder that a stage was started with; empty if it is not known."""
+    words = [word for part in record.get("command", ()) for word in str(part).split("=", 1)]
+    return words[words.index("--dataset_dir") + 1] if "--dataset_dir" in words[:-1] else ""
+
+
 def standing_record(folder: Path, stage: Stage) -> dict[str, Any]:
     """The record of a stage that is complete and up to date; empty otherwise.
 

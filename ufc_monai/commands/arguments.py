@@ -63,6 +63,7 @@ COMMANDS = {
     "study": ("compare methods at several label budgets, with their statistics", "study.command:run_study", STUDY),
     "select": ("name the volumes that are best labelled first", "commands.select:select", RUN),
     "segment": ("write masks of new scans", "commands.segment:segment", None),
+    "agreement": ("compare a run's clusters with labels of an observer", "commands.agreement:agreement", None),
     "label": ("put a run's bundles into MONAI Label's monaibundle app", "commands.label:put_into_app", None),
     "cut": ("cut the saved clusters' tree at another number of clusters", "commands.cut:cut", None),
     "report": ("rewrite the report of a run's or a study's folder", "commands.report:report", None),
@@ -77,18 +78,24 @@ RUNS, PLANS = "check run select", "check run select study"
 PRESETS = ("auto", "gpu", "cpu", "paper", "paper+cpu", "isic", "isic+cpu", "isic+paper", "isic+paper+cpu")
 ARMS = "random, vae_init, ufc_random_clusters, ufc_not_centred, methods of stage 2; each alone or +self_training"
 RECIPES = "gpu; cpu: quick; paper: its fine-tuning; isic: for dermoscopy; with +cpu quick; auto: gpu or cpu"
+OBSERVED = "a CSV image,label; or made of masks: dominant structure, or thirds of the area of all structures"
 SET = "a key of one bundle's training, e.g. ufc_cluster_contrastive.epochs=50; may be repeated"
 BUNDLES = "folder of the three bundles (default: bundles here, or those that came with the package)"
 
 OPTIONS = (
     Option("dataset_dir", Path, "folder of the volumes", "check", more={"metavar": "DIR"}),
     Option("--dataset_dir", Path, "folder of the volumes", "run study select", ...),
+    Option("--dataset_dir", Path, "folder of its volumes (default: as the run was started)", "agreement"),
     Option("--folder", Path, "where everything goes", "run", "run"),
     Option("--folder", Path, "where everything goes", "study", "study"),
     Option("--folder", Path, "where everything goes", "demo", "demo"),
     Option("--folder", Path, "of the run", "select label cut", "run"),
     Option("--folder", Path, "of the run or study", "report", "run"),
     Option("--weights", Path, "folder of a run, or of the segmentation bundle", "segment", ...),
+    Option("--weights", Path, "folder of a run", "agreement", ...),
+    Option("--labels", str, OBSERVED, "agreement", ...),
+    Option("--beside", words, "folders of further runs with the same split and fold", "agreement"),
+    Option("--steps", int, "of fine-tuning the supervised baselines (default: 300)", "agreement"),
     Option("--k", int, "number of clusters", "cut", ...),
     Option("--budget", int, "how many volumes to name", "select", ...),
     Option("--methods", words, ARMS, "study", "random,simclr,ufc"),
@@ -117,8 +124,10 @@ OPTIONS = (
     Option("--n_clusters", value_of, "number of clusters instead of the elbow's", PLANS),
     Option("--skip_bad", value_of, "True: go on without the volumes whose image or label is a bad file", PLANS),
     Option("--include_test_images", value_of, "True: also train on imagesTs, or on dataset.json's list 'test'", PLANS),
-    Option("--threads", value_of, "PyTorch's threads; 1 on a machine that others use too", f"{PLANS} segment"),
-    Option("--device", value_of, "where to compute, e.g. cpu or cuda:0", f"{RUNS} segment"),
+    Option(
+        "--threads", value_of, "PyTorch's threads; 1 on a machine that others use too", f"{PLANS} segment agreement"
+    ),
+    Option("--device", value_of, "where to compute, e.g. cpu or cuda:0", f"{RUNS} segment agreement"),
     Option("--clustering", value_of, "agglomerative, kmeans or dbscan (default: agglomerative)", RUNS),
     Option("--linkage", value_of, "of agglomerative clustering: ward, average or complete (default: ward)", RUNS),
     Option("--feature_scaling", value_of, "of what is clustered: raw, standardised, l2 or pca (default: raw)", RUNS),
@@ -183,7 +192,12 @@ def run_command(command: str, given: dict[str, Any]) -> Any:
     if not (folder := given.get("dataset_dir", Path())).is_dir():  # said before PyTorch is imported
         raise InputError(f"dataset_dir: there is no folder {folder}. Name the folder of your volumes.")
     _, where, kind = COMMANDS[command]
-    if keys := {key: given.pop(key) for key in KEYS if key in given}:
+    own = {
+        option.name.removeprefix("--")
+        for option in OPTIONS
+        if option.kind is str and command in option.commands.split()
+    }
+    if keys := {key: given.pop(key) for key in KEYS if key in given and key not in own}:
         given["keys"] = keys
     for bundle, key, value in given.pop("set", ()):
         given.setdefault("overrides", {}).setdefault(bundle, {})[key] = value

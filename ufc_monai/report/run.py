@@ -16,7 +16,7 @@ import numpy as np
 
 from ufc_monai.base import chain
 from ufc_monai.base.bundles import VAE
-from ufc_monai.base.chain import record_of, standing_record
+from ufc_monai.base.chain import data_set_of, record_of, standing_record
 from ufc_monai.base.errors import InputError
 from ufc_monai.base.files import found_json, sha256_of
 from ufc_monai.report.curves import curves_svg, read_metrics
@@ -72,8 +72,7 @@ def write_report(run_folder: str | os.PathLike[str], path: str | os.PathLike[str
 def _about(folder: Path, records: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     """What ran, and what stands in the way of believing its figures."""
     commands = {title: [str(word) for word in record.get("command", [])] for title, record in records.items()}
-    words = [word for command in commands.values() for part in command for word in part.split("=", 1)]
-    data_set = words[words.index("--dataset_dir") + 1] if "--dataset_dir" in words[:-1] else ""
+    data_set = next(filter(None, map(data_set_of, records.values())), "")
     return {
         "records": records,
         "data_set": data_set,
