@@ -9,8 +9,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from ufc_monai.base.bundles import VAE
 from ufc_monai.base.chain import VAE_TRAINING, data_set_of, record_of
 from ufc_monai.base.errors import InputError
@@ -19,7 +17,7 @@ from ufc_monai.evaluation.agreement import MEASURES, SPREAD, Row
 from ufc_monai.evaluation.comparison import Comparison
 from ufc_monai.report.agreement import save_agreement
 from ufc_monai.report.page import aligned
-from ufc_monai.training.compute import check_device, set_threads
+from ufc_monai.training.compute import device_of
 
 logger = logging.getLogger(__name__)
 
@@ -52,14 +50,10 @@ def agreement(
     Raises:
         InputError: if the run has no clusters, or labels or data do not fit.
     """
-    given = dict(keys or {})
-    device = str(given.get("device", "cuda:0" if torch.cuda.is_available() else "cpu"))
-    check_device(device)
-    set_threads(given.get("threads"))
     data = dataset_dir or Path(data_set_of(record_of(weights, VAE_TRAINING)))
     if dataset_dir is None and (data == Path() or not data.is_dir()):
         raise InputError(f"--dataset_dir: the data set of {weights} is not known or not there. Name its folder.")
-    compared = Comparison(weights, data, labels, device)
+    compared = Comparison(weights, data, labels, device_of(keys or {}))
     seen = compared.seen
     logger.info(
         "%d classes (%s); %d labelled slices to learn from, %d of %d patients to judge on",

@@ -64,6 +64,7 @@ COMMANDS = {
     "select": ("name the volumes that are best labelled first", "commands.select:select", RUN),
     "segment": ("write masks of new scans", "commands.segment:segment", None),
     "agreement": ("compare a run's clusters with labels of an observer", "commands.agreement:agreement", None),
+    "sample": ("new slices from clusters, or between two slices", "commands.sample:sample", None),
     "label": ("put a run's bundles into MONAI Label's monaibundle app", "commands.label:put_into_app", None),
     "cut": ("cut the saved clusters' tree at another number of clusters", "commands.cut:cut", None),
     "report": ("rewrite the report of a run's or a study's folder", "commands.report:report", None),
@@ -92,10 +93,15 @@ OPTIONS = (
     Option("--folder", Path, "of the run", "select label cut", "run"),
     Option("--folder", Path, "of the run or study", "report", "run"),
     Option("--weights", Path, "folder of a run, or of the segmentation bundle", "segment", ...),
-    Option("--weights", Path, "folder of a run", "agreement", ...),
+    Option("--weights", Path, "folder of a run", "agreement sample", ...),
     Option("--labels", str, OBSERVED, "agreement", ...),
     Option("--beside", words, "folders of further runs with the same split and fold", "agreement"),
     Option("--steps", int, "of fine-tuning the supervised baselines (default: 300)", "agreement"),
+    Option("--clusters", words, "numbers of clusters; all: of all slices; prior: of a VAE", "sample", "all"),
+    Option("--n", int, "slices of each", "sample", "64"),
+    Option("--between", str, "two slices, IMAGE#INDEX each", "sample", more={"nargs": 2, "metavar": ("A", "B")}),
+    Option("--seed", int, "of the draws", "sample", "0"),
+    Option("target", Path, "folder to write to", "sample", more={"metavar": "OUT", "nargs": "?", "default": None}),
     Option("--k", int, "number of clusters", "cut", ...),
     Option("--budget", int, "how many volumes to name", "select", ...),
     Option("--methods", words, ARMS, "study", "random,simclr,ufc"),
@@ -125,9 +131,12 @@ OPTIONS = (
     Option("--skip_bad", value_of, "True: go on without the volumes whose image or label is a bad file", PLANS),
     Option("--include_test_images", value_of, "True: also train on imagesTs, or on dataset.json's list 'test'", PLANS),
     Option(
-        "--threads", value_of, "PyTorch's threads; 1 on a machine that others use too", f"{PLANS} segment agreement"
+        "--threads",
+        value_of,
+        "PyTorch's threads; 1 on a machine that others use too",
+        f"{PLANS} segment agreement sample",
     ),
-    Option("--device", value_of, "where to compute, e.g. cpu or cuda:0", f"{RUNS} segment agreement"),
+    Option("--device", value_of, "where to compute, e.g. cpu or cuda:0", f"{RUNS} segment agreement sample"),
     Option("--clustering", value_of, "agglomerative, kmeans or dbscan (default: agglomerative)", RUNS),
     Option("--linkage", value_of, "of agglomerative clustering: ward, average or complete (default: ward)", RUNS),
     Option("--feature_scaling", value_of, "of what is clustered: raw, standardised, l2 or pca (default: raw)", RUNS),
@@ -192,12 +201,12 @@ def run_command(command: str, given: dict[str, Any]) -> Any:
     if not (folder := given.get("dataset_dir", Path())).is_dir():  # said before PyTorch is imported
         raise InputError(f"dataset_dir: there is no folder {folder}. Name the folder of your volumes.")
     _, where, kind = COMMANDS[command]
-    own = {
+    keyed = {
         option.name.removeprefix("--")
         for option in OPTIONS
-        if option.kind is str and command in option.commands.split()
+        if option.kind is value_of and command in option.commands.split()
     }
-    if keys := {key: given.pop(key) for key in KEYS if key in given and key not in own}:
+    if keys := {key: given.pop(key) for key in keyed & given.keys()}:
         given["keys"] = keys
     for bundle, key, value in given.pop("set", ()):
         given.setdefault("overrides", {}).setdefault(bundle, {})[key] = value

@@ -74,9 +74,10 @@ class BetaVAE(VarAutoEncoder):
         if prototypes:
             self.decodeL = nn.Linear(latent_size + prototypes["number"], self.mu.in_features)
 
-    def decode_forward(self, z: Tensor, use_sigmoid: bool = True) -> Tensor:
+    def decode_forward(self, z: Tensor, use_sigmoid: bool | None = None) -> Tensor:
         """Reconstructions of latent vectors (B, latent_size), with the prototypes' assignment of each if there are."""
-        reconstruction: Tensor = super().decode_forward(self.prototypes(z), use_sigmoid)
+        bounded = self.use_sigmoid if use_sigmoid is None else use_sigmoid
+        reconstruction: Tensor = super().decode_forward(self.prototypes(z), bounded)
         return reconstruction
 
     def reparameterize(self, mu: Tensor, logvar: Tensor) -> Tensor:
