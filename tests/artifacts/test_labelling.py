@@ -38,7 +38,7 @@ METHODS = [
 def without_pictures() -> Iterator[None]:
     """The pictures take most of the time; other tests look at them."""
     with pytest.MonkeyPatch.context() as patch:
-        for name in ("save_cluster_map", "save_rows"):
+        for name in ("save_cluster_map", "save_patients", "save_rows"):
             patch.setattr(f"ufc_monai.artifacts.labelling.{name}", lambda *_: None)
         yield
 
@@ -75,10 +75,16 @@ def test_files_fit_together(tmp_path: Path) -> None:
     with np.load(tmp_path / "centroids.npz") as file:
         assert file["centroids"].shape == (3, 5)
         assert file["patients"].tolist() == ["p0", "p1", "p2", "p3"]
-    for picture in ("elbow.png", "clusters.png", "cluster_map.png"):
+    for picture in ("elbow.png", "clusters.png", "cluster_map.png", "patients.png"):
         assert (tmp_path / picture).stat().st_size > 3000
+    head, *rows = [line.split(",") for line in (tmp_path / "patients.csv").read_text().splitlines()]
+    assert head[:5] == ["patient", "slices", "cluster_0", "cluster_1", "cluster_2"]
+    assert head[5:] == [f"{what}_{i}" for i in (1, 2, 3) for what in ("nearest", "distance")]
+    assert [row[:2] for row in rows] == [[f"p{i}", "20"] for i in range(4)]
+    assert sum(map(float, rows[0][2:5])) == pytest.approx(1)
     cut_again(tmp_path, 7)
     assert (tmp_path / "clusters_k7.png").is_file()
+    assert "cluster_6" in (tmp_path / "patients_k7.csv").read_text()
     # pictures that show nothing but the level are clustered by it
     assert labels.provenance["agreement_of_raw_pixels"]["nmi_position"] == pytest.approx(results["nmi_position"])
 

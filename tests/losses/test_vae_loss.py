@@ -13,7 +13,7 @@ from torch.distributions import Normal, kl_divergence
 
 from ufc_monai.base.errors import InputError
 from ufc_monai.losses import vae
-from ufc_monai.losses.vae import BetaVAELoss, kl_per_dimension, reconstruction_error
+from ufc_monai.losses.vae import BetaVAELoss, ContrastiveAutoEncoderLoss, kl_per_dimension, reconstruction_error
 
 Output = tuple[Tensor, Tensor, Tensor, Tensor]
 
@@ -133,3 +133,36 @@ def test_negative_beta() -> None:
 
 def test_docstring_examples() -> None:
     assert doctest.testmod(vae).failed == 0
+
+
+def nt_xent(projections: list[list[float]], temperature: float) -> float:
+    """Loop over all rows; i and i + b are the two views of an image."""
+    unit = [[x / sum(y * y for y in row) ** 0.5 for x in row] for row in projections]
+    n, total = len(unit), 0.0
+    for i in range(n):
+        powers = [exp(sum(a * b for a, b in zip(unit[i], row, strict=True)) / temperature) for row in unit]
+        total -= log(powers[(i + n // 2) % n] / (sum(powers) - powers[i]))
+    return total / n
+
+
+@pytest.mark.parametrize("beta", [0.0, 2.0])
+def test_the_contrastive_auto_encoder_s_loss_equals_the_loop(beta: float) -> None:
+    image, reconstruction, mu, logvar = (draw(6, 2, 4, 4, seed=1), draw(6, 2, 4, 4, seed=2), *draw(2, 6, 5, seed=3))
+    projections, pixels = draw(6, 3, seed=4), 2 * 4 * 4
+    loss = ContrastiveAutoEncoderLoss(beta=beta, temperature=0.4, weight=0.3)
+    found = loss((reconstruction, mu, logvar, mu, projections), image)
+    contrast = nt_xent(projections.tolist(), 0.4)
+    errors = sum(
+        float((reconstruction[view] - image[view]).square().mean())
+        + beta * float(kl_per_dimension(mu[view], logvar[view]).sum()) / pixels
+        for view in (slice(3), slice(3, 6))
+    )
+    assert found.item() == pytest.approx(contrast + 0.3 * errors)
+    assert loss.figures["contrast"].item() == pytest.approx(contrast)
+    assert loss.figures["contrast_chance"].item() == pytest.approx(log(5))
+
+
+def test_of_views_at_right_angles_the_contrast_has_a_closed_form() -> None:
+    image, zeros = torch.zeros(4, 1, 2, 2), torch.zeros(4, 2)
+    loss = ContrastiveAutoEncoderLoss(temperature=1.0)((image, zeros, zeros, zeros, torch.eye(2).repeat(2, 1)), image)
+    assert loss.item() == pytest.approx(log(1 + 2 / exp(1)))

@@ -73,9 +73,8 @@ class Training:
     def left(self) -> tuple[Path, Path]:
         """The record's folder and that of the weights."""
         if self.start == "study":
-            (found,) = self.folder.glob(
-                f"study/runs/**/{'pretraining' if self.bundle == CONTRASTIVE else 'n2_*'}/train"
-            )
+            kind = {VAE: "features", CONTRASTIVE: "pretraining", UNET: "n2_*"}[self.bundle]
+            (found,) = self.folder.glob(f"study/runs/**/{kind}/train")
             return found, found.with_name("models")
         return self.bundles / self.bundle / "eval" / "train", self.bundles / self.bundle / "models"
 
@@ -113,20 +112,27 @@ def with_cut(training: Training) -> None:
     training.keys["checkpoint_seconds"] = 0
 
 
+def with_prototypes(training: Training) -> None:
+    """Stage 1 learns its features by contrast, and its prototypes guide what follows."""
+    training.bundle, training.configs = VAE, (*training.configs, "contrastive_ae")
+
+
 def with_method(training: Training) -> None:
     """Pretraining by a method with a queue and a second encoder."""
-    training.bundle, training.configs = CONTRASTIVE, (*training.configs, "moco")
+    guides = ("ufc",) if "prototypes" in training.features else ()
+    training.bundle, training.configs = CONTRASTIVE, (training.configs[0], "moco", *guides)
 
 
 def with_unlabelled(training: Training) -> None:
     """Stage 3 also learns from the scans whose labels are not used; a method trains its encoder first."""
     training.bundle, training.configs = UNET, ("train", "self_training")
     training.keys |= {"warm_up_steps": 2, "round_steps": 2}
+    training.keys |= {"partners": "cluster"} if "prototypes" in training.features else {}
 
 
 def with_region(training: Training) -> None:
-    """Stage 3 finds it by its labels, stage 2 takes numbers."""
-    training.keys["region"] = [0.2, 0.8, 0.2, 0.8] if training.bundle == CONTRASTIVE else "labels"
+    """Stage 3 finds it by its labels, the others take numbers."""
+    training.keys["region"] = "labels" if training.bundle == UNET else [0.2, 0.8, 0.2, 0.8]
 
 
 def with_colour(training: Training) -> None:
@@ -162,6 +168,7 @@ def with_patients(training: Training) -> None:
 FEATURES: dict[str, Callable[[Training], None]] = {
     "skip_bad": with_bad_volume,
     "resume": with_cut,
+    "prototypes": with_prototypes,
     "method": with_method,
     "unlabelled": with_unlabelled,
     "region": with_region,
@@ -188,7 +195,7 @@ def compose(folder: Path, features: Collection[str]) -> Training:
 
 def small(training: Training) -> dict[str, Any]:
     """Some steps of two epochs; a picture is one slice."""
-    batch = {CONTRASTIVE: 2, UNET: 1} if "colour" in training.features else {CONTRASTIVE: 12, UNET: 8}
+    batch = {VAE: 2, CONTRASTIVE: 2, UNET: 1} if "colour" in training.features else {VAE: 12, CONTRASTIVE: 12, UNET: 8}
     return {**SMALL[training.bundle], "min_steps": 1, "epochs": 2, "batch_size": batch[training.bundle]}
 
 
@@ -197,7 +204,10 @@ def small(training: Training) -> dict[str, Any]:
 
 def here(training: Training, cut: bool, **extra: Any) -> None:
     """In this process, the way MONAI's command line does."""
-    keys = {"pretrained_path": "none"} if training.bundle == UNET else {"pseudo_labels_path": "none"}
+    keys = {VAE: {}, CONTRASTIVE: {"pseudo_labels_path": "none"}, UNET: {"pretrained_path": "none"}}[training.bundle]
+    if "prototypes" in training.features and training.bundle != VAE:
+        make_clusters(training)
+        keys.pop("pseudo_labels_path", None)
     if {"method", "unlabelled"} <= {*training.features} and training.bundle == UNET:
         encoder = replace(training, bundle=CONTRASTIVE, configs=("train", "moco"))
         here(replace(encoder, keys=small(encoder)), cut=False)
@@ -207,6 +217,14 @@ def here(training: Training, cut: bool, **extra: Any) -> None:
             training.bundles, training.bundle, "+".join(training.configs), training.data,
             **{**training.keys, **keys, **extra},
         )  # fmt: skip
+
+
+def make_clusters(training: Training) -> None:
+    """Stage 1, whose prototypes guide what follows."""
+    first = replace(training, bundle=VAE, configs=("train", "contrastive_ae"))
+    run_bundle(training.bundles, VAE, "+".join(first.configs), training.data, **small(first))
+    where = str(training.bundles / VAE / "eval" / "inference")
+    run_bundle(training.bundles, VAE, "inference+prototypes", training.data, output_dir=where)
 
 
 def on_a_rank(rank: int, training: Training, action: Callable[..., object], *rest: Any) -> None:
@@ -282,11 +300,13 @@ KILLED = (
 
 def study_words(training: Training) -> list[str]:
     """The command of a study of one fine-tuning."""
-    methods = "moco" if "method" in training.features else "random"
+    guided = "prototypes" in training.features
+    methods = ("moco+ufc" if guided else "moco") if "method" in training.features else "ufc" if guided else "random"
     methods += "+self_training" if "unlabelled" in training.features else ""
     words = ["study", "--dataset_dir", str(training.data), "--folder", str(training.folder / "study"), *STUDY]
     words += ["--preset", "isic+cpu" if "colour" in training.features else "cpu", "--threads", "1"]
     words += ["--methods", methods, "--bundles", str(training.bundles)]
+    words += ["--features", "contrastive_ae"] if guided else []
     words += ["--skip_bad", "True"] if "skip_bad" in training.features else []
     # what the study sets itself is not set, and what all of it takes is an option
     own = {"threads", "labelled_volumes", "skip_bad"}
@@ -314,6 +334,8 @@ def server(training: Training, cut: bool, **extra: Any) -> None:
     if "method" in training.features:
         encoder = replace(training, bundle=CONTRASTIVE, configs=("train", "moco"))
         here(replace(encoder, keys=small(encoder)), cut=False)
+    if "prototypes" in training.features:  # which the server paints
+        make_clusters(training)
     served(training, **extra)
     server_here(training, cut)
 
@@ -329,8 +351,8 @@ def server_here(training: Training, cut: bool) -> None:
     root, first = training.bundles / UNET, training.images[:4]
     items = [{"image": str(training.data / i), "label": str(training.data / training.label_of(i))} for i in first]
     overrides: dict[str, Any] = {"train#trainer#max_epochs": 2, "train#dataset#data": items[:3]}
-    # the method is that of the encoder
-    configs = [name for name in training.configs if name != "moco"]
+    # the others are those of the encoder and of the clusters
+    configs = [name for name in training.configs if name not in ("moco", "contrastive_ae")]
     with cut_off(training) if cut else contextlib.nullcontext():
         workflow = ConfigWorkflow(
             config_file=[str(root / "configs" / f"{name}.json") for name in configs],
@@ -403,6 +425,10 @@ def check(training: Training, features: Sequence[str]) -> None:
         )
         assert "key_momentum" in settings["settings"]
         assert training.bundle == CONTRASTIVE or record["inputs"]["pretrained"]
+    if "prototypes" in features:
+        own = network if training.bundle == VAE else read(training.bundles / VAE / "models" / "network.json")
+        assert own["architecture"]["prototypes"]["number"] >= 2
+        assert training.bundle == VAE or (training.bundles / VAE / "models" / "centroids.npz").is_file()
     assert (network["preprocessing"]["region"] is not None) == ("region" in features)
     assert network["architecture"]["in_channels"] == (3 if "colour" in features else 1)
     if "unlabelled" in features:

@@ -24,6 +24,8 @@ REFUSED = {
     frozenset({"study", "MONAI Label"}): "Name a finished run's folder, not a study's.",
     # a server names its files one by one, and no other
     frozenset({"unlabelled", "MONAI Label"}): "dataset_dir is not set: name the folder of your volumes",
+    # prototypes would follow other codes on each rank
+    frozenset({"prototypes", "two ranks"}): "this method also trains a ContrastiveAutoEncoder, whose gradients are not",
     # the queue would hold other keys on each rank
     frozenset({"method", "two ranks"}): "which QueueContrastiveLoss does not support. Train this method on one device.",
 }

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from conftest import NAMES, ROOT, copy_bundles
@@ -8,8 +9,10 @@ from conftest import NAMES, ROOT, copy_bundles
 import ufc_monai
 from ufc_monai.__main__ import main
 from ufc_monai.base.errors import InputError
+from ufc_monai.data.case import Case
 from ufc_monai.planning import options
-from ufc_monai.planning.options import RunOptions, find_bundles, training_configs
+from ufc_monai.planning.options import RunOptions, check_options, cluster_configs, find_bundles, training_configs
+from ufc_monai.planning.plan import plan_clusters
 
 
 @pytest.mark.parametrize(
@@ -108,11 +111,39 @@ def test_the_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:
         ({"preset": "paper+cpu"}, [["cpu"], ["cpu"], ["paper", "cpu"]]),
         ({"preset": "isic", "method": "moco"}, [["isic"], ["isic", "moco"], ["isic"]]),
         ({"preset": "cpu", "unlabelled": "self_training"}, [["cpu"], ["cpu"], ["cpu", "self_training"]]),
+        ({"preset": "cpu", "features": "contrastive_ae"}, [["contrastive_ae", "cpu"], ["cpu"], ["cpu"]]),
+        ({"preset": "gpu", "features": "contrastive_vae"}, [["contrastive_ae", "contrastive_vae"], [], []]),
     ],
 )
 def test_each_bundle_goes_by_the_configurations_that_it_has(chosen: dict[str, str], laid: list[list[str]]) -> None:
     run = RunOptions(Path("data"), Path("run"), ROOT / "bundles", **chosen)  # type: ignore[arg-type]
     assert [training_configs(run, bundle) for bundle in NAMES] == [["train", *names] for names in laid]
+
+
+@pytest.mark.parametrize(
+    ("features", "keys", "laid"),
+    [
+        (None, {}, ["inference"]),
+        ("unet_encoder", {}, ["inference"]),
+        ("contrastive_vae", {"n_clusters": 7}, ["inference", "prototypes"]),
+        ("contrastive_ae", {"clustering": "kmeans"}, ["inference"]),
+    ],
+)
+def test_a_run_has_the_clusters_of_its_prototypes(features: str | None, keys: dict[str, Any], laid: list[str]) -> None:
+    run = RunOptions(Path("data"), Path("run"), ROOT / "bundles", features=features, keys=keys)
+    assert cluster_configs(run) == laid
+    training, clusters = plan_clusters(run, [Case(f"{i}.nii.gz", None, str(i)) for i in range(4)])
+    words = " ".join(clusters.command)
+    assert ("--n_clusters 7" in " ".join(training.command)) == ("n_clusters" in keys), "which only prototypes look at"
+    assert ("--output_dir ufc_feature_vae/eval/inference" in words) == ("prototypes" in laid)
+
+
+def test_unknown_features_are_named() -> None:
+    run = RunOptions(Path("data"), Path("run"), ROOT / "bundles", features="contrastive_ea")
+    with pytest.raises(
+        InputError, match=r"--features: unknown features contrastive_ea, .* Did you mean contrastive_ae\?"
+    ):
+        check_options(run)
 
 
 def test_without_unlabelled_scans_nothing_begins(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

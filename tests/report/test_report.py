@@ -60,6 +60,21 @@ def a_run(tmp_path: Path) -> Path:
     return tmp_path
 
 
+def test_patients_samples_and_agreement_are_shown(a_run: Path) -> None:
+    folder = a_run / VAE / "eval"
+    write(
+        folder / "inference" / "patients.csv", f"patient,slices,cluster_0,nearest_1,distance_1\n{NASTY},9,1.0,q,0.25\n"
+    )
+    lines = "method,accuracy,accuracy_low,accuracy_high,silhouette\nmost frequent class,0.6,0.5,0.7,\n"
+    write(folder / "agreement" / "agreement.csv", lines)
+    save_rows(folder / "samples" / "cluster_3.png", [np.zeros((2, 8, 8))], ["cluster 3"])
+    write_report(a_run, a_run / "report.html")
+    text = (a_run / "report.html").read_text(encoding="utf-8")
+    for words in ("the patients most alike", "0.25", "Agreement with labels", "0.6 [0.5, 0.7]", "Sampled: cluster 3"):
+        assert words in text
+    assert "cluster_0" not in text
+
+
 def test_report_holds_what_ran(a_run: Path) -> None:
     write_report(a_run, a_run / "report.html")
     text = (a_run / "report.html").read_text(encoding="utf-8")

@@ -77,6 +77,9 @@ def read(folder: Path) -> dict[str, Any]:
     ("name", "configs", "step"),
     [
         (VAE, "train", 5),
+        (VAE, "train+contrastive_ae", 11),
+        pytest.param(VAE, "train+contrastive_ae+contrastive_vae", 5, marks=pytest.mark.slow),
+        pytest.param(VAE, "train+contrastive_ae+contrastive_vae", 7, marks=pytest.mark.slow),
         (CONTRASTIVE, "train", 8),
         pytest.param(CONTRASTIVE, "train+moco", 13, marks=pytest.mark.slow),
         pytest.param(CONTRASTIVE, "train+byol", 13, marks=pytest.mark.slow),

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ufc_monai.artifacts.stratification import save_patients
 from ufc_monai.base.errors import InputError
 from ufc_monai.base.files import atomic_path, read_arrays, write_arrays
 from ufc_monai.clustering.clusterers import cut_tree, landmark_labels
@@ -73,7 +74,8 @@ def label_slices(
 
     Args:
         folder: where ``pseudo_labels.json``, ``centroids.npz``, ``raw_pixels.npz``, ``thumbnails.npy``,
-            ``clusters.png``, ``cluster_map.png`` and, if the method has them, ``dendrogram.npz`` and ``elbow.png`` go.
+            ``clusters.png``, ``cluster_map.png`` and, if the method has them, ``dendrogram.npz`` and ``elbow.png`` go;
+            ``patients.csv`` and ``patients.png`` where patients have several slices.
         features: posterior means, (n, d).
         slices: whose features they are.
         method: how; ``None`` is Ward's tree of the centred features, cut at the elbow. Nothing is centred where every
@@ -193,6 +195,12 @@ def _write(
     compared = {"VAE features": figures, "raw pixels": raw} if figures else {}
     rows = [(name, values["nmi_patient"], values["nmi_position"]) for name, values in compared.items()]
     save_cluster_map(folder / f"cluster_map{suffix}.png", labels, slices.patients, slices.positions, rows)
+    table = folder / f"patients{suffix}.csv"
+    if figures and len(set(slices.patients)) > 1:
+        save_patients(table, labels, slices.patients, slices.positions, slices.thumbnails, k)
+    else:  # what an earlier run has left is of other patients
+        table.unlink(missing_ok=True)
+        table.with_suffix(".png").unlink(missing_ok=True)
     judged = {"agreement": figures, "agreement_of_raw_pixels": raw, "quality": sizes}
     rounded = {name: {key: round(value, 6) for key, value in part.items()} for name, part in judged.items()}
     warnings = quality_warnings(figures, sizes, k, len(labels))

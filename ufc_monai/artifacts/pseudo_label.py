@@ -62,7 +62,7 @@ class PseudoLabeller:
             ids=[item["id"] for item in items],
             patients=[item["patient"] for item in items],
             positions=np.array([item["position"] for item in items]),
-            thumbnails=self._thumbnails() if is_first() else np.empty((0, 0, 0), dtype=np.uint8),
+            thumbnails=thumbnails_of(self.dataset) if is_first() else np.empty((0, 0, 0), dtype=np.uint8),
         )
         with first_rank() if shared else contextlib.nullcontext():  # which has written the file
             features = self._features(slices.ids)
@@ -81,11 +81,13 @@ class PseudoLabeller:
             raise InputError(f"{path} holds the features of other slices. Delete it and run inference.json again.")
         return file["features"]
 
-    def _thumbnails(self) -> NDArray[np.uint8]:
-        pictures = []
-        for i in tqdm(range(len(self.dataset)), "thumbnails", unit="slice", leave=False, disable=None):
-            image = self.dataset.stored(i)["image"].float()
-            size = min(THUMBNAIL, *image.shape[1:])
-            small = (F.adaptive_avg_pool2d(image, size).clamp(0, 1) * 255).round().to(torch.uint8)
-            pictures.append(small.movedim(0, -1) if len(small) == 3 else small[0])
-        return torch.stack(pictures).numpy()
+
+def thumbnails_of(dataset: SliceDataset) -> NDArray[np.uint8]:
+    """Small pictures of all slices, (n, h, w), or (n, h, w, 3) in colours."""
+    pictures = []
+    for i in tqdm(range(len(dataset)), "thumbnails", unit="slice", leave=False, disable=None):
+        image = dataset.stored(i)["image"].float()
+        size = min(THUMBNAIL, *image.shape[1:])
+        small = (F.adaptive_avg_pool2d(image, size).clamp(0, 1) * 255).round().to(torch.uint8)
+        pictures.append(small.movedim(0, -1) if len(small) == 3 else small[0])
+    return torch.stack(pictures).numpy()

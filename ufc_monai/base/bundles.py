@@ -8,8 +8,12 @@ VAE, CONTRASTIVE, UNET = BUNDLES = ("ufc_feature_vae", "ufc_cluster_contrastive"
 RENAMED = {"ignore_labels": "background_labels", "contrast": "loss_preset"}
 """Keys of earlier versions, by what they are called now; a bundle may have another key of the old name."""
 
-NO_METHODS = {"train", "cpu", "inference", "evaluate", "metadata", "probe", "isic", "multi_gpu_train"}
-"""Configurations of stages 2 and 3 that are no method."""
+NO_METHODS = {
+    *("train", "cpu", "inference", "evaluate", "metadata", "probe", "isic", "multi_gpu_train", "multi_gpu_inference"),
+}
+"""Configurations that are no method."""
+LAID_OVER = {"contrastive_vae": ("contrastive_ae", "contrastive_vae")}
+"""Configurations of stage 1 that are laid over another, with that one."""
 
 
 def methods(bundles: Path) -> list[str]:
@@ -19,6 +23,23 @@ def methods(bundles: Path) -> list[str]:
         bundles: folder of the three bundles.
     """
     return sorted({path.stem for path in (bundles / CONTRASTIVE / "configs").glob("*.json")} - NO_METHODS)
+
+
+def features(bundles: Path) -> list[str]:
+    """The same of stage 1, whose results go where those of its training go: ``contrastive_ae`` and the like."""
+    return sorted(set(_of_stage_1(bundles)) - {*clusterings(bundles)})
+
+
+def clusterings(bundles: Path) -> list[str]:
+    """The configurations that are laid over stage 1's inference, whose results go to a folder of their own."""
+    from ufc_monai.base.files import read_json  # which imports this module, by way of its errors
+
+    return sorted(name for name, path in _of_stage_1(bundles).items() if "output_dir" in read_json(path, "--bundles"))
+
+
+def _of_stage_1(bundles: Path) -> dict[str, Path]:
+    paths = (bundles / VAE / "configs").glob("*.json")
+    return {path.stem: path for path in paths if path.stem not in NO_METHODS}
 
 
 def fine_tunings(bundles: Path) -> list[str]:

@@ -252,16 +252,22 @@ def record_of(folder: Path, stage: Stage) -> dict[str, Any]:
     return found_json(folder / stage.record, "--folder")
 
 
-def data_set_of(folder: Path) -> Path:
+def data_set_of(record: Mapping[str, Any]) -> str:
+    """The data set's folder that a stage was started with; empty if it is not known."""
+    words = [word for part in record.get("command", ()) for word in str(part).split("=", 1)]
+    return words[words.index("--dataset_dir") + 1] if "--dataset_dir" in words[:-1] else ""
+
+
+def data_set_of_run(folder: Path) -> Path:
     """The folder of the data set that a run is of.
 
     Raises:
-        InputError: if nothing has run there that ``run`` or ``next`` has started.
+        InputError: if nothing has run there.
     """
-    asked = record_of(folder, VAE_TRAINING).get("asked", {}).get("options", {})
-    if "--dataset_dir" not in asked:
+    found = data_set_of(record_of(folder, VAE_TRAINING))
+    if not found:
         raise InputError(f"--folder: no run was begun in {folder}. Name another, or the data set by --dataset_dir DIR.")
-    return Path(asked["--dataset_dir"])
+    return Path(found)
 
 
 def standing_record(folder: Path, stage: Stage) -> dict[str, Any]:

@@ -64,6 +64,8 @@ COMMANDS = {
     "study": ("compare methods at several label budgets, with their statistics", "study.command:run_study", STUDY),
     "next": ("name the volumes that are best labelled next", "commands.next:next_volumes", RUN),
     "segment": ("write masks of new scans", "commands.segment:segment", None),
+    "agreement": ("compare a run's clusters with labels of an observer", "commands.agreement:agreement", None),
+    "sample": ("new slices from clusters, or between two slices", "commands.sample:sample", None),
     "label": ("put a run's bundles into MONAI Label's monaibundle app", "commands.label:put_into_app", None),
     "cut": ("cut the saved clusters' tree at another number of clusters", "commands.cut:cut", None),
     "report": ("rewrite the report of a run's or a study's folder", "commands.report:report", None),
@@ -78,6 +80,7 @@ RUNS, PLANS = "check run next", "check run next study"
 PRESETS = ("auto", "gpu", "cpu", "paper", "paper+cpu", "isic", "isic+cpu", "isic+paper", "isic+paper+cpu")
 ARMS = "random, vae_init, ufc_random_clusters, ufc_not_centred, methods of stage 2; each alone or +self_training"
 RECIPES = "gpu; cpu: quick; paper: its fine-tuning; isic: for dermoscopy; with +cpu quick; auto: gpu or cpu"
+OBSERVED = "a CSV image,label; or made of masks: dominant structure, or thirds of the area of all structures"
 SET = "a key of one bundle's training, e.g. ufc_cluster_contrastive.epochs=50; may be repeated"
 BUNDLES = "folder of the three bundles (default: bundles here, or those that came with the package)"
 
@@ -85,12 +88,22 @@ OPTIONS = (
     Option("dataset_dir", Path, "folder of the volumes", "check", more={"metavar": "DIR"}),
     Option("--dataset_dir", Path, "folder of the volumes", "run study", ...),
     Option("--dataset_dir", Path, "folder of the volumes (default: that of the run in --folder)", "next"),
+    Option("--dataset_dir", Path, "folder of its volumes (default: as the run was started)", "agreement"),
     Option("--folder", Path, "where everything goes", "run", "run"),
     Option("--folder", Path, "where everything goes", "study", "study"),
     Option("--folder", Path, "where everything goes", "demo", "demo"),
     Option("--folder", Path, "of the run", "next label cut", "run"),
     Option("--folder", Path, "of the run or study", "report", "run"),
     Option("--weights", Path, "folder of a run, or of the segmentation bundle", "segment", ...),
+    Option("--weights", Path, "folder of a run", "agreement sample", ...),
+    Option("--labels", str, OBSERVED, "agreement", ...),
+    Option("--beside", words, "folders of further runs with the same split and fold", "agreement"),
+    Option("--steps", int, "of fine-tuning the supervised baselines (default: 300)", "agreement"),
+    Option("--clusters", words, "numbers of clusters; all: of all slices; prior: of a VAE", "sample", "all"),
+    Option("--n", int, "slices of each", "sample", "64"),
+    Option("--between", str, "two slices, IMAGE#INDEX each", "sample", more={"nargs": 2, "metavar": ("A", "B")}),
+    Option("--seed", int, "of the draws", "sample", "0"),
+    Option("target", Path, "folder to write to", "sample", more={"metavar": "OUT", "nargs": "?", "default": None}),
     Option("--k", int, "number of clusters", "cut", ...),
     Option("--budget", int, "how many volumes to name", "next", ...),
     Option("--strategy", ("coverage", "quality", "both", "random"), "by what they are chosen", "next", "coverage"),
@@ -104,6 +117,7 @@ OPTIONS = (
     Option("--selection", words, "volumes to label: random, coverage (of clusters), or both", "study", "random"),
     Option("--labelled", int, "labelled volumes to train on (default: all)", "check run"),
     Option("--preset", PRESETS, RECIPES, PLANS, "auto"),
+    Option("--features", str, "another network for stage 1: contrastive_ae, contrastive_vae, ...", PLANS),
     Option("--method", str, "another method for stage 2: simclr, moco, byol, glcl, pcl, ...", "check run"),
     Option("--unlabelled", ("none", "self_training"), "how stage 3 learns from unlabelled scans", "check run", "none"),
     Option("--compare", bool, "also fine-tune from random weights", "check run"),
@@ -120,8 +134,13 @@ OPTIONS = (
     Option("--n_clusters", value_of, "number of clusters instead of the elbow's", PLANS),
     Option("--skip_bad", value_of, "True: go on without the volumes whose image or label is a bad file", PLANS),
     Option("--include_test_images", value_of, "True: also train on imagesTs, or on dataset.json's list 'test'", PLANS),
-    Option("--threads", value_of, "PyTorch's threads; 1 on a machine that others use too", f"{PLANS} segment"),
-    Option("--device", value_of, "where to compute, e.g. cpu or cuda:0", f"{RUNS} segment"),
+    Option(
+        "--threads",
+        value_of,
+        "PyTorch's threads; 1 on a machine that others use too",
+        f"{PLANS} segment agreement sample",
+    ),
+    Option("--device", value_of, "where to compute, e.g. cpu or cuda:0", f"{RUNS} segment agreement sample"),
     Option("--clustering", value_of, "agglomerative, kmeans or dbscan (default: agglomerative)", RUNS),
     Option("--linkage", value_of, "of agglomerative clustering: ward, average or complete (default: ward)", RUNS),
     Option("--feature_scaling", value_of, "of what is clustered: raw, standardised, l2 or pca (default: raw)", RUNS),
@@ -207,7 +226,12 @@ def run_command(command: str, given: dict[str, Any]) -> Any:
     if not (folder := given.get("dataset_dir", Path())).is_dir():  # said before PyTorch is imported
         raise InputError(f"dataset_dir: there is no folder {folder}. Name the folder of your volumes.")
     _, where, kind = COMMANDS[command]
-    if keys := {key: given.pop(key) for key in KEYS if key in given}:
+    keyed = {
+        option.name.removeprefix("--")
+        for option in OPTIONS
+        if option.kind is value_of and command in option.commands.split()
+    }
+    if keys := {key: given.pop(key) for key in keyed & given.keys()}:
         given["keys"] = keys
     for bundle, key, value in given.pop("set", ()):
         given.setdefault("overrides", {}).setdefault(bundle, {})[key] = value
@@ -217,7 +241,7 @@ def run_command(command: str, given: dict[str, Any]) -> Any:
         of_run = {"folder": Path("run"), "bundles": found}
         of_run |= {field.name: given.pop(field.name) for field in fields(options) if field.name in given}
         if "dataset_dir" not in of_run:
-            of_run["dataset_dir"] = pkgutil.resolve_name("ufc_monai.base.chain:data_set_of")(of_run["folder"])
+            of_run["dataset_dir"] = pkgutil.resolve_name("ufc_monai.base.chain:data_set_of_run")(of_run["folder"])
         given["options"] = options(**of_run)
     return pkgutil.resolve_name(f"ufc_monai.{where}")(**given)
 

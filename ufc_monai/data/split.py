@@ -143,6 +143,11 @@ class Split:
             )
         return self._labelled_of(fold, "test")
 
+    def held_out(self, fold: int) -> list[dict[str, str]]:
+        """The volumes of the validation and test patients, labelled or not, without their labels."""
+        images = self._images(fold, "validation", "test")
+        return [Case(image, None, self._case(image).patient).item(self.dataset_dir) for image in images]
+
     def held_out_sha256(self, fold: int) -> set[str]:
         """The sha256 of every image of the validation and test patients, labelled or not, and of all its copies."""
         images = self.content["images"]

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from ufc_monai.base.errors import InputError
+from ufc_monai.losses.contrastive import ClusterContrastiveLoss
 
 
 class BetaVAELoss(nn.Module):
@@ -48,6 +49,47 @@ class BetaVAELoss(nn.Module):
         error = reconstruction_error(reconstruction, image)
         # not 0 * KL: a variance that nothing holds back may overflow, and 0 * inf is NaN
         return error if self.beta == 0 else error + self.beta * kl_per_dimension(mu, logvar).sum()
+
+
+class ContrastiveAutoEncoderLoss(BetaVAELoss):
+    """NT-Xent of the projections of two views + weight * (mean squared errors of both views), Ferrante et al. 2022.
+
+    A KL joins the errors in their own units, as in :class:`BetaVAELoss`: beta is divided by the pixels of an image.
+
+    Args:
+        beta: as of :class:`BetaVAELoss`; 0 is as published.
+        temperature: of NT-Xent, above 0.
+        weight: of the reconstruction.
+
+    Attributes:
+        figures: of the last batch: ``contrast`` is NT-Xent, ``contrast_chance`` what it is in a collapsed network.
+
+    Raises:
+        InputError: at a negative beta, or a temperature of 0 or less.
+    """
+
+    def __init__(self, beta: float = 0.0, temperature: float = 0.5, weight: float = 0.1) -> None:
+        super().__init__(beta)
+        self.weight = weight
+        self.contrast = ClusterContrastiveLoss("simclr", temperature)
+        self.figures: dict[str, Tensor] = {}
+
+    def forward(self, output: tuple[Tensor, ...], image: Tensor) -> Tensor:
+        """The loss of a batch.
+
+        Args:
+            output: that of :class:`BetaVAELoss`, and projections (2b, F) behind it.
+            image: (2b, C, H, W); rows i and i + b are the two views of image i, which are also the targets.
+
+        Returns:
+            A scalar, computed in float32 at least.
+        """
+        reconstruction, mu, logvar, z, projections = output
+        contrast = self.contrast(projections, torch.zeros(len(projections), device=projections.device))
+        errors = 2 * super().forward((reconstruction, mu, logvar, z), image) / image[0].numel()
+        self.figures = {"contrast": contrast.detach(), "contrast_chance": self.contrast.figures["chance"]}
+        loss: Tensor = contrast + self.weight * errors
+        return loss
 
 
 def reconstruction_error(reconstruction: Tensor, image: Tensor) -> Tensor:

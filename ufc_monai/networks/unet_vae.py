@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
+from typing import Any
 
 import torch
 from monai.networks.blocks import Convolution
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 
 from ufc_monai.base.errors import InputError
 from ufc_monai.networks.encoder import UNetEncoder
+from ufc_monai.networks.prototypes import Prototypes
 from ufc_monai.networks.vae import draw
 
 FACTOR = 16
@@ -34,6 +36,7 @@ class UNetVAE(UNetEncoder):
         sampling: draw ``z`` from the posterior while training; ``False`` for the plain auto-encoder.
         in_channels: channels of the slice.
         use_sigmoid: keep reconstructions within [0, 1]; ``False`` for standardised slices, which are not.
+        prototypes: as of ``BetaVAE``.
 
     Raises:
         InputError: at another ``image_size``.
@@ -54,6 +57,7 @@ class UNetVAE(UNetEncoder):
         sampling: bool = True,
         in_channels: int = 1,
         use_sigmoid: bool = True,
+        prototypes: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__(features, norm, in_channels)
         side, rest = divmod(image_size, FACTOR)
@@ -65,7 +69,9 @@ class UNetVAE(UNetEncoder):
         self.deepest = (features[4], side, side)
         self.mu = nn.Linear(math.prod(self.deepest), latent_size)
         self.logvar = nn.Linear(math.prod(self.deepest), latent_size)
-        self.decode_latent = nn.Linear(latent_size, math.prod(self.deepest))
+        self.prototypes = Prototypes(latent_size, **prototypes) if prototypes else nn.Identity()
+        decoded = latent_size + (prototypes["number"] if prototypes else 0)
+        self.decode_latent = nn.Linear(decoded, math.prod(self.deepest))
         self.decode = nn.Sequential(
             *(
                 Convolution(2, width, wider, strides=2, is_transposed=True, norm="batch")
@@ -83,7 +89,7 @@ class UNetVAE(UNetEncoder):
 
     def decode_forward(self, z: Tensor) -> Tensor:
         """Reconstructions, (B, in_channels, image_size, image_size)."""
-        deepest = torch.relu(self.decode_latent(z)).view(-1, *self.deepest)
+        deepest = torch.relu(self.decode_latent(self.prototypes(z))).view(-1, *self.deepest)
         reconstruction: Tensor = self.decode(deepest)
         return torch.sigmoid(reconstruction) if self.use_sigmoid else reconstruction
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from monai.networks.nets import VarAutoEncoder
-from torch import Tensor
+from torch import Tensor, nn
 
 from ufc_monai.base.errors import InputError
+from ufc_monai.networks.prototypes import Prototypes
 
 
 class BetaVAE(VarAutoEncoder):
@@ -27,6 +29,8 @@ class BetaVAE(VarAutoEncoder):
             case beta = 0: ``z`` is the posterior mean.
         in_channels: channels of the slice.
         use_sigmoid: keep reconstructions within [0, 1]; ``False`` for standardised slices, which are not.
+        prototypes: arguments of :class:`~ufc_monai.networks.prototypes.Prototypes`, whose assignment the decoder then
+            gets along with the latent vector.
 
     Raises:
         InputError: if ``image_size`` does not divide by ``2 ** len(channels)``.
@@ -47,6 +51,7 @@ class BetaVAE(VarAutoEncoder):
         sampling: bool = True,
         in_channels: int = 1,
         use_sigmoid: bool = True,
+        prototypes: Mapping[str, Any] | None = None,
     ) -> None:
         factor = 2 ** len(channels)
         if image_size % factor:
@@ -65,6 +70,15 @@ class BetaVAE(VarAutoEncoder):
             use_sigmoid=use_sigmoid,
         )
         self.sampling = sampling
+        self.prototypes = Prototypes(latent_size, **prototypes) if prototypes else nn.Identity()
+        if prototypes:
+            self.decodeL = nn.Linear(latent_size + prototypes["number"], self.mu.in_features)
+
+    def decode_forward(self, z: Tensor, use_sigmoid: bool | None = None) -> Tensor:
+        """Reconstructions of latent vectors (B, latent_size), with the prototypes' assignment of each if there are."""
+        bounded = self.use_sigmoid if use_sigmoid is None else use_sigmoid
+        reconstruction: Tensor = super().decode_forward(self.prototypes(z), bounded)
+        return reconstruction
 
     def reparameterize(self, mu: Tensor, logvar: Tensor) -> Tensor:
         """Draw ``z ~ N(mu, exp(logvar))`` while training; the mean in eval mode and without ``sampling``."""

@@ -23,11 +23,14 @@ PATIENCE = 3.0
 """Seconds of measuring, a stage."""
 BYTES_PER_WEIGHT = 16
 """Weight, gradient and AdamW's two moments in float32."""
+SECOND = {"local", "assignment"}
+"""Trainings that follow that of ``train``, for as many steps again: of GLCL's decoder, of prototypes."""
 WITHOUT_FILES = {
     "pseudo_labels": None,
     "crop_region": None,
     "class_counts": "$torch.ones(@n_classes)",
     "queue_size": "@batch_size",
+    "prototypes": "$torch.zeros(20, @latent_size)",
 }
 """What the configurations would read from files, and what measuring takes instead."""
 
@@ -61,8 +64,8 @@ def measure_step(parser: ConfigParser) -> Measured:
             parser[key] = value
     with unwrapped(), torch.random.fork_rng():
         measured = _Step(parser).measure()
-        if "local" in parser:  # a method that trains the decoder as well, for as many steps again
-            measured = measured._replace(step=measured.step + _Step(parser, "local").measure().step)
+        for part in SECOND & {*parser.config}:
+            measured = measured._replace(step=measured.step + _Step(parser, part).measure().step)
         return measured
 
 

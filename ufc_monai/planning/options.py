@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from monai.bundle import ConfigParser
 
-from ufc_monai.base.bundles import BUNDLES, CONTRASTIVE, UNET, VAE, methods
+from ufc_monai.base.bundles import BUNDLES, CONTRASTIVE, LAID_OVER, UNET, VAE, features, methods
 from ufc_monai.base.errors import InputError, checked_bool, meant, unwrapped
 from ufc_monai.base.files import read_json
 from ufc_monai.base.merged import is_plain
@@ -43,6 +43,8 @@ class ChainOptions:
         labelled: the label budget in volumes; ``None`` is all that training may use.
         preset: configurations laid over the train.json of each bundle that has them: ``"cpu"``, ``"paper"`` or
             ``"isic"``, or two with ``+`` between them; ``"gpu"`` is train.json as it is, ``"auto"`` cpu without a GPU.
+        features: a configuration of stage 1 that is laid over its training before the presets, such as
+            ``"contrastive_ae"``; ``None`` is the paper's.
         method: a configuration of stage 2 that is laid over its training, such as ``"moco"``; ``None`` is the paper's.
         unlabelled: a configuration of stage 3 that is laid over its training: ``"self_training"``; or ``"none"``.
         keys: keys that are handed to every configuration that has them.
@@ -54,6 +56,7 @@ class ChainOptions:
     bundles: Path
     labelled: int | None = None
     preset: str = "auto"
+    features: str | None = None
     method: str | None = None
     unlabelled: str = "none"
     keys: Mapping[str, Any] = field(default_factory=dict)
@@ -174,7 +177,18 @@ def training_configs(options: ChainOptions, bundle: str) -> list[str]:
     configs, chosen = options.bundles / bundle / "configs", preset_of(options).split("+")
     own = {CONTRASTIVE: options.method, UNET: options.unlabelled}.get(bundle) or "none"
     laid = [name for name in chosen if (configs / f"{name}.json").is_file()]
-    return ["train", *laid, *([] if own == "none" else own.split("+"))]
+    first = LAID_OVER.get(options.features, (options.features,)) if bundle == VAE and options.features else ()
+    return ["train", *first, *laid, *([] if own == "none" else own.split("+"))]
+
+
+def cluster_configs(options: ChainOptions) -> list[str]:
+    """The configurations that stage 1 makes features and clusters with: those of its prototypes, if it trains any.
+
+    An option that asks for other clusters has them made as of any features.
+    """
+    prototypes = "prototypes" in keys_of(options.bundles / VAE, training_configs(options, VAE))
+    asked = {"clustering", "linkage", "feature_scaling", "centred"} & options.keys.keys()
+    return ["inference", "prototypes"] if prototypes and not asked else ["inference"]
 
 
 def preset_of(options: ChainOptions) -> str:
@@ -250,9 +264,15 @@ def _check_file(key: str, value: str, folder: Path) -> None:
 def _check_method(options: ChainOptions) -> None:
     known = methods(options.bundles)
     for name in options.method.split("+") if options.method else ():
-        if name not in known:
-            hint = meant(name, known) or f"Expected one of {', '.join(known)}."
-            raise InputError(f"--method: unknown method {name}, no {name}.json in {CONTRASTIVE}/configs. {hint}")
+        _check_named("--method: unknown method", name, known, CONTRASTIVE)
+    if options.features:
+        _check_named("--features: unknown features", options.features, features(options.bundles), VAE)
+
+
+def _check_named(what: str, name: str, known: Collection[str], bundle: str) -> None:
+    if name not in known:
+        hint = meant(name, known) or f"Expected one of {', '.join(known)}."
+        raise InputError(f"{what} {name}, no {name}.json in {bundle}/configs. {hint}")
 
 
 def _check_values(options: ChainOptions) -> None:

@@ -23,6 +23,7 @@ from ufc_monai.planning.options import (
     RunOptions,
     check_installed,
     check_options,
+    cluster_configs,
     is_setting,
     keys_of,
     stage_2_batch,
@@ -89,8 +90,10 @@ def _planned(options: RunOptions, stages: Sequence[Stage]) -> list[Step]:
     budget = {} if options.labelled is None else {"labelled_volumes": options.labelled}
     labels = {k: v for k, v in options.overrides.get(CONTRASTIVE, {}).items() if k == "pseudo_labels_path"}
     alone = replace(options, unlabelled="none")
+    clusters = cluster_configs(options)
+    place = {"output_dir": chain.CLUSTERS.place} if clusters[1:] else {}  # in place of that file's own
     own = {
-        chain.CLUSTERS.title: stage_2_batch(options),
+        chain.CLUSTERS.title: {**stage_2_batch(options), **place},
         chain.PROBE.title: labels,  # it judges the clusters that were pretrained with
         chain.FINE_TUNING.title: budget,
         chain.RANDOM_FINE_TUNING.title: budget,
@@ -100,6 +103,7 @@ def _planned(options: RunOptions, stages: Sequence[Stage]) -> list[Step]:
     for stage in stages:
         asked = alone if stage in (chain.ALONE_FINE_TUNING, chain.ALONE_TEST) else options
         configs = {"train": training_configs(asked, stage.bundle), "evaluate": ["train", "evaluate"]}
+        configs |= {"inference": clusters} if stage == chain.CLUSTERS else {}
         keys = {**stage.keys, **own.get(stage.title, {}), **tracking}
         words = stage_command(asked, stage.bundle, configs.get(stage.config, [stage.config]), keys)
         planned.append(Step(stage.title, words, stage.record, stage.outputs, stage.reads))
@@ -117,7 +121,9 @@ def stage_command(
         configs: names of its configurations, the later laid over the earlier.
         keys: of this stage alone; they win.
     """
-    known = read_json(options.bundles / bundle / "configs" / f"{configs[0]}.json", "--bundles")
+    folder, known = options.bundles / bundle / "configs", dict[str, Any]()
+    for name in configs:
+        known |= read_json(folder / f"{name}.json", "--bundles")
     common = {key: value for key, value in options.keys.items() if is_setting(known, key)}
     if configs[-1] == "evaluate":  # which takes everything else from network.json
         common = {key: value for key, value in common.items() if key in ("skip_bad", "threads", "device")}

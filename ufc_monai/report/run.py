@@ -16,7 +16,7 @@ import numpy as np
 
 from ufc_monai.base import chain
 from ufc_monai.base.bundles import VAE
-from ufc_monai.base.chain import record_of, standing_record
+from ufc_monai.base.chain import data_set_of, record_of, standing_record
 from ufc_monai.base.errors import InputError
 from ufc_monai.base.files import found_json, sha256_of
 from ufc_monai.report.curves import curves_svg, read_metrics
@@ -58,6 +58,9 @@ def write_report(run_folder: str | os.PathLike[str], path: str | os.PathLike[str
         labels=found_json(folder / chain.LABELS, "--folder"),
         clusterings=_clusterings(folder / VAE / "eval", probe),
         probe=probe,
+        patients=_nearest_patients(folder / chain.CLUSTERS.place / "patients.csv"),
+        samples=sorted(file.relative_to(folder).as_posix() for file in folder.glob(f"{VAE}/eval/samples/*.png")),
+        agreement=_agreement(folder / VAE / "eval" / "agreement" / "agreement.csv"),
         pairs_head=PAIRS_HEAD,
         pairs=pair_rows(probe.get("false_negatives") or {}),
         pairs_mean=PAIRS_MEAN,
@@ -76,8 +79,7 @@ def write_report(run_folder: str | os.PathLike[str], path: str | os.PathLike[str
 def _about(folder: Path, records: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     """What ran, and what stands in the way of believing its figures."""
     commands = {title: [str(word) for word in record.get("command", [])] for title, record in records.items()}
-    words = [word for command in commands.values() for part in command for word in part.split("=", 1)]
-    data_set = words[words.index("--dataset_dir") + 1] if "--dataset_dir" in words[:-1] else ""
+    data_set = next(filter(None, map(data_set_of, records.values())), "")
     return {
         "records": records,
         "data_set": data_set,
@@ -147,6 +149,26 @@ def _rounds(folder: Path, records: Mapping[str, Mapping[str, Any]]) -> list[dict
         content["structures"] = {name: (k / p if p else None, agreed) for name, p, k, agreed in rows}
         content["off"] = [content["names"][c] for c in content["off"]]
     return found
+
+
+def _nearest_patients(path: Path) -> list[list[str]]:
+    """The table of patients without their histograms; empty if there is none."""
+    rows = list(csv.reader(io.StringIO(path.read_text("utf-8")))) if path.is_file() else [[]]
+    chosen = [i for i, name in enumerate(rows[0]) if not name.startswith("cluster_")]
+    return [[row[i] for i in chosen] for row in rows] if chosen else []
+
+
+def _agreement(path: Path) -> list[list[str]]:
+    """The table of agreement with an observer's labels, intervals beside the figures; empty if there is none."""
+    found = list(csv.DictReader(io.StringIO(path.read_text("utf-8")))) if path.is_file() else []
+    measures = [name for name in found[0] if name != "method" and not name.endswith(("_low", "_high"))] if found else []
+    rows = [[row["method"], *(_with_interval(row, measure) for measure in measures)] for row in found]
+    return [["method", *(measure.replace("_", " ") for measure in measures)], *rows] if found else []
+
+
+def _with_interval(row: Mapping[str, str], measure: str) -> str:
+    interval = f" [{row[f'{measure}_low']}, {row[f'{measure}_high']}]" if row.get(f"{measure}_low") else ""
+    return f"{row[measure]}{interval}" or "-"
 
 
 def _clusterings(folder: Path, probe: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ufc_monai.base.bundles import CONTRASTIVE, UNET, VAE, fine_tunings
+from ufc_monai.base.bundles import clusterings as stage_1_clusterings
 from ufc_monai.base.bundles import methods as stage_2_methods
 from ufc_monai.base.errors import InputError, meant
 from ufc_monai.base.files import read_json
@@ -20,10 +21,6 @@ NOT_CENTRED = "ufc_not_centred"
 """UFC with clusters of the plain features, patient's mean included, as in the paper."""
 COVERING = "@coverage"
 """Behind the name of an arm whose labels cover the clusters."""
-NO_CLUSTERINGS = {
-    "train", "cpu", "inference", "metadata", "isic", "unet_encoder", "multi_gpu_train", "multi_gpu_inference",
-}  # fmt: skip
-"""Configurations of stage 1 other than clusterings."""
 
 
 @dataclass(frozen=True)
@@ -136,8 +133,8 @@ def _method(name: str, bundles: Path) -> Arm:
 
 def _clustering(text: str, bundles: Path) -> Arm:
     name, _, value = text.partition(":")
-    known = {path.stem for path in (bundles / VAE / "configs").glob("*.json")} - NO_CLUSTERINGS
-    _check_known("--clusterings: unknown clustering", name, VAE, {*known, "agglomerative"})
+    known = {*stage_1_clusterings(bundles), "agglomerative"}
+    _check_known("--clusterings: unknown clustering", name, VAE, known)
     key, number = ("eps", float) if name == "dbscan" else ("n_clusters", int)
     try:
         keys = {key: number(value)}

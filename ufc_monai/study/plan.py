@@ -16,7 +16,7 @@ from ufc_monai.base.files import found_json
 from ufc_monai.data.case import Case
 from ufc_monai.data.inspect import VolumeFacts
 from ufc_monai.planning.estimate import StageEstimate, estimate_training, least_memory
-from ufc_monai.planning.options import stage_2_batch, training_configs
+from ufc_monai.planning.options import cluster_configs, stage_2_batch, training_configs
 from ufc_monai.planning.plan import stage_command
 from ufc_monai.planning.stages import options_of
 from ufc_monai.report.page import aligned
@@ -116,7 +116,7 @@ class _Planner:
         if name in self.runs:
             return name
         bundle, needs, keys = str(arm.bundle), list[str](), dict[str, Any](fold=fold, seed=seed)
-        configs = training_configs(replace(self.options, method="+".join(arm.configs)), bundle)
+        configs = training_configs(replace(self.options, features=None, method="+".join(arm.configs)), bundle)
         if bundle == VAE:
             configs[1:1] = arm.configs
             theirs = self.options.overrides.get(UNET, {})
@@ -134,7 +134,8 @@ class _Planner:
         features = Run(f"fold{fold}/features", FEATURES, fold=fold)
         self._add(features, (VAE, training_configs(self.options, VAE), {"fold": fold}))
         run = Run(f"fold{fold}/{clusters.name}", CLUSTERS, (), (features.name,), fold)
-        self._add(run, (VAE, clusters.configs, {**self.batch, **clusters.keys}), weights=features.name)
+        configs = cluster_configs(self.options) if clusters.name == Clusters().name else clusters.configs
+        self._add(run, (VAE, configs, {**self.batch, **clusters.keys}), weights=features.name)
         if not clusters.shuffled:
             return run.name
         return self._add(Run(f"{run.name}_random_seed{seed}", SHUFFLE, (), (run.name,), fold, seed=seed))

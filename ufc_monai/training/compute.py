@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -27,6 +28,21 @@ def set_threads(threads: int | None) -> int:
     if threads is not None:
         torch.set_num_threads(threads)
     return torch.get_num_threads()
+
+
+def device_of(keys: Mapping[str, Any]) -> str:
+    """Set up a command that computes in its own process: its threads and its device, else a GPU or the CPU.
+
+    Args:
+        keys: ``threads`` and ``device``, as the command was given them.
+
+    Raises:
+        InputError: at a device that this machine does not have.
+    """
+    device = str(keys.get("device", "cuda:0" if torch.cuda.is_available() else "cpu"))
+    check_device(device)
+    set_threads(keys.get("threads"))
+    return device
 
 
 def check_device(device: torch.device | str) -> None:

@@ -171,6 +171,8 @@ RULES: dict[str, tuple[Fits, str]] = {
     "keep": (_number(REAL, lambda x: 0 < x <= 1), "a number above 0, 1 at most"),
     "smooth_slices": (_number(int, lambda n: n >= 1 and n % 2 == 1), "an odd number of 1 or more"),
     **dict.fromkeys(("learning_rate", "weight_decay", "beta", "checkpoint_seconds"), NOT_NEGATIVE),
+    "reconstruction_weight": NOT_NEGATIVE,
+    "prototype_momentum": (_number(REAL, lambda x: 0 <= x <= 1), "a number of 0 to 1"),
     **dict.fromkeys(("key_momentum", "target_momentum"), SHARE),
     "image_size": (_number(int, lambda n: n >= 16), "a whole number of 16 or more"),
     "threads": (
@@ -178,7 +180,7 @@ RULES: dict[str, tuple[Fits, str]] = {
         f"a whole number of 1 to {MOST_THREADS}",
     ),
     "seed": (_number(int, lambda n: 0 <= n <= LARGEST_SEED), f"a whole number of 0 to {LARGEST_SEED}"),
-    "temperature": (_number(REAL, lambda x: x > 0), "a number above 0"),
+    **dict.fromkeys(("temperature", "assignment_temperature"), (_number(REAL, lambda x: x > 0), "a number above 0")),
     "norm": (_is_norm, "'batch', 'instance' or another of MONAI's, as ['group',{'num_groups':4}]"),
     "window": (
         _list_of(_number(REAL), lambda w: len(w) == 2 and w[0] < w[1]),

@@ -1,0 +1,164 @@
+"""A run's clusters, those of other runs, and baselines, on the same slices with the same labels."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.decomposition import PCA
+
+from ufc_monai.artifacts.labelling import assign_slices
+from ufc_monai.artifacts.prototypes import projected
+from ufc_monai.artifacts.pseudo_label import thumbnails_of
+from ufc_monai.base.bundles import CONTRASTIVE, VAE
+from ufc_monai.base.chain import CLUSTERS, FINE_TUNING, PROBE, record_of
+from ufc_monai.base.errors import InputError
+from ufc_monai.base.files import found_json
+from ufc_monai.clustering.quality import raw_pixels
+from ufc_monai.clustering.space import load_space
+from ufc_monai.data.label_names import find_ignore_id, resolve_labels
+from ufc_monai.evaluation.agreement import Numbers, Observed, Row, judge, k_means, majority_rate, of_predictions
+from ufc_monai.evaluation.observers import RULES, read_labels
+from ufc_monai.evaluation.published import Published
+from ufc_monai.evaluation.supervised import fine_tuned
+from ufc_monai.networks.build import build_network
+from ufc_monai.transforms.labels import RemapLabelsd
+
+logger = logging.getLogger(__name__)
+
+COMPONENTS = 50
+"""Of the principal components of raw pixels, at most."""
+
+
+class Comparison:
+    """What is learned from and what is judged on.
+
+    Everything is fitted on the slices that stage 1 trained on. The slices of the split's validation and test patients
+    are judged; where none of these has a label, those of a quarter of the labelled patients, whose labels are not used.
+
+    Args:
+        run: folder of the run.
+        dataset_dir: folder of its data set.
+        labels: a CSV, or a name in :data:`RULES`.
+        device: where to compute.
+
+    Attributes:
+        seen: the labels.
+        k: number of the run's clusters.
+
+    Raises:
+        InputError: if the run has no clusters, or the labels do not fit or tell nothing apart.
+    """
+
+    def __init__(self, run: Path, dataset_dir: Path, labels: str, device: str) -> None:
+        self.run, self.dataset_dir, self.device = run, dataset_dir, device
+        self.stage_1 = Published.open(run, VAE, device)
+        self.k = len(load_space(_centroids(run)).centres)
+        self.split, self.fold = self.stage_1.split(dataset_dir), self.stage_1.record["fold"]
+        held_out = self.split.held_out(self.fold)
+        self.items = [*self.split.pretraining(self.fold), *held_out]
+        self.slices = self.stage_1.slices(self.items, dataset_dir)
+        self.patients = np.array([item["patient"] for item in self.slices.items])
+        by_id = self._labels(labels)
+        names = sorted(set(by_id.values()))
+        classes = np.array([names.index(by_id[i["id"]]) if i["id"] in by_id else -1 for i in self.slices.items])
+        held = self._held(classes, np.isin(self.patients, sorted({item["patient"] for item in held_out})))
+        self.learned, self.judged = np.flatnonzero(~held), np.flatnonzero(held & (classes >= 0))
+        self.seen = Observed(classes[~held], classes[self.judged], self.patients[self.judged], names)
+        if len(np.unique(self.seen.training[self.seen.known])) < 2:
+            raise InputError("--labels: the slices to learn from have one class; there is nothing to tell apart.")
+
+    def rows(self, beside: list[Path], steps: int) -> Iterator[tuple[str, Row]]:
+        """Each method's name and measures.
+
+        Args:
+            beside: folders of further runs with the same split and fold.
+            steps: of fine-tuning the supervised baselines.
+
+        Raises:
+            InputError: if a run has another split or no clusters.
+        """
+        yield "most frequent class", majority_rate(self.seen)
+        pixels = raw_pixels(thumbnails_of(self.slices))
+        yield "raw pixels, k-means", self._clustered(pixels)
+        most = min(COMPONENTS, len(self.learned), pixels.shape[1])
+        components = PCA(most, svd_solver="full").fit(pixels[self.learned])
+        yield f"{most} components of pixels, k-means", self._clustered(components.transform(pixels))
+        for run in (self.run, *beside):
+            yield from self._of_run(run)
+        yield from self._supervised(steps)
+
+    def _of_run(self, run: Path) -> Iterator[tuple[str, Row]]:
+        stage_1 = Published.open(run, VAE, self.device)
+        if any(stage_1.record[key] != self.stage_1.record[key] for key in ("split_sha256", "fold")):
+            raise InputError(f"--beside: {run} has another split or fold than {self.run}. Name runs with the same.")
+        codes = stage_1.codes(stage_1.slices(self.items, self.dataset_dir))
+        clusters = assign_slices(_centroids(run), codes, self.patients.tolist())
+        yield (
+            f"{run.name}: clusters of stage 1",
+            self._judged(codes, clusters, len(load_space(_centroids(run)).centres)),
+        )
+        if (projections := projected(run / VAE / "models", codes)) is not None:
+            yield f"{run.name}: projections, k-means", self._clustered(projections)
+        if stage_2 := self._stage_2(run):
+            codes = stage_2.codes(stage_2.slices(self.items, self.dataset_dir))
+            yield f"{run.name}: encoder of stage 2, k-means", self._clustered(codes)
+
+    def _supervised(self, steps: int) -> Iterator[tuple[str, Row]]:
+        stage_2 = self._stage_2(self.run)
+        if stage_2 is None:
+            return
+        slices = stage_2.slices(self.items, self.dataset_dir)
+        classes = np.full(len(slices), -1)
+        classes[self.learned] = self.seen.training
+        untrained = build_network(stage_2.record["architecture"]).to(self.device)
+        for name, encoder in (("stage 2", stage_2.network), ("random weights", untrained)):
+            predicted = fine_tuned(encoder, stage_2, slices, classes, self.judged.tolist(), steps=steps)
+            yield f"fine-tuned on the labels from {name}", of_predictions(self.seen, predicted)
+
+    def _stage_2(self, run: Path) -> Published | None:
+        """The encoder of a run, if it has one of its own."""
+        record = found_json(run / CONTRASTIVE / "models" / "network.json", "--weights")
+        return Published.open(run, CONTRASTIVE, self.device) if record and "demonstration" not in record else None
+
+    def _clustered(self, codes: NDArray[np.float64] | NDArray[np.float32]) -> Row:
+        learned, judged = k_means((codes[self.learned], codes[self.judged]), self.k)
+        return judge(self.seen, (codes[self.learned], codes[self.judged]), (learned, judged), self.k)
+
+    def _judged(self, codes: NDArray[np.float32], clusters: Numbers, k: int) -> Row:
+        parts = (self.learned, self.judged)
+        return judge(self.seen, (codes[parts[0]], codes[parts[1]]), (clusters[parts[0]], clusters[parts[1]]), k)
+
+    def _labels(self, labels: str) -> dict[str, str]:
+        if labels not in RULES:
+            return read_labels(Path(labels), self.slices.slices_per_image())
+        records = (record_of(self.run, stage).get("settings", {}) for stage in (FINE_TUNING, PROBE))
+        settings: dict[str, Any] = next(filter(None, records), {"labels": None, "background_labels": ()})
+        ids = resolve_labels(settings["labels"], self.dataset_dir)
+        ignored = find_ignore_id(settings["labels"], self.dataset_dir)
+        remap = RemapLabelsd("label", ids, settings["background_labels"], ignored)
+        items = self.split.labelled(self.fold) + self.split.validation(self.fold)
+        items += self.split.test(self.fold) if self.split.holds_out else []
+        return RULES[labels](self.stage_1.slices(items, self.dataset_dir, remap), list(ids))
+
+    def _held(self, classes: Numbers, of_split: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        if (classes[of_split] >= 0).any():
+            return of_split
+        labelled = np.unique(self.patients[classes >= 0])
+        if len(labelled) < 2:
+            raise InputError("--labels: one patient has labels; one to learn from and one to judge on are needed.")
+        quarter = np.random.default_rng(0).permutation(labelled)[: max(1, len(labelled) // 4)]
+        logger.info(
+            "no validation or test patient has a label: %d of the %d labelled patients are judged on; stage 1 knows "
+            "their slices, not their labels",
+            *(len(quarter), len(labelled)),
+        )
+        return np.isin(self.patients, quarter)
+
+
+def _centroids(run: Path) -> Path:
+    return run / CLUSTERS.place / "centroids.npz"
