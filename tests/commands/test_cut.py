@@ -22,9 +22,7 @@ def test_another_number_of_clusters(chain: Path, tmp_path: Path, inside: str) ->
     assert PseudoLabels.load(place / "pseudo_labels.json").n_clusters == 4
 
 
-def test_nothing_is_cut_while_a_run_is_at_work(
-    chain: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_nothing_is_cut_while_a_run_is_at_work(chain: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     place = tmp_path / NAMES[0] / "eval" / "inference"
     shutil.copytree(chain / NAMES[0] / "eval" / "inference", place)
     with at_work(tmp_path / "run.lock"):
