@@ -189,8 +189,8 @@ def _number(text: str, decimals: int) -> str:
 
 
 def _range(values: Any) -> str:
-    found = sorted(values)
-    return f"{found[0]:.0f} to {found[-1]:.0f}"
+    found = [f"{value:.0f}" for value in sorted(values)]
+    return found[0] if found[0] == found[-1] else f"{found[0]} to {found[-1]}"
 
 
 if __name__ == "__main__":
