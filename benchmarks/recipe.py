@@ -43,6 +43,8 @@ STRONG = {"brightness": 0.2, "contrast": [0.6, 1.4], "gamma": [0.6, 1.6], "noise
 WIDE = {"rotation": 20, "scale": [0.7, 1.3], "shift": 0.1}
 MIXED_WIDE = {"mixed_augment::rotation": 20, "mixed_augment::field": [0.7, 1.3], "mixed_augment::shift": 0.1}
 PLAINLY = {"brightness": 0.0, "contrast": [1.0, 1.0], "gamma": [1.0, 1.0], "noise": 0.0}
+SYMMETRIC = {"min_steps": 1500, "missing": 0}
+"""Self-training as it was when the guards were tried."""
 CLUSTERS = "$training.clusters_of(@pseudo_labels_path, @slice_items, @split, @fold)"
 DEALT_ANEW = f"$guards.dealt_anew({CLUSTERS[1:]})"
 
@@ -50,13 +52,13 @@ DEALT_ANEW = f"$guards.dealt_anew({CLUSTERS[1:]})"
 def guard(target: str, **arguments: str) -> tuple[list[str], dict[str, Any]]:
     """A variant of self-training by another class, of guards.py."""
     changed = {f"self_training::{key}": value for key, value in {"_target_": f"guards.{target}", **arguments}.items()}
-    return ["self_training"], {"min_steps": 1500, "+imports": ["$import guards"], **changed}
+    return ["self_training"], {**SYMMETRIC, "+imports": ["$import guards"], **changed}
 
 
 def partners(clusters: str) -> tuple[list[str], dict[str, Any]]:
     """A variant of self-training that mixes slices of the same cluster."""
     changed = {"train::sampler::partners": "cluster", "train::sampler::clusters": clusters}
-    return ["self_training"], {"min_steps": 1500, "+imports": ["$import guards"], **changed}
+    return ["self_training"], {**SYMMETRIC, "+imports": ["$import guards"], **changed}
 
 
 VARIANTS: dict[str, tuple[list[str], dict[str, Any]]] = {
@@ -73,12 +75,13 @@ VARIANTS: dict[str, tuple[list[str], dict[str, Any]]] = {
     "mixed_16": ([], {"batch_size": 16, "min_steps": 800}),
     "mixed_small_boxes": ([], {"mix::area": [0.02, 0.3], "min_steps": 1200}),
     "self_training": (["self_training"], {"min_steps": 1500}),
-    "self_wide": (["self_training"], {**MIXED_WIDE, "min_steps": 1500}),
-    "self_longer": (["self_training"], {"min_steps": 2400}),
-    "self_early": (["self_training"], {"min_steps": 1500, "warm_up_steps": 400, "round_steps": 200}),
-    "self_sure": (["self_training"], {"min_steps": 1500, "keep": 0.6}),
-    "self_all": (["self_training"], {"min_steps": 1500, "keep": 0.95}),
-    "self_each_epoch": (["self_training"], {"min_steps": 1500, "round_steps": 1}),
+    "self_symmetric": (["self_training"], SYMMETRIC),
+    "self_wide": (["self_training"], {**SYMMETRIC, **MIXED_WIDE}),
+    "self_longer": (["self_training"], {**SYMMETRIC, "min_steps": 2400}),
+    "self_early": (["self_training"], {**SYMMETRIC, "warm_up_steps": 400, "round_steps": 200}),
+    "self_sure": (["self_training"], {**SYMMETRIC, "keep": 0.6}),
+    "self_all": (["self_training"], {**SYMMETRIC, "keep": 0.95}),
+    "self_each_epoch": (["self_training"], {**SYMMETRIC, "round_steps": 1}),
     "less_of_unstable": guard("LessOfUnstable"),
     "fewer_slices": guard("FewerSlices"),
     "by_position": guard("Plausible"),
@@ -86,10 +89,10 @@ VARIANTS: dict[str, tuple[list[str], dict[str, Any]]] = {
     "by_cluster_random": guard("Plausible", clusters=DEALT_ANEW),
     "even": guard("Even", clusters=CLUSTERS),
     "even_random": guard("Even", clusters=DEALT_ANEW),
-    "partners_position": (["self_training"], {"min_steps": 1500, "partners": "position"}),
+    "partners_position": (["self_training"], {**SYMMETRIC, "partners": "position"}),
     "partners_cluster": partners(CLUSTERS),
     "partners_cluster_random": partners(DEALT_ANEW),
-    "again": guard("Again", beside="$@output_dir.replace('again_', 'self_training_') + '/unlabelled_labels'"),
+    "again": guard("Again", beside="$@output_dir.replace('again_', 'self_symmetric_') + '/unlabelled_labels'"),
 }
 """A variant: the configurations over train.json and cpu.json, and keys."""
 

@@ -23,6 +23,14 @@ from ufc_monai.study.tables import study_tables, verdict
 DOCS = Path(__file__).parents[1] / "docs"
 MARK = re.compile(r"(<!-- table: (?P<name>.+?) -->\n)(?:[^\n]+\n)+")
 STARTS = {"random": "random initialisation", "pretrained": "pretrained encoder"}
+BESIDE = {
+    "today": "today",
+    "mixed": "today",
+    "mixed_1600": "mixed",
+    "mixed_wide": "mixed",
+    "self_symmetric": "mixed_1600",
+}
+"""What each recipe is compared with; the others with self-training before it."""
 ORGANS = {"ivc": "inferior vena cava"}
 
 
@@ -114,17 +122,33 @@ def methods(recorded: Path) -> str:
 
 
 def recipes(recorded: Path) -> str:
-    """Validation Dice of each recipe, its runs and their mean, as the network says it and cleaned."""
-    found: dict[str, list[dict[str, str]]] = {}
+    """Validation Dice of each recipe: its runs, their means, and what it changed in the same runs of another."""
+    found: dict[str, dict[tuple[str, str], dict[str, str]]] = {}
     for row in _rows(recorded / "btcv_recipes.csv"):
-        found.setdefault(row["variant"], []).append(row)
-    rows = []
+        found.setdefault(row["variant"], {})[row["fold"], row["draw"]] = row
+    rows, places = [], sorted({place for runs in found.values() for place in runs})
     for name, runs in found.items():
-        raw, cleaned = ([float(run[way]) for run in runs] for way in ("raw", "smooth clean"))
-        each = " ".join(f"{dice:.1f}" for dice in raw)
-        steps = _range(float(run["steps"]) for run in runs)
-        rows.append([f"`{name}`", steps, each, f"{fmean(raw):.1f}", f"{fmean(cleaned):.1f}"])
-    return markdown_table(["recipe", "steps", "Dice (%) of each run", "mean", "mean, cleaned"], rows)
+        raw, cleaned = ({at: float(run[way]) for at, run in runs.items()} for way in ("raw", "smooth clean"))
+        other = BESIDE.get(name, "self_symmetric")
+        change = fmean(dice - float(found[other][at]["smooth clean"]) for at, dice in cleaned.items())
+        each = " ".join(f"{cleaned[at]:.1f}" if at in cleaned else "-" for at in places)
+        rows.append([
+            f"`{name}`", _range(float(run["steps"]) for run in runs.values()), f"{fmean(raw.values()):.1f}", each,
+            f"{fmean(cleaned.values()):.1f}", "-" if other == name else f"{change:+.1f} to `{other}`",
+        ])  # fmt: skip
+    return markdown_table(["recipe", "steps", "mean, raw", "cleaned, each run", "mean", "change, same runs"], rows)
+
+
+def round_labels(recorded: Path) -> str:
+    """What the last round taught of each structure, beside the labels that it was not shown."""
+    found: dict[str, dict[str, dict[str, str]]] = {}
+    for row in _rows(recorded / "btcv_round_labels.csv"):
+        found.setdefault(row["structure"], {})[row["variant"]] = row
+    variants = list(next(iter(found.values())))
+    shares = ("right", "ignored", "background", "false")
+    rows = [[ORGANS.get(name, name.replace("_", " ")), *(" / ".join(row[v][s] for v in variants) for s in shares)]
+            for name, row in found.items()]  # fmt: skip
+    return markdown_table([f"%, {' / '.join(f'`{v}`' for v in variants)}", *shares], rows)
 
 
 TABLES: dict[str, Callable[[Path], str]] = {
@@ -133,6 +157,7 @@ TABLES: dict[str, Callable[[Path], str]] = {
     "btcv_two_labels, organs": organs,
     "btcv_methods": methods,
     "btcv_recipes": recipes,
+    "btcv_round_labels": round_labels,
 }
 
 
@@ -164,8 +189,8 @@ def _number(text: str, decimals: int) -> str:
 
 
 def _range(values: Any) -> str:
-    found = sorted(values)
-    return f"{found[0]:.0f} to {found[-1]:.0f}"
+    found = [f"{value:.0f}" for value in sorted(values)]
+    return found[0] if found[0] == found[-1] else f"{found[0]} to {found[-1]}"
 
 
 if __name__ == "__main__":

@@ -37,6 +37,18 @@ class Predicted(NamedTuple):
     apart: NDArray[np.uint8]
 
 
+class Cuts(NamedTuple):
+    """Between what is learned and what is ignored, (classes,) each, 0 to 255; those of background mean nothing.
+
+    Attributes:
+        low: the lowest confidence with which a voxel of the class is learned.
+        high: the highest confidence of the class with which background is learned.
+    """
+
+    low: NDArray[np.int64]
+    high: NDArray[np.int64]
+
+
 @dataclass(frozen=True)
 class Choice:
     """How sure a prediction must be.
@@ -44,26 +56,33 @@ class Choice:
     Attributes:
         keep: the share of a class's voxels, pooled over all volumes, that is kept: the surest, in (0, 1].
         least: the probability that a kept voxel has at least, in [0, 1).
+        missing: of a class of which fewer voxels are predicted than its share in the labelled volumes leads one to
+            expect, so many times the missing voxels are ignored: the background that is likeliest to be it. At least 0.
     """
 
     keep: float = 0.8
     least: float = 0.5
+    missing: float = 4.0
 
-    def cuts(self, histogram: NDArray[np.int64]) -> NDArray[np.int64]:
-        """The lowest confidence that is kept of each class.
-
-        Pooled by class, so that a small, unsure organ is not drowned by a large, sure one.
+    def cuts(self, histograms: NDArray[np.int64], shares: NDArray[np.float64]) -> Cuts:
+        """Where to cut, for each class: pooled, so that a small, unsure organ is not drowned by a large, sure one.
 
         Args:
-            histogram: (classes, 256), see :func:`confidences`.
-
-        Returns:
-            (classes,), 0 to 255; that of background means nothing.
+            histograms: (2, classes, 256), see :func:`confidences`.
+            shares: of the pixels of the labelled volumes that each class has, (classes,).
         """
-        at_least = histogram[:, ::-1].cumsum(axis=1)[:, ::-1]
-        enough = at_least >= self.keep * at_least[:, :1]
-        highest = LEVELS - 1 - enough[:, ::-1].argmax(axis=1)
-        return np.asarray(np.maximum(highest, round(self.least * (LEVELS - 1))))
+        inside, beside = histograms
+        at_least = inside[:, ::-1].cumsum(axis=1)[:, ::-1]
+        highest = _highest(at_least >= self.keep * at_least[:, :1])
+        low = np.maximum(highest, round(self.least * (LEVELS - 1)))
+        missing = self.missing * np.maximum(0, shares * inside.sum() - inside.sum(axis=1))
+        level = _highest(beside[:, ::-1].cumsum(axis=1)[:, ::-1] >= missing[:, None])
+        return Cuts(low, np.minimum(LEVELS - 1 - low, np.where(missing > 0, level - 1, LEVELS)))
+
+
+def _highest(levels: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """The highest level of each row that is true; 0 where none is."""
+    return np.where(levels.any(axis=1), LEVELS - 1 - levels[:, ::-1].argmax(axis=1), 0)
 
 
 def predicted(logits: Tensor, connected: Sequence[int]) -> Predicted:
@@ -84,30 +103,38 @@ def predicted(logits: Tensor, connected: Sequence[int]) -> Predicted:
 
 
 def confidences(found: Predicted, n_classes: int) -> NDArray[np.int64]:
-    """How many voxels of a volume have which confidence, by class: (classes, 256)."""
-    cells = found.classes.astype(np.int64) * LEVELS + found.confidence
-    return np.bincount(cells.ravel(), minlength=n_classes * LEVELS).reshape(n_classes, LEVELS)
+    """How many voxels of a volume have which confidence: all by their class, background by its rival.
+
+    Returns:
+        (2, classes, 256).
+    """
+    background = found.classes == 0
+    pairs = (found.classes, found.confidence), (found.rival[background], found.confidence[background])
+    cells = (classes.astype(np.int64) * LEVELS + levels for classes, levels in pairs)
+    counts = (np.bincount(some.ravel(), minlength=n_classes * LEVELS) for some in cells)
+    return np.stack([count.reshape(n_classes, LEVELS) for count in counts])
 
 
-def chosen_labels(found: Predicted, cuts: NDArray[np.int64], off: Collection[int] = ()) -> NDArray[np.uint8]:
+def chosen_labels(found: Predicted, cuts: Cuts, off: Collection[int] = ()) -> NDArray[np.uint8]:
     """The labels that a volume is learned by; what is not sure is ignored, and never background.
 
     The rule has two sides: a voxel of a class below the class's cut is ignored, and so is one of background where the
     rival's probability exceeds 1 - cut. With the first side alone organs shrink from round to round, since their rims
-    are left out and the background beside them is not.
+    are left out and the background beside them is not. Of a class that is predicted too seldom more background is
+    ignored, or what the teacher misses would be learned as background.
 
     Args:
         found: of the volume.
-        cuts: lowest confidence kept of each class, (classes,).
+        cuts: see :meth:`Choice.cuts`.
         off: classes that are not learned from predictions at all; wherever they might be is ignored.
 
     Returns:
         (H, W, D): a class, or :data:`IGNORE`.
     """
-    cuts, inside = cuts.copy(), found.classes > 0
-    cuts[list(off)] = LEVELS - 1
-    cut = cuts[np.where(inside, found.classes, found.rival)]
-    unsure = np.where(inside, found.confidence < cut, found.confidence > LEVELS - 1 - cut)
+    high = cuts.high.copy()
+    high[list(off)] = 0
+    below = found.confidence < cuts.low[found.classes]
+    unsure = np.where(found.classes > 0, below, found.confidence > high[found.rival])
     left = unsure | (found.apart > 0) | np.isin(found.classes, list(off))
     return np.where(left, np.uint8(IGNORE), found.classes)
 

@@ -132,7 +132,7 @@ class RoundWriter:
 
     def _write(self, folder: Path, predict: Callable[[StoreEntry], Predicted]) -> dict[str, Any]:
         n, agreements = len(self.shares), []
-        histogram = np.zeros((n, LEVELS), dtype=np.int64)
+        histogram = np.zeros((2, n, LEVELS), dtype=np.int64)
         for k, volume in enumerate(tqdm(self.volumes, "teacher", unit="volume", leave=False, disable=None)):
             found = predict(volume)
             histogram += confidences(found, n)
@@ -140,8 +140,8 @@ class RoundWriter:
                 agreements.append(overlap(_stacked(self.before[k].array("predicted")), found.classes, n))
             np.save(folder / f"{k}.npy", np.stack(found), allow_pickle=False)
         agreement = dice_of(np.sum(agreements, axis=0)) if agreements else None
-        off = switched_off(histogram.sum(axis=1), self.shares, agreement)
-        cuts, rows = self.choice.cuts(histogram), []
+        off = switched_off(histogram[0].sum(axis=1), self.shares, agreement)
+        cuts, rows = self.choice.cuts(histogram, self.shares), []
         for k, volume in enumerate(self.volumes):
             found = Predicted(*np.load(folder / f"{k}.npy"))
             label = chosen_labels(found, cuts, off)
@@ -153,7 +153,7 @@ class RoundWriter:
         files = {file.relative_to(folder).as_posix(): sha256_of(file) for file in sorted(folder.glob("*/*"))}
         shown = [c for c in range(1, n) if self.shares[c] > 0]  # what no label shows says nothing of the teacher
         collapsed = 2 * len(set(off).intersection(shown)) > len(shown)
-        figures = {"cuts": (cuts / (LEVELS - 1)).round(3).tolist(), "off": off, "collapsed": collapsed}
+        figures = {"cuts": (cuts.low / (LEVELS - 1)).round(3).tolist(), "off": off, "collapsed": collapsed}
         figures |= {} if agreement is None else {"agreement": _rounded(agreement)}
         return {**figures, "volumes": rows, "files": files}
 

@@ -168,6 +168,7 @@ RULES: dict[str, tuple[Fits, str]] = {
     **dict.fromkeys(("batch_size", "val_interval", "latent_size", "head_hidden", "embedding_size"), AT_LEAST_1),
     "warm_up_steps": COUNT,
     "round_steps": AT_LEAST_1,
+    "missing": NOT_NEGATIVE,
     "keep": (_number(REAL, lambda x: 0 < x <= 1), "a number above 0, 1 at most"),
     "smooth_slices": (_number(int, lambda n: n >= 1 and n % 2 == 1), "an odd number of 1 or more"),
     **dict.fromkeys(("learning_rate", "weight_decay", "beta", "checkpoint_seconds"), NOT_NEGATIVE),
