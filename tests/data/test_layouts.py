@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
+from conftest import refused
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -110,6 +111,11 @@ def build(root: Path, site: Site) -> dict[str, str | None]:
     return pairs
 
 
+def may_be_channels(site: Site) -> bool:
+    """Whether a scan without a label ends in a number, beside one that ends in 0000."""
+    return site.layout in ("AMOS", "numbered from 0") and not all(site.labelled[1:])
+
+
 def link(root: Path, what: str) -> None:
     """Move what lies in a folder out of it and link to it; and link a folder into itself."""
     for n, path in enumerate(sorted(root.iterdir())):
@@ -149,12 +155,12 @@ def test_random_trees(parts: list[Site], noise: list[str], links: str) -> None:
         for name in noise:
             put(root / name)
         link(root, links)
-        try:
-            inventory = take_inventory(root)
-        except InputError as e:
-            assert "is a second channel" in str(e)
-            assert {"AMOS", "numbered from 0"}.intersection(site.layout for site in parts)
+        if any(map(may_be_channels, parts)):
+            with refused() as message:
+                take_inventory(root)
+            assert "is a second channel" in message[0]
             return
+        inventory = take_inventory(root)
         assert {case.image: case.label for case in inventory.cases} == expected
         assert len({case.patient for case in inventory.cases}) == len(expected)
         assert unaccounted(root, inventory) == []

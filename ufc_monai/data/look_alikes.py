@@ -20,6 +20,7 @@ from ufc_monai.transforms.labels import is_id
 from ufc_monai.transforms.reader import stored_shape
 from ufc_monai.transforms.volume import Grid, LoadVolume
 
+ADVICE = "If it is one, end its name in _seg or put it into a folder labels/."
 HEADERS = 100
 """Pairs of files whose headers are compared."""
 LOOKED_AT = 3
@@ -44,16 +45,21 @@ def label_by_its_voxels(root: Path, scans: Sequence[Name], without: Sequence[Nam
         What was found, as a sentence; ``None`` if nothing was.
     """
     unknown = {name.path for name in without}
-    for kind in (_called_alike(scans), _neighbours(scans)):
-        pairs = _some([(a, b) for a, b in kind if {a, b} & unknown], HEADERS)
-        for a, b in _some([(a, b) for a, b in pairs if _voxels(root / a) == _voxels(root / b)], LOOKED_AT):
-            for scan, label in ((a, b), (b, a)):
-                if suffix_of(label) and _is_label_of(root / label, root / scan):
-                    return (
-                        f"{label} looks like a label of {scan} (few small whole numbers, on the same grid), but is not "
-                        "called one: end its name in _seg, or put it into a folder labels/."
-                    )
+    pairs = _some([pair for pair in _called_alike(scans) if unknown.intersection(pair)], HEADERS)
+    for a, b in _some([(a, b) for a, b in pairs if _voxels(root / a) == _voxels(root / b)], LOOKED_AT):
+        for scan, label in ((a, b), (b, a)):
+            if suffix_of(label) and _is_label_of(root / label, root / scan):
+                return f"{label} looks like a label of {scan} (few small whole numbers, on the same grid). {ADVICE}"
+    for path in _smallest(root, scans):
+        if path in unknown and _look(root / path)[0]:
+            return f"{path} looks like a label (few small whole numbers). {ADVICE}"
     return None
+
+
+def _smallest(root: Path, scans: Sequence[Name]) -> list[str]:
+    """The smallest files, where sizes differ: few values take less space."""
+    sizes = sorted(((root / scan.path).stat().st_size, scan.path) for scan in scans if suffix_of(scan.path))
+    return [path for size, path in sizes[:LOOKED_AT] if 2 * size < sizes[-1][0]]
 
 
 def _called_alike(scans: Sequence[Name]) -> Iterator[tuple[str, str]]:
@@ -62,12 +68,6 @@ def _called_alike(scans: Sequence[Name]) -> Iterator[tuple[str, str]]:
     for (a, one), (b, other) in pairwise(names):
         if a == b or re.match(r"[ _.-]", b.removeprefix(a)):
             yield one, other
-
-
-def _neighbours(scans: Sequence[Name]) -> Iterator[tuple[str, str]]:
-    """Pairs of scans in one folder that may be a patient's."""
-    names = sorted((scan.scan.rpartition("/")[0], scan.path) for scan in scans)
-    return ((one, other) for (a, one), (b, other) in pairwise(names) if a == b != "")
 
 
 def _some(pairs: Sequence[tuple[str, str]], most: int) -> list[tuple[str, str]]:
@@ -85,24 +85,29 @@ def _voxels(path: Path) -> object:
 
 
 def _is_label_of(label: Path, scan: Path) -> bool:
-    try:
-        (ids, grid), (others_ids, other) = (_look(path, path.stat().st_mtime_ns) for path in (label, scan))
-    except InputError:
+    (ids, grid), (others_ids, other) = _look(label), _look(scan)
+    if not ids or others_ids or grid is None or other is None:
         return False
-    same = grid.shape == other.shape and np.allclose(grid.affine, other.affine, atol=1e-3)
-    return same and ids and not others_ids
+    return grid.shape == other.shape and np.allclose(grid.affine, other.affine, atol=1e-3)
+
+
+def _look(path: Path) -> tuple[bool, Grid | None]:
+    """Whether a volume holds few whole numbers as labels do, and its grid; nothing of one that cannot be read."""
+    try:
+        return _read(path, path.stat().st_mtime_ns)
+    except (InputError, OSError):
+        return False, None
 
 
 @functools.lru_cache(maxsize=32)
-def _look(path: Path, _changed: int) -> tuple[bool, Grid]:
-    """Whether a volume holds few whole numbers as labels do, and its grid."""
+def _read(path: Path, _changed: int) -> tuple[bool, Grid]:
     volume = LoadVolume()(path)
     values = set[float]()
     for axial in np.moveaxis(volume[0].as_tensor().numpy(), -1, 0):
         values.update(np.unique(axial).tolist())
         if len(values) > MOST_IDS:
             break
-    return len(values) <= MOST_IDS and all(map(is_id, values)), Grid.of(volume.affine, volume.shape[1:])
+    return 1 < len(values) <= MOST_IDS and all(map(is_id, values)), Grid.of(volume.affine, volume.shape[1:])
 
 
 def of_one_patient(cases: Sequence[Case]) -> list[list[str]]:
