@@ -213,7 +213,7 @@ def test_a_label_that_nothing_calls_one_is_found_by_its_voxels(names: tuple[str,
         scan, label = (tmp_path / f"{name.format(i=i)}.nii.gz" for name in names)
         save_volume(scan, voxels(i))
         save_volume(label, voxels(i) > 100)
-    with pytest.raises(InputError, match=r"looks like a label of .*: end its name in _seg, or put it into"):
+    with pytest.raises(InputError, match=r"looks like a label.*end its name in _seg or put it into"):
         take_inventory(tmp_path)
 
 
