@@ -88,13 +88,9 @@ def parts_of(path: str | os.PathLike[str]) -> list[Path]:
     if path.is_dir():
         return sorted(f for f in path.iterdir() if f.is_file() and not f.name.startswith("."))
     if suffix_of(path) == ".hdr":
-        return [path, *(f for f in voxels_of_pair(path) if f.is_file())]
+        beside = (path.with_suffix(suffix) for suffix in (".img", ".IMG", ".img.gz"))
+        return [path, *(f for f in beside if f.is_file())]
     if suffix_of(path) in (".nhdr", ".mhd"):
         detached = (path.parent / os.fsdecode(name) for name in DETACHED.findall(path.read_bytes()))
         return [path, *(f for f in detached if f.is_file())]
     return [path]
-
-
-def voxels_of_pair(header: Path) -> list[Path]:
-    """Where the voxels of an .hdr may be."""
-    return [header.with_suffix(suffix) for suffix in (".img", ".IMG", ".img.gz")]

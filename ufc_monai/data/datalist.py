@@ -187,7 +187,9 @@ def account(dataset_dir: str | os.PathLike[str]) -> list[str]:
         lines.append(f"left out: {len(inventory.left_out)}: {grouped(inventory.left_out)}")
     if alike := of_one_patient(inventory.cases):
         names = few([" and ".join(group) for group in alike])
-        lines.append(f'patients whose names are alike: {names}. If they are one, name the "patient" in dataset.json.')
+        lines.append(
+            f'scans whose names are alike: {names}. Are they of one patient? Name the "patient" in dataset.json.'
+        )
     return lines
 
 

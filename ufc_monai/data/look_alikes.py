@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from ufc_monai.base.errors import InputError
+from ufc_monai.base.files import size_of
 from ufc_monai.base.formats import NIFTI, suffix_of
 from ufc_monai.data.case import Case
 from ufc_monai.data.names import Name, read_name
@@ -50,16 +51,17 @@ def label_by_its_voxels(root: Path, scans: Sequence[Name], without: Sequence[Nam
         for scan, label in ((a, b), (b, a)):
             if suffix_of(label) and _is_label_of(root / label, root / scan):
                 return f"{label} looks like a label of {scan} (few small whole numbers, on the same grid). {ADVICE}"
-    for path in _smallest(root, scans):
-        if path in unknown and _look(root / path)[0]:
+    for path in _smallest(root, scans, unknown):
+        if _look(root / path)[0]:
             return f"{path} looks like a label (few small whole numbers). {ADVICE}"
     return None
 
 
-def _smallest(root: Path, scans: Sequence[Name]) -> list[str]:
-    """The smallest files, where sizes differ: few values take less space."""
-    sizes = sorted(((root / scan.path).stat().st_size, scan.path) for scan in scans if suffix_of(scan.path))
-    return [path for size, path in sizes[:LOOKED_AT] if 2 * size < sizes[-1][0]]
+def _smallest(root: Path, scans: Sequence[Name], unknown: set[str]) -> list[str]:
+    """The smallest files that may be labels, where sizes differ: few values take less space."""
+    sizes = sorted((size_of(root / scan.path), scan.path) for scan in scans if suffix_of(scan.path))
+    candidates = [(size, path) for size, path in sizes if path in unknown and 2 * size < sizes[-1][0]]
+    return [path for _, path in candidates[:LOOKED_AT]]
 
 
 def _called_alike(scans: Sequence[Name]) -> Iterator[tuple[str, str]]:
@@ -111,10 +113,10 @@ def _read(path: Path, _changed: int) -> tuple[bool, Grid]:
 
 
 def of_one_patient(cases: Sequence[Case]) -> list[list[str]]:
-    """Groups of patients whose names or folders are so alike that they may be one: p01_a and p01_b."""
-    groups = defaultdict[tuple[str, str], set[str]](set)
+    """Groups of scans whose names or folders are so alike that their patients may be one: p01_a and p01_b."""
+    groups = defaultdict[tuple[str, str], dict[str, str]](dict)
     for case in cases:
-        folder = read_name(case.image).scan.rpartition("/")[0]
-        visit = VISIT.fullmatch(case.patient)
-        groups[folder, "" if folder else visit["patient"] if visit else case.patient].add(case.patient)
-    return [sorted(group) for group in groups.values() if 1 < len(group) <= MOST_VISITS]
+        scan = read_name(case.image).scan
+        folder, visit = scan.rpartition("/")[0], VISIT.fullmatch(case.patient)
+        groups[folder, "" if folder else visit["patient"] if visit else case.patient][case.patient] = scan
+    return [sorted(group.values()) for group in groups.values() if 1 < len(group) <= MOST_VISITS]

@@ -34,12 +34,14 @@ def pair_names(root: Path, names: Sequence[Name], left_out: dict[str, str]) -> l
     Raises:
         InputError: if names do not tell which label belongs to which scan.
     """
+    names = _without_links(root, names, left_out)
     scans = _scans(root, [name for name in names if not name.is_label], left_out)
     _refuse_channels(root, scans, {name.stem for name in names if name.is_label})
     labels = [name for name in names if name.is_label and suffix_of(name.path)]
     left_out |= {n.path: "DICOM series in the place of labels" for n in names if n.is_label and not suffix_of(n.path)}
     label_of = _labels_of(scans, labels, left_out)
-    alone = [label for label in labels if label.path not in {*label_of.values(), *left_out}]
+    used = {*label_of.values(), *left_out}
+    alone = [label for label in labels if label.path not in used]
     left_out |= {label.path: ALONE for label in alone}
     without = [scan for scan in scans if scan.path not in label_of]
     _refuse_parts(root, without, alone)
@@ -55,7 +57,7 @@ def pair_names(root: Path, names: Sequence[Name], left_out: dict[str, str]) -> l
 def _scans(root: Path, names: Sequence[Name], left_out: dict[str, str]) -> list[Name]:
     """Those names that are scans, each of another name; pictures beside volumes are previews of them."""
     left_out |= {name.path: "derivatives that are not named as labels" for name in names if name.derived}
-    names = _without_links(root, [name for name in names if not name.derived], left_out)
+    names = [name for name in names if not name.derived]
     volumes = {name.key for name in names if suffix_of(name.path) not in PICTURES}
     previews = {
         name.path: "pictures among volumes"
@@ -75,11 +77,16 @@ def _scans(root: Path, names: Sequence[Name], left_out: dict[str, str]) -> list[
 
 
 def _without_links(root: Path, names: Sequence[Name], left_out: dict[str, str]) -> list[Name]:
-    """Each file once, though links lead to it: where its folder says what it is, or else where it lies itself."""
+    """Each file once, though links lead to it: where its folder says what it is, or else where it lies itself.
+
+    A link to another label is no second way to it, but says that two scans have one label, which is refused later.
+    """
     real = {name.path: os.path.realpath(root / name.path) for name in names}
     there = os.path.realpath(root)
     kept = dict[str, Name]()
     for name in sorted(names, key=lambda n: (not n.placed, real[n.path] != os.path.join(there, n.path))):
+        if name.is_label and (root / name.path).is_symlink():
+            continue
         if kept.setdefault(real[name.path], name) is not name:
             left_out[name.path] = LINKED
     return [name for name in names if name.path not in left_out]
@@ -149,11 +156,14 @@ def _best(scan: Name, labels: Sequence[Name], left_out: dict[str, str]) -> str:
 
 def _refuse_parts(root: Path, scans: Sequence[Name], labels: Sequence[Name]) -> None:
     """Refuse labels that lie below the name of a scan without one, as where each structure is a file of its own."""
-    for scan in scans:
-        below = [x.path for x in labels if x.key[0] == scan.key[0] and x.key[1].startswith(f"{scan.key[1]}/")]
-        if below:
-            raise InputError(
-                f"{root}: {scan.path} has {len(below)} labels below its name and none of its name: {few(below)}. "
-                f"A file a structure, as TotalSegmentator writes, is not read: combine them into one with an id each. "
-                f"{LISTED}"
-            )
+    named, below = {scan.key: scan.path for scan in scans}, defaultdict[str, list[str]](list)
+    for label in labels:
+        part, folder = label.key
+        while folder := folder.rpartition("/")[0]:
+            if (part, folder) in named:
+                below[named[part, folder]].append(label.path)
+    for scan, paths in below.items():
+        raise InputError(
+            f"{root}: {scan} has {len(paths)} labels below its name and none of its name: {few(paths)}. A file a "
+            f"structure, as TotalSegmentator writes, is not read: combine them into one with an id each. {LISTED}"
+        )
