@@ -70,6 +70,10 @@ REFUSED: dict[str, tuple[Callable[[Path], object], str]] = {
         "A file a structure, as TotalSegmentator writes, is not read",
     ),
     "a label that nothing calls one": (a_label_without_its_word, "x/a.nii.gz looks like a label of raw/a.nii.gz"),
+    "labels of other names": (
+        volumes("images/p0.nii.gz", "images/p1.nii.gz", "labels/liver0.nii.gz"),
+        "none of 1 labels is called as one of 2 scans",
+    ),
     "a label that two scans link to": (
         two_links,
         "labels/p1.nii.gz is the label of both images/p0.nii.gz and",

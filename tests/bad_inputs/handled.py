@@ -249,7 +249,7 @@ def what_we_wrote_ourselves(d: Path) -> None:
 def two_scans_of_one_patient(d: Path) -> None:
     for name in ("p01_a", "p01_b", "p02", "p03_late", "p03"):
         volume(d / f"{name}.nii.gz", voxels(len(name)))
-    assert "patients whose names are alike: p01_a and p01_b, p03 and p03_late. If they are one" in account(d)[1]
+    assert "scans whose names are alike: p01_a and p01_b, p03 and p03_late. Are they of one" in account(d)[1]
 
 
 def a_list_of_files_called_alike(d: Path) -> None:

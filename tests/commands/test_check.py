@@ -78,7 +78,7 @@ def test_a_sound_folder_is_ready(folder: Path, tmp_path: Path, said: Any) -> Non
     assert run_check(options(folder, labelled=2), output=picture) == 0
     text = said()
     assert "6 patients, 6 volumes (5 labelled, 1 unlabelled)" in text
-    assert "pairs by their names: 5 *_image with *_label, 1 *_image without label" in text
+    assert "pairs by their names: 5 ct_*_image with ct_*_label, 1 ct_*_image without label" in text
     assert re.search(r"aorta +820 +5 +[\d,]+\n", text)
     assert re.search(r"\(background\) +421", text)
     fold = make_split(find_cases(folder), 0)["folds"][0]

@@ -110,13 +110,20 @@ def build(root: Path, site: Site) -> dict[str, str | None]:
     return pairs
 
 
+def may_be_channels(site: Site) -> bool:
+    """Whether a scan without a label ends in a number, beside one that ends in 0000."""
+    return site.layout in ("AMOS", "numbered from 0") and not all(site.labelled[1:])
+
+
 def link(root: Path, what: str) -> None:
-    """Move what lies in a folder out of it and link to it; and link a folder into itself."""
+    """Move what lies in a folder out of it and link to it; link to folders a second time, and into themselves."""
     for n, path in enumerate(sorted(root.iterdir())):
         if what == "folders" if path.is_dir() else what == "files":
             path.rename(target := root.parent / f"{n}{''.join(path.suffixes)}")
             path.symlink_to(target)
     if what != "none":
+        for n, path in enumerate(sorted(path for path in root.iterdir() if path.is_dir())):
+            (root / f"z_{n}").symlink_to(path)
         (root / "again").symlink_to(root)
 
 
@@ -151,10 +158,10 @@ def test_random_trees(parts: list[Site], noise: list[str], links: str) -> None:
         link(root, links)
         try:
             inventory = take_inventory(root)
-        except InputError as e:
-            assert "is a second channel" in str(e)
-            assert {"AMOS", "numbered from 0"}.intersection(site.layout for site in parts)
-            return
+        except InputError as error:
+            if any(map(may_be_channels, parts)) and "is a second channel" in str(error):
+                return
+            raise
         assert {case.image: case.label for case in inventory.cases} == expected
         assert len({case.patient for case in inventory.cases}) == len(expected)
         assert unaccounted(root, inventory) == []
@@ -207,7 +214,7 @@ def test_a_label_that_nothing_calls_one_is_found_by_its_voxels(names: tuple[str,
         scan, label = (tmp_path / f"{name.format(i=i)}.nii.gz" for name in names)
         save_volume(scan, voxels(i))
         save_volume(label, voxels(i) > 100)
-    with pytest.raises(InputError, match=r"looks like a label of .*: end its name in _seg, or put it into"):
+    with pytest.raises(InputError, match=r"looks like a label.*end its name in _seg or put it into"):
         take_inventory(tmp_path)
 
 

@@ -93,7 +93,8 @@ def parts_of(path: str | os.PathLike[str]) -> list[Path]:
     if path.is_dir():
         return sorted(f for f in path.iterdir() if f.is_file() and not f.name.startswith("."))
     if suffix_of(path) == ".hdr":
-        return [path, *(f for f in voxels_of_pair(path) if f.is_file())]
+        beside = (path.with_suffix(suffix) for suffix in (".img", ".IMG", ".img.gz"))
+        return [path, *(f for f in beside if f.is_file())]
     return [path, *_detached(path)] if suffix_of(path) in ITK else [path]
 
 
@@ -111,8 +112,3 @@ def _detached(path: Path) -> list[Path]:
     else:
         names = [name]
     return [f for f in (path.parent / n.strip() for n in names if n.strip()) if f.is_file()]
-
-
-def voxels_of_pair(header: Path) -> list[Path]:
-    """Where the voxels of an .hdr may be."""
-    return [header.with_suffix(suffix) for suffix in (".img", ".IMG", ".img.gz")]

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from ufc_monai.base.errors import InputError
+from ufc_monai.base.files import size_of
 from ufc_monai.base.formats import NIFTI, suffix_of
 from ufc_monai.data.case import Case
 from ufc_monai.data.names import Name, read_name
@@ -20,6 +21,7 @@ from ufc_monai.transforms.labels import is_id
 from ufc_monai.transforms.reader import stored_shape
 from ufc_monai.transforms.volume import Grid, LoadVolume
 
+ADVICE = "If it is one, end its name in _seg or put it into a folder labels/."
 HEADERS = 100
 """Pairs of files whose headers are compared."""
 LOOKED_AT = 3
@@ -44,16 +46,22 @@ def label_by_its_voxels(root: Path, scans: Sequence[Name], without: Sequence[Nam
         What was found, as a sentence; ``None`` if nothing was.
     """
     unknown = {name.path for name in without}
-    for kind in (_called_alike(scans), _neighbours(scans)):
-        pairs = _some([(a, b) for a, b in kind if {a, b} & unknown], HEADERS)
-        for a, b in _some([(a, b) for a, b in pairs if _voxels(root / a) == _voxels(root / b)], LOOKED_AT):
-            for scan, label in ((a, b), (b, a)):
-                if suffix_of(label) and _is_label_of(root / label, root / scan):
-                    return (
-                        f"{label} looks like a label of {scan} (few small whole numbers, on the same grid), but is not "
-                        "called one: end its name in _seg, or put it into a folder labels/."
-                    )
+    pairs = _some([pair for pair in _called_alike(scans) if unknown.intersection(pair)], HEADERS)
+    for a, b in _some([(a, b) for a, b in pairs if _voxels(root / a) == _voxels(root / b)], LOOKED_AT):
+        for scan, label in ((a, b), (b, a)):
+            if suffix_of(label) and _is_label_of(root / label, root / scan):
+                return f"{label} looks like a label of {scan} (few small whole numbers, on the same grid). {ADVICE}"
+    for path in _smallest(root, scans, unknown):
+        if _look(root / path)[0]:
+            return f"{path} looks like a label (few small whole numbers). {ADVICE}"
     return None
+
+
+def _smallest(root: Path, scans: Sequence[Name], unknown: set[str]) -> list[str]:
+    """The smallest files that may be labels, where sizes differ: few values take less space."""
+    sizes = sorted((size_of(root / scan.path), scan.path) for scan in scans if suffix_of(scan.path))
+    candidates = [(size, path) for size, path in sizes if path in unknown and 2 * size < sizes[-1][0]]
+    return [path for _, path in candidates[:LOOKED_AT]]
 
 
 def _called_alike(scans: Sequence[Name]) -> Iterator[tuple[str, str]]:
@@ -62,12 +70,6 @@ def _called_alike(scans: Sequence[Name]) -> Iterator[tuple[str, str]]:
     for (a, one), (b, other) in pairwise(names):
         if a == b or re.match(r"[ _.-]", b.removeprefix(a)):
             yield one, other
-
-
-def _neighbours(scans: Sequence[Name]) -> Iterator[tuple[str, str]]:
-    """Pairs of scans in one folder that may be a patient's."""
-    names = sorted((scan.scan.rpartition("/")[0], scan.path) for scan in scans)
-    return ((one, other) for (a, one), (b, other) in pairwise(names) if a == b != "")
 
 
 def _some(pairs: Sequence[tuple[str, str]], most: int) -> list[tuple[str, str]]:
@@ -85,31 +87,36 @@ def _voxels(path: Path) -> object:
 
 
 def _is_label_of(label: Path, scan: Path) -> bool:
-    try:
-        (ids, grid), (others_ids, other) = (_look(path, path.stat().st_mtime_ns) for path in (label, scan))
-    except InputError:
+    (ids, grid), (others_ids, other) = _look(label), _look(scan)
+    if not ids or others_ids or grid is None or other is None:
         return False
-    same = grid.shape == other.shape and np.allclose(grid.affine, other.affine, atol=1e-3)
-    return same and ids and not others_ids
+    return grid.shape == other.shape and np.allclose(grid.affine, other.affine, atol=1e-3)
+
+
+def _look(path: Path) -> tuple[bool, Grid | None]:
+    """Whether a volume holds few whole numbers as labels do, and its grid; nothing of one that cannot be read."""
+    try:
+        return _read(path, path.stat().st_mtime_ns)
+    except (InputError, OSError):
+        return False, None
 
 
 @functools.lru_cache(maxsize=32)
-def _look(path: Path, _changed: int) -> tuple[bool, Grid]:
-    """Whether a volume holds few whole numbers as labels do, and its grid."""
+def _read(path: Path, _changed: int) -> tuple[bool, Grid]:
     volume = LoadVolume()(path)
     values = set[float]()
     for axial in np.moveaxis(volume[0].as_tensor().numpy(), -1, 0):
         values.update(np.unique(axial).tolist())
         if len(values) > MOST_IDS:
             break
-    return len(values) <= MOST_IDS and all(map(is_id, values)), Grid.of(volume.affine, volume.shape[1:])
+    return 1 < len(values) <= MOST_IDS and all(map(is_id, values)), Grid.of(volume.affine, volume.shape[1:])
 
 
 def of_one_patient(cases: Sequence[Case]) -> list[list[str]]:
-    """Groups of patients whose names or folders are so alike that they may be one: p01_a and p01_b."""
-    groups = defaultdict[tuple[str, str], set[str]](set)
+    """Groups of scans whose names or folders are so alike that their patients may be one: p01_a and p01_b."""
+    groups = defaultdict[tuple[str, str], dict[str, str]](dict)
     for case in cases:
-        folder = read_name(case.image).scan.rpartition("/")[0]
-        visit = VISIT.fullmatch(case.patient)
-        groups[folder, "" if folder else visit["patient"] if visit else case.patient].add(case.patient)
-    return [sorted(group) for group in groups.values() if 1 < len(group) <= MOST_VISITS]
+        scan = read_name(case.image).scan
+        folder, visit = scan.rpartition("/")[0], VISIT.fullmatch(case.patient)
+        groups[folder, "" if folder else visit["patient"] if visit else case.patient][case.patient] = scan
+    return [sorted(group.values()) for group in groups.values() if 1 < len(group) <= MOST_VISITS]

@@ -13,18 +13,19 @@ from ufc_monai.base.formats import stem_of
 PART = "(?P<part>Tr|Ts|Va|Val)?"
 """What follows the words of a folder in the Decathlon, nnU-Net and AMOS; labels lie in the folder of the same part."""
 TEST_PART = "ts"
-SCAN_FOLDER = re.compile(f"(images?|imgs?|cts?|scans?|volumes?|imaging|rawdata){PART}", re.IGNORECASE)
-LABEL_FOLDER = re.compile(
-    f"(labels?|segs?|segmentations?|masks?|annotations?|gt|ground_?truth|instances){PART}", re.IGNORECASE
-)
-SCAN_END = re.compile(
-    r"((^|[._-])(image|img|imaging|ct|scan|volume|vol|0000|flair|t1|t1n|t1c|t1ce|t1gd|t1w|t2|t2w|t2f))+$", re.IGNORECASE
-)
-"""The end, or the whole, of a scan's name. What stands before it is what label and scan share."""
-LABEL_END = re.compile(r"(^|[._-])(segs?|segmentations?|labels?|masks?|gt|dseg)$", re.IGNORECASE)
-SCAN_BEGIN = re.compile(r"(image|img|imaging|ct|scan|volume|vol)[_-]?(?=\d)", re.IGNORECASE)
-"""How a scan's name may begin, and its label's otherwise: img0001 and label0001, volume-0 and segmentation-0."""
-LABEL_BEGIN = re.compile(r"(labels?|segs?|segmentations?|masks?|gt)[_-]?(?=\d)", re.IGNORECASE)
+SCAN = "images?|imgs?|imaging|cts?|scans?|volumes?|vol"
+LABEL = "labels?|segs?|segmentations?|masks?|annot(ation)?s?|gt|(ground_?)?truth|rois?|contours?"
+"""The words that call a file, or all files of a folder, a scan or a label."""
+MODALITY = "orig|0000|flair|t1|t1n|t1c|t1ce|t1gd|t1w|t2|t2w|t2f"
+"""What else may stand at the end of a scan's name: of BraTS, BIDS and nnU-Net."""
+SCAN_FOLDER = re.compile(f"({SCAN}|rawdata){PART}", re.IGNORECASE)
+LABEL_FOLDER = re.compile(f"({LABEL}|instances){PART}", re.IGNORECASE)
+SCAN_END = re.compile(f"((^|[ ._-])({SCAN}|{MODALITY}))+$", re.IGNORECASE)
+LABEL_END = re.compile(f"(^|[ ._-])({LABEL}|dseg)$", re.IGNORECASE)
+"""The end, or the whole, of a name. What stands before it is what label and scan share."""
+SCAN_BEGIN = re.compile(rf"({SCAN})([_-]|(?=\d))", re.IGNORECASE)
+LABEL_BEGIN = re.compile(rf"({LABEL})([_-]|(?=\d))", re.IGNORECASE)
+"""How names begin that differ there: img0001 and label0001, volume-0 and segmentation-0."""
 DERIVED = {"derivatives", "sourcedata"}
 """The folders of BIDS in which only labels are read."""
 BIDS = re.compile(r"sub-[A-Za-z0-9]+")

@@ -10,15 +10,7 @@ from pathlib import Path
 
 from ufc_monai.base.bundles import BUNDLES
 from ufc_monai.base.errors import InputError
-from ufc_monai.base.formats import (
-    DICOM,
-    dicom_files,
-    is_dicom,
-    is_own_picture,
-    parts_of,
-    suffix_of,
-    voxels_of_pair,
-)
+from ufc_monai.base.formats import DICOM, dicom_files, is_dicom, is_own_picture, parts_of, suffix_of
 from ufc_monai.data.names import is_word
 from ufc_monai.transforms.series import read_header
 
@@ -121,7 +113,7 @@ def _reason(file: Path) -> str:
         return file.suffix.lower() or "without suffix"
     if suffix in DICOM:
         return NOT_DICOM
-    if suffix == ".hdr" and not any(f.is_file() for f in voxels_of_pair(file)):
+    if suffix == ".hdr" and len(parts_of(file)) == 1:
         return ".hdr without .img"
     return "pictures that ufc_monai drew" if is_own_picture(file) else ""
 
