@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import errno
 import io
 import os
@@ -38,25 +39,25 @@ def writes(below: Path, fault: int, fail: Callable[[str], bool]) -> Iterator[Non
             if fail(f"{kind} {name}"):
                 raise OSError(fault, os.strerror(fault), os.fspath(path))
 
+    def guarded(kind: str, done: Callable[..., Any], named: Callable[..., Any]) -> Callable[..., Any]:
+        def guard(*given: Any, **how: Any) -> Any:
+            asked(kind, named(*given, **how))
+            return done(*given, **how)
+
+        return guard
+
+    def written(path: Any, mode: str = "r", *_: Any, **__: Any) -> Any:
+        return path if WRITING.search(mode) else None
+
+    def beside(*_: Any, **how: Any) -> Path:
+        return Path(how.get("dir") or "/", how.get("prefix") or "")
+
     with pytest.MonkeyPatch.context() as patch:
-        opened = io.open
-
-        def noted(path: Any, mode: str = "r", *others: Any, **how: Any) -> Any:
-            if WRITING.search(mode):
-                asked("open", path)
-            return opened(path, mode, *others, **how)
-
-        for module in (io, __builtins__):
-            (patch.setitem if isinstance(module, dict) else patch.setattr)(module, "open", noted)  # type: ignore[operator]
+        for module in (io, builtins):
+            patch.setattr(module, "open", guarded("open", module.open, written))
         for name in ("mkdir", "rename", "replace"):
-            done = getattr(os, name)
-            patch.setattr(
-                os, name, lambda path, *o, done=done, name=name, **h: (asked(name, path), done(path, *o, **h))[1]
-            )
-        made = tempfile.mkstemp
-        patch.setattr(
-            tempfile, "mkstemp", lambda *o, **h: (asked("mkstemp", Path(h["dir"], h["prefix"])), made(*o, **h))[1]
-        )
+            patch.setattr(os, name, guarded(name, getattr(os, name), lambda path, *_, **__: path))
+        patch.setattr(tempfile, "mkstemp", guarded("mkstemp", tempfile.mkstemp, beside))
         yield
 
 
@@ -75,8 +76,12 @@ def test_every_seam(
         with writes(place, fault, fail):
             return main([str(word) for word in COMMANDS[command](copy, scan)])
 
+    def note(seam: str) -> bool:
+        seams.append(seam)
+        return False
+
     seams = list[str]()
-    assert attempt(tmp_path / "sound", lambda seam: bool(seams.append(seam))) == 0
+    assert attempt(tmp_path / "sound", note) == 0
     assert len(set(seams)) > 2
     capsys.readouterr()
     for n, seam in enumerate(dict.fromkeys(seams)):

@@ -282,7 +282,7 @@ def outcome(read: Callable[[], Any], sound: str) -> tuple[str, str]:
     if (child := os.fork()) == 0:
         os.close(out)
         signal.alarm(LIMIT)
-        os.write(into, json.dumps(_tried(read, sound)).encode())
+        os.write(into, json.dumps(tried(read, sound)).encode())
         os._exit(0)
     os.close(into)
     with open(out, "rb") as said:
@@ -294,7 +294,8 @@ def outcome(read: Callable[[], Any], sound: str) -> tuple[str, str]:
     return (HANG, "") if os.WTERMSIG(status) == signal.SIGALRM else (CRASH, f"signal {os.WTERMSIG(status)}")
 
 
-def _tried(read: Callable[[], Any], sound: str) -> tuple[str, str]:
+def tried(read: Callable[[], Any], sound: str) -> tuple[str, str]:
+    """The same in this process."""
     try:
         found = digest(read())
     except InputError as e:
