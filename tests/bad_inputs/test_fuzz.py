@@ -7,7 +7,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from fuzz import OTHER, REFUSED, SAME, damaged, digest, nifti, tried
+from fuzz import OTHER, REFUSED, SAME, damaged, digest, tried
+from fuzz_files import nifti
 
 HERE = Path(__file__).parent
 
