@@ -1,12 +1,14 @@
 """Kill trainings at random moments, go on with them, and compare what they leave with runs that were not killed.
 
-The three stages run on synthetic patients, each by its own command, and get SIGKILL while they start, train, validate
-or write. ``python benchmarks/kill_test.py --kills 20`` takes some minutes; it exits with 1 if a bit differs.
+The three stages, fine-tuning with rounds of self-training and a study run on synthetic patients, each by its own
+command, and get SIGKILL while they start, train, validate or write. ``python benchmarks/kill_test.py --kills 20`` takes
+some minutes; it exits with 1 if a bit differs.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import random
@@ -35,6 +37,10 @@ SETTINGS: dict[str, dict[str, Any]] = {
     CONTRASTIVE: {**SIZE, **WIDTHS, "head_hidden": 16, "embedding_size": 8, "batch_size": 24},
     UNET: {**SIZE, **WIDTHS, "labelled_volumes": 2, "val_interval": 2},
 }
+ROUNDS: dict[str, Any] = {"warm_up_steps": 2, "round_steps": 2}
+WITH_OPTIONS = ("threads", "device", "labelled_volumes")
+"""Keys that are options of ``study``."""
+STUDY = ("--methods", "random,ufc", "--budgets", "1", "--folds", "1", "--seeds", "1", "--init_seeds", "1")
 TIMES = ("seconds", "started", "finished", "resumed", "command")
 
 
@@ -53,8 +59,9 @@ def main() -> int:
             shutil.copytree(ROOT / bundle / "configs", folder / bundle / "configs")
         make_phantom(folder / "data", patients=8, matrix=40)
         stages = [(VAE, ()), (CONTRASTIVE, ()), *((CONTRASTIVE, (m,)) for m in chosen.methods.split(",") if m)]
-        stages.append((UNET, ()))
-        shares = [chosen.kills * (i + 1) // len(stages) - chosen.kills * i // len(stages) for i in range(len(stages))]
+        stages += [(UNET, ()), (UNET, ("self_training",))]
+        n = len(stages) + 1  # and the study
+        *shares, of_study = (chosen.kills * (i + 1) // n - chosen.kills * i // n for i in range(n))
         good = True
         for (bundle, method), kills in zip(stages, shares, strict=True):
             good &= try_stage(folder, bundle, method, kills, chosen.epochs, drawn)
@@ -62,6 +69,7 @@ def main() -> int:
                 run(
                     folder, bundle_command(VAE, ["inference"], "data", {"n_clusters": 4, "threads": 1, "device": "cpu"})
                 )
+        good &= try_study(folder, of_study, drawn)
     return 0 if good else 1
 
 
@@ -74,7 +82,8 @@ def try_stage(folder: Path, bundle: str, method: Sequence[str], kills: int, epoc
         return {key: f"{bundle}/{kind}{''.join(method)}/{key}" for key in ("output_dir", "ckpt_dir")}
 
     def command(kind: str) -> tuple[str, ...]:
-        return bundle_command(bundle, ["train", *method], "data", {**SETTINGS[bundle], "epochs": epochs, **place(kind)})
+        settings = {**SETTINGS[bundle], **(ROUNDS if "self_training" in method else {}), "epochs": epochs}
+        return bundle_command(bundle, ["train", *method], "data", {**settings, **place(kind)})
 
     began = time.monotonic()
     run(folder, command("whole"))
@@ -93,6 +102,48 @@ def try_stage(folder: Path, bundle: str, method: Sequence[str], kills: int, epoc
     shown = ", ".join(f"{moment:.1f}" for moment in moments)
     report(f"{' '.join([bundle, *method])}: killed at {shown} of {epochs} epochs: {differ or 'same bits'}")
     return not differ
+
+
+def try_study(folder: Path, kills: int, drawn: random.Random) -> bool:
+    """Do a study without a kill, then with some; whether both leave the same."""
+    kept = {b: {k: v for k, v in keys.items() if k not in WITH_OPTIONS} for b, keys in SETTINGS.items()}
+    keys = [f"{b}.{k}={v!r}" for b in BUNDLES for k, v in {**kept[b], "epochs": 2}.items()]
+    sets = [word for key in keys for word in ("--set", key)]
+
+    def command(kind: str) -> tuple[str, ...]:
+        words = ("python", "-m", "ufc_monai", "study", "--dataset_dir", "data", "--folder", kind, "--preset", "cpu")
+        return (*words, "--threads", "1", "--device", "cpu", *STUDY, *sets)
+
+    began = time.monotonic()
+    run(folder, command("study_whole"))
+    seconds, moments = time.monotonic() - began, [drawn.random() for _ in range(kills)]
+    for moment in moments:
+        while not kill_after(folder, command("study_killed"), moment * seconds):
+            shutil.rmtree(folder / "study_killed")  # it was complete already: once more from the beginning
+    run(folder, command("study_killed"))
+    one, other = (study_left(folder / kind) for kind in ("study_whole", "study_killed"))
+    differ = [key for key in one if not alike(one[key], other.get(key))]
+    shown = ", ".join(f"{100 * moment:.0f}" for moment in moments)
+    report(f"study: killed after {shown} % of its time: {differ or 'same bits'}")
+    return not differ
+
+
+def kill_after(folder: Path, words: Sequence[str], seconds: float) -> bool:
+    """Start a command and kill it; whether it still ran. What it has started ends with it, a little later."""
+    with start(folder, words) as program:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            program.wait(seconds)
+        program.send_signal(signal.SIGKILL)
+    time.sleep(2)
+    return program.returncode == -signal.SIGKILL
+
+
+def study_left(folder: Path) -> dict[str, Any]:
+    """The table of a study, and the weights and masks' figures of all its runs."""
+    found: dict[str, Any] = {"study.csv": (folder / "study.csv").read_bytes()}
+    for file in sorted(folder.glob("runs/**/model.pt")):
+        found[str(file.relative_to(folder))] = torch.load(file, weights_only=True)
+    return found
 
 
 def kill_at(folder: Path, words: Sequence[str], log: Path, epochs: int, delay: float) -> bool:
@@ -140,6 +191,8 @@ def left(folder: Path, output_dir: str, ckpt_dir: str) -> dict[str, Any]:
         found[str(log.relative_to(folder / output_dir))] = [
             {key: value for key, value in epoch.items() if key not in TIMES} for epoch in epochs
         ]
+    for labels in sorted((folder / output_dir).rglob("round.json")):
+        found[str(labels.relative_to(folder / output_dir))] = json.loads(labels.read_text())
     found["results"] = json.loads((folder / output_dir / "run.json").read_text())["results"]
     return found
 

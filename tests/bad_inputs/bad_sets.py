@@ -209,11 +209,15 @@ REFUSED: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "half a character in a patient's name": (
         lambda d: find_cases(listed(d, training=[{**ONE[0], "patient": "p\ud800"}])),
-        "the name 'p\\ud800' is not valid Unicode (UTF-8). Rename it.",
+        "the name 'p\\ud800' holds characters that are none. Rename it.",
+    ),
+    "a file named over two lines": (
+        lambda d: find_cases(volume(d / "a\nb.nii").parent),
+        "'a\\nb.nii' holds characters",
     ),
     "a file named in Latin-1": (
         lambda d: find_cases(volume(d / os.fsdecode(b"M\xfcller.nii.gz")).parent),
-        "M\\udcfcller.nii.gz' is not valid Unicode",
+        "M\\udcfcller.nii.gz' holds characters that are none",
     ),
     "a list that may not be read": (
         lambda d: forbidden(d / "dataset.json"),

@@ -100,7 +100,7 @@ REFUSED: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "half a character in a structure's name": (
         lambda d: find_labels(None, content(d / "dataset.json", '{"labels": {"li\\ud800": 1}}').parent),
-        "is not valid Unicode. Rename it.",
+        "holds characters that are none. Rename it.",
     ),
     # misspelt
     "misspelt on the command line": (lambda d: overrides(d, "--epohcs", "3"), "--epohcs is no key of"),

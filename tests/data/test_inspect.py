@@ -8,10 +8,11 @@ import nibabel as nib
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from scans import OBLIQUE, STRAIGHT, write_all
 
 from ufc_monai.data.case import MMWHS_LABELS
 from ufc_monai.data.datalist import find_cases
-from ufc_monai.data.inspect import VolumeFacts, inspect_cases
+from ufc_monai.data.inspect import VolumeFacts, digests_of_alike, inspect_cases
 from ufc_monai.data.problems import ADVICE, BLOCKING
 from ufc_monai.phantom.ct import make_phantom
 
@@ -184,3 +185,11 @@ def test_two_scans_of_one_patient_may_be_the_same_but_are_named(folder: Path) ->
 
 def test_without_names_every_id_may_be(folder: Path) -> None:
     assert not any(f.problems for f in inspect_cases(folder))
+
+
+@pytest.mark.parametrize("angle", [STRAIGHT, OBLIQUE])
+def test_one_scan_in_any_format_is_known_as_one(tmp_path: Path, angle: float) -> None:
+    names = [Path(path).name for path in write_all(tmp_path, angle)]
+    digests = digests_of_alike(tmp_path, names)
+    assert digests.keys() == set(names)
+    assert len(set(digests.values())) == 1

@@ -88,14 +88,14 @@ def inert(content: Any, key: str) -> Any:
     """
     if isinstance(content, Mapping):
         for name, value in content.items():
-            if CODE_KEY.search(name) or not is_unicode(name):
+            if CODE_KEY.search(name) or not is_writable(name):
                 raise InputError(f"{key}: MONAI's configurations cannot hold the key {_shortened(name)}. Rename it.")
             inert(value, f"{key}, {_shortened(name)}")
     elif isinstance(content, list | tuple):
         for value in content:
             inert(value, key)
-    elif isinstance(content, str) and not is_unicode(content):
-        raise InputError(f"{key}: the text {content!a} is not valid Unicode. Rename it.")
+    elif isinstance(content, str) and not is_writable(content):
+        raise InputError(f"{key}: the text {content!a} holds characters that are none. Rename it.")
     elif isinstance(content, str) and CODE.search(content):
         raise InputError(
             f"{key}: MONAI's configurations cannot hold the text {_shortened(content)}: '$', '@' or '%' at its "
@@ -104,9 +104,11 @@ def inert(content: Any, key: str) -> Any:
     return content
 
 
-def is_unicode(text: str) -> bool:
-    """Whether text can be written: file names of other alphabets than UTF-8's, and bad JSON, hold half characters."""
-    return not any("\ud800" <= character <= "\udfff" for character in text)
+def is_writable(text: str) -> bool:
+    """Whether text can be shown and written: no control character, no half one as bad JSON and Latin-1 names give."""
+    return not any(
+        character < " " or "\x7f" <= character < "\xa0" or "\ud800" <= character < "\ue000" for character in text
+    )
 
 
 def files_below(folder: Path, *patterns: str, key: str) -> list[Path]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ufc_monai.base.errors import InputError
-from ufc_monai.base.files import inside, is_unicode, read_json
+from ufc_monai.base.files import inside, is_writable, read_json
 from ufc_monai.base.formats import is_dicom_series, stem_of
 from ufc_monai.data.names import patients_of, read_name
 
@@ -51,8 +51,8 @@ class Case:
 
     def __post_init__(self) -> None:
         for name in (self.image, self.label or "", self.patient):
-            if not is_unicode(name):
-                raise InputError(f"dataset_dir: the name {name!a} is not valid Unicode (UTF-8). Rename it.")
+            if not is_writable(name):
+                raise InputError(f"dataset_dir: the name {name!a} holds characters that are none. Rename it.")
 
     def item(self, dataset_dir: str | os.PathLike[str]) -> dict[str, str]:
         """The volume as MONAI's transforms take it: absolute paths under ``image`` and, if any, ``label``."""

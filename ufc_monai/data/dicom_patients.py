@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from ufc_monai.base.formats import dicom_files
-from ufc_monai.data.case import ROLES, UNLABELLED_LISTS, Case, read_dataset_json
+from ufc_monai.data.case import UNLABELLED_LISTS, Case, read_dataset_json
 from ufc_monai.transforms.series import read_header
 
 logger = logging.getLogger(__name__)
@@ -31,7 +31,8 @@ def with_dicom_patients(cases: Sequence[Case], root: Path) -> list[Case]:
         root: the data set's folder.
     """
     named = _named_in_list(root)
-    hashes = {c.image: _hash_of(root / c.image) for c in cases if c.image not in named and (root / c.image).is_dir()}
+    series = [c.image for c in cases if c.image not in named and (root / c.image).is_dir()]
+    hashes = {image: _hash_of(root / image, (root / image).stat().st_mtime_ns) for image in series}
     common = Counter(hashes.values())
     found = [replace(c, patient=h) if common[h := hashes.get(c.image, "")] > 1 and h else c for c in cases]
     merged = {c.patient for c in found} - {c.patient for c in cases}
@@ -46,8 +47,8 @@ def with_dicom_patients(cases: Sequence[Case], root: Path) -> list[Case]:
 def _named_in_list(root: Path) -> set[str]:
     """The images whose patient ``dataset.json`` names."""
     content = read_dataset_json(root)
-    lists = [content.get(name) for name in (*ROLES, *UNLABELLED_LISTS)]
-    entries = [entry for listed in lists if isinstance(listed, list) for entry in listed]
+    lists = ("training", *UNLABELLED_LISTS) if content.get("training") else ()  # else it lists nothing
+    entries = [entry for name in lists for entry in content.get(name, [])]
     return {
         os.path.relpath(root / entry["image"], root).replace(os.sep, "/")
         for entry in entries
@@ -55,17 +56,15 @@ def _named_in_list(root: Path) -> set[str]:
     }
 
 
-def _hash_of(folder: Path) -> str:
-    """A short hash of the PatientID in a series; nothing if it has none or cannot be read, as its reader will say."""
-    files = dicom_files(folder)
-    return _hash_in(files[0], files[0].stat().st_mtime_ns) if files else ""
-
-
 @functools.cache
-def _hash_in(file: Path, _: int) -> str:
+def _hash_of(folder: Path, _: int) -> str:
+    """A short hash of the PatientID in a series; nothing if it has none or cannot be read, as its reader will say.
+
+    The time of the folder's last change is what else it is known by: data sets are looked through several times.
+    """
     try:
-        header = read_header(file)
-    except RuntimeError:
+        header = read_header(dicom_files(folder)[0])
+    except (IndexError, RuntimeError):
         return ""
     said = header.GetMetaData(PATIENT_ID).strip() if header.HasMetaDataKey(PATIENT_ID) else ""
     return f"dicom_{hashlib.sha256(said.encode(errors='surrogateescape')).hexdigest()[:8]}" if said else ""
