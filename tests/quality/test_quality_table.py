@@ -152,6 +152,10 @@ def test_rows_of_masks_that_are_kept_are_kept(tmp_path: Path) -> None:
     assert [(row["scan"], row["structure"]) for row in rows_of(there)] == [("a", "1"), ("b", "3")]
     join_quality(tmp_path / "none.csv", there)
     assert len(rows_of(there)) == 2
+    for other in ("", "scan,of,another,table\n"):
+        there.write_text(other)
+        join_quality(new, there)
+        assert [row["scan"] for row in rows_of(there)] == ["b"]
 
 
 def test_looking_again_leaves_the_network_as_it_is(phantom: Path, chain: Path, tmp_path: Path) -> None:
