@@ -12,7 +12,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
-from conftest import NAMES, run_bundle
+from conftest import NAMES, SMALL, run_bundle
 from torch import Tensor, nn
 
 from ufc_monai.__main__ import main
@@ -122,6 +122,9 @@ def test_inference_writes_a_row_for_each_scan_and_structure(chain: Path, phantom
     assert set(rows[0]) == set(HEAD)
     assert {row["scan"] for row in rows} == {path.name for path in phantom.glob("*_image.nii.gz")}
     assert all(0 <= float(row["predicted_dice"]) <= 1 for row in rows if row["predicted_dice"])
+    split = json.loads((chain / NAMES[0] / "eval" / "split.json").read_text())
+    learned = split["folds"][0]["label_orders"][0][: SMALL[UNET]["labelled_volumes"]]
+    assert all(float(row["unlikeness"]) < 0.5 for row in rows if row["scan"] in learned), "it is its own exemplar"
     said = json.loads((tmp_path / "out" / "run.json").read_text())["results"]["quality"]
     assert "calibrated" in said
 

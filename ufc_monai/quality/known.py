@@ -116,7 +116,7 @@ def describe_labelled(
         "calibration": asdict(_calibrated(held_out, names, usual)),
         "usual": {name: asdict(of) for name, of in usual.items()},
         "farthest": farthest_usual(kept, [volume.seen.features for volume in held_out]),
-        "exemplars": np.concatenate(kept).astype(np.float64).round(3).tolist(),
+        "exemplars": [[float(f"{x:.4g}") for x in row] for row in np.concatenate(kept).tolist()],
     }
     write_json(Path(ckpt_dir, "quality.json"), content)
 
