@@ -95,12 +95,15 @@ def test_rank_correlation_is_spearmans(other: list[float], rank: float | None) -
 def test_a_scan_of_another_kind_is_farther_than_those_validated() -> None:
     generator = np.random.default_rng(0)
 
-    def scan(shift: float) -> np.ndarray:
-        return generator.normal(shift, 1, (40, 8)).astype(np.float32)
+    def scan(kind: int = 0) -> np.ndarray:
+        """Slices whose features run along a curve, from feet to head, in two dimensions of its own."""
+        place, features = np.linspace(-1, 1, 40), generator.normal(0, 0.01, (40, 8))
+        features[:, 2 * kind] += place
+        features[:, 2 * kind + 1] += 1 - place**2
+        return features.astype(np.float32)
 
-    training, validation = [scan(0), scan(0)], [scan(0), scan(0)]
-    limits = farthest_usual(training, validation), farthest_usual(training, [])
-    for limit in limits:
+    training, validation = [scan(), scan()], [scan(), scan()]
+    for limit in (farthest_usual(training, validation), farthest_usual(training, [])):
         assert limit is not None
-        assert distance(scan(0), np.concatenate(training)) < limit < distance(scan(6), np.concatenate(training))
+        assert distance(scan(), np.concatenate(training)) < limit < distance(scan(1), np.concatenate(training))
     assert farthest_usual(training[:1], []) is None

@@ -12,7 +12,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
-from conftest import NAMES, run_bundle
+from conftest import NAMES, SMALL, run_bundle
 from torch import Tensor, nn
 
 from ufc_monai.__main__ import main
@@ -122,6 +122,9 @@ def test_inference_writes_a_row_for_each_scan_and_structure(chain: Path, phantom
     assert set(rows[0]) == set(HEAD)
     assert {row["scan"] for row in rows} == {path.name for path in phantom.glob("*_image.nii.gz")}
     assert all(0 <= float(row["predicted_dice"]) <= 1 for row in rows if row["predicted_dice"])
+    split = json.loads((chain / NAMES[0] / "eval" / "split.json").read_text())
+    learned = split["folds"][0]["label_orders"][0][: SMALL[UNET]["labelled_volumes"]]
+    assert all(float(row["unlikeness"]) < 0.5 for row in rows if row["scan"] in learned), "it is its own exemplar"
     said = json.loads((tmp_path / "out" / "run.json").read_text())["results"]["quality"]
     assert "calibrated" in said
 
@@ -152,6 +155,10 @@ def test_rows_of_masks_that_are_kept_are_kept(tmp_path: Path) -> None:
     assert [(row["scan"], row["structure"]) for row in rows_of(there)] == [("a", "1"), ("b", "3")]
     join_quality(tmp_path / "none.csv", there)
     assert len(rows_of(there)) == 2
+    for other in ("", "scan,of,another,table\n"):
+        there.write_text(other)
+        join_quality(new, there)
+        assert [row["scan"] for row in rows_of(there)] == ["b"]
 
 
 def test_looking_again_leaves_the_network_as_it_is(phantom: Path, chain: Path, tmp_path: Path) -> None:

@@ -110,24 +110,27 @@ def describe_labelled(
             usual[name] = Usual.of(found, len(learned))
     each = max(1, EXEMPLARS // max(1, len(learned)))
     kept = [v.seen.features[np.linspace(0, len(v.seen.features) - 1, each, dtype=int)] for v in learned]
-    exemplars = np.concatenate(kept).round(3)
-    rows = [
-        (evidence(signs, usual.get(name)), dice, str(k))
-        for k, volume in enumerate(held_out)
-        for name, signs, dice in zip(names, volume.seen.signs, volume.dice, strict=True)
-        if dice is not None and signs.place.millilitres
-    ]
-    columns = [np.array(column) for column in zip(*rows, strict=True)] or [np.zeros((0, 6)), np.zeros(0), np.zeros(0)]
-    calibration = calibrate(columns[0], columns[1], columns[2].tolist())
     content = {
         "format": FORMAT,
         "model_sha256": found_json(Path(ckpt_dir, "network.json"), "ckpt_dir").get("model_sha256"),
-        "calibration": asdict(calibration),
+        "calibration": asdict(_calibrated(held_out, names, usual)),
         "usual": {name: asdict(of) for name, of in usual.items()},
         "farthest": farthest_usual(kept, [volume.seen.features for volume in held_out]),
-        "exemplars": exemplars.tolist(),
+        "exemplars": [[float(f"{x:.4g}") for x in row] for row in np.concatenate(kept).tolist()],
     }
     write_json(Path(ckpt_dir, "quality.json"), content)
+
+
+def _calibrated(held_out: Sequence[Labelled], names: Sequence[str], usual: Mapping[str, Usual]) -> Calibration:
+    """By the structures that the validation volumes hold and the network has found."""
+    rows, true, of = [], [], []
+    for k, volume in enumerate(held_out):
+        for name, signs, dice in zip(names, volume.seen.signs, volume.dice, strict=True):
+            if dice is not None and signs.place.millilitres:
+                rows.append(evidence(signs, usual.get(name)))
+                true.append(dice)
+                of.append(str(k))
+    return calibrate(np.array(rows), np.array(true), of)
 
 
 def voxel_of(image: MetaTensor) -> float:

@@ -170,14 +170,21 @@ def _ranks(values: NDArray[np.float64]) -> NDArray[np.float64]:
 def distance(features: NDArray[np.float32], exemplars: NDArray[np.float32]) -> float:
     """How far a scan is from the training set: the median over its slices of the distance to the nearest exemplar.
 
+    The distance is 1 - cosine, of features as they differ from the exemplars' mean. On abdominal CT it tells scans that
+    are upside down, inverted or noisy from those of other patients, which the Euclidean distance does not.
+
     Args:
         features: of the scan's slices, (n, d).
         exemplars: of slices of the training set, (m, d).
+
+    Returns:
+        In [0, 2].
     """
-    spread = exemplars.std(axis=0)
+    mean, spread = exemplars.mean(axis=0), exemplars.std(axis=0)
     scale = spread + 0.1 * spread.mean() + 1e-6  # what hardly varies in training must not decide alone
-    apart = np.linalg.norm((features[:, None] - exemplars[None]) / scale, axis=2)
-    return float(np.median(apart.min(axis=1)))
+    ours, known = ((values - mean) / scale for values in (features, exemplars))
+    ours, known = (values / (np.linalg.norm(values, axis=1, keepdims=True) + 1e-6) for values in (ours, known))
+    return float(np.median((1 - ours @ known.T).min(axis=1)))
 
 
 def farthest_usual(training: Sequence[NDArray[np.float32]], validation: Sequence[NDArray[np.float32]]) -> float | None:

@@ -136,8 +136,8 @@ def _rows_in(path: Path) -> list[tuple[Any, ...]]:
     if not path.is_file():
         return []
     with open(path, newline="", encoding="utf-8") as file:
-        _, *rows = csv.reader(file)
-    return [tuple(row) for row in rows]
+        head, *rows = [*map(tuple, csv.reader(file))] or [()]
+    return rows if head == HEAD else []  # else another version's, or an empty file
 
 
 def _note(signs: Signs, usual: Usual | None, unlike: float | None) -> str:

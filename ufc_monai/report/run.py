@@ -50,6 +50,7 @@ def write_report(run_folder: str | os.PathLike[str], path: str | os.PathLike[str
     if not records:
         raise InputError(f"--folder: no stage has run in {folder}: there is no {folder / chain.VAE_TRAINING.record}.")
     probe = found_json(folder / chain.PROBED, "--folder")
+    calibration = standing_record(folder, chain.MASKS).get("results", {}).get("quality")
     write_page(
         path,
         "run.html",
@@ -68,7 +69,8 @@ def write_report(run_folder: str | os.PathLike[str], path: str | os.PathLike[str
         rounds=_rounds(folder, records),
         arms=list(reversed(chain.ARMS)),
         quality_head=QUALITY_HEAD,
-        quality=quality_rows(read_quality(folder / chain.QUALITY)),
+        calibration=calibration,
+        quality=quality_rows(read_quality(folder / chain.QUALITY)) if calibration else [],
         curves={
             name: data_uri(curves_svg(read_metrics(folder / stage.place / "metrics.jsonl"), panels).encode(), "svg+xml")
             for name, (stage, panels) in CURVES.items()
