@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from conftest import NAMES, ROOT, SMALL, WIDTHS, copy_bundles
 
-from ufc_monai.commands.arguments import KEYS
+from ufc_monai.commands.arguments import OPTIONS
 from ufc_monai.phantom.ct import make_phantom
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -45,12 +45,9 @@ def test_links_lead_somewhere(page: Path) -> None:
 def test_keys_exist(page: Path) -> None:
     configs = [json.loads(p.read_text()) for p in ROOT.glob("bundles/*/configs/*.json")]
     known = {key for config in configs for key in config} | {"config_file", "meta_file", "filepath", "net_id"}
-    known |= {*KEYS, "folder", "bundles", "patients", "labelled", "preset", "method", "compare", "set", "weights"}
-    known |= {"k", "write", "kind", "output", "methods", "clusterings", "budget", "budgets", "folds", "seeds"}
-    known |= {"existing", "replace", "peers", "repeats", "values", "bundle"}
-    known |= {"selection", "draws", "init_seeds", "jobs", "devices", "dry_run", "gres"}
-    known |= {"scheduler", "nthreads", "resources"}  # Dask
-    known |= {"version", "change", "tracking", "tracking_uri", "experiment_name", "run_name", "ckpt_file"}
+    known |= {option.name.removeprefix("--") for option in OPTIONS} | {"version", "peers", "repeats", "bundle", "gres"}
+    known |= {"nthreads", "resources"}  # Dask
+    known |= {"tracking_uri", "experiment_name", "run_name", "ckpt_file"}
     known |= {"args_file", "converter_kwargs", "name", "url", "bundle_dir", "network", "directory", "backend", "b"}
     known |= {
         "n",
