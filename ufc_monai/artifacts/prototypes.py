@@ -101,8 +101,8 @@ class PrototypeClusters:
         self.labels_ = by_size(torch.cat(scores).cpu().numpy())
         if not self.labels_.any():
             raise InputError(
-                f"prototypes.json: one of {self} fits all {len(features)} slices best, and one cluster has no negatives. "
-                "Train with --similarity squared_distance, or leave prototypes.json out."
+                f"prototypes.json: one of {self} fits all {len(features)} slices best, and one cluster has no "
+                "negatives. Train with --similarity squared_distance, or leave prototypes.json out."
             )
         self.tree_ = tree_of_groups(np.asarray(features), self.labels_)
         return self
