@@ -118,6 +118,8 @@ def small_settings(line: str) -> str:
             (name, value) for name, value in settings if name.split(".")[1] not in ("threads", "labelled_volumes")
         ]
         words = [f"--set {shlex.quote(f'{name}={value!r}')}" for name, value in settings]
+        if "contrastive_ae" in line:  # after so few steps a long prototype would have all slices
+            words.append("--set ufc_feature_vae.similarity=squared_distance")
         return " ".join([*words, "--threads 1", "" if "--n_clusters" in line else "--n_clusters 4"])
     if "ufc_monai select" in line:  # of the few synthetic patients one has no label
         return small_settings("ufc_monai run") + " --budget 1"

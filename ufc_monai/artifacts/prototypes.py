@@ -102,7 +102,7 @@ class PrototypeClusters:
         if not self.labels_.any():
             raise InputError(
                 f"prototypes.json: one of {self} fits all {len(features)} slices best, and one cluster has no "
-                "negatives. Train with --similarity squared_distance, or leave prototypes.json out."
+                "negatives. Train with --similarity squared_distance, or cluster in another way (run --clustering)."
             )
         self.tree_ = tree_of_groups(np.asarray(features), self.labels_)
         return self
