@@ -14,7 +14,11 @@ from conftest import NAMES, SMALL, WIDTHS, copy_bundles, refused, run_bundle
 from monai.bundle import ConfigParser
 
 from ufc_monai.artifacts.labelling import cut_again
+from ufc_monai.artifacts.paint import ClusterPainter
+from ufc_monai.artifacts.prototypes import PrototypeClusters
+from ufc_monai.artifacts.transfer import load_weights
 from ufc_monai.clustering.pseudo_labels import PseudoLabels
+from ufc_monai.networks.build import build_network
 from ufc_monai.planning.measure import measure_step
 
 VAE, CONTRASTIVE, UNET = NAMES
@@ -74,6 +78,29 @@ def test_its_features_are_cut_and_guide_stage_2(trained: Path, phantom: Path) ->
     path = str(folder / "prototypes" / "pseudo_labels.json")
     run_bundle(trained, CONTRASTIVE, "train", phantom, **SMALL[CONTRASTIVE], pseudo_labels_path=path)
     assert read(trained / CONTRASTIVE / "eval" / "train" / "run.json")["inputs"]["pseudo_labels"]["path"] == path
+
+
+def test_slices_are_painted_by_their_prototypes(trained: Path) -> None:
+    models, folder = trained / VAE / "models", trained / VAE / "eval" / "prototypes"
+    record = read(models / "network.json")
+    network = build_network(record["architecture"]).eval()
+    load_weights(network, models)
+    with np.load(folder / "centroids.npz") as file:
+        n, centred = len(file["centroids"]), len(file["patients"]) > 0
+    volume = torch.rand(1, 1, 32, 32, 4)
+    with torch.no_grad():
+        painted = ClusterPainter(folder / "centroids.npz", record["model_sha256"])(volume, network)
+    assert painted.shape == (1, n + 1, 1, 1, 4)
+    assert painted.sum(dim=1).eq(1).all()
+    assert not centred
+
+
+def test_one_prototype_for_all_is_an_error() -> None:
+    network = build_network({"image_size": 32, "latent_size": 2, "channels": [4, 8], "prototypes": {"number": 3}})
+    network.prototypes.vectors.copy_(torch.tensor([[1.0, 0.0], [0.0, 1.0], [9.0, 9.0]]))  # type: ignore[union-attr, operator]
+    with refused() as message:
+        PrototypeClusters(network).fit(np.random.default_rng(0).random((20, 2)))
+    assert message[0].startswith("prototypes.json: one of 3 prototypes, similarity dot fits all 20 slices best")
 
 
 def test_on_the_unet_s_encoder(phantom: Path, tmp_path: Path) -> None:

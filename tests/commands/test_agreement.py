@@ -46,7 +46,7 @@ def test_masks_by_a_rule(run: Path, phantom: Path, caplog: pytest.LogCaptureFixt
     rows = table(run)
     assert list(rows)[:2] == ["most frequent class", "raw pixels, k-means"]
     assert {"run: clusters of stage 1", "run: encoder of stage 2, k-means"} <= rows.keys()
-    assert {f"fine-tuned on the labels from {start}" for start in ("stage 2", "random weights")} <= rows.keys()
+    assert {f"supervised, from {start}" for start in ("stage 2", "random weights")} <= rows.keys()
     for row in rows.values():
         assert float(row["accuracy_low"]) <= float(row["accuracy"]) <= float(row["accuracy_high"])
     assert (run / VAE / "eval" / "agreement" / "agreement.png").is_file()

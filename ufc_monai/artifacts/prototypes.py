@@ -90,11 +90,20 @@ class PrototypeClusters:
 
     @torch.no_grad()
     def fit(self, features: NDArray[Any]) -> PrototypeClusters:
-        """Assign features (n, d), neither centred nor scaled."""
+        """Assign features (n, d), neither centred nor scaled.
+
+        Raises:
+            InputError: if one prototype has them all.
+        """
         prototypes: Any = self.network.prototypes
         parts = torch.split(torch.from_numpy(np.asarray(features, dtype=np.float32)), CODES_AT_ONCE)
         scores = [prototypes.scores(part.to(prototypes.vectors.device)).argmax(dim=1) for part in parts]
         self.labels_ = by_size(torch.cat(scores).cpu().numpy())
+        if not self.labels_.any():
+            raise InputError(
+                f"prototypes.json: one of {self} fits all {len(features)} slices best, and one cluster has no "
+                "negatives. Train with --similarity squared_distance, or cluster in another way (run --clustering)."
+            )
         self.tree_ = tree_of_groups(np.asarray(features), self.labels_)
         return self
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,10 +13,10 @@ from sklearn.decomposition import PCA
 from ufc_monai.artifacts.labelling import assign_slices
 from ufc_monai.artifacts.prototypes import projected
 from ufc_monai.artifacts.pseudo_label import thumbnails_of
-from ufc_monai.base.bundles import CONTRASTIVE, VAE
+from ufc_monai.base.bundles import CONTRASTIVE, UNET, VAE
 from ufc_monai.base.chain import CLUSTERS, FINE_TUNING, PROBE, record_of
 from ufc_monai.base.errors import InputError
-from ufc_monai.base.files import found_json
+from ufc_monai.base.files import found_json, read_json
 from ufc_monai.clustering.quality import raw_pixels
 from ufc_monai.clustering.space import load_space
 from ufc_monai.data.label_names import find_ignore_id, resolve_labels
@@ -118,7 +117,7 @@ class Comparison:
         untrained = build_network(stage_2.record["architecture"]).to(self.device)
         for name, encoder in (("stage 2", stage_2.network), ("random weights", untrained)):
             predicted = fine_tuned(encoder, stage_2, slices, classes, self.judged.tolist(), steps=steps)
-            yield f"fine-tuned on the labels from {name}", of_predictions(self.seen, predicted)
+            yield f"supervised, from {name}", of_predictions(self.seen, predicted)
 
     def _stage_2(self, run: Path) -> Published | None:
         """The encoder of a run, if it has one of its own."""
@@ -137,7 +136,8 @@ class Comparison:
         if labels not in RULES:
             return read_labels(Path(labels), self.slices.slices_per_image())
         records = (record_of(self.run, stage).get("settings", {}) for stage in (FINE_TUNING, PROBE))
-        settings: dict[str, Any] = next(filter(None, records), {"labels": None, "background_labels": ()})
+        settings = next(filter(None, records), None)
+        settings = settings or read_json(self.run / UNET / "configs" / "train.json", "--weights")
         ids = resolve_labels(settings["labels"], self.dataset_dir)
         ignored = find_ignore_id(settings["labels"], self.dataset_dir)
         remap = RemapLabelsd("label", ids, settings["background_labels"], ignored)
