@@ -87,6 +87,13 @@ def with_capture(folder: Path) -> Path:
     return rewritten(folder, name, colours)
 
 
+def cut_slice(folder: Path) -> Path:
+    """Of the last slice there is not even DICOM's mark."""
+    name = max(series(folder).iterdir())
+    cut_off(name, 100)
+    return folder
+
+
 def frames(folder: Path) -> Path:
     """All slices in one file."""
     folder.mkdir()
@@ -162,6 +169,7 @@ IMAGES: dict[str, tuple[Build, str]] = {
     "JPEG that viewers turn": (lambda d: photograph(d / "a.jpg", turned=True), "viewers turn it, as its EXIF says"),
     "JPEG cut off": (lambda d: halved(photograph(d / "a.jpg")), "the picture is cut off"),
     "MetaImage of other voxels": (lambda d: flipped(compressed(d / "a.mha"), -1), "incorrect data check"),
+    "DICOM with a slice cut off": (lambda d: cut_slice(d / "a"), "1 of its DICOM files cannot be read as slices"),
     "DICOM with another pixel": (lambda d: tagged(d / "a", "0028|0030", "0.5\\0.5"), "have another PixelSpacing than"),
     "DICOM with a turned slice": (
         lambda d: tagged(d / "a", "0020|0037", "0\\1\\0\\1\\0\\0"),

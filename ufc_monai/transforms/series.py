@@ -51,7 +51,8 @@ def read_series(folder: Path) -> Any:
     if len(series) != 1:
         raise InputError(f"{folder}: expected one DICOM series in the folder, found {len(series)}. Give each its own.")
     names = sitk.ImageSeriesReader.GetGDCMSeriesFileNames(folder, series[0])
-    if left := sorted({file.name for file in dicom_files(folder)} - {Path(name).name for name in names}):
+    slices = {*dicom_files(folder), *folder.glob("*.dcm")}  # of one that is cut off in its preamble the name is left
+    if left := sorted({file.name for file in slices} - {Path(name).name for name in names}):
         raise InputError(
             f"{folder}: {len(left)} of its DICOM files cannot be read as slices of the series, first {left[0]}. Copy "
             "them again, or move them elsewhere if they are not slices."
