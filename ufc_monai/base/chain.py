@@ -254,7 +254,9 @@ def record_of(folder: Path, stage: Stage) -> dict[str, Any]:
 
 def data_set_of(record: Mapping[str, Any]) -> str:
     """The data set's folder that a stage was started with; empty if it is not known."""
-    words = [word for part in record.get("command", ()) for word in str(part).split("=", 1)]
+    if asked := record.get("asked", {}).get("options", {}).get("--dataset_dir"):
+        return str(asked)
+    words = [word for part in record.get("command", ()) for word in str(part).split("=", 1)]  # of a stage run by hand
     return words[words.index("--dataset_dir") + 1] if "--dataset_dir" in words[:-1] else ""
 
 
