@@ -101,19 +101,16 @@ def describe_labelled(
         return
 
     def labelled(volumes: Dataset[dict[str, MetaTensor]]) -> list[Labelled]:
-        return [_labelled(v, network, infer, len(names), device, cleaning) for v in _some(volumes)]
+        return [look_at_labelled(v, network, infer, len(names), device, cleaning) for v in _some(volumes)]
 
     learned, held_out = labelled(training), labelled(validation)
-    usual = {}
-    for c, name in enumerate(names):
-        if found := [volume.places[c] for volume in learned if volume.places[c].millilitres]:
-            usual[name] = Usual.of(found, len(learned))
+    usual = usual_of(learned, names)
     each = max(1, EXEMPLARS // max(1, len(learned)))
     kept = [v.seen.features[np.linspace(0, len(v.seen.features) - 1, each, dtype=int)] for v in learned]
     content = {
         "format": FORMAT,
         "model_sha256": found_json(Path(ckpt_dir, "network.json"), "ckpt_dir").get("model_sha256"),
-        "calibration": asdict(_calibrated(held_out, names, usual)),
+        "calibration": asdict(calibrate(*evidence_of(held_out, names, usual))),
         "usual": {name: asdict(of) for name, of in usual.items()},
         "farthest": farthest_usual(kept, [volume.seen.features for volume in held_out]),
         "exemplars": [[float(f"{x:.4g}") for x in row] for row in np.concatenate(kept).tolist()],
@@ -121,8 +118,16 @@ def describe_labelled(
     write_json(Path(ckpt_dir, "quality.json"), content)
 
 
-def _calibrated(held_out: Sequence[Labelled], names: Sequence[str], usual: Mapping[str, Usual]) -> Calibration:
-    """By the structures that the validation volumes hold and the network has found."""
+def usual_of(learned: Sequence[Labelled], names: Sequence[str]) -> dict[str, Usual]:
+    """Volume and place of each structure that labelled volumes hold."""
+    found = {name: [v.places[c] for v in learned if v.places[c].millilitres] for c, name in enumerate(names)}
+    return {name: Usual.of(places, len(learned)) for name, places in found.items() if places}
+
+
+def evidence_of(
+    held_out: Sequence[Labelled], names: Sequence[str], usual: Mapping[str, Usual]
+) -> tuple[NDArray[np.float64], NDArray[np.float64], list[str]]:
+    """Of structures that volumes hold and the network has found: evidence (n, 6), true Dice (n,), whose they are."""
     rows, true, of = [], [], []
     for k, volume in enumerate(held_out):
         for name, signs, dice in zip(names, volume.seen.signs, volume.dice, strict=True):
@@ -130,7 +135,7 @@ def _calibrated(held_out: Sequence[Labelled], names: Sequence[str], usual: Mappi
                 rows.append(evidence(signs, usual.get(name)))
                 true.append(dice)
                 of.append(str(k))
-    return calibrate(np.array(rows), np.array(true), of)
+    return np.array(rows), np.array(true), of
 
 
 def voxel_of(image: MetaTensor) -> float:
@@ -144,7 +149,7 @@ def _some(volumes: Dataset[dict[str, MetaTensor]]) -> Iterable[dict[str, MetaTen
     return (volumes[k] for k in np.linspace(0, n - 1, min(n, MOST_VOLUMES), dtype=int).tolist())
 
 
-def _labelled(
+def look_at_labelled(
     volume: Mapping[str, MetaTensor],
     network: nn.Module,
     infer: Infer,
@@ -152,6 +157,7 @@ def _labelled(
     device: torch.device | str,
     cleaning: Mapping[str, Any] | None,
 ) -> Labelled:
+    """Compare what the network makes of a labelled volume with its label, on the network's grid."""
     voxel, reference = voxel_of(volume["image"]), volume["label"][0].as_subclass(torch.Tensor)
     seen = look(network, infer, volume["image"].to(device), cleaning=cleaning, voxel=voxel)
     predicted = torch.from_numpy(seen.classes).masked_fill(reference == IGNORE, 0)
