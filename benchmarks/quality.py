@@ -22,7 +22,7 @@ from ufc_monai.artifacts.transfer import load_weights
 from ufc_monai.quality.known import evidence_of, look_at_labelled, usual_of
 from ufc_monai.quality.predict import rank_correlation
 
-SIGNS = ("1", "agreement", "confidence", "fragments", "volume", "place")
+SIGNS = ("1", "agreement", "confidence", "fragments", "strange_volume", "strange_place")
 
 
 def read(data: Path, out: Path, folder: Path) -> pd.DataFrame:

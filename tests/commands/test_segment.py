@@ -8,12 +8,14 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 import pytest
+import torch
 from conftest import NAMES, refused, run_bundle
 from PIL import Image
 from scans import sitk
 
 from ufc_monai.__main__ import main
 from ufc_monai.base.errors import InputError
+from ufc_monai.base.files import sha256_of
 from ufc_monai.commands.segment import _check_kept
 from ufc_monai.data.case import MMWHS_LABELS
 
@@ -138,7 +140,7 @@ def test_a_mask_is_kept_if_its_values_are_ids(tmp_path: Path, suffix: str) -> No
 
 
 def two_starts(chain: Path, folder: Path, **dice: float) -> Path:
-    """A run's folder with both starts, by their validation Dice; the random one has other ids."""
+    """A run's folder with both starts, by their validation Dice; the random one has other ids, and sees its first alone."""
     bundle = folder / NAMES[2]
     shutil.copytree(chain / NAMES[2], bundle, ignore=shutil.ignore_patterns("cache", "eval"))
     shutil.copytree(bundle / "models", bundle / "models_random")
@@ -148,6 +150,11 @@ def two_starts(chain: Path, folder: Path, **dice: float) -> Path:
         content["chosen"] = {"epoch": 1, **({"val_mean_dice": dice[name]} if dice else {})}
         if name == "random":
             content["labels"] = {key: n for n, key in enumerate(content["labels"], start=1)}
+            weights = torch.load(path.with_name("model.pt"), weights_only=True)
+            last = weights["final_conv.bias"]
+            weights["final_conv.bias"] = torch.where(torch.arange(len(last)) == 1, 1e4, 0.0)
+            torch.save(weights, path.with_name("model.pt"))
+            content["model_sha256"] = sha256_of(path.with_name("model.pt"))
         path.write_text(json.dumps(content))
     return folder
 
@@ -176,6 +183,8 @@ def test_of_two_starts_the_better_one_segments_unless_one_is_asked_for(
         assert main(["segment", "--weights", str(run), *words, str(scan), str(tmp_path / "out")]) == 0
     assert f"weights: {taken} (validation Dice: pretrained " in caplog.text
     assert ("1 left_ventricle" in caplog.text) == (taken == "random")
+    (mask,) = (tmp_path / "out").glob("*_seg.nii.gz")
+    assert (set(np.unique(nib.load(mask).dataobj).tolist()) == {0, 1}) == (taken == "random")  # 0 around the body
 
 
 def test_a_start_that_there_is_not_is_refused(

@@ -205,7 +205,7 @@ def _infer(bundle: Path, scans: Sequence[str], settings: Mapping[str, Any]) -> I
             dataset, network, evaluator = (
                 workflow.parser.get_parsed_content(key) for key in ("dataset", "network", "evaluator")
             )
-            load_weights(network, bundle / "models")
+            load_weights(network, settings["ckpt_dir"])
         evaluator.interrupt_resume_enabled = False  # else a failed run could only be gone on with
         for scan in tqdm(scans, "segment", unit="scan", disable=None):
             dataset.data = [{"image": scan}]

@@ -93,8 +93,8 @@ class Calibration:
     Attributes:
         weights: (6,), see :data:`WEIGHTS`.
         volumes: that it was fitted to.
-        rank_correlation: Spearman's, of predicted and true Dice of volumes that were left out in turn; ``None`` where
-            there are too few.
+        rank_correlation: Spearman's, of predicted and true mean Dice of volumes that were left out in turn; ``None``
+            where there are too few.
         mean_error: mean absolute difference of these.
     """
 
@@ -114,9 +114,9 @@ class Calibration:
 
     def __str__(self) -> str:
         if not self.volumes:
-            return "not calibrated, for want of validation volumes: trust its order, not its height"
+            return "not calibrated by validation volumes of these weights: trust its order, not its height"
         of = f"{self.volumes} validation volume{'s' * (self.volumes > 1)}"
-        rank = "" if self.rank_correlation is None else f"rank correlation {self.rank_correlation:.2f}, "
+        rank = "" if self.rank_correlation is None else f"rank correlation of scans {self.rank_correlation:.2f}, "
         return f"calibrated on {of}: {rank}mean error {self.mean_error:.3f}"
 
 
@@ -133,11 +133,12 @@ def calibrate(rows: NDArray[np.float64], dice: NDArray[np.float64], volumes: Seq
     of = np.asarray(volumes)
     left_out = np.concatenate([rows[of == v] @ _fitted(rows[of != v], dice[of != v]) for v in np.unique(of)])
     truth = np.concatenate([dice[of == v] for v in np.unique(of)])
-    predicted = left_out.clip(0, 1)
+    predicted, order = left_out.clip(0, 1), np.sort(of)
+    means = [np.array([x[order == v].mean() for v in np.unique(of)]) for x in (predicted, truth)]
     return Calibration(
         _fitted(rows, dice).round(6).tolist(),
         len(np.unique(of)),
-        rank_correlation(predicted, truth),
+        rank_correlation(*means),  # of scans, which are ranked by it; some structures are easier than others in all
         float(np.abs(predicted - truth).mean()),
     )
 
