@@ -13,7 +13,7 @@ from conftest import NAMES, refused
 
 from ufc_monai.__main__ import main
 from ufc_monai.data.split import Split
-from ufc_monai.evaluation import agreement
+from ufc_monai.evaluation import agreement, comparison
 from ufc_monai.evaluation.comparison import Comparison
 from ufc_monai.evaluation.published import Published
 from ufc_monai.evaluation.supervised import fine_tuned
@@ -96,6 +96,20 @@ def test_the_supervised_baseline_learns_what_can_be_seen(run: Path, phantom: Pat
     encoder = build_network(stage_2.record["architecture"])
     found = fine_tuned(encoder, stage_2, slices, classes, compared.judged.tolist(), steps=100)
     assert (found == compared.seen.held_out).mean() > 0.75
+
+
+def test_random_weights_are_the_same_each_time(run: Path, phantom: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    compared, encoders = Comparison(run, phantom, "dominant", "cpu"), list[torch.nn.Module]()
+
+    def remember(encoder: torch.nn.Module, *_: object, **__: object) -> object:
+        encoders.append(encoder)
+        return compared.seen.held_out
+
+    monkeypatch.setattr(comparison, "fine_tuned", remember)
+    for _ in range(2):
+        assert len(list(compared._supervised(steps=1))) == 2
+    first, again = (torch.cat([p.flatten() for p in encoders[i].parameters()]) for i in (1, 3))
+    assert torch.equal(first, again)
 
 
 def test_area_of_the_structures(run: Path, phantom: Path) -> None:

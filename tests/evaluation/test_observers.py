@@ -111,6 +111,11 @@ def test_labels_are_of_images_or_of_slices(tmp_path: Path) -> None:
     assert set(read_labels(file, IMAGES)) == {"a.png#0", *(f"v.nii.gz#{i}" for i in range(3))}
 
 
+def test_rows_that_are_not_filled_in_are_no_labels(tmp_path: Path) -> None:
+    file = write(tmp_path / "labels.csv", "image,label", "a.png,one", "b.png, ", "v.nii.gz#0", "v.nii.gz#2,two")
+    assert read_labels(file, IMAGES) == {"a.png#0": "one", "v.nii.gz#2": "two"}
+
+
 @pytest.mark.parametrize(
     ("lines", "words"),
     [
@@ -119,6 +124,7 @@ def test_labels_are_of_images_or_of_slices(tmp_path: Path) -> None:
         (["image,label", "a.pgn,1", "b.png,2"], "names a.pgn, which the data set does not have. Did you mean a.png?"),
         (["image,label", "a.png,1", "v.nii.gz#3,2"], "names v.nii.gz#3, which the data set does not have"),
         (["image,label", "a.png,1", "b.png,2", "a.png,2"], "names a.png#0 twice"),
+        (["image,label", "a.png,1", "b.png,", "v.nii.gz"], "has labels for 1 of 3 images, fewer than half"),
         (["image,label", "a.png,1"], "has labels for 1 of 3 images, fewer than half"),
         (["image,label", "a.png,1", "b.png,1"], "has one class (1); there is nothing to tell apart"),
     ],

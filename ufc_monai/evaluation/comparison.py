@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from sklearn.decomposition import PCA
 
@@ -114,7 +115,9 @@ class Comparison:
         slices = stage_2.slices(self.items, self.dataset_dir)
         classes = np.full(len(slices), -1)
         classes[self.learned] = self.seen.training
-        untrained = build_network(stage_2.record["architecture"]).to(self.device)
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            untrained = build_network(stage_2.record["architecture"]).to(self.device)
         for name, encoder in (("stage 2", stage_2.network), ("random weights", untrained)):
             predicted = fine_tuned(encoder, stage_2, slices, classes, self.judged.tolist(), steps=steps)
             yield f"supervised, from {name}", of_predictions(self.seen, predicted)

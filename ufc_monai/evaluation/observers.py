@@ -22,7 +22,7 @@ def read_labels(path: Path, images: Mapping[str, int]) -> dict[str, str]:
 
     Args:
         path: the file; ``image`` is an image's path relative to the data set's folder, whose slices then all have the
-            label, or the id of one slice, ``"<image>#<index>"``.
+            label, or the id of one slice, ``"<image>#<index>"``. Rows without a label are skipped.
         images: number of slices of each image.
 
     Raises:
@@ -30,7 +30,7 @@ def read_labels(path: Path, images: Mapping[str, int]) -> dict[str, str]:
             no labels for more than half of the images.
     """
     try:
-        rows = list(csv.DictReader(path.read_text(encoding="utf-8-sig").splitlines()))
+        rows = list(csv.DictReader(path.read_text(encoding="utf-8-sig").splitlines(), restval=""))
     except (OSError, UnicodeDecodeError) as e:
         raise InputError(
             f"--labels: {path} cannot be read ({type(e).__name__}). Name a CSV, or dominant or area."
@@ -39,6 +39,8 @@ def read_labels(path: Path, images: Mapping[str, int]) -> dict[str, str]:
         raise InputError(f"--labels: {path} must have a first line image,label and one line for each image below it.")
     labels: dict[str, str] = {}
     for row in rows:
+        if not (label := row["label"].strip()):  # not filled in yet
+            continue
         image, _, index = row["image"].rpartition("#")
         ids = [f"{row['image']}#{i}" for i in range(images.get(row["image"], 0))]
         if not ids and index.isdigit() and int(index) < images.get(image, 0):
@@ -48,7 +50,7 @@ def read_labels(path: Path, images: Mapping[str, int]) -> dict[str, str]:
             raise InputError(f"--labels: {path} names {row['image']}, which the data set does not have. {hint}")
         if twice := labels.keys() & ids:
             raise InputError(f"--labels: {path} names {min(twice)} twice. Leave one label for each slice.")
-        labels |= dict.fromkeys(ids, row["label"].strip())
+        labels |= dict.fromkeys(ids, label)
     labelled = {name.rpartition("#")[0] for name in labels}
     if 2 * len(labelled) < len(images):
         raise InputError(
