@@ -87,7 +87,8 @@ def test_new_slices_are_judged_by_the_prototypes_that_fit_best(trained: Path, ph
     assert all(len(set(prototypes.tolist())) == 1 for prototypes in of_cluster)
     expected = best[:, [prototypes[0] for prototypes in of_cluster]].argmax(axis=1)
     assert np.array_equal(clusters, expected)
-    assert not np.array_equal(expected, assign_slices(run / CLUSTERS.place / "centroids.npz", codes, compared.patients))
+    centres = run / CLUSTERS.place / "centroids.npz"
+    assert not np.array_equal(expected, assign_slices(centres, codes, compared.patients.tolist()))
 
 
 def test_its_features_are_cut_and_guide_stage_2(trained: Path, phantom: Path) -> None:

@@ -8,9 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from conftest import refused
 from numpy.typing import NDArray
 
+from ufc_monai.data.slices import SliceDataset
 from ufc_monai.evaluation import agreement, observers
 from ufc_monai.evaluation.agreement import (
     Observed,
@@ -22,7 +24,7 @@ from ufc_monai.evaluation.agreement import (
     matched_classes,
     with_interval,
 )
-from ufc_monai.evaluation.observers import read_labels
+from ufc_monai.evaluation.observers import area, read_labels
 
 NAMES = ("a", "b", "c")
 
@@ -94,6 +96,16 @@ def test_k_means_gives_held_out_slices_the_nearest_centre() -> None:
 def test_examples() -> None:
     assert doctest.testmod(agreement).failed == 0
     assert doctest.testmod(observers).failed == 0
+
+
+def test_thirds_are_those_of_the_training_patients(monkeypatch: pytest.MonkeyPatch) -> None:
+    slices = SliceDataset.__new__(SliceDataset)
+    items = [{"id": f"{name}#0", "patient": name} for name in "abcxyz"]
+    monkeypatch.setattr(SliceDataset, "items", items)
+    counts = torch.tensor([[9, areas] for areas in (1, 2, 3, 100, 200, 0)])
+    monkeypatch.setattr(SliceDataset, "class_counts", lambda *_: counts)
+    found = area(slices, ["liver"], {"a", "b", "c"})
+    assert found == {"a#0": "small", "b#0": "middle", "c#0": "large", "x#0": "large", "y#0": "large"}
 
 
 IMAGES = {"a.png": 1, "b.png": 1, "v.nii.gz": 3}

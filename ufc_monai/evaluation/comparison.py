@@ -25,7 +25,7 @@ from ufc_monai.clustering.pseudo_labels import PseudoLabels
 from ufc_monai.clustering.quality import raw_pixels
 from ufc_monai.data.label_names import find_ignore_id, resolve_labels
 from ufc_monai.evaluation.agreement import Numbers, Observed, Row, judge, k_means, majority_rate, of_predictions
-from ufc_monai.evaluation.observers import RULES, read_labels
+from ufc_monai.evaluation.observers import RULES, area, dominant, read_labels
 from ufc_monai.evaluation.published import Published
 from ufc_monai.evaluation.supervised import fine_tuned
 from ufc_monai.networks.build import build_network
@@ -159,9 +159,13 @@ class Comparison:
         ids = resolve_labels(settings["labels"], self.dataset_dir)
         ignored = find_ignore_id(settings["labels"], self.dataset_dir)
         remap = RemapLabelsd("label", ids, settings["background_labels"], ignored)
-        items = self.split.labelled(self.fold) + self.split.validation(self.fold)
+        training = self.split.labelled(self.fold)
+        items = [*training, *self.split.validation(self.fold)]
         items += self.split.test(self.fold) if self.split.holds_out else []
-        return RULES[labels](self.stage_1.slices(items, self.dataset_dir, remap), list(ids))
+        slices = self.stage_1.slices(items, self.dataset_dir, remap)
+        if labels == "dominant":
+            return dominant(slices, list(ids))
+        return area(slices, list(ids), {item["patient"] for item in training})
 
     def _held(self, classes: Numbers) -> NDArray[np.bool_]:
         if (classes[self._of_split] >= 0).any():

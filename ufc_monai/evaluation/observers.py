@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -72,26 +72,33 @@ def dominant(slices: SliceDataset, names: Sequence[str]) -> dict[str, str]:
     return _of_several(dict(zip((item["id"] for item in slices.items), classes, strict=True)), "dominant")
 
 
-def area(slices: SliceDataset, names: Sequence[str]) -> dict[str, str]:
-    """The third that the foreground's area of each slice is in, among slices with any; arguments as of ``dominant``."""
-    counts = slices.class_counts(len(names) + 1).numpy()[:, 1:].sum(axis=1)
-    labels = {item["id"]: third for item, third in zip(slices.items, thirds(counts), strict=True) if third != NONE}
+def area(slices: SliceDataset, names: Sequence[str], patients: Collection[str]) -> dict[str, str]:
+    """The third that the foreground's area of each slice is in, among slices with any.
+
+    Args:
+        slices: with labels.
+        names: of the classes 1..n.
+        patients: whose slices are cut into thirds; others are held to the same areas.
+    """
+    areas = slices.class_counts(len(names) + 1).numpy()[:, 1:].sum(axis=1)
+    found = thirds(areas, areas[[item["patient"] in patients for item in slices.items]])
+    labels = {item["id"]: third for item, third in zip(slices.items, found, strict=True) if third != NONE}
     return _of_several(labels, "area")
 
 
-def thirds(areas: NDArray[np.int64]) -> list[str]:
-    """Small, middle or large, by the terciles of the areas above 0; ``none`` for an area of 0.
+def thirds(areas: NDArray[np.int64], known: NDArray[np.int64]) -> list[str]:
+    """Small, middle or large, by the terciles of those known areas that are above 0; ``none`` for an area of 0.
 
     Example:
-        >>> thirds(np.array([0, 1, 5, 9]))
+        >>> thirds(np.array([0, 1, 5, 9]), np.array([0, 4, 5, 6]))
         ['none', 'small', 'middle', 'large']
     """
-    present = areas[areas > 0]
+    present = known[known > 0]
     cuts = np.quantile(present, [1 / 3, 2 / 3]) if len(present) else np.zeros(2)
     return [THIRDS[int((a > cuts).sum())] if a else NONE for a in areas.tolist()]
 
 
-RULES: dict[str, Callable[[SliceDataset, Sequence[str]], dict[str, str]]] = {"dominant": dominant, "area": area}
+RULES = ("dominant", "area")
 """Rules that make labels of a data set's masks."""
 
 
