@@ -13,11 +13,14 @@ import torch
 from conftest import NAMES, SMALL, WIDTHS, copy_bundles, refused, run_bundle
 from monai.bundle import ConfigParser
 
-from ufc_monai.artifacts.labelling import cut_again
+from ufc_monai.artifacts.labelling import assign_slices, cut_again
 from ufc_monai.artifacts.paint import ClusterPainter
 from ufc_monai.artifacts.prototypes import PrototypeClusters
 from ufc_monai.artifacts.transfer import load_weights
+from ufc_monai.base.chain import CLUSTERS
 from ufc_monai.clustering.pseudo_labels import PseudoLabels
+from ufc_monai.evaluation.comparison import Comparison
+from ufc_monai.evaluation.published import Published
 from ufc_monai.networks.build import build_network
 from ufc_monai.planning.measure import measure_step
 
@@ -64,11 +67,28 @@ def test_clusters_are_the_prototypes_that_fit_best(trained: Path) -> None:
     vectors = torch.load(trained / VAE / "models" / "model.pt", weights_only=True)["prototypes.vectors"].numpy()
     nearest = np.square(features[:, None] - vectors).sum(axis=2).argmin(axis=1)
     labels = PseudoLabels.load(folder / "pseudo_labels.json")
-    places = [name.rpartition("#") for name in ids.tolist()]
-    found = [labels.lookup(image, int(index)) for image, _, index in places]
+    found = labels.of_slices(ids.tolist())
     assert len(set(zip(nearest.tolist(), found, strict=True))) == len(set(found)) == len(set(nearest.tolist()))
     assert labels.provenance["centred_per_patient"] is False
     assert labels.provenance["method"].startswith("5 prototypes, similarity squared_distance")
+
+
+def test_new_slices_are_judged_by_the_prototypes_that_fit_best(trained: Path, phantom: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(trained, run)
+    shutil.copytree(run / VAE / "eval" / "prototypes", run / VAE / "eval" / "inference", dirs_exist_ok=True)
+    compared, stage_1 = Comparison(run, phantom, "dominant", "cpu"), Published.open(run, VAE, "cpu")
+    codes = stage_1.codes(compared.slices)
+    codes[compared.judged] = np.random.default_rng(0).normal(scale=3, size=codes[compared.judged].shape)
+    k, by, clusters = compared._clusters(run, stage_1.network, codes)
+    best = PrototypeClusters(stage_1.network).scores(codes)
+    of_cluster = [best[compared.learned].argmax(axis=1)[clusters[compared.learned] == c] for c in range(k)]
+    assert by == "prototype"
+    assert all(len(set(prototypes.tolist())) == 1 for prototypes in of_cluster)
+    expected = best[:, [prototypes[0] for prototypes in of_cluster]].argmax(axis=1)
+    assert np.array_equal(clusters, expected)
+    centres = run / CLUSTERS.place / "centroids.npz"
+    assert not np.array_equal(expected, assign_slices(centres, codes, compared.patients.tolist()))
 
 
 def test_its_features_are_cut_and_guide_stage_2(trained: Path, phantom: Path) -> None:

@@ -12,8 +12,10 @@ import torch
 from conftest import NAMES, refused
 
 from ufc_monai.__main__ import main
+from ufc_monai.base.chain import LABELS
+from ufc_monai.clustering.pseudo_labels import PseudoLabels
 from ufc_monai.data.split import Split
-from ufc_monai.evaluation import agreement
+from ufc_monai.evaluation import agreement, comparison
 from ufc_monai.evaluation.comparison import Comparison
 from ufc_monai.evaluation.published import Published
 from ufc_monai.evaluation.supervised import fine_tuned
@@ -45,7 +47,7 @@ def test_masks_by_a_rule(run: Path, phantom: Path, caplog: pytest.LogCaptureFixt
         assert main([*words, "--threads", "1", "--steps", "2", "--beside", str(run)]) == 0
     rows = table(run)
     assert list(rows)[:2] == ["most frequent class", "raw pixels, k-means"]
-    assert {"run: clusters of stage 1", "run: encoder of stage 2, k-means"} <= rows.keys()
+    assert {"run: clusters of stage 1, new slices by centre", "run: encoder of stage 2, k-means"} <= rows.keys()
     assert {f"supervised, from {start}" for start in ("stage 2", "random weights")} <= rows.keys()
     for row in rows.values():
         assert float(row["accuracy_low"]) <= float(row["accuracy"]) <= float(row["accuracy_high"])
@@ -96,6 +98,33 @@ def test_the_supervised_baseline_learns_what_can_be_seen(run: Path, phantom: Pat
     encoder = build_network(stage_2.record["architecture"])
     found = fine_tuned(encoder, stage_2, slices, classes, compared.judged.tolist(), steps=100)
     assert (found == compared.seen.held_out).mean() > 0.75
+
+
+def test_the_run_s_own_clusters_are_judged(run: Path, phantom: Path, tmp_path: Path) -> None:
+    """And not, of slices that have one, the nearest centre: a tree's clusters are not those."""
+    other = tmp_path / "run"
+    shutil.copytree(run, other)
+    write_halves(other, phantom, tmp_path / "labels.csv", held_out=False)
+    by_image: dict[str, list[int]] = {}
+    for name, label in (line.split(",") for line in (tmp_path / "labels.csv").read_text().splitlines()[1:]):
+        by_image.setdefault(name.rpartition("#")[0], []).append(["lower", "upper"].index(label))
+    PseudoLabels(by_image, 2, {"method": "halves"}).save(other / LABELS)
+    rows = dict(Comparison(other, phantom, str(tmp_path / "labels.csv"), "cpu").rows([], steps=1))
+    assert rows["run: clusters of stage 1, new slices by centre"]["accuracy"] == 1
+
+
+def test_random_weights_are_the_same_each_time(run: Path, phantom: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    compared, encoders = Comparison(run, phantom, "dominant", "cpu"), list[torch.nn.Module]()
+
+    def remember(encoder: torch.nn.Module, *_: object, **__: object) -> object:
+        encoders.append(encoder)
+        return compared.seen.held_out
+
+    monkeypatch.setattr(comparison, "fine_tuned", remember)
+    for _ in range(2):
+        assert len(list(compared._supervised(steps=1))) == 2
+    first, again = (torch.cat([p.flatten() for p in encoders[i].parameters()]) for i in (1, 3))
+    assert torch.equal(first, again)
 
 
 def test_area_of_the_structures(run: Path, phantom: Path) -> None:

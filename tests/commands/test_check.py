@@ -86,7 +86,7 @@ def test_a_sound_folder_is_ready(folder: Path, tmp_path: Path, said: Any) -> Non
     assert "structures as the network sees them: window [-250,650], 32 x 32 pixels a slice (medians of 5 " in text
     assert re.search(r"- pixels across, of 32 x 32, hardly enough to be seen: .*aorta 2\.0", text)
     assert f"labels of     2 volumes   {', '.join(fold['label_orders'][0][:2])}" in text
-    assert "1  beta-VAE, clusters" in text
+    assert "1  auto-encoder, clusters" in text
     assert "3  fine-tuning" in text
     place = shlex.quote(str(folder))
     ready = f"ready: python -m ufc_monai run --dataset_dir {place} --labelled 2 --preset cpu --threads 1 "

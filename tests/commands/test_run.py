@@ -70,9 +70,11 @@ def test_keys_go_where_they_are_known() -> None:
     keys = {"window": [0, 255], "labels": {"a": 1}, "n_clusters": 5, "centred": False, "threads": 1}
     stages = plan_stages(options(keys=keys, overrides={VAE: {"epochs": 9}}), cases(8, 2))
     of = {stage.title: " ".join(stage.command) for stage in stages}
-    assert [t for t in of if "--window" in of[t]] == [t for t in of if "beta" in t or "contrastive" in t or "fine" in t]
+    assert [t for t in of if "--window" in of[t]] == [
+        t for t in of if "auto-encoder" in t or "contrastive" in t or "fine" in t
+    ]
     assert [t for t in of if "--n_clusters 5 --centred False" in of[t]] == ["stage 1: features and clusters"]
-    assert [t for t in of if "--epochs 9" in of[t]] == ["stage 1: train the beta-VAE"]
+    assert [t for t in of if "--epochs 9" in of[t]] == ["stage 1: train the auto-encoder"]
     assert all("--threads 1" in command for command in of.values())
 
 
@@ -222,7 +224,7 @@ def test_a_stage_that_was_stopped_in_another_run_is_not_complete(
         run.run_all(replace(pretended, keys={"seed": 1}, replace=True))
     caplog.set_level("INFO")
     run.run_all(replace(pretended, replace=True))
-    assert "train the beta-VAE\n" in caplog.text, "begun with another seed: nothing to go on from"
+    assert "train the auto-encoder\n" in caplog.text, "begun with another seed: nothing to go on from"
     assert "features and clusters (complete, skipped)" in caplog.text
     assert f"cd '{pretended.folder}'" in caplog.messages
     assert "pairs by dataset.json: 8 image* with label*" in caplog.messages
@@ -389,7 +391,7 @@ def test_masks_follow_the_test_images(pretended: RunOptions, caplog: pytest.LogC
         caplog.clear()
         run.run_all(pretended)
         assert ("segment the unlabelled volumes (complete, skipped)" in caplog.text) == (number == 1)
-        assert ("train the beta-VAE (complete, skipped)" in caplog.text) == (number > 0)
+        assert ("train the auto-encoder (complete, skipped)" in caplog.text) == (number > 0)
 
 
 @pytest.mark.parametrize(("label", "words"), [(None, "1 new, e.g. image8"), ("", "1 with another label")])
@@ -507,7 +509,7 @@ def test_what_takes_days_is_asked_for_and_only_what_is_to_come_is_estimated(
     with caplog.at_level("INFO"):
         run.run_all(asked)  # what is left takes less than a day
     assert "3  fine-tuning, pretrained encoder" in caplog.text
-    assert "1  beta-VAE" not in caplog.text
+    assert "1  auto-encoder" not in caplog.text
 
 
 def test_nothing_is_trained_on_what_check_would_refuse(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -101,6 +101,9 @@ def test_colours(tmp_path: Path) -> None:
     (picture,) = sample(bundles, clusters=("1",), n=4)
     volume = nib.load(picture.with_name("cluster_1.nii.gz"))
     assert volume.shape == (32, 32, 4, 3)
+    with refused() as message:
+        sample(bundles, clusters=("prior",))
+    assert message[0].endswith("was trained with beta 0, which knows no prior. Draw from all.")
 
 
 @pytest.mark.parametrize(

@@ -8,9 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from conftest import refused
 from numpy.typing import NDArray
 
+from ufc_monai.data.slices import SliceDataset
 from ufc_monai.evaluation import agreement, observers
 from ufc_monai.evaluation.agreement import (
     Observed,
@@ -22,7 +24,7 @@ from ufc_monai.evaluation.agreement import (
     matched_classes,
     with_interval,
 )
-from ufc_monai.evaluation.observers import read_labels
+from ufc_monai.evaluation.observers import area, read_labels
 
 NAMES = ("a", "b", "c")
 
@@ -96,6 +98,16 @@ def test_examples() -> None:
     assert doctest.testmod(observers).failed == 0
 
 
+def test_thirds_are_those_of_the_training_patients(monkeypatch: pytest.MonkeyPatch) -> None:
+    slices = SliceDataset.__new__(SliceDataset)
+    items = [{"id": f"{name}#0", "patient": name} for name in "abcxyz"]
+    monkeypatch.setattr(SliceDataset, "items", items)
+    counts = torch.tensor([[9, areas] for areas in (1, 2, 3, 100, 200, 0)])
+    monkeypatch.setattr(SliceDataset, "class_counts", lambda *_: counts)
+    found = area(slices, ["liver"], {"a", "b", "c"})
+    assert found == {"a#0": "small", "b#0": "middle", "c#0": "large", "x#0": "large", "y#0": "large"}
+
+
 IMAGES = {"a.png": 1, "b.png": 1, "v.nii.gz": 3}
 
 
@@ -111,6 +123,11 @@ def test_labels_are_of_images_or_of_slices(tmp_path: Path) -> None:
     assert set(read_labels(file, IMAGES)) == {"a.png#0", *(f"v.nii.gz#{i}" for i in range(3))}
 
 
+def test_rows_that_are_not_filled_in_are_no_labels(tmp_path: Path) -> None:
+    file = write(tmp_path / "labels.csv", "image,label", "a.png,one", "b.png, ", "v.nii.gz#0", "v.nii.gz#2,two")
+    assert read_labels(file, IMAGES) == {"a.png#0": "one", "v.nii.gz#2": "two"}
+
+
 @pytest.mark.parametrize(
     ("lines", "words"),
     [
@@ -119,6 +136,7 @@ def test_labels_are_of_images_or_of_slices(tmp_path: Path) -> None:
         (["image,label", "a.pgn,1", "b.png,2"], "names a.pgn, which the data set does not have. Did you mean a.png?"),
         (["image,label", "a.png,1", "v.nii.gz#3,2"], "names v.nii.gz#3, which the data set does not have"),
         (["image,label", "a.png,1", "b.png,2", "a.png,2"], "names a.png#0 twice"),
+        (["image,label", "a.png,1", "b.png,", "v.nii.gz"], "has labels for 1 of 3 images, fewer than half"),
         (["image,label", "a.png,1"], "has labels for 1 of 3 images, fewer than half"),
         (["image,label", "a.png,1", "b.png,1"], "has one class (1); there is nothing to tell apart"),
     ],

@@ -78,7 +78,15 @@ def test_patients_samples_and_agreement_are_shown(a_run: Path) -> None:
 def test_report_holds_what_ran(a_run: Path) -> None:
     write_report(a_run, a_run / "report.html")
     text = (a_run / "report.html").read_text(encoding="utf-8")
-    for words in ("Test", "Clusters", "beta-VAE", "Too early to say.", "Linear probe", "0.900", "What ran"):
+    for words in (
+        "Test",
+        "Clusters",
+        "Stage 1: auto-encoder",
+        "Too early to say.",
+        "Linear probe",
+        "0.900",
+        "What ran",
+    ):
         assert words in text
     assert text.count("data:image/svg+xml;base64,") == 2
     assert text.count("data:image/png;base64,") == 1

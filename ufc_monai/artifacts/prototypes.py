@@ -89,16 +89,20 @@ class PrototypeClusters:
         return f"{len(prototypes.vectors)} prototypes, similarity {prototypes.similarity}"
 
     @torch.no_grad()
+    def scores(self, features: NDArray[Any]) -> NDArray[np.float32]:
+        """How well features (n, d), neither centred nor scaled, fit each prototype, (n, k)."""
+        prototypes: Any = self.network.prototypes
+        parts = torch.split(torch.from_numpy(np.asarray(features, dtype=np.float32)), CODES_AT_ONCE)
+        scores = [prototypes.scores(part.to(prototypes.vectors.device)).cpu() for part in parts]
+        return np.asarray(torch.cat(scores).numpy())
+
     def fit(self, features: NDArray[Any]) -> PrototypeClusters:
         """Assign features (n, d), neither centred nor scaled.
 
         Raises:
             InputError: if one prototype has them all.
         """
-        prototypes: Any = self.network.prototypes
-        parts = torch.split(torch.from_numpy(np.asarray(features, dtype=np.float32)), CODES_AT_ONCE)
-        scores = [prototypes.scores(part.to(prototypes.vectors.device)).argmax(dim=1) for part in parts]
-        self.labels_ = by_size(torch.cat(scores).cpu().numpy())
+        self.labels_ = by_size(self.scores(features).argmax(axis=1))
         if not self.labels_.any():
             raise InputError(
                 f"prototypes.json: one of {self} fits all {len(features)} slices best, and one cluster has no "
@@ -106,6 +110,18 @@ class PrototypeClusters:
             )
         self.tree_ = tree_of_groups(np.asarray(features), self.labels_)
         return self
+
+    def assign(self, features: NDArray[Any], clustered: NDArray[Any], clusters: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The clusters of new slices, (n,): of the prototypes that have a cluster, that of the one that fits best.
+
+        Args:
+            features: of the new slices, (n, d).
+            clustered: of those that clusters were made of, (m, d).
+            clusters: of these, (m,); ``fit`` numbers them by size, not as the prototypes.
+        """
+        best = self.scores(clustered).argmax(axis=1)
+        of_cluster = [np.bincount(best[clusters == c]).argmax() for c in range(int(clusters.max()) + 1)]
+        return np.asarray(self.scores(features)[:, of_cluster].argmax(axis=1))
 
 
 @torch.no_grad()

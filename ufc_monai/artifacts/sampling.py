@@ -43,9 +43,8 @@ class Codes:
             read_arrays(folder / "features.npz", "features", "ids"),
             PseudoLabels.load(folder / "pseudo_labels.json"),
         )
-        places = [name.rpartition("#") for name in file["ids"].tolist()]
-        clusters = [labels.lookup(image, int(index)) for image, _, index in places]
-        return cls(file["features"], file["ids"].tolist(), np.array(clusters), labels.n_clusters)
+        ids = file["ids"].tolist()
+        return cls(file["features"], ids, np.array(labels.of_slices(ids)), labels.n_clusters)
 
     def draw(self, what: str, n: int, generator: torch.Generator) -> Tensor:
         """Codes from a Gaussian.

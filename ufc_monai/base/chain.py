@@ -198,7 +198,7 @@ TRAIN_ALONE = {"ckpt_dir": ALONE, "output_dir": f"{UNET}/eval/labelled_alone_tra
 TEST_ALONE = {"ckpt_dir": ALONE, "output_dir": f"{UNET}/eval/labelled_alone_evaluate"}
 
 STAGES = (
-    Stage("stage 1: train the beta-VAE", VAE, "train", (), (*VAE_WEIGHTS, SPLIT)),
+    Stage("stage 1: train the auto-encoder", VAE, "train", (), (*VAE_WEIGHTS, SPLIT)),
     Stage("stage 1: features and clusters", VAE, "inference", (*VAE_WEIGHTS, SPLIT), (LABELS, FEATURES)),
     Stage("stage 2: contrastive pretraining", CONTRASTIVE, "train", (LABELS, SPLIT), ENCODER),
     Stage("stage 2: linear probe of the encoder", CONTRASTIVE, "probe", (*ENCODER, LABELS), (PROBED,), LABELLED),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import operator
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -94,6 +94,15 @@ class PseudoLabels:
                 "ufc_feature_vae's inference.json on this data."
             )
         return clusters[slice_index]
+
+    def of_slices(self, ids: Iterable[str]) -> list[int]:
+        """The clusters of slices by their ids, ``"<image>#<index>"``.
+
+        Raises:
+            InputError: as :meth:`lookup`.
+        """
+        places = (name.rpartition("#") for name in ids)
+        return [self.lookup(image, int(index)) for image, _, index in places]
 
     def check_images(self, images: Mapping[str, int]) -> None:
         """Check that the pseudo-labels were made for some images.

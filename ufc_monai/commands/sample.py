@@ -16,7 +16,7 @@ from torch import Tensor
 from ufc_monai.artifacts.sampling import Codes
 from ufc_monai.artifacts.transfer import read_network
 from ufc_monai.base.bundles import VAE
-from ufc_monai.base.chain import CLUSTERS
+from ufc_monai.base.chain import CLUSTERS, VAE_TRAINING, record_of
 from ufc_monai.base.errors import InputError
 from ufc_monai.base.files import atomic_path
 from ufc_monai.evaluation.published import Published
@@ -54,10 +54,12 @@ def sample(
         axial slice for each code, in the units of the run's window.
 
     Raises:
-        InputError: if the run has no clusters, or there is no such cluster or slice.
+        InputError: if the run has no clusters or no prior, or there is no such cluster or slice.
     """
     if n < 1:
         raise InputError(f"--n must be 1 or more, got {n}.")
+    if "prior" in clusters and record_of(weights, VAE_TRAINING).get("settings", {}).get("beta") == 0:
+        raise InputError(f"--clusters prior: {weights} was trained with beta 0, which knows no prior. Draw from all.")
     codes, draw = Codes.read(weights / CLUSTERS.place), torch.Generator().manual_seed(seed)
     if between:
         first, last = between

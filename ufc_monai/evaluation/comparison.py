@@ -4,24 +4,28 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from itertools import compress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from sklearn.decomposition import PCA
+from torch import nn
 
 from ufc_monai.artifacts.labelling import assign_slices
-from ufc_monai.artifacts.prototypes import projected
+from ufc_monai.artifacts.prototypes import PrototypeClusters, projected
 from ufc_monai.artifacts.pseudo_label import thumbnails_of
 from ufc_monai.base.bundles import CONTRASTIVE, UNET, VAE
-from ufc_monai.base.chain import CLUSTERS, FINE_TUNING, PROBE, record_of
+from ufc_monai.base.chain import CLUSTERS, FINE_TUNING, LABELS, PROBE, record_of
 from ufc_monai.base.errors import InputError
 from ufc_monai.base.files import found_json, read_json
+from ufc_monai.clustering.pseudo_labels import PseudoLabels
 from ufc_monai.clustering.quality import raw_pixels
-from ufc_monai.clustering.space import load_space
 from ufc_monai.data.label_names import find_ignore_id, resolve_labels
 from ufc_monai.evaluation.agreement import Numbers, Observed, Row, judge, k_means, majority_rate, of_predictions
-from ufc_monai.evaluation.observers import RULES, read_labels
+from ufc_monai.evaluation.observers import RULES, area, dominant, read_labels
 from ufc_monai.evaluation.published import Published
 from ufc_monai.evaluation.supervised import fine_tuned
 from ufc_monai.networks.build import build_network
@@ -56,7 +60,7 @@ class Comparison:
     def __init__(self, run: Path, dataset_dir: Path, labels: str, device: str) -> None:
         self.run, self.dataset_dir, self.device = run, dataset_dir, device
         self.stage_1 = Published.open(run, VAE, device)
-        self.k = len(load_space(_centroids(run)).centres)
+        self.k = PseudoLabels.load(run / LABELS).n_clusters
         self.split, self.fold = self.stage_1.split(dataset_dir), self.stage_1.record["fold"]
         held_out = self.split.held_out(self.fold)
         self.items = [*self.split.pretraining(self.fold), *held_out]
@@ -65,7 +69,8 @@ class Comparison:
         by_id = self._labels(labels)
         names = sorted(set(by_id.values()))
         classes = np.array([names.index(by_id[i["id"]]) if i["id"] in by_id else -1 for i in self.slices.items])
-        held = self._held(classes, np.isin(self.patients, sorted({item["patient"] for item in held_out})))
+        self._of_split = np.isin(self.patients, sorted({item["patient"] for item in held_out}))
+        held = self._held(classes)
         self.learned, self.judged = np.flatnonzero(~held), np.flatnonzero(held & (classes >= 0))
         self.seen = Observed(classes[~held], classes[self.judged], self.patients[self.judged], names)
         if len(np.unique(self.seen.training[self.seen.known])) < 2:
@@ -96,16 +101,31 @@ class Comparison:
         if any(stage_1.record[key] != self.stage_1.record[key] for key in ("split_sha256", "fold")):
             raise InputError(f"--beside: {run} has another split or fold than {self.run}. Name runs with the same.")
         codes = stage_1.codes(stage_1.slices(self.items, self.dataset_dir))
-        clusters = assign_slices(_centroids(run), codes, self.patients.tolist())
-        yield (
-            f"{run.name}: clusters of stage 1",
-            self._judged(codes, clusters, len(load_space(_centroids(run)).centres)),
-        )
+        k, by, clusters = self._clusters(run, stage_1.network, codes)
+        row = judge(self.seen, self._parts(codes), self._parts(clusters), k)
+        yield f"{run.name}: clusters of stage 1, new slices by {by}", row
         if (projections := projected(run / VAE / "models", codes)) is not None:
             yield f"{run.name}: projections, k-means", self._clustered(projections)
         if stage_2 := self._stage_2(run):
             codes = stage_2.codes(stage_2.slices(self.items, self.dataset_dir))
             yield f"{run.name}: encoder of stage 2, k-means", self._clustered(codes)
+
+    def _clusters(self, run: Path, network: nn.Module, codes: NDArray[np.float32]) -> tuple[int, str, Numbers]:
+        """Those that stage 1 gave its slices, and the best for new ones: how many, best by what, and of each slice."""
+        labels, own = PseudoLabels.load(run / LABELS), ~self._of_split
+        given = np.array(labels.of_slices(item["id"] for item in compress(self.slices.items, own)))
+        by = "centre"
+        clusters = assign_slices(run / CLUSTERS.place / "centroids.npz", codes, self.patients.tolist())
+        if hasattr(network.prototypes, "scores"):
+            prototypes = PrototypeClusters(network)
+            if labels.provenance["method"] == str(prototypes):  # and not by another clustering of its features
+                by, clusters = "prototype", prototypes.assign(codes, codes[own], given)
+        clusters[own] = given
+        return labels.n_clusters, by, clusters
+
+    def _parts(self, values: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
+        """Those of the slices to learn from, and to judge on."""
+        return values[self.learned], values[self.judged]
 
     def _supervised(self, steps: int) -> Iterator[tuple[str, Row]]:
         stage_2 = self._stage_2(self.run)
@@ -114,7 +134,9 @@ class Comparison:
         slices = stage_2.slices(self.items, self.dataset_dir)
         classes = np.full(len(slices), -1)
         classes[self.learned] = self.seen.training
-        untrained = build_network(stage_2.record["architecture"]).to(self.device)
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            untrained = build_network(stage_2.record["architecture"]).to(self.device)
         for name, encoder in (("stage 2", stage_2.network), ("random weights", untrained)):
             predicted = fine_tuned(encoder, stage_2, slices, classes, self.judged.tolist(), steps=steps)
             yield f"supervised, from {name}", of_predictions(self.seen, predicted)
@@ -125,12 +147,8 @@ class Comparison:
         return Published.open(run, CONTRASTIVE, self.device) if record and "demonstration" not in record else None
 
     def _clustered(self, codes: NDArray[np.float64] | NDArray[np.float32]) -> Row:
-        learned, judged = k_means((codes[self.learned], codes[self.judged]), self.k)
-        return judge(self.seen, (codes[self.learned], codes[self.judged]), (learned, judged), self.k)
-
-    def _judged(self, codes: NDArray[np.float32], clusters: Numbers, k: int) -> Row:
-        parts = (self.learned, self.judged)
-        return judge(self.seen, (codes[parts[0]], codes[parts[1]]), (clusters[parts[0]], clusters[parts[1]]), k)
+        parts = self._parts(codes)
+        return judge(self.seen, parts, k_means(parts, self.k), self.k)
 
     def _labels(self, labels: str) -> dict[str, str]:
         if labels not in RULES:
@@ -141,13 +159,17 @@ class Comparison:
         ids = resolve_labels(settings["labels"], self.dataset_dir)
         ignored = find_ignore_id(settings["labels"], self.dataset_dir)
         remap = RemapLabelsd("label", ids, settings["background_labels"], ignored)
-        items = self.split.labelled(self.fold) + self.split.validation(self.fold)
+        training = self.split.labelled(self.fold)
+        items = [*training, *self.split.validation(self.fold)]
         items += self.split.test(self.fold) if self.split.holds_out else []
-        return RULES[labels](self.stage_1.slices(items, self.dataset_dir, remap), list(ids))
+        slices = self.stage_1.slices(items, self.dataset_dir, remap)
+        if labels == "dominant":
+            return dominant(slices, list(ids))
+        return area(slices, list(ids), {item["patient"] for item in training})
 
-    def _held(self, classes: Numbers, of_split: NDArray[np.bool_]) -> NDArray[np.bool_]:
-        if (classes[of_split] >= 0).any():
-            return of_split
+    def _held(self, classes: Numbers) -> NDArray[np.bool_]:
+        if (classes[self._of_split] >= 0).any():
+            return self._of_split
         labelled = np.unique(self.patients[classes >= 0])
         if len(labelled) < 2:
             raise InputError("--labels: one patient has labels; one to learn from and one to judge on are needed.")
@@ -158,7 +180,3 @@ class Comparison:
             *(len(quarter), len(labelled)),
         )
         return np.isin(self.patients, quarter)
-
-
-def _centroids(run: Path) -> Path:
-    return run / CLUSTERS.place / "centroids.npz"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +22,7 @@ def read_labels(path: Path, images: Mapping[str, int]) -> dict[str, str]:
 
     Args:
         path: the file; ``image`` is an image's path relative to the data set's folder, whose slices then all have the
-            label, or the id of one slice, ``"<image>#<index>"``.
+            label, or the id of one slice, ``"<image>#<index>"``. Rows without a label are skipped.
         images: number of slices of each image.
 
     Raises:
@@ -30,7 +30,7 @@ def read_labels(path: Path, images: Mapping[str, int]) -> dict[str, str]:
             no labels for more than half of the images.
     """
     try:
-        rows = list(csv.DictReader(path.read_text(encoding="utf-8-sig").splitlines()))
+        rows = list(csv.DictReader(path.read_text(encoding="utf-8-sig").splitlines(), restval=""))
     except (OSError, UnicodeDecodeError) as e:
         raise InputError(
             f"--labels: {path} cannot be read ({type(e).__name__}). Name a CSV, or dominant or area."
@@ -39,6 +39,8 @@ def read_labels(path: Path, images: Mapping[str, int]) -> dict[str, str]:
         raise InputError(f"--labels: {path} must have a first line image,label and one line for each image below it.")
     labels: dict[str, str] = {}
     for row in rows:
+        if not (label := row["label"].strip()):  # not filled in yet
+            continue
         image, _, index = row["image"].rpartition("#")
         ids = [f"{row['image']}#{i}" for i in range(images.get(row["image"], 0))]
         if not ids and index.isdigit() and int(index) < images.get(image, 0):
@@ -48,7 +50,7 @@ def read_labels(path: Path, images: Mapping[str, int]) -> dict[str, str]:
             raise InputError(f"--labels: {path} names {row['image']}, which the data set does not have. {hint}")
         if twice := labels.keys() & ids:
             raise InputError(f"--labels: {path} names {min(twice)} twice. Leave one label for each slice.")
-        labels |= dict.fromkeys(ids, row["label"].strip())
+        labels |= dict.fromkeys(ids, label)
     labelled = {name.rpartition("#")[0] for name in labels}
     if 2 * len(labelled) < len(images):
         raise InputError(
@@ -70,26 +72,33 @@ def dominant(slices: SliceDataset, names: Sequence[str]) -> dict[str, str]:
     return _of_several(dict(zip((item["id"] for item in slices.items), classes, strict=True)), "dominant")
 
 
-def area(slices: SliceDataset, names: Sequence[str]) -> dict[str, str]:
-    """The third that the foreground's area of each slice is in, among slices with any; arguments as of ``dominant``."""
-    counts = slices.class_counts(len(names) + 1).numpy()[:, 1:].sum(axis=1)
-    labels = {item["id"]: third for item, third in zip(slices.items, thirds(counts), strict=True) if third != NONE}
+def area(slices: SliceDataset, names: Sequence[str], patients: Collection[str]) -> dict[str, str]:
+    """The third that the foreground's area of each slice is in, among slices with any.
+
+    Args:
+        slices: with labels.
+        names: of the classes 1..n.
+        patients: whose slices are cut into thirds; others are held to the same areas.
+    """
+    areas = slices.class_counts(len(names) + 1).numpy()[:, 1:].sum(axis=1)
+    found = thirds(areas, areas[[item["patient"] in patients for item in slices.items]])
+    labels = {item["id"]: third for item, third in zip(slices.items, found, strict=True) if third != NONE}
     return _of_several(labels, "area")
 
 
-def thirds(areas: NDArray[np.int64]) -> list[str]:
-    """Small, middle or large, by the terciles of the areas above 0; ``none`` for an area of 0.
+def thirds(areas: NDArray[np.int64], known: NDArray[np.int64]) -> list[str]:
+    """Small, middle or large, by the terciles of those known areas that are above 0; ``none`` for an area of 0.
 
     Example:
-        >>> thirds(np.array([0, 1, 5, 9]))
+        >>> thirds(np.array([0, 1, 5, 9]), np.array([0, 4, 5, 6]))
         ['none', 'small', 'middle', 'large']
     """
-    present = areas[areas > 0]
+    present = known[known > 0]
     cuts = np.quantile(present, [1 / 3, 2 / 3]) if len(present) else np.zeros(2)
     return [THIRDS[int((a > cuts).sum())] if a else NONE for a in areas.tolist()]
 
 
-RULES: dict[str, Callable[[SliceDataset, Sequence[str]], dict[str, str]]] = {"dominant": dominant, "area": area}
+RULES = ("dominant", "area")
 """Rules that make labels of a data set's masks."""
 
 

@@ -116,8 +116,7 @@ class LinearProbe:
         return self._of_training(labels)
 
     def _of_training(self, labels: PseudoLabels) -> NDArray[np.int64]:
-        places = (item["id"].rpartition("#") for item in self.training.items)
-        return np.array([labels.lookup(image, int(index)) for image, _, index in places])
+        return np.array(labels.of_slices(item["id"] for item in self.training.items))
 
     def _all_clusterings(self, present: NDArray[np.bool_]) -> dict[str, dict[str, Any]]:
         """What UFC would do with each clustering of stage 1, by its file; those of other slices are left out."""

@@ -22,7 +22,7 @@ MOST_NAMES = 20
 """Ids without a name that are shown in the preview and in the example of ``--labels``."""
 WIDTH = 110
 STAGES = {
-    VAE_TRAINING.title: "1  beta-VAE, clusters",
+    VAE_TRAINING.title: "1  auto-encoder, clusters",
     PRETRAINING.title: "2  contrastive pretraining",
     FINE_TUNING.title: "3  fine-tuning, pretrained encoder",
     RANDOM_FINE_TUNING.title: "3  fine-tuning, random weights",

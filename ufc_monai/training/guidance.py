@@ -44,8 +44,7 @@ def clusters_of(path: str | None, items: Sequence[Mapping[str, Any]], split: Spl
     if labels is None:
         raise InputError("pseudo_labels_path is none, but clusters are asked for: run stage 1.")
     _check_origin(labels, split, fold)
-    places = (item["id"].rpartition("#") for item in items)
-    return [labels.lookup(image, int(index)) for image, _, index in places]
+    return labels.of_slices(item["id"] for item in items)
 
 
 class PseudoLabeld(Transform):
