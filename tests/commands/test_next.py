@@ -12,7 +12,7 @@ from conftest import NAMES, ROOT, SMALL
 from PIL import Image
 
 from ufc_monai.__main__ import main
-from ufc_monai.base.chain import QUALITY
+from ufc_monai.base.chain import FINE_TUNING, MASKS, QUALITY
 from ufc_monai.clustering.pseudo_labels import PseudoLabels
 from ufc_monai.phantom.ct import make_phantom
 from ufc_monai.quality.table import HEAD, write_quality
@@ -67,7 +67,9 @@ def judged(chain: Path, phantom: Path, tmp_path: Path) -> Path:
     left = scans_of(run)[:3]
     for image in left:
         (data / image.replace("_image", "_label")).unlink()
-    (run / QUALITY).parent.mkdir(parents=True, exist_ok=True)
+    masks = run / MASKS.record
+    masks.parent.mkdir(parents=True, exist_ok=True)
+    masks.write_text(json.dumps({"status": "complete"}))
     rows = [(image, "aorta", dice, *[""] * (len(HEAD) - 3)) for image, dice in zip(left, (0.2, 0.9, 0.5), strict=True)]
     write_quality(run / QUALITY, rows)
     return run
@@ -104,6 +106,28 @@ def test_what_is_probably_good_need_not_be_covered(judged: Path) -> None:
     rows = [(image, "aorta", dice, *[""] * (len(HEAD) - 3)) for image, dice in zip(left, (1.0, 1.0, 0.1), strict=True)]
     write_quality(judged / QUALITY, rows)
     assert next_of(judged, "both")[0] == left[2]
+
+
+def test_masks_of_what_is_out_of_date_are_not_gone_by(judged: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Stage 3 was begun anew, and quality.csv judges the masks of before."""
+    (judged / FINE_TUNING.record).write_text(json.dumps({"status": "started"}))
+    for strategy in ("quality", "both"):
+        assert main(["next", "--folder", str(judged), "--budget", "1", "--strategy", strategy]) == 1
+        assert "quality.csv is out of date, or says nothing of" in capsys.readouterr().err
+    assert next_of(judged, "coverage")
+
+
+@pytest.mark.parametrize(
+    ("words", "features", "replace"),
+    [(("--features", "contrastive_ae"), "contrastive_ae", False), (("--replace", "True"), None, True)],
+)
+def test_clusters_that_stand_are_asked_again_if_an_option_is_theirs(
+    words: tuple[str, str], features: str | None, replace: bool, judged: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+    monkeypatch.setattr("ufc_monai.commands.next.run_stages", lambda options, *_: asked.append(options))
+    next_of(judged, "coverage", *words)
+    assert [(options.features, options.replace) for options in asked] == [(features, replace)]
 
 
 def test_masks_have_to_be_judged_before_one_goes_by_them(judged: Path, capsys: pytest.CaptureFixture[str]) -> None:

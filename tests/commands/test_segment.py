@@ -14,9 +14,10 @@ from PIL import Image
 from scans import sitk
 
 from ufc_monai.__main__ import main
+from ufc_monai.base.chain import FINE_TUNING, RANDOM_FINE_TUNING
 from ufc_monai.base.errors import InputError
 from ufc_monai.base.files import sha256_of
-from ufc_monai.commands.segment import _check_kept
+from ufc_monai.commands.segment import _check_kept, _find_arm
 from ufc_monai.data.case import MMWHS_LABELS
 
 
@@ -191,7 +192,32 @@ def test_a_start_that_there_is_not_is_refused(
     chain: Path, phantom: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["segment", "--weights", str(chain), "--arm", "random", str(phantom), str(tmp_path / "out")]) == 1
-    assert "has no weights of the arm random. Run with --compare" in capsys.readouterr().err
+    assert "has no weights of the arm random, or they are out of date. Run with" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("own", "other", "taken"),
+    [
+        ({}, {}, "models_random"),
+        ({}, {"status": "started"}, "models"),
+        ({}, {"asked": {"data": {"labels": "of before"}}}, "models"),
+        ({"status": "started"}, {}, "models_random"),
+        ({"status": "started"}, {"status": "started"}, "models"),
+    ],
+)
+def test_a_start_that_is_out_of_date_is_not_taken(
+    own: dict[str, Any], other: dict[str, Any], taken: str, chain: Path, tmp_path: Path
+) -> None:
+    """The random one validated better, perhaps in an earlier run and on other labels."""
+    run = two_starts(chain, tmp_path, pretrained=0.5, random=0.6)
+    for stage, change in ((FINE_TUNING, own), (RANDOM_FINE_TUNING, other)):
+        (run / stage.record).parent.mkdir(parents=True)
+        record = {"status": "complete", "asked": {"data": {"labels": "of now"}}, **change}
+        (run / stage.record).write_text(json.dumps(record))
+    assert _find_arm(run / NAMES[2], None).name == taken
+    if other:
+        with pytest.raises(InputError, match="has no weights of the arm random, or they are out of date"):
+            _find_arm(run / NAMES[2], "random")
 
 
 @pytest.mark.parametrize("command", ["segment", "label"])

@@ -223,3 +223,14 @@ def test_scans_of_one_grid_are_scans(tmp_path: Path) -> None:
         save_volume(tmp_path / f"p{i}" / "late.nii.gz", voxels(i))
         save_volume(tmp_path / f"p{i}" / "early.nii.gz", voxels(9 + i))
     assert len(take_inventory(tmp_path).cases) == 4
+
+
+@pytest.mark.parametrize("suffix", [".nii.gz", ".nrrd", ".png"])
+def test_where_views_disagree_is_no_scan(suffix: str, tmp_path: Path) -> None:
+    """``segment --uncertainty True`` may write beside the scans."""
+    names = [f"{name}{suffix}" for name in ("a", "a_seg", "a_uncertainty")]
+    for name in names:
+        put(tmp_path / name)
+    inventory = take_inventory(tmp_path)
+    assert {case.image: case.label for case in inventory.cases} == {names[0]: names[1]}
+    assert inventory.left_out == {names[2]: "images of where views disagree, from segment --uncertainty True"}

@@ -16,9 +16,10 @@ from conftest import NAMES, SMALL, run_bundle
 from torch import Tensor, nn
 
 from ufc_monai.__main__ import main
+from ufc_monai.base.errors import InputError
 from ufc_monai.data.case import MMWHS_LABELS
 from ufc_monai.quality.known import Known
-from ufc_monai.quality.predict import Place, Signs
+from ufc_monai.quality.predict import Calibration, Place, Signs
 from ufc_monai.quality.table import HEAD, join_quality, write_quality
 from ufc_monai.quality.views import look
 
@@ -113,6 +114,33 @@ def test_other_weights_know_nothing(chain: Path, tmp_path: Path) -> None:
     path = tmp_path / "network.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "model_sha256": "another"}))
     assert Known.beside(tmp_path) == Known()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"model_sha256": ...},
+        {"calibration": {"volumes": 1, "spread": 2}},
+        {"calibration": {"weights": [1.0, 2.0]}},
+        {"calibration": {"volumes": 2, "mean_error": "small"}},
+        {"usual": {"aorta": {"mean": "0.5", "spread": [1.0] * 4, "share": 1}}},
+        {"usual": [0.5]},
+        {"exemplars": [[0.5], [0.5, 1.0]]},
+        {"farthest": "far"},
+    ],
+)
+def test_what_is_damaged_is_said_in_a_line(change: dict[str, Any], tmp_path: Path) -> None:
+    (tmp_path / "network.json").write_text(json.dumps({"model_sha256": "a"}))
+    content = {"format": 1, "model_sha256": "a", "calibration": {}, "usual": {}, "farthest": None, "exemplars": [[0.5]]}
+    path = tmp_path / "quality.json"
+    path.write_text(json.dumps(content))
+    assert Known.beside(tmp_path).calibration == Calibration()
+    path.write_text(json.dumps({name: x for name, x in {**content, **change}.items() if x is not ...}))
+    with pytest.raises(
+        InputError, match=r"ckpt_dir: .*quality\.json is damaged \(.*Train again, or delete it"
+    ) as caught:
+        Known.beside(tmp_path)
+    assert "\n" not in str(caught.value)
 
 
 def test_inference_writes_a_row_for_each_scan_and_structure(chain: Path, phantom: Path, tmp_path: Path) -> None:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
+from ufc_monai.base.errors import InputError
 from ufc_monai.report.quality import quality_text, read_quality
 
 HEAD = "scan,structure,predicted_dice,agreement,confidence,fragments,millilitres,unlikeness,note\n"
@@ -36,3 +39,14 @@ def test_the_terminal_shows_ten(tmp_path: Path) -> None:
     assert len(lines) == 13
     assert lines[-1] == "2 more in quality.csv"
     assert read_quality(tmp_path / "none.csv") == []
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"volume,mean\na,0.5\n", HEAD.encode() + b"a,aorta,high,,,,,,\n", HEAD.encode() + b"a,aorta\n", b"\xff\xfe\n"],
+)
+def test_another_table_is_said_to_be_one(content: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "quality.csv"
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=r"quality\.csv is damaged, or another table \(.*Segment again, or delete it"):
+        read_quality(path)

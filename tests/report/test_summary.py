@@ -65,16 +65,20 @@ def test_the_masks_come_first_and_what_was_learned_last(tmp_path: Path) -> None:
     """A sentence that pretraining went well is no judgement of the Dice above it."""
     write_arm(tmp_path, "", 0.4, [])
     write_arm(tmp_path, "random_", 0.5, [])
-    masks, tested = (tmp_path / UNET / place / "a_seg.nii.gz" for place in ("inference", "evaluate"))
-    for mask in (masks, tested):
-        mask.parent.mkdir(exist_ok=True)
-        mask.touch()
+    places = {"inference": {"results": {"volumes": 2}}, "evaluate": {"settings": {"test_volumes": 1}}}
+    masks, tested = (tmp_path / UNET / place for place in places)
+    for place, said in places.items():
+        (tmp_path / UNET / place).mkdir(exist_ok=True)
+        (tmp_path / UNET / place / "run.json").write_text(json.dumps({"status": "complete", **said}))
+    for name in "abc":  # those that the records do not count are of an earlier fold
+        (masks / f"{name}_seg.nii.gz").touch()
+        (tested / f"{name}_seg.nii.gz").touch()
     record = tmp_path / "ufc_cluster_contrastive" / "eval" / "train" / "run.json"
     record.parent.mkdir(parents=True)
     record.write_text(json.dumps({"status": "complete", "results": {"verdict": "The embeddings have learned."}}))
     lines = run_summary(tmp_path).splitlines()
-    assert lines[0] == f"masks of 1 unlabelled volume: {masks.parent}"
-    assert lines[1] == f"masks of 1 test volume, pretrained encoder: {tested.parent}"
+    assert lines[0] == f"masks of 2 unlabelled volumes: {masks}"
+    assert lines[1] == f"masks of 1 test volume, pretrained encoder: {tested}"
     assert lines[-1] == "pretraining, by its own loss: The embeddings have learned."
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ufc_monai.base.chain import CLUSTERS, LABELS, QUALITY, standing_record
+from ufc_monai.base.chain import CLUSTERS, LABELS, MASKS, QUALITY, standing_record
 from ufc_monai.base.errors import InputError
 from ufc_monai.base.files import sha256_of, write_json
 from ufc_monai.clustering.coverage import choose_volumes, cluster_histograms
@@ -63,8 +63,8 @@ def next_volumes(options: RunOptions, budget: int, strategy: str = "coverage") -
     """
     cases = usable_cases(options)
     _check_budget(budget, sum(not case.label for case in cases), options.dataset_dir)
-    asked_for = options.overrides or options.keys.keys() - {"seed"} or options.preset != "auto"
-    if asked_for or not standing_record(options.folder, CLUSTERS):
+    asked_for = options.overrides or options.keys.keys() - {"seed"} or options.preset != "auto" or options.features
+    if asked_for or options.replace or not standing_record(options.folder, CLUSTERS):
         run_stages(options, cases, plan_clusters(options, cases))
     path, has_label = options.folder / LABELS, {case.image for case in cases if case.label}
     labels = PseudoLabels.load(path)
@@ -122,13 +122,14 @@ def _predicted_dice(folder: Path, left: Sequence[str]) -> dict[str, float]:
     """The predicted Dice of each volume without a label.
 
     Raises:
-        InputError: if one of them has no mask that was judged.
+        InputError: if one of them has no mask that was judged, or what made the masks is out of date.
     """
-    dice = {scan.scan: scan.dice for scan in read_quality(folder / QUALITY)}
+    judged = read_quality(folder / QUALITY) if standing_record(folder, MASKS) else []
+    dice = {scan.scan: scan.dice for scan in judged}
     if lacking := [image for image in left if image not in dice]:
         raise InputError(
-            f"--strategy: {folder / QUALITY} says nothing of {lacking[0]}. Finish the run first, or take --strategy "
-            "coverage, which needs no masks."
+            f"--strategy: {folder / QUALITY} is out of date, or says nothing of {lacking[0]}. Finish the run first, or "
+            "take --strategy coverage, which needs no masks."
         )
     # where nothing was found and nothing was expected, there is nothing to go by
     return {image: 1.0 if (found := dice[image]) is None else found for image in left}

@@ -19,7 +19,14 @@ from ufc_monai.artifacts.network_file import read_record
 from ufc_monai.artifacts.served import check_mask_values
 from ufc_monai.artifacts.transfer import load_weights
 from ufc_monai.base.bundles import UNET
-from ufc_monai.base.chain import ALONE, RANDOM
+from ufc_monai.base.chain import (
+    ALONE_FINE_TUNING,
+    FINE_TUNING,
+    RANDOM_FINE_TUNING,
+    Stage,
+    record_of,
+    standing_record,
+)
 from ufc_monai.base.errors import InputError, find_input_error, last_words, unwrapped
 from ufc_monai.base.formats import stem_of, suffix_of
 from ufc_monai.data.datalist import account, image_items
@@ -119,21 +126,33 @@ def _find_bundle(weights: Path) -> Path:
 
 def _find_arm(bundle: Path, arm: str | None) -> Path:
     """The folder of the weights: of several fine-tunings that asked for, or that validated best."""
-    places = {"random": RANDOM, "labelled_alone": ALONE}
-    folders = {"pretrained": bundle / "models", **{name: bundle / Path(place).name for name, place in places.items()}}
+    stages = {"pretrained": FINE_TUNING, "random": RANDOM_FINE_TUNING, "labelled_alone": ALONE_FINE_TUNING}
+    folders = {name: bundle / Path(stage.keys.get("ckpt_dir", "models")).name for name, stage in stages.items()}
     dice = {}
-    for name, folder in folders.items():
-        if (folder / "model.pt").is_file():
-            chosen = read_record(folder / "network.json", "--weights").get("chosen", {})
+    for name in _standing(Path(os.path.abspath(bundle)), stages):
+        if (folders[name] / "model.pt").is_file():
+            chosen = read_record(folders[name] / "network.json", "--weights").get("chosen", {})
             dice[name] = float(chosen.get("val_mean_dice", -1))  # none where nothing validated
     if arm and arm not in dice:
-        raise InputError(f"--arm: {bundle} has no weights of the arm {arm}. Run with --compare, or leave --arm out.")
-    if len(dice) > 1:
-        taken = arm or max(dice, key=dice.__getitem__)
+        raise InputError(
+            f"--arm: {bundle} has no weights of the arm {arm}, or they are out of date. Run with --compare, or leave "
+            "--arm out."
+        )
+    taken = arm or max(dice, key=dice.__getitem__, default="pretrained")
+    if len(dice) > 1 or taken != "pretrained":
         shown = ", ".join(f"{name} {value:.3f}" if value >= 0 else f"{name} none" for name, value in dice.items())
-        logger.info("weights: %s (validation Dice: %s); --arm takes the others", taken, shown)
-        return folders[taken]
-    return folders[arm or "pretrained"]
+        others = "; --arm takes the others" * (len(dice) > 1)
+        logger.info("weights: %s (validation Dice: %s)%s", taken, shown, others)
+    return folders[taken]
+
+
+def _standing(bundle: Path, stages: Mapping[str, Stage]) -> list[str]:
+    """The arms of a run that are up to date and know the same data as its own; of a bundle that is no run's, all."""
+    records = {name: record_of(bundle.parent, stage) for name, stage in stages.items()}
+    if bundle.name != UNET or not any(records.values()):
+        return list(stages)
+    data = {name: record.get("asked", {}).get("data") for name, record in records.items()}
+    return [n for n in stages if standing_record(bundle.parent, stages[n]) and data[n] == data["pretrained"]]
 
 
 def _moved(temporary: Path, goal: Path) -> list[Path]:

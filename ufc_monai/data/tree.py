@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ufc_monai.base.bundles import BUNDLES
 from ufc_monai.base.errors import InputError
-from ufc_monai.base.formats import DICOM, dicom_files, is_dicom, is_own_picture, parts_of, suffix_of
+from ufc_monai.base.formats import DICOM, dicom_files, is_dicom, is_own_picture, parts_of, stem_of, suffix_of
 from ufc_monai.data.names import is_word
 from ufc_monai.transforms.series import read_header
 
@@ -115,6 +115,8 @@ def _reason(file: Path) -> str:
         return NOT_DICOM
     if suffix == ".hdr" and len(parts_of(file)) == 1:
         return ".hdr without .img"
+    if stem_of(file).endswith("_uncertainty"):
+        return "images of where views disagree, from segment --uncertainty True"
     return "pictures that ufc_monai drew" if is_own_picture(file) else ""
 
 

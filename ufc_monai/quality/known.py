@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.utils.data import Dataset
 
+from ufc_monai.base.errors import InputError
 from ufc_monai.base.files import found_json, write_json
 from ufc_monai.base.ranks import is_first
-from ufc_monai.quality.predict import Calibration, Place, Usual, calibrate, distance, evidence, farthest_usual
+from ufc_monai.quality.predict import Calibration, Place, Signs, Usual, calibrate, distance, evidence, farthest_usual
 from ufc_monai.quality.views import Infer, Seen, look, place
 from ufc_monai.transforms.labels import IGNORE
 
@@ -26,6 +27,8 @@ MOST_VOLUMES = 24
 """Of the training and of the validation volumes, each, that are looked at."""
 EXEMPLARS = 64
 """Slices of the training volumes that a scan is compared with."""
+SOME = Signs(1.0, 1.0, 0.0, Place(1.0, (0.5, 0.5, 0.5)))
+"""Of a mask, to try a calibration on."""
 
 
 @dataclass(frozen=True)
@@ -46,22 +49,39 @@ class Known:
 
     @classmethod
     def beside(cls, ckpt_dir: str | os.PathLike[str]) -> Known:
-        """Of the weights in a folder; nothing is known of those that a server has trained on."""
-        folder = Path(ckpt_dir)
-        content = found_json(folder / "quality.json", "ckpt_dir")
-        network = found_json(folder / "network.json", "ckpt_dir")
-        if content.get("format") != FORMAT or content["model_sha256"] != network.get("model_sha256"):
+        """Of the weights in a folder; nothing is known of those that a server has trained on.
+
+        Raises:
+            InputError: if the file is damaged.
+        """
+        path = Path(ckpt_dir, "quality.json")
+        content = found_json(path, "ckpt_dir")
+        network = found_json(path.with_name("network.json"), "ckpt_dir")
+        if content.get("format") != FORMAT:
             return cls()
-        return cls(
-            Calibration(**content["calibration"]),
-            {name: Usual(**usual) for name, usual in content["usual"].items()},
-            np.array(content["exemplars"], dtype=np.float32),
-            content["farthest"],
-        )
+        try:
+            return cls._tried(content) if content["model_sha256"] == network.get("model_sha256") else cls()
+        except (AttributeError, KeyError, TypeError, ValueError) as e:
+            raise InputError(
+                f"ckpt_dir: {path} is damaged ({type(e).__name__}: {e}). Train again, or delete it: masks are judged "
+                "without it, too."
+            ) from e
+
+    @classmethod
+    def _tried(cls, content: Mapping[str, Any]) -> Known:
+        """What a file says, after it was tried on a mask and its own slices."""
+        exemplars = np.array(content["exemplars"], dtype=np.float32)
+        usual = {name: Usual(**of) for name, of in content["usual"].items()}
+        found = cls(Calibration(**content["calibration"]), usual, exemplars, content["farthest"])
+        found.unlikeness(exemplars)
+        for of in (None, *usual.values()):
+            found.calibration.dice(SOME, of)
+        str(found.calibration)
+        return found
 
     def unlikeness(self, features: NDArray[np.float32]) -> float | None:
         """How far slices (n, d) are from the training set, as a multiple of what is usual; unlike it above 1."""
-        if self.exemplars is None or self.farthest is None:
+        if self.exemplars is None or not self.farthest:
             return None
         return distance(features, self.exemplars) / self.farthest
 

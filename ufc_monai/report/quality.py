@@ -7,6 +7,7 @@ import statistics
 from dataclasses import dataclass
 from pathlib import Path
 
+from ufc_monai.base.errors import InputError
 from ufc_monai.report.page import aligned, counted
 
 SHOWN = 10
@@ -34,14 +35,23 @@ class ScanQuality:
 
 
 def read_quality(path: Path) -> list[ScanQuality]:
-    """The scans of a ``quality.csv``, worst first; none if there is no such file."""
+    """The scans of a ``quality.csv``, worst first; none if there is no such file.
+
+    Raises:
+        InputError: if it is damaged, or another table.
+    """
     if not path.is_file():
         return []
     scans: dict[str, list[dict[str, str]]] = {}
-    with open(path, newline="", encoding="utf-8") as file:
-        for row in csv.DictReader(file):
-            scans.setdefault(row["scan"], []).append(row)
-    found = [_scan(name, rows) for name, rows in scans.items()]
+    try:
+        with open(path, newline="", encoding="utf-8") as file:
+            for row in csv.DictReader(file):
+                scans.setdefault(row["scan"], []).append(row)
+        found = [_scan(name, rows) for name, rows in scans.items()]
+    except (AttributeError, KeyError, ValueError, csv.Error) as e:
+        raise InputError(
+            f"{path} is damaged, or another table ({type(e).__name__}: {e}). Segment again, or delete it."
+        ) from e
     return sorted(found, key=lambda scan: 2.0 if scan.dice is None else scan.dice)
 
 

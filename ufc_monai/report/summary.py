@@ -39,15 +39,15 @@ def run_summary(folder: Path) -> str:
     Args:
         folder: of the run.
     """
-    masks = list(folder.glob(*MASKS.outputs))
-    lines = [f"masks of {counted(len(masks), 'unlabelled volume')}: {folder / MASKS.place}"] if masks else []
+    made = standing_record(folder, MASKS).get("results", {})
+    masks = made.get("volumes", 0)  # the folder may also hold those of an earlier data set or fold
+    lines = [f"masks of {counted(masks, 'unlabelled volume')}: {folder / MASKS.place}"] if masks else []
     for arm, (_, test) in ARMS.items():
-        tested = list((folder / test.place).rglob("*_seg.*"))
-        lines += [f"masks of {counted(len(tested), 'test volume')}, {arm}: {folder / test.place}"] if tested else []
+        tested = standing_record(folder, test).get("settings", {}).get("test_volumes", 0)
+        lines += [f"masks of {counted(tested, 'test volume')}, {arm}: {folder / test.place}"] if tested else []
     command = f"python -m ufc_monai segment --weights {shlex.quote(str(folder))} IN OUT"
     lines += [f"segment new scans: {command}"] if (folder / UNET_WEIGHTS[0]).is_file() else []
-    calibration = standing_record(folder, MASKS).get("results", {}).get("quality")
-    lines += [quality_text(read_quality(folder / QUALITY), calibration)] if calibration else []
+    lines += [quality_text(read_quality(folder / QUALITY), made["quality"])] if made.get("quality") else []
     tables = dice_files(folder)
     lines += [dice_table(tables), judgement(folder)] if tables else []
     learned = standing_record(folder, FINE_TUNING).get("results", {}).get("self_training")
