@@ -107,6 +107,17 @@ def test_a_single_dicom_slice_is_a_volume(tmp_path: Path) -> None:
     assert LoadVolume()(str(tmp_path / "series")).shape == (1, 6, 5, 1)
 
 
+def test_a_dicom_file_is_read_as_a_series_is(tmp_path: Path) -> None:
+    write_dicom(tmp_path / "series", make_image(STRAIGHT), leave_out={1, 2, 3})
+    (one,) = (tmp_path / "series").iterdir()
+    file = tmp_path / "a.dcm"
+    file.write_bytes(one.read_bytes().replace(b"MONOCHROME2", b"MONOCHROME1"))
+    assert torch.equal(LoadVolume()(str(file)), LoadVolume()(str(one.parent)))
+    sitk.WriteImage(sitk.Cast(make_image(STRAIGHT) + 1024, sitk.sitkUInt16), file)
+    with pytest.raises(InputError, match=r"a\.dcm: an enhanced or multi-frame DICOM file, with 4 slices"):
+        LoadVolume()(str(file))
+
+
 def test_an_unknown_suffix_is_answered_with_those_known(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"a\.txt: expected one of \*\.nii\.gz, .*\*\.mha, .* DICOM series"):
         LoadVolumed("image")({"image": str(tmp_path / "a.txt")})
