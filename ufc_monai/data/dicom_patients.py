@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from ufc_monai.base.formats import dicom_files
+from ufc_monai.base.formats import DICOM, dicom_files, suffix_of
 from ufc_monai.data.case import UNLABELLED_LISTS, Case, read_dataset_json
 from ufc_monai.transforms.series import read_header
 
@@ -31,7 +31,7 @@ def with_dicom_patients(cases: Sequence[Case], root: Path) -> list[Case]:
         root: the data set's folder.
     """
     named = _named_in_list(root)
-    series = [c.image for c in cases if c.image not in named and (root / c.image).is_dir()]
+    series = [c.image for c in cases if c.image not in named and _is_dicom(root / c.image)]
     hashes = {image: _hash_of(root / image, (root / image).stat().st_mtime_ns) for image in series}
     common = Counter(hashes.values())
     found = [replace(c, patient=h) if common[h := hashes.get(c.image, "")] > 1 and h else c for c in cases]
@@ -56,14 +56,18 @@ def _named_in_list(root: Path) -> set[str]:
     }
 
 
-@functools.cache
-def _hash_of(folder: Path, _: int) -> str:
-    """A short hash of the PatientID in a series; nothing if it has none or cannot be read, as its reader will say.
+def _is_dicom(image: Path) -> bool:
+    return image.is_dir() or suffix_of(image) in DICOM
 
-    The time of the folder's last change is what else it is known by: data sets are looked through several times.
+
+@functools.cache
+def _hash_of(image: Path, _: int) -> str:
+    """A short hash of the PatientID in an image; nothing if it has none or cannot be read, as its reader will say.
+
+    The time of its last change is what else it is known by: data sets are looked through several times.
     """
     try:
-        header = read_header(dicom_files(folder)[0])
+        header = read_header(dicom_files(image)[0] if image.is_dir() else image)
     except (IndexError, RuntimeError):
         return ""
     said = header.GetMetaData(PATIENT_ID).strip() if header.HasMetaDataKey(PATIENT_ID) else ""
