@@ -36,7 +36,7 @@ def test_series_with_one_patient_id_are_of_one_patient(root: Path, caplog: pytes
     hashed = f"dicom_{hashlib.sha256(b'Doe 17').hexdigest()[:8]}"
     assert [case.patient for case in find_cases(root)] == [hashed, hashed, "c", "d"]
     (said,) = {record.getMessage() for record in caplog.records}
-    assert f"DICOM series with one PatientID count as one patient, 2 series as 1, called {hashed}" in said
+    assert f"DICOM series with one PatientID count as one patient, 2 scans as 1, called {hashed}" in said
     assert "Doe" not in said
 
 
@@ -54,3 +54,20 @@ def test_single_files_with_one_patient_id_are_of_one_patient(tmp_path: Path) -> 
         next((tmp_path / f"series_{i}").iterdir()).rename(root / f"s{i}.dcm")
     one, other, third, nobody = (case.patient for case in find_cases(root))
     assert (one == other, third, nobody) == (True, "s2", "s3")
+
+
+@pytest.mark.parametrize(
+    ("ids", "patients"),
+    [
+        ({"sub-01_ses-1": "X", "sub-01_ses-2": "Y", "sub-01_ses-3": "X", "sub-02": "Z"}, [1, 1, 1, 2]),
+        ({"sub-01_ses-1": "X", "sub-01_ses-2": "", "sub-02": "X", "sub-03": ""}, [1, 1, 1, 2]),
+        ({"sub-01_ses-1": "X", "sub-01_ses-2": "Y", "sub-02": "Y", "sub-03": "X"}, [1, 1, 1, 1]),
+        ({"sub-01_ses-1": "X", "sub-01_ses-2": "X", "sub-02": "Y", "sub-03": "Z"}, [1, 1, 2, 3]),
+    ],
+)
+def test_what_names_join_stays_joined(tmp_path: Path, ids: dict[str, str], patients: list[int]) -> None:
+    for name, patient in ids.items():
+        write_series(tmp_path / name, patient)
+    found = [case.patient for case in find_cases(tmp_path)]
+    order = list(dict.fromkeys(found))
+    assert [order.index(patient) + 1 for patient in found] == patients
