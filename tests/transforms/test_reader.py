@@ -81,6 +81,18 @@ def test_a_missing_dicom_slice_is_noticed(tmp_path: Path) -> None:
         LoadVolume()(str(tmp_path / "series"))
 
 
+@pytest.mark.parametrize("name", ["9.dcm", "9.DCM", "9.ima", "1.2.9"])
+def test_a_slice_that_is_cut_off_in_its_preamble_is_noticed(tmp_path: Path, name: str) -> None:
+    folder = tmp_path / "series"
+    write_dicom(folder, make_image(OBLIQUE))
+    for other in ("._1.dcm", "README", "notes.txt"):  # macOS writes the first beside each file of another system
+        (folder / other).write_bytes(bytes(100))
+    assert LoadVolume()(str(folder)).shape == (1, *SHAPE)
+    (folder / name).write_bytes(bytes(100))
+    with pytest.raises(InputError, match=f"1 of its DICOM files cannot be read as slices .* first {name}"):
+        LoadVolume()(str(folder))
+
+
 def test_a_tilted_gantry_is_noticed(tmp_path: Path) -> None:
     image = make_image(STRAIGHT)
     for i in range(4):

@@ -10,7 +10,7 @@ import numpy as np
 from monai.utils import optional_import
 
 from ufc_monai.base.errors import InputError
-from ufc_monai.base.formats import dicom_files
+from ufc_monai.base.formats import dicom_files, is_called_dicom
 
 POSITION, ORIENTATION = "0020|0032", "0020|0037"
 """DICOM's tags ImagePositionPatient and ImageOrientationPatient."""
@@ -74,8 +74,8 @@ def _slices_of(folder: Path) -> list[str]:
     if len(series) != 1:
         raise InputError(f"{folder}: expected one DICOM series in the folder, found {len(series)}. Give each its own.")
     names: list[str] = [*sitk.ImageSeriesReader.GetGDCMSeriesFileNames(folder, series[0])]
-    slices = {*dicom_files(folder), *folder.glob("*.dcm")}  # of one that is cut off in its preamble the name is left
-    if left := sorted({file.name for file in slices} - {Path(name).name for name in names}):
+    slices = {*dicom_files(folder), *filter(is_called_dicom, folder.iterdir())}  # cut off early, it has its name alone
+    if left := sorted({file.name for file in slices if not file.is_dir()} - {Path(name).name for name in names}):
         raise InputError(
             f"{folder}: {len(left)} of its DICOM files cannot be read as slices of the series, first {left[0]}. Copy "
             "them again, or move them elsewhere if they are not slices."
