@@ -232,6 +232,19 @@ def test_one_file_or_one_series_is_an_item(tmp_path: Path, monkeypatch: pytest.M
         image_items("")
 
 
+def test_a_stray_dicom_file_hides_no_scan(tmp_path: Path) -> None:
+    write(tmp_path, "p0.nii.gz", "p1.nii.gz")
+    (tmp_path / "scout.dcm").write_bytes(bytes(128) + b"DICM")
+    assert [item["patient"] for item in image_items(tmp_path)] == ["p0", "p1", "scout"]
+    assert "3" in account(tmp_path)[0]
+    write_series(tmp_path, "series")
+    write(tmp_path, "series/p1_seg.nii.gz")
+    assert len(image_items(tmp_path / "series")) == 1
+    write(tmp_path, "series/p1.nii.gz")
+    with pytest.raises(InputError, match="is itself one DICOM series"):
+        image_items(tmp_path / "series")
+
+
 @pytest.mark.parametrize(
     "listed", [{"0": "background", "1": "liver", "2": "spleen"}, {"background": 0, "liver": 1, "spleen": 2}]
 )

@@ -81,6 +81,18 @@ def test_a_missing_dicom_slice_is_noticed(tmp_path: Path) -> None:
         LoadVolume()(str(tmp_path / "series"))
 
 
+@pytest.mark.parametrize("name", ["9.dcm", "9.DCM", "9.ima", "1.2.9"])
+def test_a_slice_that_is_cut_off_in_its_preamble_is_noticed(tmp_path: Path, name: str) -> None:
+    folder = tmp_path / "series"
+    write_dicom(folder, make_image(OBLIQUE))
+    for other in ("._1.dcm", "README", "notes.txt"):  # macOS writes the first beside each file of another system
+        (folder / other).write_bytes(bytes(100))
+    assert LoadVolume()(str(folder)).shape == (1, *SHAPE)
+    (folder / name).write_bytes(bytes(100))
+    with pytest.raises(InputError, match=f"1 of its DICOM files cannot be read as slices .* first {name}"):
+        LoadVolume()(str(folder))
+
+
 def test_a_tilted_gantry_is_noticed(tmp_path: Path) -> None:
     image = make_image(STRAIGHT)
     for i in range(4):
@@ -105,6 +117,17 @@ def test_a_folder_without_dicom_is_refused(tmp_path: Path) -> None:
 def test_a_single_dicom_slice_is_a_volume(tmp_path: Path) -> None:
     write_dicom(tmp_path / "series", make_image(STRAIGHT), leave_out={1, 2, 3})
     assert LoadVolume()(str(tmp_path / "series")).shape == (1, 6, 5, 1)
+
+
+def test_a_dicom_file_is_read_as_a_series_is(tmp_path: Path) -> None:
+    write_dicom(tmp_path / "series", make_image(STRAIGHT), leave_out={1, 2, 3})
+    (one,) = (tmp_path / "series").iterdir()
+    file = tmp_path / "a.dcm"
+    file.write_bytes(one.read_bytes().replace(b"MONOCHROME2", b"MONOCHROME1"))
+    assert torch.equal(LoadVolume()(str(file)), LoadVolume()(str(one.parent)))
+    sitk.WriteImage(sitk.Cast(make_image(STRAIGHT) + 1024, sitk.sitkUInt16), file)
+    with pytest.raises(InputError, match=r"a\.dcm: an enhanced or multi-frame DICOM file, with 4 slices"):
+        LoadVolume()(str(file))
 
 
 def test_an_unknown_suffix_is_answered_with_those_known(tmp_path: Path) -> None:

@@ -64,13 +64,18 @@ def dicom_files(folder: str | os.PathLike[str]) -> list[Path]:
 
 def is_dicom(path: Path) -> bool:
     """Whether a file may be a DICOM slice by its name, and begins like one."""
-    suffix = path.suffix.lower()
     # DICOMDIR, the table of contents of a disc, bears the mark but holds no picture
-    named = path.name != "DICOMDIR" and not path.name.startswith(".")
-    if not (named and (suffix in ("", *DICOM) or suffix[1:].isdigit()) and path.is_file()):
+    bare = not path.suffix and path.name != "DICOMDIR" and not path.name.startswith(".")
+    if not ((bare or is_called_dicom(path)) and path.is_file()):
         return False
     start = _start(path, 132)
     return start[128:] == b"DICM" or (len(start) == 132 and BARE.match(start) is not None)
+
+
+def is_called_dicom(path: Path) -> bool:
+    """Whether a file's name ends as only that of a DICOM slice does: in its suffix, or in the numbers of a UID."""
+    suffix = path.suffix.lower()
+    return not path.name.startswith(".") and (suffix in DICOM or suffix[1:].isdigit())
 
 
 def is_own_picture(path: Path) -> bool:

@@ -10,13 +10,23 @@ from pathlib import Path
 
 from ufc_monai.base.bundles import BUNDLES
 from ufc_monai.base.errors import InputError
-from ufc_monai.base.formats import DICOM, dicom_files, is_dicom, is_own_picture, parts_of, stem_of, suffix_of
-from ufc_monai.data.names import is_word
+from ufc_monai.base.formats import (
+    DICOM,
+    is_dicom,
+    is_dicom_series,
+    is_own_picture,
+    parts_of,
+    stem_of,
+    suffix_of,
+)
+from ufc_monai.data.names import is_word, read_name
 from ufc_monai.transforms.series import read_header
 
 SERIES = "0020|000e"
 """DICOM's tag SeriesInstanceUID."""
 READ_BY_NAME = ("dataset.json", "official_split.json")
+ITSELF = "."
+"""The path of the folder that is looked through, where it is itself a series."""
 DEAD_LINK = "links that lead nowhere"
 NOT_DICOM = "files named like DICOM that are not"
 TIMES = 2
@@ -44,6 +54,23 @@ def walk(root: Path) -> Tree:
     Raises:
         InputError: if the folder is itself a DICOM series.
     """
+    tree = _walk(root)
+    if ITSELF in tree.volumes:
+        raise InputError(
+            f"dataset_dir: {root} is itself one DICOM series. Name the folder above it, in which every scan has a "
+            "folder of its own."
+        )
+    return tree
+
+
+def is_series(folder: Path) -> bool:
+    """Whether a folder directly holds one DICOM series, and it and the folders below hold no other scan."""
+    if not is_dicom_series(folder):
+        return False
+    return [path for path in _walk(folder).volumes if not read_name(path).is_label] == [ITSELF]
+
+
+def _walk(root: Path) -> Tree:
     tree, times = Tree(root), Counter[str]()
     waiting = [(root, frozenset[str]())]
     while waiting:
@@ -124,24 +151,13 @@ def _series(folder: Path, slices: Sequence[Path], root: Path) -> list[str]:
     """The DICOM files of a folder as volumes: the folder, or each file where each is a series of its own."""
     if not slices:
         return []
-    top = folder == root
-    if lone_files(slices) if len(slices) > 1 else suffix_of(slices[0]) and (top or is_word(_below(folder, root))):
+    of_no_patient = folder == root or is_word(_below(folder, root))
+    if _lone_files(slices) if len(slices) > 1 else suffix_of(slices[0]) and of_no_patient:
         return [_below(file, root) for file in slices]
-    if top:
-        raise InputError(
-            f"dataset_dir: {root} is itself one DICOM series. Name the folder above it, in which every scan has a "
-            "folder of its own."
-        )
     return [_below(folder, root)]
 
 
-def is_series(folder: Path) -> bool:
-    """Whether a folder directly holds one DICOM series, and not files each of which is a scan of its own."""
-    slices = dicom_files(folder) if folder.is_dir() else []
-    return bool(slices) and not (len(slices) > 1 and lone_files(slices))
-
-
-def lone_files(slices: Sequence[Path]) -> bool:
+def _lone_files(slices: Sequence[Path]) -> bool:
     """Whether several DICOM files can be read one by one, and are series of their own."""
     if not all(suffix_of(file) for file in slices) or _uid(slices[0]) == _uid(slices[-1]):
         return False

@@ -19,7 +19,7 @@ from monai.utils import MetaKeys, SpaceKeys, ensure_tuple, optional_import
 from numpy.typing import NDArray
 
 from ufc_monai.base.errors import InputError
-from ufc_monai.base.formats import DETACHED, FORMATS, HEADER, NIFTI, PICTURES, dicom_files, parts_of, suffix_of
+from ufc_monai.base.formats import DETACHED, DICOM, FORMATS, HEADER, NIFTI, PICTURES, dicom_files, parts_of, suffix_of
 from ufc_monai.transforms.series import read_header, read_series, simple_itk
 
 nib, _ = optional_import("nibabel")
@@ -75,7 +75,7 @@ class NiftiReader(NibabelReader):
 
 
 class SimpleITKReader(ImageReader):
-    """A MONAI reader for NRRD, MetaImage, folders with one DICOM series, and pictures (PNG, JPEG).
+    """A MONAI reader for NRRD, MetaImage, DICOM (one file, or a folder with one series), and pictures (PNG, JPEG).
 
     Arrays are indexed (x, y, z) and the affine is RAS, as nibabel's are for the same volume. DICOM values are rescaled
     (Hounsfield units for CT) and its slices are sorted by position. A picture becomes a volume of one slice, with an
@@ -101,7 +101,7 @@ class SimpleITKReader(ImageReader):
             InputError: if it is not a 3D volume of one channel, or a folder does not hold one whole DICOM series.
         """
         (path,) = (Path(name) for name in ensure_tuple(data))
-        if path.is_dir():
+        if path.is_dir() or suffix_of(path) in DICOM:
             image = read_series(path)
         else:
             image = simple_itk(path).ReadImage(path)

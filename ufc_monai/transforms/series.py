@@ -10,7 +10,7 @@ import numpy as np
 from monai.utils import optional_import
 
 from ufc_monai.base.errors import InputError
-from ufc_monai.base.formats import dicom_files
+from ufc_monai.base.formats import dicom_files, is_called_dicom
 
 POSITION, ORIENTATION = "0020|0032", "0020|0037"
 """DICOM's tags ImagePositionPatient and ImageOrientationPatient."""
@@ -44,19 +44,10 @@ def read_header(path: str | os.PathLike[str]) -> Any:
     return header
 
 
-def read_series(folder: Path) -> Any:
-    """The one DICOM series of a folder, float32 (colours as they are)."""
-    sitk = simple_itk(folder)
-    series = sitk.ImageSeriesReader.GetGDCMSeriesIDs(folder)
-    if len(series) != 1:
-        raise InputError(f"{folder}: expected one DICOM series in the folder, found {len(series)}. Give each its own.")
-    names = sitk.ImageSeriesReader.GetGDCMSeriesFileNames(folder, series[0])
-    slices = {*dicom_files(folder), *folder.glob("*.dcm")}  # of one that is cut off in its preamble the name is left
-    if left := sorted({file.name for file in slices} - {Path(name).name for name in names}):
-        raise InputError(
-            f"{folder}: {len(left)} of its DICOM files cannot be read as slices of the series, first {left[0]}. Copy "
-            "them again, or move them elsewhere if they are not slices."
-        )
+def read_series(path: Path) -> Any:
+    """The one DICOM series of a folder, or a file that is one, float32 (colours as they are)."""
+    names = _slices_of(path) if path.is_dir() else [os.fspath(path)]
+    sitk = simple_itk(path)
     reader = sitk.ImageSeriesReader()
     reader.SetFileNames(names)
     header = read_header(names[0])
@@ -71,9 +62,25 @@ def read_series(folder: Path) -> Any:
     reader.MetaDataDictionaryArrayUpdateOn()  # the tags of every slice
     reader.SetSpacingWarningRelThreshold(np.inf)  # what it would warn of is an error here
     image = reader.Execute()
-    _check_shared(reader, folder)
-    _check_positions(reader, folder)
+    _check_shared(reader, path)
+    _check_positions(reader, path)
     return _hounsfield(image, header)
+
+
+def _slices_of(folder: Path) -> list[str]:
+    """The files of the one series of a folder, in order."""
+    sitk = simple_itk(folder)
+    series = sitk.ImageSeriesReader.GetGDCMSeriesIDs(folder)
+    if len(series) != 1:
+        raise InputError(f"{folder}: expected one DICOM series in the folder, found {len(series)}. Give each its own.")
+    names: list[str] = [*sitk.ImageSeriesReader.GetGDCMSeriesFileNames(folder, series[0])]
+    slices = {*dicom_files(folder), *filter(is_called_dicom, folder.iterdir())}  # cut off early, it has its name alone
+    if left := sorted({file.name for file in slices if not file.is_dir()} - {Path(name).name for name in names}):
+        raise InputError(
+            f"{folder}: {len(left)} of its DICOM files cannot be read as slices of the series, first {left[0]}. Copy "
+            "them again, or move them elsewhere if they are not slices."
+        )
+    return names
 
 
 def _check_shared(reader: Any, folder: Path) -> None:
