@@ -65,6 +65,10 @@ REFUSED: dict[str, tuple[Callable[[Path], object], str]] = {
         volumes("p0.nii.gz", "p0_mask.nii.gz", "p0_label.nii.gz"),
         "p0.nii.gz has two labels: p0_label.nii.gz and p0_mask.nii.gz",
     ),
+    "labels of two readers": (
+        volumes("p0.nii.gz", "p1.nii.gz", "labels/final/p0.nii.gz", "labels/final/p1.nii.gz", "labels/old/p0.nii.gz"),
+        "p0.nii.gz has two labels: labels/final/p0.nii.gz and labels/old/p0.nii.gz",
+    ),
     "a file a structure": (
         volumes("p0/ct.nii.gz", "p0/segmentations/liver.nii.gz", "p0/segmentations/spleen.nii.gz"),
         "A file a structure, as TotalSegmentator writes, is not read",

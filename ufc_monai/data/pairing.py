@@ -124,7 +124,9 @@ def _labels_of(scans: Sequence[Name], labels: Sequence[Name], left_out: dict[str
             by_end[scan.key[1].rpartition("/")[2]][0].append(scan)
     for label in (label for found in by_key.values() for label in found):
         by_end[label.key[1].rpartition("/")[2]][1].append(label)
-    label_of |= {a[0].path: b[0].path for a, b in by_end.values() if len(a) == len(b) == 1 and _one_ends(a[0], b[0])}
+    for alike, others in by_end.values():
+        if len(alike) == 1 and (found := [label for label in others if _one_ends(alike[0], label)]):
+            label_of[alike[0].path] = _best(alike[0], found, left_out)
     return label_of
 
 
