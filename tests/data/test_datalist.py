@@ -218,6 +218,14 @@ def test_image_items_never_hold_labels(tmp_path: Path) -> None:
         image_items(tmp_path, unlabelled_only=True)
 
 
+def test_labels_of_other_names_stop_a_training_and_no_inference(tmp_path: Path) -> None:
+    write(tmp_path, "imagesTr/a.nii.gz", "imagesTs/b.nii.gz", "labelsTr/liver.nii.gz")
+    assert [item["patient"] for item in image_items(tmp_path)] == ["a", "b"]
+    for asked in (False, True):
+        with pytest.raises(InputError, match=f"none of 1 labels is a file that is called as one of {1 + asked} scans"):
+            find_cases(tmp_path, include_test_images=asked)
+
+
 def test_one_file_or_one_series_is_an_item(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write(tmp_path, "a_0000.nrrd", "notes.txt")
     write_series(tmp_path, "1.2.840")

@@ -17,7 +17,7 @@ from ufc_monai.data.case import Case, listed_cases, with_roles
 from ufc_monai.data.dicom_patients import with_dicom_patients
 from ufc_monai.data.look_alikes import of_one_patient
 from ufc_monai.data.names import read_name
-from ufc_monai.data.pairing import ALONE, pair_names
+from ufc_monai.data.pairing import ALONE, DICOM_LABEL, pair_names
 from ufc_monai.data.tree import DEAD_LINK, NOT_DICOM, is_series, walk
 from ufc_monai.transforms.labels import few
 
@@ -27,7 +27,7 @@ LEFT_OUT = (
     "%s: test images (imagesTs, or dataset.json's 'test') are left out of training: %d; --include_test_images True "
     "takes them in"
 )
-SERIOUS = (ALONE, DEAD_LINK, NOT_DICOM)
+SERIOUS = (ALONE, DICOM_LABEL, DEAD_LINK, NOT_DICOM)
 """Reasons to leave a file out that are worth a warning, each time that the data set is read."""
 
 
@@ -79,29 +79,33 @@ def find_cases(dataset_dir: str | os.PathLike[str], include_test_images: bool = 
         The cases, sorted by image path.
 
     Raises:
-        InputError: as of :func:`take_inventory`, if there is nothing but test images, and, unless these are asked for,
-            if there are labels but none of them belongs to a scan.
+        InputError: as of :func:`take_inventory`, if there is nothing but test images, and if there are labels but none
+            of them belongs to a scan.
     """
-    root = require_dataset_dir(dataset_dir)
-    inventory = take_inventory(root)
-    for reason in SERIOUS:
-        if paths := [path for path, why in inventory.left_out.items() if why == reason]:
-            _say_once(logging.WARNING, "%s: left out: %s: %s", root, reason, few(paths))
-    cases, reasons = inventory.cases, [*inventory.left_out.values()]
+    inventory = _warned_inventory(root := require_dataset_dir(dataset_dir))
+    cases, unused = inventory.cases, [why for why in inventory.left_out.values() if why in (ALONE, DICOM_LABEL)]
     found = [case for case in cases if include_test_images or case.role or not case.of_test_set]
     if not found:
         raise InputError(
             f"dataset_dir: {root} holds nothing but test images (imagesTs, or dataset.json's 'test'), {len(cases)} in "
             "all. Pass --include_test_images True to train on them."
         )
-    if ALONE in reasons and not (include_test_images or any(case.label for case in cases)):
+    if unused and not any(case.label for case in found):
         raise InputError(
-            f"{root}: none of {reasons.count(ALONE)} labels is called as one of {len(cases)} scans, so none is used. "
-            "Rename them (docs/how-to.md), list them in dataset.json, or take them out of the folder."
+            f"{root}: none of {len(unused)} labels is a file that is called as one of {len(found)} scans, so none is "
+            "used. Rename them (docs/how-to.md), export DICOM as NIfTI, list them in dataset.json, or take them out."
         )
     if left := len(cases) - len(found):
         _say_once(logging.INFO, LEFT_OUT, root, left)
     return found
+
+
+def _warned_inventory(root: Path) -> Inventory:
+    inventory = take_inventory(root)
+    for reason in SERIOUS:
+        if paths := [path for path, why in inventory.left_out.items() if why == reason]:
+            _say_once(logging.WARNING, "%s: left out: %s: %s", root, reason, few(paths))
+    return inventory
 
 
 def image_items(dataset_dir: str | os.PathLike[str], unlabelled_only: bool = False) -> list[dict[str, str]]:
@@ -116,7 +120,8 @@ def image_items(dataset_dir: str | os.PathLike[str], unlabelled_only: bool = Fal
         if path.is_file() and not suffix_of(path):
             raise InputError(f"dataset_dir: {path} is not an image: expected one of {FORMATS}, or a folder of images.")
         return [{"image": os.fspath(path), "patient": read_name(path.name).scan}]
-    cases = [c for c in find_cases(dataset_dir, include_test_images=True) if not (unlabelled_only and c.label)]
+    found = _warned_inventory(require_dataset_dir(dataset_dir)).cases
+    cases = [case for case in found if not (unlabelled_only and case.label)]
     if not cases:
         raise InputError(f"dataset_dir: every image of {dataset_dir} has a label. Pass --unlabelled_only False.")
     return [Case(c.image, None, c.patient).item(dataset_dir) for c in cases]

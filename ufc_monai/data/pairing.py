@@ -16,6 +16,7 @@ from ufc_monai.transforms.labels import few
 
 LISTED = "Or list scans, labels and patients in dataset.json."
 ALONE = "labels without a scan of their name"
+DICOM_LABEL = "DICOM series in the place of labels"
 SECOND = "further labels of a scan"
 LINKED = "links to files that are read already"
 
@@ -38,7 +39,7 @@ def pair_names(root: Path, names: Sequence[Name], left_out: dict[str, str]) -> l
     scans = _scans(root, [name for name in names if not name.is_label], left_out)
     _refuse_channels(root, scans, {name.stem for name in names if name.is_label})
     labels = [name for name in names if name.is_label and suffix_of(name.path)]
-    left_out |= {n.path: "DICOM series in the place of labels" for n in names if n.is_label and not suffix_of(n.path)}
+    left_out |= {name.path: DICOM_LABEL for name in names if name.is_label and not suffix_of(name.path)}
     label_of = _labels_of(scans, labels, left_out)
     used = {*label_of.values(), *left_out}
     alone = [label for label in labels if label.path not in used]
