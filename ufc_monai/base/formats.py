@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import glob
+import gzip
 import os
 import re
+import zlib
 from pathlib import Path
 
 NIFTI = (".nii.gz", ".nii", ".hdr")
@@ -21,7 +23,7 @@ FORMATS = ", ".join(f"*{suffix}" for suffix in KNOWN) + ", a folder with one DIC
 BARE = re.compile(rb"[\x02\x08]\0[\0-\x20]\0([A-Z]{2}|..\0\0)", re.DOTALL)
 """How a DICOM file without preamble begins: the first tag of its header or data set, then its type or length."""
 OWN_PICTURE = "ufc_monai"
-"""What the pictures of reports and of ``check`` name as their software, so that they are never taken for scans."""
+"""What pictures of reports and of ``check``, and NIfTI of ``sample``, say of themselves, so as to be no scans."""
 DETACHED = re.compile(rb"^(?:ElementDataFile\s*=|data ?file:)\s*(\S.*?)\s*$", re.MULTILINE)
 """The line of an ITK header that names the file of the voxels, a pattern of such names, or a list of them below it."""
 NUMBER = re.compile(r"%\d*[di]")
@@ -74,16 +76,18 @@ def is_dicom(path: Path) -> bool:
 
 
 def is_own_picture(path: Path) -> bool:
-    """Whether a PNG was drawn by this package."""
+    """Whether a PNG was drawn, or a NIfTI sampled, by this package."""
+    if suffix_of(path) == ".nii.gz":
+        return _start(path, 228)[148:].startswith(OWN_PICTURE.encode())  # where a header has its remark
     return suffix_of(path) == ".png" and f"Software\0{OWN_PICTURE}".encode() in _start(path, 256)
 
 
 def _start(path: Path, size: int) -> bytes:
-    """The first bytes of a file; none if it cannot be read, which its reader will say."""
+    """The first bytes of a file, inflated; none if it cannot be read, which its reader will say."""
     try:
-        with open(path, "rb") as file:
+        with gzip.open(path) if path.suffix.lower() == ".gz" else open(path, "rb") as file:
             return file.read(size)
-    except OSError:
+    except (OSError, EOFError, zlib.error):
         return b""
 
 

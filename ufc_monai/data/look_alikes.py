@@ -51,7 +51,7 @@ def label_by_its_voxels(root: Path, scans: Sequence[Name], without: Sequence[Nam
         for scan, label in ((a, b), (b, a)):
             if suffix_of(label) and _is_label_of(root / label, root / scan):
                 return f"{label} looks like a label of {scan} (few small whole numbers, on the same grid). {ADVICE}"
-    for path in _smallest(root, scans, unknown):
+    for path in _smallest(root, scans, {name.path for name in without if not name.placed}):
         if _look(root / path)[0]:
             return f"{path} looks like a label (few small whole numbers). {ADVICE}"
     return None
