@@ -55,6 +55,13 @@ def test_decathlon_mixes_labelled_and_unlabelled_entries(tmp_path: Path) -> None
     assert find_cases(tmp_path) == [case for case in found if case.patient != "d"]
 
 
+def test_what_is_listed_for_validation_is_labelled_too(tmp_path: Path) -> None:
+    write(tmp_path, "a.nii.gz", "a_seg.nii.gz", "b.nii.gz", "b_seg.nii.gz")
+    a, b = ({"image": f"{name}.nii.gz", "label": f"{name}_seg.nii.gz"} for name in "ab")
+    write_dataset_json(tmp_path, {"training": [a], "validation": [b]})
+    assert [case.label for case in find_cases(tmp_path)] == ["a_seg.nii.gz", "b_seg.nii.gz"]
+
+
 @pytest.mark.parametrize("name", ["test", "unlabelled", "unlabeled"])
 def test_a_label_in_an_unlabelled_list_is_refused(tmp_path: Path, name: str) -> None:
     write(tmp_path, "a.nii.gz", "b.nii.gz", "b_seg.nii.gz")

@@ -135,8 +135,9 @@ def is_one_image(path: str | os.PathLike[str]) -> bool:
 def take_inventory(root: Path) -> Inventory:
     """Account for every file below a folder: it is a scan, a label of a scan, or left out for a reason.
 
-    Where a ``dataset.json`` lists ``training`` (Medical Segmentation Decathlon), it alone says what is what: entries
-    without ``label``, and the lists ``unlabelled`` and ``test``, are unlabelled; an entry may name its ``patient``.
+    Where a ``dataset.json`` lists ``training`` (Medical Segmentation Decathlon), it alone says what is what: of
+    this and of ``validation``, entries without ``label``, and the lists ``unlabelled`` and ``test``, are unlabelled; an
+    entry may name its ``patient``.
     Elsewhere the names of files and folders say it, by the table of :mod:`ufc_monai.data.names`: ``imagesTr/a`` and
     ``labelsTr/a``, ``a`` and ``a_seg``, ``a/imaging`` and ``a/segmentation``. What is called nothing is a scan. An
     image is a file or the folder of a DICOM series, a label is a file, and the two may differ in format. An
