@@ -82,6 +82,11 @@ def is_own_picture(path: Path) -> bool:
     return suffix_of(path) == ".png" and f"Software\0{OWN_PICTURE}".encode() in _start(path, 256)
 
 
+def is_envi(path: Path) -> bool:
+    """Whether an .hdr is that of a picture of remote sensing."""
+    return _start(path, 4) == b"ENVI"
+
+
 def _start(path: Path, size: int) -> bytes:
     """The first bytes of a file, inflated; none if it cannot be read, which its reader will say."""
     try:

@@ -12,6 +12,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from ufc_monai.base.errors import InputError
+from ufc_monai.base.files import printable
 from ufc_monai.base.formats import FORMATS, suffix_of
 from ufc_monai.data.case import Case, listed_cases, with_roles
 from ufc_monai.data.dicom_patients import with_dicom_patients
@@ -27,6 +28,8 @@ LEFT_OUT = (
     "%s: test images (imagesTs, or dataset.json's 'test') are left out of training: %d; --include_test_images True "
     "takes them in"
 )
+MOST_GROUPS = 6
+"""Reasons that are named when files are left out."""
 SERIOUS = (ALONE, DICOM_LABEL, DEAD_LINK, NOT_DICOM)
 """Reasons to leave a file out that are worth a warning, each time that the data set is read."""
 
@@ -104,7 +107,7 @@ def _warned_inventory(root: Path) -> Inventory:
     inventory = take_inventory(root)
     for reason in SERIOUS:
         if paths := [path for path, why in inventory.left_out.items() if why == reason]:
-            _say_once(logging.WARNING, "%s: left out: %s: %s", root, reason, few(paths))
+            _say_once(logging.WARNING, "%s: left out: %s: %s", root, reason, printable(few(paths)))
     return inventory
 
 
@@ -201,12 +204,14 @@ def account(dataset_dir: str | os.PathLike[str]) -> list[str]:
 
 
 def grouped(left_out: Mapping[str, str]) -> str:
-    """Reasons with how often each holds, the most frequent first; of those that are no suffix, a few paths."""
+    """How often each of the first few reasons holds: those that are no suffix, with a few paths, before the others."""
     paths = defaultdict[str, list[str]](list)
     for path, reason in left_out.items():
         paths[reason].append(path)
-    common = sorted(paths.items(), key=lambda item: (-len(item[1]), item[0]))
-    return ", ".join(f"{len(p)} {r}" if r.startswith(".") else f"{r}: {len(p)} ({few(p)})" for r, p in common)
+    common = sorted(paths.items(), key=lambda item: (item[0].startswith("."), -len(item[1]), item[0]))
+    named = [f"{len(p)} {r}" if r.startswith(".") else f"{r}: {len(p)} ({few(p)})" for r, p in common[:MOST_GROUPS]]
+    more = [f"and {len(common) - MOST_GROUPS} more kinds"] if len(common) > MOST_GROUPS else []
+    return printable(", ".join(named + more))
 
 
 def _how(case: Case) -> str:

@@ -42,8 +42,10 @@ def pair_names(root: Path, names: Sequence[Name], left_out: dict[str, str]) -> l
     left_out |= {name.path: DICOM_LABEL for name in names if name.is_label and not suffix_of(name.path)}
     label_of = _labels_of(scans, labels, left_out)
     used = {*label_of.values(), *left_out}
-    alone = [label for label in labels if label.path not in used]
-    left_out |= {label.path: ALONE for label in alone}
+    files = {os.path.realpath(root / label) for label in label_of.values()}
+    unused = {label: os.path.realpath(root / label.path) in files for label in labels if label.path not in used}
+    left_out |= {label.path: LINKED if linked else ALONE for label, linked in unused.items()}
+    alone = [label for label, linked in unused.items() if not linked]
     without = [scan for scan in scans if scan.path not in label_of]
     _refuse_parts(root, without, alone)
     if looks := label_by_its_voxels(root, scans, without):

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ufc_monai.base.bundles import BUNDLES
 from ufc_monai.base.errors import InputError
-from ufc_monai.base.formats import DICOM, dicom_files, is_dicom, is_own_picture, parts_of, suffix_of
+from ufc_monai.base.formats import DICOM, dicom_files, is_dicom, is_envi, is_own_picture, parts_of, suffix_of
 from ufc_monai.data.names import is_word
 from ufc_monai.transforms.series import read_header
 
@@ -110,11 +110,14 @@ def _reason(file: Path) -> str:
     if not file.is_file():
         return DEAD_LINK if file.is_symlink() else "neither files nor folders"
     if not suffix:
-        return file.suffix.lower() or "without suffix"
+        ending = file.suffix.lower()
+        return "numbered" if ending[1:].isdigit() else ending or "without suffix"
     if suffix in DICOM:
         return NOT_DICOM
     if suffix == ".hdr" and len(parts_of(file)) == 1:
         return ".hdr without .img"
+    if suffix == ".hdr" and is_envi(file):
+        return "headers of ENVI"
     return "pictures that ufc_monai drew" if is_own_picture(file) else ""
 
 
