@@ -102,7 +102,7 @@ def parts_of(path: str | os.PathLike[str]) -> list[Path]:
     if path.is_dir():
         return sorted(f for f in path.iterdir() if f.is_file() and not f.name.startswith("."))
     if suffix_of(path) == ".hdr":
-        beside = (path.with_suffix(suffix) for suffix in (".img", ".IMG", ".img.gz"))
+        beside = (path.with_suffix(suffix) for suffix in (".img", ".IMG"))
         return [path, *(f for f in beside if f.is_file())]
     return [path, *_detached(path)] if suffix_of(path) in ITK else [path]
 
@@ -114,7 +114,7 @@ def _detached(path: Path) -> list[Path]:
     if not (named := DETACHED.search(header)):
         return []
     name = os.fsdecode(named[1])
-    if name.startswith("LIST"):
+    if name.split()[0] == "LIST":
         names = os.fsdecode(header[named.end() :]).splitlines()
     elif NUMBER.search(first := name.split()[0]):  # the numbers from and to stand behind it
         names = sorted(glob.glob(NUMBER.sub("*", glob.escape(os.fspath(path.parent / first)))))
