@@ -47,6 +47,19 @@ def two_links(folder: Path) -> object:
     return find_cases(folder)
 
 
+def dicom_labels(folder: Path) -> object:
+    (folder / "p0").mkdir()
+    for name in ("ct", "seg"):
+        series(folder / "p0" / name)
+    return find_cases(folder)
+
+
+def test_images_alone(folder: Path) -> object:
+    for name in ("imagesTr/p0", "imagesTs/p1", "labelsTr/liver0"):
+        volume(folder / f"{name}.nii.gz")
+    return find_cases(folder, include_test_images=True)
+
+
 def budget_without_labels(folder: Path) -> object:
     data = data_set(folder, labelled=0, unlabelled=5)
     return plan_stages(RunOptions(data, folder / "run", ROOT / "bundles", labelled=2), find_cases(data))
@@ -65,6 +78,10 @@ REFUSED: dict[str, tuple[Callable[[Path], object], str]] = {
         volumes("p0.nii.gz", "p0_mask.nii.gz", "p0_label.nii.gz"),
         "p0.nii.gz has two labels: p0_label.nii.gz and p0_mask.nii.gz",
     ),
+    "labels of two readers": (
+        volumes("p0.nii.gz", "p1.nii.gz", "labels/final/p0.nii.gz", "labels/final/p1.nii.gz", "labels/old/p0.nii.gz"),
+        "p0.nii.gz has two labels: labels/final/p0.nii.gz and labels/old/p0.nii.gz",
+    ),
     "a file a structure": (
         volumes("p0/ct.nii.gz", "p0/segmentations/liver.nii.gz", "p0/segmentations/spleen.nii.gz"),
         "A file a structure, as TotalSegmentator writes, is not read",
@@ -72,7 +89,12 @@ REFUSED: dict[str, tuple[Callable[[Path], object], str]] = {
     "a label that nothing calls one": (a_label_without_its_word, "x/a.nii.gz looks like a label of raw/a.nii.gz"),
     "labels of other names": (
         volumes("images/p0.nii.gz", "images/p1.nii.gz", "labels/liver0.nii.gz"),
-        "none of 1 labels is called as one of 2 scans",
+        "none of 1 labels is a file that is called as one of 2 scans",
+    ),
+    "DICOM labels": (dicom_labels, "none of 1 labels is a file that is called as one of 1 scans"),
+    "labels of other names, test images asked for": (
+        test_images_alone,
+        "none of 1 labels is a file that is called as one of 2 scans",
     ),
     "a label that two scans link to": (
         two_links,

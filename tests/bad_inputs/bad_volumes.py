@@ -10,8 +10,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import nibabel as nib
 import numpy as np
-from bad_files import content, cut_off, organ, series, typed, volume, volume_with, voxels, with_voxel
+from bad_files import STRAIGHT, content, cut_off, organ, series, typed, volume, volume_with, voxels, with_voxel
 from PIL import ExifTags, Image
 from scans import make_image, sitk
 
@@ -48,6 +49,11 @@ def flipped(path: Path, place: int) -> Path:
 
 def halved_checksum(path: Path) -> Path:
     return cut_off(volume(path), path.stat().st_size - 6)
+
+
+def analyze(path: Path) -> Path:
+    nib.save(nib.AnalyzeImage(voxels(), STRAIGHT), path)
+    return path
 
 
 def two_affines(path: Path) -> Path:
@@ -164,6 +170,7 @@ IMAGES: dict[str, tuple[Build, str]] = {
         "number per voxel, got complex numbers",
     ),
     "no affine": (lambda d: volume(d / "a.nii.gz", affine=None), "its header holds no affine"),
+    "Analyze 7.5": (lambda d: analyze(d / "a.hdr"), "expected NIfTI, got Analyze 7.5, which has no orientation"),
     "affine that cannot be inverted": (lambda d: volume_with(d / "a.nii", srow_z=FLAT), "cannot be inverted"),
     "affine of NaN": (lambda d: volume_with(d / "a.nii", srow_z=[np.nan] * 4), "cannot be inverted"),
     "JPEG that viewers turn": (lambda d: photograph(d / "a.jpg", turned=True), "viewers turn it, as its EXIF says"),

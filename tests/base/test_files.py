@@ -46,13 +46,17 @@ def test_a_folder_is_known_by_the_bytes_of_its_files_whatever_their_names(tmp_pa
     assert size_of(folders[0] / "1.dcm") == 5
 
 
-@pytest.mark.parametrize(("name", "line"), [("a.mhd", "ElementDataFile = b.raw"), ("a.nhdr", "data file: b.raw")])
+@pytest.mark.parametrize(
+    ("name", "line"),
+    [("a.mhd", "ElementDataFile = b.raw"), ("a.nhdr", "data file: b.raw"), ("a.mhd", "ElementDataFile = LISTED.raw")],
+)
 def test_detached_voxels_belong_to_their_header(tmp_path: Path, name: str, line: str) -> None:
     (tmp_path / name).write_text(f"first\n{line}\n")
-    (tmp_path / "b.raw").write_bytes(b"voxels")
+    voxels = tmp_path / line.split()[-1]
+    voxels.write_bytes(b"voxels")
     before = sha256_of(tmp_path / name)
     assert size_of(tmp_path / name) == len(line) + 7 + 6
-    (tmp_path / "b.raw").write_bytes(b"VOXELS")
+    voxels.write_bytes(b"VOXELS")
     assert sha256_of(tmp_path / name) != before
 
 

@@ -13,7 +13,9 @@ from conftest import NAMES, SMALL, copy_bundles, refused, run_bundle
 
 from ufc_monai.__main__ import main
 from ufc_monai.artifacts.sampling import Codes
+from ufc_monai.base.errors import InputError
 from ufc_monai.commands.sample import sample
+from ufc_monai.data.datalist import find_cases
 from ufc_monai.evaluation.published import Published
 from ufc_monai.phantom.skin import make_skin_phantom
 
@@ -72,6 +74,8 @@ def test_grids_and_volumes(run: Path) -> None:
     assert sorted(path.name for path in folder.iterdir()) == sorted(
         f"{name}.{kind}" for name in ("cluster_0", "cluster_2", "prior") for kind in ("nii.gz", "png")
     )
+    with pytest.raises(InputError, match=r"holds no volumes.*pictures that ufc_monai drew: 6"):
+        find_cases(folder)
     volumes = [np.asarray(nib.load(folder / f"{name}.nii.gz").dataobj) for name in ("cluster_0", "cluster_2")]
     assert volumes[0].shape == (32, 32, 10)
     assert volumes[0].min() >= -250

@@ -141,7 +141,7 @@ def test_a_mask_is_kept_if_its_values_are_ids(tmp_path: Path, suffix: str) -> No
 
 
 def two_starts(chain: Path, folder: Path, **dice: float) -> Path:
-    """A run's folder with both starts, by their validation Dice; the random one has other ids, and sees its first alone."""
+    """A run with both starts, by validation Dice; the random one has other ids, and sees the first structure alone."""
     bundle = folder / NAMES[2]
     shutil.copytree(chain / NAMES[2], bundle, ignore=shutil.ignore_patterns("cache", "eval"))
     shutil.copytree(bundle / "models", bundle / "models_random")

@@ -218,6 +218,17 @@ def test_a_label_that_nothing_calls_one_is_found_by_its_voxels(names: tuple[str,
         take_inventory(tmp_path)
 
 
+@pytest.mark.parametrize("folder", ["images", "."])
+def test_a_scan_of_few_values_is_one_where_its_folder_says_so(folder: str, tmp_path: Path) -> None:
+    for i in range(3):
+        save_volume(tmp_path / folder / f"p{i}.nii.gz", voxels(i) if i else voxels(i) > 100)
+    if folder == "images":
+        assert len(take_inventory(tmp_path).cases) == 3
+    else:
+        with pytest.raises(InputError, match=r"p0\.nii\.gz looks like a label"):
+            take_inventory(tmp_path)
+
+
 def test_scans_of_one_grid_are_scans(tmp_path: Path) -> None:
     for i in range(2):
         save_volume(tmp_path / f"p{i}" / "late.nii.gz", voxels(i))

@@ -66,7 +66,9 @@ def test_calibration_finds_what_volumes_say_and_measures_it_on_volumes_left_out(
     assert found.mean_error < 0.03
     assert found.rank_correlation is not None
     assert found.rank_correlation > 0.9
-    assert str(found).startswith("calibrated on 20 validation volumes: rank correlation of scans 0.97, mean error 0.018")
+    assert str(found).startswith(
+        "calibrated on 20 validation volumes: rank correlation of scans 0.97, mean error 0.018"
+    )
     noise = calibrate(rows, generator.random(200), [str(k // 10) for k in range(200)])
     assert abs(noise.rank_correlation or 0) < 0.5, "a fit must not be judged by what it was fitted to"
 

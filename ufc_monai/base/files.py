@@ -111,6 +111,11 @@ def is_writable(text: str) -> bool:
     )
 
 
+def printable(text: str) -> str:
+    """The text with escapes for the characters that :func:`is_writable` refuses."""
+    return "".join(c if is_writable(c) else c.encode("unicode_escape").decode() for c in text)
+
+
 def files_below(folder: Path, *patterns: str, key: str) -> list[Path]:
     """The files of a folder that are about to be handed on, sorted.
 

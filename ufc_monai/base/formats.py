@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import glob
+import gzip
 import os
 import re
+import zlib
 from pathlib import Path
 
 NIFTI = (".nii.gz", ".nii", ".hdr")
@@ -21,7 +23,7 @@ FORMATS = ", ".join(f"*{suffix}" for suffix in KNOWN) + ", a folder with one DIC
 BARE = re.compile(rb"[\x02\x08]\0[\0-\x20]\0([A-Z]{2}|..\0\0)", re.DOTALL)
 """How a DICOM file without preamble begins: the first tag of its header or data set, then its type or length."""
 OWN_PICTURE = "ufc_monai"
-"""What the pictures of reports and of ``check`` name as their software, so that they are never taken for scans."""
+"""What pictures of reports and of ``check``, and NIfTI of ``sample``, say of themselves, so as to be no scans."""
 DETACHED = re.compile(rb"^(?:ElementDataFile\s*=|data ?file:)\s*(\S.*?)\s*$", re.MULTILINE)
 """The line of an ITK header that names the file of the voxels, a pattern of such names, or a list of them below it."""
 NUMBER = re.compile(r"%\d*[di]")
@@ -79,16 +81,23 @@ def is_called_dicom(path: Path) -> bool:
 
 
 def is_own_picture(path: Path) -> bool:
-    """Whether a PNG was drawn by this package."""
+    """Whether a PNG was drawn, or a NIfTI sampled, by this package."""
+    if suffix_of(path) == ".nii.gz":
+        return _start(path, 228)[148:].startswith(OWN_PICTURE.encode())  # where a header has its remark
     return suffix_of(path) == ".png" and f"Software\0{OWN_PICTURE}".encode() in _start(path, 256)
 
 
+def is_envi(path: Path) -> bool:
+    """Whether an .hdr is that of a picture of remote sensing."""
+    return _start(path, 4) == b"ENVI"
+
+
 def _start(path: Path, size: int) -> bytes:
-    """The first bytes of a file; none if it cannot be read, which its reader will say."""
+    """The first bytes of a file, inflated; none if it cannot be read, which its reader will say."""
     try:
-        with open(path, "rb") as file:
+        with gzip.open(path) if path.suffix.lower() == ".gz" else open(path, "rb") as file:
             return file.read(size)
-    except OSError:
+    except (OSError, EOFError, zlib.error):
         return b""
 
 
@@ -98,7 +107,7 @@ def parts_of(path: str | os.PathLike[str]) -> list[Path]:
     if path.is_dir():
         return sorted(f for f in path.iterdir() if f.is_file() and not f.name.startswith("."))
     if suffix_of(path) == ".hdr":
-        beside = (path.with_suffix(suffix) for suffix in (".img", ".IMG", ".img.gz"))
+        beside = (path.with_suffix(suffix) for suffix in (".img", ".IMG"))
         return [path, *(f for f in beside if f.is_file())]
     return [path, *_detached(path)] if suffix_of(path) in ITK else [path]
 
@@ -110,7 +119,7 @@ def _detached(path: Path) -> list[Path]:
     if not (named := DETACHED.search(header)):
         return []
     name = os.fsdecode(named[1])
-    if name.startswith("LIST"):
+    if name.split()[0] == "LIST":
         names = os.fsdecode(header[named.end() :]).splitlines()
     elif NUMBER.search(first := name.split()[0]):  # the numbers from and to stand behind it
         names = sorted(glob.glob(NUMBER.sub("*", glob.escape(os.fspath(path.parent / first)))))

@@ -19,6 +19,7 @@ from ufc_monai.base.bundles import VAE
 from ufc_monai.base.chain import CLUSTERS, VAE_TRAINING, record_of
 from ufc_monai.base.errors import InputError
 from ufc_monai.base.files import atomic_path
+from ufc_monai.base.formats import OWN_PICTURE
 from ufc_monai.evaluation.published import Published
 from ufc_monai.report.drawing import COLUMNS, save_rows
 from ufc_monai.training.compute import device_of
@@ -106,5 +107,7 @@ def _statistics(run: Path) -> tuple[float, float]:
 def _save_nifti(path: Path, pictures: NDArray[np.float32], window: Sequence[float]) -> None:
     low, high = window
     values = np.moveaxis(pictures * (high - low) + low, 0, 2)
+    volume = nib.Nifti1Image(values.round().astype(np.int16), np.eye(4))
+    volume.header["descrip"] = OWN_PICTURE
     with atomic_path(path) as temporary:
-        nib.save(nib.Nifti1Image(values.round().astype(np.int16), np.eye(4)), temporary)
+        nib.save(volume, temporary)

@@ -27,6 +27,8 @@ MMWHS_LABELS = {
 
 OFFICIAL = "official_split.json"
 ROLES = ("training", "validation", "test")
+LABELLED_LISTS = ("training", "validation")
+"""Lists of a dataset.json whose images may have labels; the split is drawn from both."""
 UNLABELLED_LISTS = ("unlabelled", "unlabeled", "test")
 """Lists of a dataset.json whose images come without labels."""
 
@@ -83,9 +85,9 @@ def listed_cases(root: Path) -> list[Case]:
     if not content.get("training"):
         return []
     cases: list[Case] = []
-    for name in ("training", *UNLABELLED_LISTS):
+    for name in (*LABELLED_LISTS, *UNLABELLED_LISTS):
         listed = [_listed_case(entry, root) for entry in _entries(content, name, root)]
-        if name != "training" and any(case.label for case in listed):
+        if name in UNLABELLED_LISTS and any(case.label for case in listed):
             raise InputError(
                 f"{root / 'dataset.json'}: the list '{name}' holds labels. ufc_monai draws the test patients itself: "
                 "move labelled entries to 'training', or take them out of the folder to keep them unseen."

@@ -12,12 +12,13 @@ from itertools import pairwise
 from pathlib import Path
 
 from ufc_monai.base.errors import InputError
+from ufc_monai.base.files import printable
 from ufc_monai.base.formats import FORMATS, suffix_of
 from ufc_monai.data.case import Case, listed_cases, with_roles
 from ufc_monai.data.dicom_patients import with_dicom_patients
 from ufc_monai.data.look_alikes import of_one_patient
 from ufc_monai.data.names import read_name
-from ufc_monai.data.pairing import ALONE, pair_names
+from ufc_monai.data.pairing import ALONE, DICOM_LABEL, pair_names
 from ufc_monai.data.tree import DEAD_LINK, NOT_DICOM, is_series, walk
 from ufc_monai.transforms.labels import few
 
@@ -27,7 +28,9 @@ LEFT_OUT = (
     "%s: test images (imagesTs, or dataset.json's 'test') are left out of training: %d; --include_test_images True "
     "takes them in"
 )
-SERIOUS = (ALONE, DEAD_LINK, NOT_DICOM)
+MOST_GROUPS = 6
+"""Reasons that are named when files are left out."""
+SERIOUS = (ALONE, DICOM_LABEL, DEAD_LINK, NOT_DICOM)
 """Reasons to leave a file out that are worth a warning, each time that the data set is read."""
 
 
@@ -79,29 +82,33 @@ def find_cases(dataset_dir: str | os.PathLike[str], include_test_images: bool = 
         The cases, sorted by image path.
 
     Raises:
-        InputError: as of :func:`take_inventory`, if there is nothing but test images, and, unless these are asked for,
-            if there are labels but none of them belongs to a scan.
+        InputError: as of :func:`take_inventory`, if there is nothing but test images, and if there are labels but none
+            of them belongs to a scan.
     """
-    root = require_dataset_dir(dataset_dir)
-    inventory = take_inventory(root)
-    for reason in SERIOUS:
-        if paths := [path for path, why in inventory.left_out.items() if why == reason]:
-            _say_once(logging.WARNING, "%s: left out: %s: %s", root, reason, few(paths))
-    cases, reasons = inventory.cases, [*inventory.left_out.values()]
+    inventory = _warned_inventory(root := require_dataset_dir(dataset_dir))
+    cases, unused = inventory.cases, [why for why in inventory.left_out.values() if why in (ALONE, DICOM_LABEL)]
     found = [case for case in cases if include_test_images or case.role or not case.of_test_set]
     if not found:
         raise InputError(
             f"dataset_dir: {root} holds nothing but test images (imagesTs, or dataset.json's 'test'), {len(cases)} in "
             "all. Pass --include_test_images True to train on them."
         )
-    if ALONE in reasons and not (include_test_images or any(case.label for case in cases)):
+    if unused and not any(case.label for case in found):
         raise InputError(
-            f"{root}: none of {reasons.count(ALONE)} labels is called as one of {len(cases)} scans, so none is used. "
-            "Rename them (docs/how-to.md), list them in dataset.json, or take them out of the folder."
+            f"{root}: none of {len(unused)} labels is a file that is called as one of {len(found)} scans, so none is "
+            "used. Rename them (docs/how-to.md), export DICOM as NIfTI, list them in dataset.json, or take them out."
         )
     if left := len(cases) - len(found):
         _say_once(logging.INFO, LEFT_OUT, root, left)
     return found
+
+
+def _warned_inventory(root: Path) -> Inventory:
+    inventory = take_inventory(root)
+    for reason in SERIOUS:
+        if paths := [path for path, why in inventory.left_out.items() if why == reason]:
+            _say_once(logging.WARNING, "%s: left out: %s: %s", root, reason, printable(few(paths)))
+    return inventory
 
 
 def image_items(dataset_dir: str | os.PathLike[str], unlabelled_only: bool = False) -> list[dict[str, str]]:
@@ -116,7 +123,8 @@ def image_items(dataset_dir: str | os.PathLike[str], unlabelled_only: bool = Fal
         if path.is_file() and not suffix_of(path):
             raise InputError(f"dataset_dir: {path} is not an image: expected one of {FORMATS}, or a folder of images.")
         return [{"image": os.fspath(path), "patient": read_name(path.name).scan}]
-    cases = [c for c in find_cases(dataset_dir, include_test_images=True) if not (unlabelled_only and c.label)]
+    found = _warned_inventory(require_dataset_dir(dataset_dir)).cases
+    cases = [case for case in found if not (unlabelled_only and case.label)]
     if not cases:
         raise InputError(f"dataset_dir: every image of {dataset_dir} has a label. Pass --unlabelled_only False.")
     return [Case(c.image, None, c.patient).item(dataset_dir) for c in cases]
@@ -130,8 +138,9 @@ def is_one_image(path: str | os.PathLike[str]) -> bool:
 def take_inventory(root: Path) -> Inventory:
     """Account for every file below a folder: it is a scan, a label of a scan, or left out for a reason.
 
-    Where a ``dataset.json`` lists ``training`` (Medical Segmentation Decathlon), it alone says what is what: entries
-    without ``label``, and the lists ``unlabelled`` and ``test``, are unlabelled; an entry may name its ``patient``.
+    Where a ``dataset.json`` lists ``training`` (Medical Segmentation Decathlon), it alone says what is what: of
+    this and of ``validation``, entries without ``label``, and the lists ``unlabelled`` and ``test``, are unlabelled; an
+    entry may name its ``patient``.
     Elsewhere the names of files and folders say it, by the table of :mod:`ufc_monai.data.names`: ``imagesTr/a`` and
     ``labelsTr/a``, ``a`` and ``a_seg``, ``a/imaging`` and ``a/segmentation``. What is called nothing is a scan. An
     image is a file or the folder of a DICOM series, a label is a file, and the two may differ in format. An
@@ -195,12 +204,14 @@ def account(dataset_dir: str | os.PathLike[str]) -> list[str]:
 
 
 def grouped(left_out: Mapping[str, str]) -> str:
-    """Reasons with how often each holds, the most frequent first; of those that are no suffix, a few paths."""
+    """How often each of the first few reasons holds: those that are no suffix, with a few paths, before the others."""
     paths = defaultdict[str, list[str]](list)
     for path, reason in left_out.items():
         paths[reason].append(path)
-    common = sorted(paths.items(), key=lambda item: (-len(item[1]), item[0]))
-    return ", ".join(f"{len(p)} {r}" if r.startswith(".") else f"{r}: {len(p)} ({few(p)})" for r, p in common)
+    common = sorted(paths.items(), key=lambda item: (item[0].startswith("."), -len(item[1]), item[0]))
+    named = [f"{len(p)} {r}" if r.startswith(".") else f"{r}: {len(p)} ({few(p)})" for r, p in common[:MOST_GROUPS]]
+    more = [f"and {len(common) - MOST_GROUPS} more kinds"] if len(common) > MOST_GROUPS else []
+    return printable(", ".join(named + more))
 
 
 def _how(case: Case) -> str:

@@ -51,7 +51,7 @@ def label_by_its_voxels(root: Path, scans: Sequence[Name], without: Sequence[Nam
         for scan, label in ((a, b), (b, a)):
             if suffix_of(label) and _is_label_of(root / label, root / scan):
                 return f"{label} looks like a label of {scan} (few small whole numbers, on the same grid). {ADVICE}"
-    for path in _smallest(root, scans, unknown):
+    for path in _smallest(root, scans, {name.path for name in without if not name.placed}):
         if _look(root / path)[0]:
             return f"{path} looks like a label (few small whole numbers). {ADVICE}"
     return None
@@ -115,8 +115,10 @@ def _read(path: Path, _changed: int) -> tuple[bool, Grid]:
 def of_one_patient(cases: Sequence[Case]) -> list[list[str]]:
     """Groups of scans whose names or folders are so alike that their patients may be one: p01_a and p01_b."""
     groups = defaultdict[tuple[str, str], dict[str, str]](dict)
-    for case in cases:
-        scan = read_name(case.image).scan
-        folder, visit = scan.rpartition("/")[0], VISIT.fullmatch(case.patient)
+    scans = [read_name(case.image).scan for case in cases]
+    folders = {scan.rpartition("/")[0] for scan in scans}
+    for case, scan in zip(cases, scans, strict=True):
+        # p0/ct is called p0, and beside p0/late it lies in that folder
+        folder, visit = scan if scan in folders else scan.rpartition("/")[0], VISIT.fullmatch(case.patient)
         groups[folder, "" if folder else visit["patient"] if visit else case.patient][case.patient] = scan
     return [sorted(group.values()) for group in groups.values() if 1 < len(group) <= MOST_VISITS]

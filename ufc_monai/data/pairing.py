@@ -16,6 +16,7 @@ from ufc_monai.transforms.labels import few
 
 LISTED = "Or list scans, labels and patients in dataset.json."
 ALONE = "labels without a scan of their name"
+DICOM_LABEL = "DICOM series in the place of labels"
 SECOND = "further labels of a scan"
 LINKED = "links to files that are read already"
 
@@ -38,11 +39,13 @@ def pair_names(root: Path, names: Sequence[Name], left_out: dict[str, str]) -> l
     scans = _scans(root, [name for name in names if not name.is_label], left_out)
     _refuse_channels(root, scans, {name.stem for name in names if name.is_label})
     labels = [name for name in names if name.is_label and suffix_of(name.path)]
-    left_out |= {n.path: "DICOM series in the place of labels" for n in names if n.is_label and not suffix_of(n.path)}
+    left_out |= {name.path: DICOM_LABEL for name in names if name.is_label and not suffix_of(name.path)}
     label_of = _labels_of(scans, labels, left_out)
     used = {*label_of.values(), *left_out}
-    alone = [label for label in labels if label.path not in used]
-    left_out |= {label.path: ALONE for label in alone}
+    files = {os.path.realpath(root / label) for label in label_of.values()}
+    unused = {label: os.path.realpath(root / label.path) in files for label in labels if label.path not in used}
+    left_out |= {label.path: LINKED if linked else ALONE for label, linked in unused.items()}
+    alone = [label for label, linked in unused.items() if not linked]
     without = [scan for scan in scans if scan.path not in label_of]
     _refuse_parts(root, without, alone)
     if looks := label_by_its_voxels(root, scans, without):
@@ -124,7 +127,9 @@ def _labels_of(scans: Sequence[Name], labels: Sequence[Name], left_out: dict[str
             by_end[scan.key[1].rpartition("/")[2]][0].append(scan)
     for label in (label for found in by_key.values() for label in found):
         by_end[label.key[1].rpartition("/")[2]][1].append(label)
-    label_of |= {a[0].path: b[0].path for a, b in by_end.values() if len(a) == len(b) == 1 and _one_ends(a[0], b[0])}
+    for alike, others in by_end.values():
+        if len(alike) == 1 and (found := [label for label in others if _one_ends(alike[0], label)]):
+            label_of[alike[0].path] = _best(alike[0], found, left_out)
     return label_of
 
 

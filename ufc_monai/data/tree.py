@@ -14,6 +14,7 @@ from ufc_monai.base.formats import (
     DICOM,
     is_dicom,
     is_dicom_series,
+    is_envi,
     is_own_picture,
     parts_of,
     stem_of,
@@ -137,11 +138,14 @@ def _reason(file: Path) -> str:
     if not file.is_file():
         return DEAD_LINK if file.is_symlink() else "neither files nor folders"
     if not suffix:
-        return file.suffix.lower() or "without suffix"
+        ending = file.suffix.lower()
+        return "numbered" if ending[1:].isdigit() else ending or "without suffix"
     if suffix in DICOM:
         return NOT_DICOM
     if suffix == ".hdr" and len(parts_of(file)) == 1:
         return ".hdr without .img"
+    if suffix == ".hdr" and is_envi(file):
+        return "headers of ENVI"
     if stem_of(file).endswith("_uncertainty"):
         return "images of where views disagree, from segment --uncertainty True"
     return "pictures that ufc_monai drew" if is_own_picture(file) else ""

@@ -177,6 +177,11 @@ def _usable(image: Any) -> Any:
     if kind.names or kind.kind == "c":
         found = "colours" if kind.names else "complex numbers"
         raise InputError(f"{name}: expected one real number per voxel, got {found}. Export the grey values alone.")
+    if not isinstance(image, nib.Nifti1Pair):
+        header_file = image.file_map["header"].filename
+        raise InputError(
+            f"{header_file}: expected NIfTI, got Analyze 7.5, which has no orientation. Export it as NIfTI."
+        )
     if not (header["sform_code"] or header["qform_code"]):
         raise InputError(
             f"{name}: its header holds no affine (qform and sform codes are 0): its orientation is unknown. Export it "
