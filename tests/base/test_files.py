@@ -31,19 +31,20 @@ def test_sha256_is_that_of_the_bytes(tmp_path: Path) -> None:
     assert sha256_of(tmp_path / "scan") == hashlib.sha256(b"voxels").hexdigest()
 
 
-def test_a_folder_is_known_by_the_bytes_of_its_files_whatever_their_names(tmp_path: Path) -> None:
+def test_a_folder_is_known_by_the_bytes_of_its_slices_whatever_their_names(tmp_path: Path) -> None:
     folders = [tmp_path / name for name in ("one", "same", "renamed", "changed")]
     for folder in folders:
         folder.mkdir()
-        (folder / "2.dcm").write_bytes(b"second")
-        (folder / "1.dcm").write_bytes(b"first")
-    (folders[1] / ".DS_Store").touch()
+        (folder / "2.dcm").write_bytes(bytes(128) + b"DICM second")
+        (folder / "1.dcm").write_bytes(bytes(128) + b"DICM first")
+    for name in (".DS_Store", "segmentation.nii.gz"):  # a label that lies there is no part of the scan
+        (folders[1] / name).touch()
     (folders[2] / "2.dcm").rename(folders[2] / "3.dcm")
-    (folders[3] / "2.dcm").write_bytes(b"SECOND")
+    (folders[3] / "2.dcm").write_bytes(bytes(128) + b"DICM SECOND")
     one, same, renamed, changed = map(sha256_of, folders)
     assert one == same == renamed != changed
-    assert [size_of(folder) for folder in folders] == [11] * 4
-    assert size_of(folders[0] / "1.dcm") == 5
+    assert [size_of(folder) for folder in folders] == [277] * 4
+    assert size_of(folders[0] / "1.dcm") == 138
 
 
 @pytest.mark.parametrize(

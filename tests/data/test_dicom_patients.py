@@ -21,6 +21,7 @@ def root(tmp_path: Path) -> Path:
 
 
 def write_series(folder: Path, patient: str, uid: str = "1.2.3.4") -> None:
+    """A series of somebody."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     writer = sitk.ImageFileWriter()
     writer.KeepOriginalImageUIDOn()

@@ -102,10 +102,10 @@ def _start(path: Path, size: int) -> bytes:
 
 
 def parts_of(path: str | os.PathLike[str]) -> list[Path]:
-    """The files that hold an image: the files of a folder, a header with its detached voxels, or the file itself."""
+    """The files that hold an image: the slices in a folder, a header with its detached voxels, or the file itself."""
     path = Path(path)
     if path.is_dir():
-        return sorted(f for f in path.iterdir() if f.is_file() and not f.name.startswith("."))
+        return dicom_files(path)
     if suffix_of(path) == ".hdr":
         beside = (path.with_suffix(suffix) for suffix in (".img", ".IMG"))
         return [path, *(f for f in beside if f.is_file())]
