@@ -301,7 +301,9 @@ def test_the_card_of_a_bundle_escapes_names(tmp_path: Path) -> None:
 def test_every_claim_names_a_test_that_there_is() -> None:
     named = set(re.findall(r"`(test_\w+)`", (ROOT / "docs" / "security.md").read_text(encoding="utf-8")))
     there = {
-        name for file in ROOT.glob("tests/**/test_*.py") for name in re.findall(r"def (test_\w+)", file.read_text())
+        name
+        for file in ROOT.glob("tests/**/test_*.py")
+        for name in re.findall(r"def (test_\w+)", file.read_text("utf-8"))
     }
     assert len(named) > 30
     assert named <= there

@@ -14,7 +14,7 @@ from conftest import NAMES, ROOT, SMALL, refused, run_bundle
 from monai.bundle import ConfigParser
 
 from ufc_monai.base.bundles import BUNDLES
-from ufc_monai.base.chain import MASKS, SPLIT, STAGES, Stage, refuse_stale
+from ufc_monai.base.chain import MASKS, SPLIT, STAGES, Stage, data_set_of, refuse_stale
 from ufc_monai.base.errors import InputError
 from ufc_monai.base.files import sha256_of, write_json
 from ufc_monai.commands.cut import cut
@@ -58,6 +58,11 @@ def test_every_file_is_where_the_configuration_has_it(
     known = {*paths.values(), *weights, *(str(Path(path).with_name("network.json")) for path in weights)}
     known |= {f"{stage.place}/{name}" for name in ("pseudo_labels.json", "features.npz") if stage.config == "inference"}
     assert {*stage.inputs, *stage.outputs} - {*MASKS.outputs} <= known
+
+
+@pytest.mark.parametrize("command", [["--dataset_dir", "/data/x=1"], ["--dataset_dir=/data/x=1"]])
+def test_the_data_set_of_a_command_may_have_an_equals_sign(command: list[str]) -> None:
+    assert data_set_of({"command": ["run", *command, "--seed", "1"]}) == "/data/x=1"
 
 
 def test_every_input_is_written_by_an_earlier_stage() -> None:

@@ -225,39 +225,6 @@ def test_image_items_never_hold_labels(tmp_path: Path) -> None:
         image_items(tmp_path, unlabelled_only=True)
 
 
-def test_the_account_is_short_and_of_one_line(tmp_path: Path) -> None:
-    write(tmp_path, "a.nii.gz", *(f"run.{i}" for i in range(300)), *(f"b.{c}{c}{c}" for c in "abcdefgh"), "c.\x1b\nd")
-    (_, left_out) = account(tmp_path)
-    few_of_them = "run.0, run.1, run.10, run.100, run.101, ... (300 of them)"
-    kinds = "1 .\\x1b\\nd, 1 .aaa, 1 .bbb, 1 .ccc, 1 .ddd"
-    assert left_out == f"left out: 309: numbered: 300 ({few_of_them}), {kinds}, and 4 more kinds"
-
-
-def test_scans_in_the_folder_of_a_case_may_be_of_one_patient(tmp_path: Path) -> None:
-    write(tmp_path, *(f"p{i}/{name}.nii.gz" for i in range(2) for name in ("ct", "seg", "late")))
-    assert account(tmp_path)[-1].startswith("scans whose names are alike: p0 and p0/late, p1 and p1/late. Are they")
-
-
-def test_a_label_that_is_linked_to_has_a_scan(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    write(tmp_path, "store/c0/ct.nii.gz", "store/c0/seg.nii.gz")
-    for place, name in (("imagesTr/c0_0000", "ct"), ("labelsTr/c0", "seg")):
-        (tmp_path / place).parent.mkdir()
-        (tmp_path / f"{place}.nii.gz").symlink_to(tmp_path / "store" / "c0" / f"{name}.nii.gz")
-    assert [case.label for case in find_cases(tmp_path)] == ["labelsTr/c0.nii.gz"]
-    assert not caplog.messages
-
-
-def test_voxels_that_nibabel_does_not_find_are_none(tmp_path: Path) -> None:
-    write(tmp_path, "a.nii.gz", "b.hdr", "b.img.gz")
-    assert [case.image for case in find_cases(tmp_path)] == ["a.nii.gz"]
-
-
-def test_a_picture_of_remote_sensing_is_no_scan(tmp_path: Path) -> None:
-    write(tmp_path, "a.nii.gz", "b.img")
-    (tmp_path / "b.hdr").write_text("ENVI\nsamples = 3\n")
-    assert [case.image for case in find_cases(tmp_path)] == ["a.nii.gz"]
-
-
 def test_labels_of_other_names_stop_a_training_and_no_inference(tmp_path: Path) -> None:
     write(tmp_path, "imagesTr/a.nii.gz", "imagesTs/b.nii.gz", "labelsTr/liver.nii.gz")
     assert [item["patient"] for item in image_items(tmp_path)] == ["a", "b"]

@@ -98,11 +98,11 @@ def test_masks_that_are_probably_bad_come_first(a_run: Path) -> None:
     row = "{},aorta,{},,,,,,not found\n".format
     write(place / "quality.csv", "scan,structure,predicted_dice,a,c,f,m,u,note\n" + row("fine", 0.9) + row("poor", 0.2))
     write_report(a_run, a_run / "report.html")
-    assert "poor" not in (a_run / "report.html").read_text(), "of masks that are not complete"
+    assert "poor" not in (a_run / "report.html").read_text("utf-8"), "of masks that are not complete"
     record = {"status": "complete", "command": [], "results": {"quality": "calibrated on 2 validation volumes"}}
     write(place / "run.json", record)
     write_report(a_run, a_run / "report.html")
-    page = (a_run / "report.html").read_text()
+    page = (a_run / "report.html").read_text("utf-8")
     assert "Dice is predicted: calibrated on 2 validation volumes." in page
     assert page.index("Masks of the unlabelled scans, worst first") < page.index("<td>poor</td>")
     assert page.index("<td>poor</td>") < page.index("<td>fine</td>")

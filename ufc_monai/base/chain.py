@@ -256,7 +256,8 @@ def data_set_of(record: Mapping[str, Any]) -> str:
     """The data set's folder that a stage was started with; empty if it is not known."""
     if asked := record.get("asked", {}).get("options", {}).get("--dataset_dir"):
         return str(asked)
-    words = [word for part in record.get("command", ()) for word in str(part).split("=", 1)]  # of a stage run by hand
+    command = map(str, record.get("command", ()))  # of a stage run by hand
+    words = [word for part in command for word in (part.split("=", 1) if part.startswith("--") else [part])]
     return words[words.index("--dataset_dir") + 1] if "--dataset_dir" in words[:-1] else ""
 
 

@@ -85,7 +85,7 @@ class Split:
         """The volumes of stages 1 and 2: those of the training patients and of every unlabelled patient.
 
         Raises:
-            InputError: if the file of one of them is, byte for byte, that of a validation or test patient.
+            InputError: if one of them has the voxels of a validation or test patient's.
         """
         chosen = self._images(fold, "training", "unlabelled")
         self._require(chosen, "pretraining", fold)
@@ -111,10 +111,10 @@ class Split:
             fold: which fold.
             volumes: the label budget; ``None`` is all of them.
             draw: which order.
-            order_path: a ``selection.json`` whose ``chosen`` volumes are the order instead.
+            order_path: what ``next`` or a study has chosen, a JSON file whose ``chosen`` volumes are the order instead.
 
         Raises:
-            InputError: without a data set, at an unknown budget, draw or order, or if bytes are held out, too.
+            InputError: without a data set, at an unknown budget, draw or order, or if voxels are held out, too.
         """
         require_dataset_dir(self.dataset_dir)
         orders = self._fold(fold)["label_orders"]

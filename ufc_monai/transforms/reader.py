@@ -75,7 +75,7 @@ class NiftiReader(NibabelReader):
 
 
 class SimpleITKReader(ImageReader):
-    """A MONAI reader for NRRD, MetaImage, DICOM (one file, or a folder with one series), and pictures (PNG, JPEG).
+    """A MONAI reader for NRRD, MetaImage, folders with one DICOM series, single DICOM files, and pictures (PNG, JPEG).
 
     Arrays are indexed (x, y, z) and the affine is RAS, as nibabel's are for the same volume. DICOM values are rescaled
     (Hounsfield units for CT) and its slices are sorted by position. A picture becomes a volume of one slice, with an

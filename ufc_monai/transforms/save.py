@@ -100,8 +100,9 @@ class SaveMask(Transform):
     """Write a mask beside others under one folder, in the format of the image that it belongs to.
 
     NIfTI makes NIfTI, NRRD makes NRRD, MetaImage makes MHA (these two compressed), a picture makes a PNG whose grey
-    values are those of the mask, and a DICOM series makes NIfTI. The name is the image's with ``_seg`` before the
-    suffix. A uint8 mask makes a uint8 file, any other one of uint16. A file is there whole or not at all.
+    values are those of the mask; all others, a DICOM series, a single DICOM file and an .hdr, make .nii.gz. The
+    name is the image's with ``_seg`` before the suffix. A uint8 mask makes a uint8 file, any other one of uint16. A
+    file is there whole or not at all.
 
     Args:
         output_dir: folder to write to.
