@@ -120,7 +120,7 @@ OPTIONS = (
     Option("--features", str, "another network for stage 1: contrastive_ae, contrastive_vae, ...", PLANS),
     Option("--method", str, "another method for stage 2: simclr, moco, byol, glcl, pcl, ...", "check run"),
     Option("--unlabelled", ("none", "self_training"), "how stage 3 learns from unlabelled scans", "check run", "none"),
-    Option("--compare", bool, "also fine-tune from random weights", "check run"),
+    Option("--compare", bool, "also fine-tune the controls: random weights, labelled scans alone", "check run"),
     Option("--tracking", ("mlflow",), "also record every stage in the folder's mlruns.db", "run"),
     Option("--replace", (True, False), "True: repeat stages that ran with other options", "run next", "False"),
     Option("--yes", bool, "begin even what will take more than a day", "run next"),

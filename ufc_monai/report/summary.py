@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from ufc_monai.base.chain import (
+    ALONE_FINE_TUNING,
     ARMS,
     FINE_TUNING,
     MASKS,
     PRETRAINING,
     QUALITY,
+    RANDOM_FINE_TUNING,
     UNET_WEIGHTS,
     record_of,
     standing_record,
@@ -95,10 +97,12 @@ def judgement(folder: Path) -> str:
     if any(stuck.values()):
         named = "; ".join(f"{arm}: {', '.join(names)}" for arm, names in stuck.items() if names)
         return f"Not converged, Dice near zero on the training volumes ({named}): no verdict. Train longer."
-    if len(tables) < 2 or OWN not in tables:
+    if OWN not in tables:
+        return "The run's own test is missing or out of date: no verdict."
+    if len(tables) < 2:
         return "One run: another seed moves these figures by a point or two."
     if names := _different_settings(folder):
-        return f"Fine-tuned with different {', '.join(names)}: no verdict. Run both again with the same."
+        return f"Fine-tuned with different {', '.join(names)}: no verdict. Run them again with the same."
     means = {arm: 100 * column_means(path)["mean"] for arm, path in tables.items()}
     changes = [f"{CHANGES[arm]}: {means[OWN] - mean:+.1f}" for arm, mean in means.items() if arm != OWN]
     with open(tables[OWN], encoding="utf-8") as file:
@@ -111,7 +115,8 @@ def judgement(folder: Path) -> str:
 
 def _different_settings(folder: Path) -> list[str]:
     """The settings in which a control's fine-tuning differs from the run's, if any."""
-    random, alone, own = (record_of(folder, training).get("settings", {}) for training, _ in ARMS.values())
+    stages = (RANDOM_FINE_TUNING, ALONE_FINE_TUNING, FINE_TUNING)
+    random, alone, own = (record_of(folder, stage).get("settings", {}) for stage in stages)
     compared = {*random, *own} if random else set()
     different = {name for name in compared if random.get(name) != own.get(name)}
     # the keys of self-training are the run's alone
