@@ -195,4 +195,4 @@ def test_sigkill_at_random_moments() -> None:
     words = [sys.executable, "benchmarks/kill_test.py", "--kills", "3", "--epochs", "4"]
     done = subprocess.run(words, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout.count("same bits") == 3
+    assert done.stdout.count("same bits") == 5, "three stages, self-training and a study"

@@ -81,7 +81,7 @@ class Known:
 
     def unlikeness(self, features: NDArray[np.float32]) -> float | None:
         """How far slices (n, d) are from the training set, as a multiple of what is usual; unlike it above 1."""
-        if self.exemplars is None or not self.farthest:
+        if self.exemplars is None or not self.farthest or not len(features):
             return None
         return distance(features, self.exemplars) / self.farthest
 

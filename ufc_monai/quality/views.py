@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -33,7 +34,7 @@ class Seen:
     Attributes:
         classes: the cleaned prediction, (H, W, D) uint8.
         signs: of each class but background, in order.
-        features: of the slices, as the views show them, (n, d).
+        features: of the slices, as the views show them, (n, d); (0, 0) of an exported network.
         disagreement: how many views say another class, (H, W, D) uint8; ``None`` unless asked for.
     """
 
@@ -74,12 +75,8 @@ def look(
             logits = torch.cat(parts).permute(1, 2, 3, 0)
         n = len(logits)
         raw, cleaned, confidence = _predicted(logits, cleaning or {"slices": 1, "connected": ()})
-        features: list[Tensor] = []
-        hook = network.get_submodule(DEEPEST).register_forward_hook(lambda *args: features.append(args[2].mean((2, 3))))
-        try:
+        with _watched(network) as features:
             views = list(_views(slices, network, infer, slices_at_once, whole=disagreement))
-        finally:
-            hook.remove()
     apart, overlaps = torch.zeros_like(raw), []
     for view in views:
         apart[..., view.shown] += view.classes != raw[..., view.shown]
@@ -89,8 +86,24 @@ def look(
         Signs(agreement[c], confidence[c], _lost(raw == c, cleaned == c), place(cleaned == c, voxel))
         for c in range(1, n)
     ]
-    arrays = [x.cpu().numpy() for x in (cleaned, torch.cat(features).float(), apart)]
+    seen = torch.cat(features).float() if features else torch.zeros(0, 0)
+    arrays = [x.cpu().numpy() for x in (cleaned, seen, apart)]
     return Seen(arrays[0], signs, arrays[1], arrays[2] if disagreement else None)
+
+
+@contextmanager
+def _watched(network: nn.Module) -> Iterator[list[Tensor]]:
+    """Collect the features of the slices that a network sees; none of an exported one, which cannot be looked into."""
+    features: list[Tensor] = []
+    deepest = None if isinstance(network, torch.jit.ScriptModule) else dict(network.named_modules()).get(DEEPEST)
+    if deepest is None:
+        yield features
+        return
+    hook = deepest.register_forward_hook(lambda *args: features.append(args[2].mean((2, 3))))
+    try:
+        yield features
+    finally:
+        hook.remove()
 
 
 class _View(NamedTuple):
