@@ -18,6 +18,7 @@ import argparse
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -32,6 +33,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import zoom
 from tqdm import tqdm
 
+from ufc_monai.base.formats import stem_of
 from ufc_monai.data.split_file import open_split
 
 ROOT = Path(__file__).parents[1]
@@ -105,75 +107,64 @@ def run(words: Sequence[object], log: Path, environment: Mapping[str, str]) -> N
         subprocess.run([str(w) for w in words], stdout=file, stderr=file, check=True, env={**os.environ, **environment})
 
 
-def ours(data: Path, folder: Path, keys: Mapping[str, Any], draw: int, a: argparse.Namespace) -> Path:
-    """Train with the unlabelled scans and segment the test volumes; returns the folder of masks."""
+def ours(data: Path, folder: Path, keys: Mapping[str, Any], draw: int, a: argparse.Namespace) -> None:
+    """Train with the unlabelled scans in a copy of the bundle, and segment the test volumes."""
+    bundle = folder / BUNDLE.name
+    shutil.copytree(BUNDLE / "configs", bundle / "configs", dirs_exist_ok=True)
     (folder / "keys.json").write_text(json.dumps(keys))
-    files = [BUNDLE / "configs" / f"{name}.json" for name in ("train", "cpu", "self_training")]
-    places = {"bundle_root": BUNDLE, "dataset_dir": data, "output_dir": folder / "train", "ckpt_dir": folder / "models"}
-    places |= {"cache_dir": folder / "cache", "split_path": a.out / "split.json", "pretrained_path": "none"}
+    files = [*(bundle / "configs" / f"{name}.json" for name in ("train", "cpu", "self_training")), folder / "keys.json"]
+    places = {"bundle_root": bundle, "dataset_dir": data, "split_path": a.out / "split.json", "pretrained_path": "none"}
     places |= {"image_size": a.side, "threads": a.threads, "labelled_volumes": 2, "label_draw": draw, "fold": a.fold}
     words = [word for key, value in places.items() for word in (f"--{key}", value)]
     environment = {"OMP_NUM_THREADS": str(a.threads), "PYTHONPATH": str(ROOT)}
-    configs = [str(file) for file in (*files, folder / "keys.json")]
-    run(
-        [sys.executable, "-m", "monai.bundle", "run", "--config_file", configs, *words], folder / "log.txt", environment
-    )
-    segment = [sys.executable, "-m", "ufc_monai", "segment", a.out / "test", folder / "masks"]
-    run([*segment, "--weights", folder / "models", "--threads", a.threads], folder / "log.txt", environment)
-    return folder / "masks"
+    python, log = (sys.executable, "-m"), folder / "log.txt"
+    run([*python, "monai.bundle", "run", "--config_file", list(map(str, files)), *words], log, environment)
+    segment = ("ufc_monai", "segment", a.out / "test", folder / "masks", "--existing", "overwrite")
+    run([*python, *segment, "--weights", bundle, "--threads", a.threads], log, environment)
 
 
-def theirs(data: Path, folder: Path, labels: Sequence[str], draw: int, a: argparse.Namespace) -> Path:
-    """Plan, preprocess, train and predict by nnU-Net; returns the folder of masks."""
+def theirs(data: Path, folder: Path, labels: Sequence[str], draw: int, a: argparse.Namespace) -> None:
+    """Plan, preprocess, train and predict by nnU-Net."""
     places = {f"nnUNet_{name}": str(folder / name) for name in ("raw", "preprocessed", "results", "extTrainer")}
     environment = {**places, "nnUNet_compile": "f", "nnUNet_n_proc_DA": "1", "OMP_NUM_THREADS": str(a.threads)}
     environment |= {"PYTHONPATH": str(folder / "declared"), "EPOCHS": "1"}
-    raw = folder / "raw" / "Dataset001_labelled"
-    for name in ("raw/Dataset001_labelled/imagesTr", "raw/Dataset001_labelled/labelsTr", "declared", "extTrainer"):
-        (folder / name).mkdir(parents=True, exist_ok=True)
+    for name in ("declared", "extTrainer"):
+        (folder / name).mkdir(exist_ok=True)
     (folder / "extTrainer" / f"{TRAINER}.py").write_text(TRAINER_CODE)
     if subprocess.run([a.nnunet / "bin" / "python", "-c", "import torchvision"], capture_output=True).returncode:
         (folder / "declared" / "sitecustomize.py").write_text(TORCHVISION)
-    pairs = open_split(a.out / "split.json", data, 0).labelled(a.fold, 2, draw)
-    for k, pair in enumerate(pairs):
-        for key, name in (("image", f"imagesTr/{k}_0000.nii.gz"), ("label", f"labelsTr/{k}.nii.gz")):
-            (raw / name).unlink(missing_ok=True)
-            (raw / name).symlink_to(pair[key])
-    ids = {"background": 0, **{name: n for n, name in enumerate(labels, 1)}}
-    about = {"channel_names": {"0": "CT"}, "labels": ids, "numTraining": len(pairs), "file_ending": ".nii.gz"}
-    (raw / "dataset.json").write_text(json.dumps(about))
+    link_labelled(open_split(a.out / "split.json", data, 0).labelled(a.fold, 2, draw), folder / "raw", labels)
 
-    def command(name: str, *words: object) -> None:
-        run([a.nnunet / "bin" / f"nnUNetv2_{name}", *words], folder / "log.txt", environment)
+    def command(words: str, *more: object) -> None:
+        name, *others = words.split()
+        run([a.nnunet / "bin" / f"nnUNetv2_{name}", *others, *more], folder / "log.txt", environment)
 
-    command("plan_and_preprocess", "-d", 1, "-c", "2d", "-np", 1)
-    train = ("train", 1, "2d", "all", "-tr", TRAINER, "-device", "cpu", "-num_gpus", 1)
-    command(*train)
+    train = f"train 1 2d all -tr {TRAINER} -device cpu -num_gpus 1"
+    command("plan_and_preprocess -d 1 -c 2d -np 1")
+    command(train)
     seconds = float(re.findall(r"Epoch time: ([\d.]+) s", (folder / "log.txt").read_text())[-1])
     environment["EPOCHS"] = str(max(1, int(a.minutes * 60 / seconds)))
-    command(*train)
-    command(
-        "predict",
-        "-i",
-        a.out / "test_0000",
-        "-o",
-        folder / "masks",
-        "-d",
-        1,
-        "-c",
-        "2d",
-        "-f",
-        "all",
-        "-tr",
-        TRAINER,
-        "-device",
-        "cpu",
-        "-npp",
-        1,
-        "-nps",
-        1,
-    )
-    return folder / "masks"
+    command(train)
+    predict = f"predict -d 1 -c 2d -f all -tr {TRAINER} -device cpu -npp 1 -nps 1"
+    command(predict, "-i", a.out / "test_0000", "-o", folder / "masks")
+
+
+def link_labelled(pairs: Sequence[Mapping[str, str]], raw: Path, labels: Sequence[str]) -> None:
+    """Lay out the labelled volumes as nnU-Net wants them, by links."""
+    folder = raw / "Dataset001_labelled"
+    for k, pair in enumerate(pairs):
+        link(pair["image"], folder / "imagesTr" / f"{k}_0000.nii.gz")
+        link(pair["label"], folder / "labelsTr" / f"{k}.nii.gz")
+    ids = {"background": 0, **{name: n for n, name in enumerate(labels, 1)}}
+    about = {"channel_names": {"0": "CT"}, "labels": ids, "numTraining": len(pairs), "file_ending": ".nii.gz"}
+    (folder / "dataset.json").write_text(json.dumps(about))
+
+
+def link(target: str, place: Path) -> None:
+    """Make a link, in the place of one that is there."""
+    place.parent.mkdir(parents=True, exist_ok=True)
+    place.unlink(missing_ok=True)
+    place.symlink_to(target)
 
 
 def dice(found: NDArray[Any], label: NDArray[Any], names: Sequence[str]) -> dict[str, float]:
@@ -186,6 +177,27 @@ def dice(found: NDArray[Any], label: NDArray[Any], names: Sequence[str]) -> dict
 def voxels(path: Path) -> NDArray[Any]:
     """Of a mask."""
     return np.asarray(nibabel.load(path).dataobj)
+
+
+def one(method: str, draw: int, data: Path, keys: Mapping[str, Any], a: argparse.Namespace) -> list[dict[str, Any]]:
+    """Train and segment, unless that is done; a row a test volume."""
+    folder, names = a.out / f"{method}_{draw}", list(keys["labels"])
+    folder.mkdir(exist_ok=True)
+    done, began = folder / "minutes.txt", time.monotonic()
+    if not done.is_file():
+        if method == "ours":
+            numbered = {name: n for n, name in enumerate(names, 1)}
+            ours(data, folder, {"window": keys["window"], "labels": numbered}, draw, a)
+        else:
+            theirs(data, folder, names, draw, a)
+        done.write_text(f"{(time.monotonic() - began) / 60:.1f}")
+    rows, ending = [], "_seg" if method == "ours" else ""
+    for pair in open_split(a.out / "split.json", data, 0).test(a.fold):
+        volume = stem_of(pair["image"])
+        scores = dice(voxels(folder / "masks" / f"{volume}{ending}.nii.gz"), voxels(Path(pair["label"])), names)
+        about = {"method": method, "draw": draw, "minutes": float(done.read_text()), "volume": volume}
+        rows.append({**about, "mean": np.nanmean(list(scores.values())), **scores})
+    return rows
 
 
 def main() -> None:
@@ -203,41 +215,12 @@ def main() -> None:
     a.out, a.nnunet = a.out.resolve(), a.nnunet.absolute()
     a.out.mkdir(parents=True, exist_ok=True)
     keys = json.loads(a.keys.read_text())
-    names = list(keys["labels"])
     data = made_small(a.data, a.out, a.side, keys["labels"])
-    test = open_split(a.out / "split.json", data, 0).test(a.fold)
-    for pair in test:
-        for folder, suffix in (("test", ""), ("test_0000", "_0000")):
-            place = a.out / folder / f"{Path(pair['image']).name.removesuffix('.nii.gz')}{suffix}.nii.gz"
-            place.parent.mkdir(exist_ok=True)
-            place.unlink(missing_ok=True)
-            place.symlink_to(pair["image"])
-    rows = []
-    for draw in map(int, a.draws.split(",")):
-        for method in a.methods.split(","):
-            folder = a.out / f"{method}_{draw}"
-            folder.mkdir(exist_ok=True)
-            done, began = folder / "minutes.txt", time.monotonic()
-            if not done.is_file():
-                if method == "ours":
-                    window = {"window": keys["window"], "labels": {name: n for n, name in enumerate(names, 1)}}
-                    ours(data, folder, window, draw, a)
-                else:
-                    theirs(data, folder, names, draw, a)
-                done.write_text(f"{(time.monotonic() - began) / 60:.1f}")
-            for pair in test:
-                found, label = (
-                    voxels(path) for path in (folder / "masks" / Path(pair["image"]).name, Path(pair["label"]))
-                )
-                scores = dice(found, label, names)
-                about = {
-                    "method": method,
-                    "draw": draw,
-                    "minutes": float(done.read_text()),
-                    "volume": Path(pair["image"]).name,
-                }
-                rows.append({**about, "mean": np.nanmean(list(scores.values())), **scores})
-    table = pd.DataFrame(rows)
+    for pair in open_split(a.out / "split.json", data, 0).test(a.fold):
+        link(pair["image"], a.out / "test" / f"{stem_of(pair['image'])}.nii.gz")
+        link(pair["image"], a.out / "test_0000" / f"{stem_of(pair['image'])}_0000.nii.gz")
+    runs = [(method, int(draw)) for draw in a.draws.split(",") for method in a.methods.split(",")]
+    table = pd.DataFrame([row for method, draw in runs for row in one(method, draw, data, keys, a)])
     table.to_csv(a.out / "nnunet.csv", index=False, float_format="%.2f")
     means = table.groupby(["method", "draw"]).mean(numeric_only=True).round(1)
     print(means.to_string())

@@ -192,7 +192,7 @@ def test_a_training_without_validation_says_so(phantom: Path, chain: Path, tmp_p
 
 @pytest.mark.slow
 def test_sigkill_at_random_moments() -> None:
-    words = [sys.executable, "benchmarks/kill_test.py", "--kills", "3", "--epochs", "4"]
+    words = [sys.executable, "benchmarks/kill_test.py", "--kills", "5", "--epochs", "4"]
     done = subprocess.run(words, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.count("same bits") == 5, "three stages, self-training and a study"

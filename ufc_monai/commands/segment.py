@@ -80,18 +80,8 @@ def segment(
     root = config_path(source.parent if len(scans) == 1 and source.is_file() else source, "IN")
     goals = _goals(scans, target, root)
     labels = read_record(ckpt_dir / "network.json", "--weights")["labels"]
-    there = [goal for goal in goals.values() if goal.exists()]
-    if there and existing == "refuse":
-        more = f" and {len(there) - 1} more are" if len(there) > 1 else " is"
-        raise InputError(
-            f"OUT: {there[0]}{more} there already, maybe corrected by hand. Pass --existing overwrite to "
-            "replace them, --existing keep to write only the others, or name another place."
-        )
-    if there and existing == "keep":
-        for mask in there:
-            _check_kept(mask, list(labels.values()))
-        logger.info("kept: %d masks that were there already", len(there))
-        scans = [scan for scan in scans if not goals[scan].exists()]
+    known = Known.beside(ckpt_dir)  # here, so that a damaged file is told of once and not for each scan
+    scans = _to_do(goals, existing, list(labels.values()))
     beside = target.parent if _is_file(target) else target
     beside.mkdir(parents=True, exist_ok=True)
     failed, written = [], []
@@ -105,7 +95,7 @@ def segment(
     if written:
         named = ", ".join(f"{i} {name}" for name, i in labels.items())
         logger.info("%s: %s (0 background, %s)", counted(len(written), "mask"), target, named)
-        logger.info("%s", quality_text(read_quality(beside / "quality.csv"), Known.beside(ckpt_dir).calibration))
+        logger.info("%s", quality_text(read_quality(beside / "quality.csv"), known.calibration))
     if failed:
         raise InputError("\n".join(failed))
     return written
@@ -186,6 +176,23 @@ def _goals(scans: Sequence[str], target: Path, root: str) -> dict[str, Path]:
     if over := {os.path.realpath(scan) for scan in scans} & {os.path.realpath(goal) for goal in goals.values()}:
         raise InputError(f"OUT: the scan {min(over)} would be written over by a mask. Name another file or folder.")
     return goals
+
+
+def _to_do(goals: Mapping[str, Path], existing: str, ids: Sequence[int]) -> list[str]:
+    """The scans to segment, by what is asked about masks that are there already."""
+    there = [goal for goal in goals.values() if goal.exists()]
+    if there and existing == "refuse":
+        more = f" and {len(there) - 1} more are" if len(there) > 1 else " is"
+        raise InputError(
+            f"OUT: {there[0]}{more} there already, maybe corrected by hand. Pass --existing overwrite to "
+            "replace them, --existing keep to write only the others, or name another place."
+        )
+    if not there or existing == "overwrite":
+        return list(goals)
+    for mask in there:
+        _check_kept(mask, ids)
+    logger.info("kept: %s, there already", counted(len(there), "mask"))
+    return [scan for scan, goal in goals.items() if not goal.exists()]
 
 
 def _check_kept(path: Path, ids: Sequence[int]) -> None:
