@@ -182,7 +182,7 @@ def test_check_and_run_name_the_way_out_and_take_it(
     assert main([*looking, "--skip_bad", "True"]) == 0
     assert len(warnings(caplog)) == 1
     assert "7 patients, 7 volumes (5 labelled, 2 unlabelled)" in caplog.text
-    assert f"run --dataset_dir {data} --preset cpu --skip_bad True " in caplog.text
+    assert f"run --dataset_dir {data} --preset cpu --threads 1 --skip_bad True " in caplog.text
 
 
 @pytest.mark.slow

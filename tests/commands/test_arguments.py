@@ -8,8 +8,9 @@ from dataclasses import fields
 from pathlib import Path
 
 import pytest
+from conftest import ROOT
 
-from ufc_monai.commands.arguments import COMMANDS, KEYS, OPTIONS, parse
+from ufc_monai.commands.arguments import COMMANDS, KEYS, OPTIONS, parse, run_command
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -41,3 +42,19 @@ def test_values_are_what_they_look_like() -> None:
     assert given["set"] == [("ufc_feature_vae", "epochs", 3), ("ufc_feature_vae", "norm", "batch")]
     assert (given["dataset_dir"], given["folder"], given["seeds"]) == (Path("D"), Path("study"), 3)
     assert not {"folds", "draws", "dry_run", "threads"} & given.keys()
+
+
+def test_settings_keep_the_order_in_which_they_came(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """And not that of hashes: ``check`` prints them as a command."""
+    names = [o.name.removeprefix("--") for o in OPTIONS if "run" in o.commands.split()]
+    keys = sorted({*KEYS} & {*names}, reverse=True)
+    seen: list[str] = []
+    resolve = pkgutil.resolve_name
+
+    def resolved(name: str) -> object:
+        return (lambda options: seen.extend(options.keys)) if name.endswith(COMMANDS["run"][1]) else resolve(name)
+
+    monkeypatch.setattr(pkgutil, "resolve_name", resolved)
+    run_command("run", {"dataset_dir": tmp_path, "bundles": ROOT / "bundles", **dict.fromkeys(keys, 1)})
+    assert seen == keys
+    assert len(seen) > 4

@@ -231,7 +231,7 @@ def run_command(command: str, given: dict[str, Any]) -> Any:
         for option in OPTIONS
         if option.kind is value_of and command in option.commands.split()
     }
-    if keys := {key: given.pop(key) for key in keyed & given.keys()}:
+    if keys := {key: given.pop(key) for key in [*given] if key in keyed}:
         given["keys"] = keys
     for bundle, key, value in given.pop("set", ()):
         given.setdefault("overrides", {}).setdefault(bundle, {})[key] = value

@@ -122,7 +122,7 @@ def _sort(files: Sequence[Path], folder: Path, tree: Tree) -> None:
     files = sorted(set(files).difference(slices))
     headers = [file for file in files if suffix_of(file) in (".mhd", ".nhdr", ".hdr") and file.is_file()]
     detached = {part for header in headers for part in parts_of(header)[1:]}
-    for file in set(files) - detached:
+    for file in [file for file in files if file not in detached]:
         name = _below(file, tree.root)
         if name in READ_BY_NAME:
             continue
