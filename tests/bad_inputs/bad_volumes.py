@@ -135,7 +135,7 @@ IMAGES: dict[str, tuple[Build, str]] = {
     "gzip cut off in its checksum": (lambda d: halved_checksum(d / "a.nii.gz"), UNREADABLE),
     "gzip with noise behind it": (
         lambda d: content(d / "b.nii.gz", volume(d / "a.nii.gz").read_bytes() + b"x"),
-        "Not a",
+        UNREADABLE,
     ),
     "measured in metres": (lambda d: volume_with(d / "a.nii", xyzt_units=1), "measures in metres, expected milli"),
     "measured in micrometres": (lambda d: volume_with(d / "a.nii", xyzt_units=3 + 8), "measures in micrometres"),

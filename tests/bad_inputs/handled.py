@@ -28,6 +28,7 @@ from bad_files import (
     volume_with,
     voxels,
 )
+from monai.transforms import Compose
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -36,8 +37,9 @@ from ufc_monai.data.case import Case
 from ufc_monai.data.datalist import account, find_cases
 from ufc_monai.data.split_file import open_split
 from ufc_monai.report.slices import Overlay, save_preview
+from ufc_monai.transforms.grid import NetworkGridd
 from ufc_monai.transforms.save import RestoreGridd
-from ufc_monai.transforms.volume import LoadVolume
+from ufc_monai.transforms.volume import LoadVolume, LoadVolumed
 
 
 def rotated(angle: float) -> NDArray[np.float64]:
@@ -47,10 +49,9 @@ def rotated(angle: float) -> NDArray[np.float64]:
 
 def mask_lies_on(path: Path) -> None:
     """A mask of what is bright comes back on the file's own grid, and where the file is bright."""
-    transform = preprocessing(["image"])
-    item = transform({"image": str(path)})
-    bright = (item["image"] > -500).float()
-    mask = RestoreGridd("pred", transform)({**item, "pred": torch.cat([1 - bright, bright])})["pred"]
+    item = Compose([LoadVolumed("image"), NetworkGridd("image", 32, (-501, -499))])({"image": str(path)})
+    bright = (item["image"] > 0.5).float()
+    mask = RestoreGridd("pred")({**item, "pred": torch.cat([1 - bright, bright])})["pred"]
     file = nib.load(path)
     assert mask.shape == (1, *file.shape)
     assert np.allclose(mask.affine, file.affine, atol=1e-4)

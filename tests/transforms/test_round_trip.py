@@ -12,13 +12,14 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from monai.transforms import Compose, Orientationd, Resized
+from monai.transforms import Compose, Orientationd, Resized, ScaleIntensityRanged, Transform
 from numpy.typing import NDArray
 from torch.nn import functional as F
 
 from ufc_monai.data.slices import SliceDataset
 from ufc_monai.transforms import crop
 from ufc_monai.transforms.crop import BodyCropd
+from ufc_monai.transforms.grid import NetworkGridd
 from ufc_monai.transforms.labels import RemapLabelsd
 from ufc_monai.transforms.save import RestoreGridd, SaveMaskd
 from ufc_monai.transforms.volume import AxialSlicesd, LoadVolumed
@@ -103,21 +104,41 @@ def check_mask(stored: Stored, margin: int) -> None:
             constants.setattr(crop, name, value)
         folder = Path(place)
         item = stored.save(folder)
-        both = [LoadVolumed(BOTH), Orientationd(BOTH, axcodes="RAS", labels=None), RemapLabelsd("label", IDS)]
-        both += [BodyCropd(BOTH)]
+        remap = RemapLabelsd("label", IDS)
+        both = [LoadVolumed(BOTH), Orientationd(BOTH, axcodes="RAS", labels=None), remap, BodyCropd(BOTH)]
         label = Compose(both)(item)["label"].as_tensor()[0].long()
         logits = F.one_hot(label, len(IDS) + 1).permute(3, 0, 1, 2).float()
-        alone = [LoadVolumed("image"), Orientationd("image", axcodes="RAS", labels=None)]
-        alone += [BodyCropd("image")]
-        alone += [Resized("image", (len(label), len(label), -1), mode="area")]  # inference knows the image alone
-        transform = Compose(alone)
-        restored = RestoreGridd("pred", transform)({**transform({"image": item["image"]}), "pred": logits})
+        transform = Compose(
+            [LoadVolumed("image", dtype=None), NetworkGridd("image", len(label), (0, 255))]
+        )  # the image alone
+        restored = RestoreGridd("pred")({**transform({"image": item["image"]}), "pred": logits})
         mask = SaveMaskd("pred", folder / "masks")(restored)["pred"]
         written = nib.load(folder / "masks" / "image_seg.nii.gz")
         for affine in (mask.affine.numpy(), written.affine):
             assert np.allclose(affine, stored.affine, atol=1e-4)
         assert np.array_equal(mask[0].numpy(), classes(stored.label))
         assert np.array_equal(np.asarray(written.dataobj), classes(stored.label))
+
+
+def check_grid(stored: Stored, size: int, region: list[float] | None) -> None:
+    """One pass gives what MONAI's transforms give behind each other, to the bit, and lies where they put it."""
+    with TemporaryDirectory() as place, pytest.MonkeyPatch.context() as constants:
+        constants.setattr(crop, "THRESHOLD", 0.5)
+        item, remap = stored.save(Path(place)), RemapLabelsd("label", IDS)
+        usual: list[Transform] = [LoadVolumed(BOTH), Orientationd(BOTH, axcodes="RAS", labels=None), remap]
+        usual += [BodyCropd(BOTH, region=region)]
+        usual += [ScaleIntensityRanged("image", a_min=20, a_max=200, b_min=0.0, b_max=1.0, clip=True)]
+        expected = Compose([*usual, Resized(BOTH, (size, size, -1), mode=["area", "nearest"])])(item)
+        found = Compose([LoadVolumed(BOTH, dtype=None), remap, NetworkGridd(BOTH, size, (20, 200), region)])(item)
+    for key in BOTH:
+        assert torch.equal(found[key].as_tensor(), expected[key].as_tensor())
+        assert torch.allclose(found[key].affine, expected[key].affine, atol=1e-6)
+
+
+@QUICK
+@given(volumes(), st.integers(3, 24), st.sampled_from([None, [0.1, 0.6, 0.2, 1.2]]))
+def test_one_pass_is_what_monai_does_in_many(stored: Stored, size: int, region: list[float] | None) -> None:
+    check_grid(stored, size, region)
 
 
 @QUICK

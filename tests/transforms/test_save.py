@@ -9,13 +9,13 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
-from monai.transforms import Compose, Orientationd, Resized, SaveImaged, ScaleIntensityRanged
+from monai.transforms import Compose, Orientationd, SaveImaged
 from scans import OBLIQUE, SHAPE, STRAIGHT, make_image, sitk, write_all, write_dicom
 from torch.nn import functional as F
 
 from ufc_monai.base.errors import InputError
 from ufc_monai.data.case import MMWHS_LABELS
-from ufc_monai.transforms.crop import BodyCropd
+from ufc_monai.transforms.grid import NetworkGridd
 from ufc_monai.transforms.labels import RemapLabels
 from ufc_monai.transforms.save import RestoreGridd, SaveMask, SaveMaskd, upsample_argmax
 from ufc_monai.transforms.volume import LoadVolume, LoadVolumed
@@ -34,17 +34,9 @@ N_CLASSES = len(MMWHS_LABELS) + 1
 
 def segment(path: str, output_dir: Path, data_root_dir: Path) -> Any:
     """Load, orient, crop, resize, "segment" what is dense, restore and save, as the segmentation bundle does."""
-    transform = Compose(
-        [
-            LoadVolumed("image"),
-            Orientationd("image", axcodes="RAS", labels=None),
-            BodyCropd("image"),
-            Resized("image", (64, 64, -1), mode="nearest"),
-        ]
-    )
-    item = transform({"image": path})
-    item["pred"] = torch.cat([torch.full_like(item["image"], 100.0), item["image"]])
-    return Compose([RestoreGridd("pred", transform), SaveMaskd("pred", output_dir, data_root_dir)])(item)["pred"]
+    item = Compose([LoadVolumed("image"), NetworkGridd("image", 64, (0, 200))])({"image": path})
+    item["pred"] = torch.cat([torch.full_like(item["image"], 0.5), item["image"]])
+    return Compose([RestoreGridd("pred"), SaveMaskd("pred", output_dir, data_root_dir)])(item)["pred"]
 
 
 @pytest.mark.parametrize("angle", [STRAIGHT, OBLIQUE])
@@ -130,16 +122,7 @@ def test_a_series_that_is_the_whole_data_set(tmp_path: Path) -> None:
 
 
 def preprocessing(keys: list[str], region: list[float] | None = None) -> Compose:
-    last = Resized(keys, (96, 96, -1), mode=["area", "nearest"][: len(keys)])
-    return Compose(
-        [
-            LoadVolumed(keys),
-            Orientationd(keys, axcodes="RAS", labels=None),
-            BodyCropd(keys, region=region),
-            ScaleIntensityRanged("image", a_min=-250, a_max=650, b_min=0.0, b_max=1.0, clip=True),
-            last,
-        ]
-    )
+    return Compose([LoadVolumed(keys), NetworkGridd(keys, 96, (-250, 650), region)])
 
 
 def one_hot(label: torch.Tensor) -> torch.Tensor:
@@ -163,9 +146,7 @@ def test_perfect_logits_give_back_the_label(
     both = preprocessing(BOTH, region)(item)
     # inference knows the image alone
     transform = preprocessing(["image"], region)
-    mask = RestoreGridd("pred", transform)({**transform({"image": item["image"]}), "pred": one_hot(both["label"])})[
-        "pred"
-    ]
+    mask = RestoreGridd("pred")({**transform({"image": item["image"]}), "pred": one_hot(both["label"])})["pred"]
     assert mask.dtype == torch.uint8
     assert mask.shape == (1, *original.shape)
     assert np.allclose(mask.affine, original.affine, atol=1e-4)
@@ -189,17 +170,17 @@ def test_other_keys_are_left_alone(phantom: Path) -> None:
     item = transform({"image": str(phantom / "ct_train_1001_image.nii.gz")})
     operations = list(item["image"].applied_operations)
     pred = torch.zeros(2, *item["image"].shape[1:])
-    restored = RestoreGridd("pred", transform)({**item, "pred": pred})
+    restored = RestoreGridd("pred")({**item, "pred": pred})
     assert restored["image"] is item["image"]
     assert item["image"].applied_operations == operations
     assert not restored["pred"].any()
 
 
-def test_a_preprocessing_that_does_not_end_with_a_resize_is_refused(phantom: Path) -> None:
+def test_a_preprocessing_that_does_not_end_with_the_grid_is_refused(phantom: Path) -> None:
     transform = Compose([LoadVolumed("image"), Orientationd("image", axcodes="RAS", labels=None)])
     item = transform({"image": str(phantom / "ct_train_1001_image.nii.gz")})
-    with pytest.raises(InputError, match="must end with Resized, not Orientation"):
-        RestoreGridd("pred", transform)({**item, "pred": torch.zeros(2, *item["image"].shape[1:])})
+    with pytest.raises(InputError, match="must be NetworkGridd, not Orientation"):
+        RestoreGridd("pred")({**item, "pred": torch.zeros(2, *item["image"].shape[1:])})
 
 
 @pytest.mark.parametrize("slices", [1, 4, 100])

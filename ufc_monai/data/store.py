@@ -34,10 +34,10 @@ ABANDONED = 3600.0
 T = TypeVar("T")
 IMAGE_BYTES = 16
 """Most bytes a voxel while an image is read and preprocessed: peak of the resident memory above that of the idle
-process, one volume of 512 x 512 x 120 at a time. Store: 13 (int16) and 12 (scaled int16); ``check``: 8 and 16."""
-LABELLED_BYTES = 26
-"""The same of an image with its label. Store: 25.4 for both; ``check``: 10 and 16. Stage 3's test of 14 structures
-takes 21 beside ``PROCESS_BYTES``, and so is covered."""
+process, one volume of 512 x 512 x 120 at a time. Store: 4 (int16) and 16 (scaled int16); ``check``: 6 and 16."""
+LABELLED_BYTES = 22
+"""The same of an image with its label. Store: 5 and 16; ``check``: 9 and 16. Stage 3's test of 14 structures takes 21
+beside ``PROCESS_BYTES``."""
 
 
 class StoreEntry:

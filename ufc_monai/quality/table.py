@@ -11,7 +11,6 @@ from typing import Any
 import torch
 from ignite.engine import Engine
 from monai.engines.utils import IterationEvents
-from monai.transforms import Compose
 from monai.utils import CommonKeys
 from torch import nn
 from torch.nn import functional as F
@@ -49,7 +48,6 @@ class QualityTable(Reporter):
         network: that segments.
         infer: runs it on slices.
         names: of the classes 1..n.
-        preprocessing: of the images, which is undone where views disagree.
         data_root_dir: folder that the scans' names are relative to.
         uncertainty: also write, for each scan, an image with the share of views that say another class, in percent.
     """
@@ -59,7 +57,6 @@ class QualityTable(Reporter):
     network: nn.Module
     infer: Infer
     names: list[str]
-    preprocessing: Compose
     data_root_dir: str | os.PathLike[str] = ""
     uncertainty: bool = False
 
@@ -96,7 +93,7 @@ class QualityTable(Reporter):
         self._rows += self._rows_of(scan, self._seen)
         if self._seen.disagreement is not None:
             levels = F.one_hot(torch.from_numpy(self._seen.disagreement).long(), len(VIEWS) + 1).permute(3, 0, 1, 2)
-            restored = RestoreGridd("pred", self.preprocessing)({**item, "pred": levels})["pred"]
+            restored = RestoreGridd("pred")({**item, "pred": levels})["pred"]
             SaveMask(self.output_dir, self.data_root_dir, "uncertainty")((restored * 100.0 / len(VIEWS)).byte())
 
     def _completed(self, engine: Engine) -> None:

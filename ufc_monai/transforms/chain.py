@@ -8,10 +8,10 @@ from typing import Any
 
 import torch
 from monai.config import KeysCollection
-from monai.transforms import CastToTyped, Orientationd, Resized, ScaleIntensityRanged, Transform
+from monai.transforms import CastToTyped, Transform
 from torch import Tensor
 
-from ufc_monai.transforms.crop import BodyCropd
+from ufc_monai.transforms.grid import NetworkGridd
 from ufc_monai.transforms.labels import RemapLabelsd
 from ufc_monai.transforms.twin import Twin
 from ufc_monai.transforms.volume import AxialSlicesd, LoadVolumed
@@ -20,7 +20,6 @@ GREY_LEVEL = 1 / 255
 """What varies by less is flat, and is not blown up."""
 
 STORED = {"image": torch.float16, "label": torch.uint8}
-RESIZED = {"image": "area", "label": "nearest"}
 
 
 class Standardise(Transform):
@@ -68,14 +67,14 @@ def volume_chain(
     labels_as_stored: bool = False,
     compact: bool = False,
 ) -> list[Transform]:
-    """Load, orient, remap, crop, window and resize ``image``, and ``label`` if there is one.
+    """Load ``image``, and ``label`` if there is one, remap its ids, and bring both to the network's grid.
 
     The list is flat and begins with the loader, so that a server can take that into its own hands, and
     :class:`~ufc_monai.transforms.save.RestoreGridd` can undo the rest.
 
     Args:
         preprocessing: ``image_size``, ``window`` (the values that become 0 and 1), ``region`` (of
-            :class:`~ufc_monai.transforms.crop.BodyCropd`) and ``standardise``, as in network.json.
+            :class:`~ufc_monai.transforms.crop.BodyCrop`) and ``standardise``, as in network.json.
         channels: of the image.
         remap: makes class indices of the label's ids; ``None`` where only the image is read.
         labels_as_stored: leave the label on the grid of its file, as a reference of restored masks.
@@ -87,14 +86,11 @@ def volume_chain(
     """
     read = ["image", "label"] if remap else ["image"]
     moved = read[:1] if labels_as_stored else read
-    (low, high), size = preprocessing["window"], preprocessing["image_size"]
+    window = preprocessing["window"]
     chain: list[Transform] = [
-        LoadVolumed(read, channels=channels, window=(low, high)),
-        Orientationd(moved, axcodes="RAS", labels=None),
+        LoadVolumed(read, channels=channels, window=window, dtype=None),
         *([remap] if remap else []),
-        BodyCropd(moved, region=preprocessing["region"]),
-        ScaleIntensityRanged("image", a_min=low, a_max=high, b_min=0.0, b_max=1.0, clip=True),
-        Resized(moved, spatial_size=(size, size, -1), mode=[RESIZED[key] for key in moved]),
+        NetworkGridd(moved, preprocessing["image_size"], window, preprocessing["region"]),
     ]
     if compact:
         return [*chain, CastToTyped(moved, dtype=[STORED[key] for key in moved])]

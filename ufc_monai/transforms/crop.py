@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from monai.config import KeysCollection
@@ -68,7 +69,7 @@ class BodyCrop(CropForeground):
         cropped: Tensor = self.crop_pad(img, start, end, mode="constant", value=float(img.min()))
         return cropped
 
-    def compute_bounding_box(self, img: Tensor) -> Box:
+    def compute_bounding_box(self, img: Any) -> Box:
         """The box to crop to.
 
         Args:
@@ -80,7 +81,19 @@ class BodyCrop(CropForeground):
             return np.zeros(3, dtype=np.int64), np.array(img.shape[1:])
         return self.body_box(img)
 
-    def body_box(self, img: Tensor) -> Box:
+    def box_around(self, image: Any, labels: Sequence[Any]) -> Box:
+        """The box of an image, or its whole slices where that would cut a labelled voxel that no region asked to cut.
+
+        Args:
+            image: as in :meth:`compute_bounding_box`; a tensor or an array, like all that follow.
+            labels: of its shape, (1, H, W, D).
+        """
+        start, end = self.compute_bounding_box(image)
+        if self.region is None and any(_cuts(start, end, np.asarray(label)) for label in labels):
+            return self.whole_slice(image)
+        return start, end
+
+    def body_box(self, img: Any) -> Box:
         """The square box around the body, or around the whole slice."""
         if img.shape[-1] == 1:
             return self.whole_slice(img)
@@ -100,7 +113,7 @@ class BodyCrop(CropForeground):
         end = np.minimum([x.stop + MARGIN, y.stop + MARGIN, shape[2]], shape)
         return _squared(start, end, shape)
 
-    def whole_slice(self, img: Tensor) -> Box:
+    def whole_slice(self, img: Any) -> Box:
         """The smallest square box that holds whole slices."""
         shape = np.array(img.shape[1:])
         return _squared(np.zeros(3, dtype=np.int64), shape, shape)
@@ -133,10 +146,7 @@ class BodyCropd(Cropd):
         """Crop every key."""
         d = dict(data)
         image = d[self.source_key]
-        start, end = self.cropper.compute_bounding_box(image)
-        labels = [d[key] for key in self.key_iterator(d) if key != self.source_key]
-        if self.cropper.region is None and any(_cuts(start, end, label) for label in labels):
-            start, end = self.cropper.whole_slice(image)
+        start, end = self.cropper.box_around(image, [d[k] for k in self.key_iterator(d) if k != self.source_key])
         for key in self.key_iterator(d):
             fill = float(d[key].min()) if key == self.source_key else 0.0
             d[key] = self.cropper.crop_pad(d[key], start, end, mode="constant", value=fill)
@@ -188,9 +198,8 @@ def _part_of(box: Box, region: Sequence[float]) -> Box:
     return np.append(centre - half, start[2]), np.append(centre + half, end[2])
 
 
-def _cuts(start: NDArray[np.int64], end: NDArray[np.int64], label: Tensor) -> bool:
+def _cuts(start: NDArray[np.int64], end: NDArray[np.int64], label: NDArray[Any]) -> bool:
     """Whether a labelled voxel lies outside of the box."""
-    plain = label.as_subclass(Tensor)
-    labelled = (plain > 0) & (plain != IGNORE)
+    labelled = (label > 0) & (label != IGNORE)
     low = np.maximum(start, 0)
     return bool(labelled.sum() > labelled[:, low[0] : end[0], low[1] : end[1]].sum())

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from monai.config import KeysCollection
 from monai.data import MetaTensor
@@ -73,26 +74,30 @@ class RemapLabels(Transform):
 
     def __call__(self, label: Tensor) -> Tensor:
         """Return class indices (uint8) in the shape of ``label``; its meta data are kept."""
-        plain = label.as_subclass(Tensor)
-        ids = plain.long()
-        table = torch.full((max(self.class_of) + 2,), UNCLAIMED, dtype=torch.int16)  # the last: all larger ids
-        for i, n in self.class_of.items():
-            table[i] = n
-        classes = table[ids.clamp(0, len(table) - 1)]
-        if (classes == UNCLAIMED).any() or (ids < 0).any() or (ids != plain).any():
+        plain = np.asarray(label)
+        table = np.full(max(self.class_of) + 3, UNCLAIMED, dtype=np.int16)  # the last two: larger, negative
+        table[list(self.class_of)] = list(self.class_of.values())
+        classes, strange = np.empty_like(plain, dtype=np.uint8), False
+        both = (np.moveaxis(np.atleast_2d(array), -1, 0) for array in (plain, classes))
+        for values, found in zip(*both, strict=True):  # a slice at a time: an index takes 8 bytes a voxel
+            ids = values.astype(np.int64)
+            mapped = table[ids.clip(-1, len(table) - 2)]
+            strange |= bool((mapped == UNCLAIMED).any() or (ids != values).any())
+            found[...] = mapped
+        if strange:
             name = label.meta.get("filename_or_obj", "label") if isinstance(label, MetaTensor) else "label"
-            strange = [i for i in torch.unique(plain).tolist() if i not in self.class_of]
-            if no_ids := [i for i in strange if not is_id(i)]:
+            unknown = [i for i in np.unique(plain).tolist() if i not in self.class_of]
+            if no_ids := [i for i in unknown if not is_id(i)]:
                 raise BadFileError(
                     f"{name}: holds values that are not ids: {few(no_ids)}. Export the label again, by the nearest "
                     "voxel where it is resampled."
                 )
             raise InputError(
-                f"{name}: label id {few(strange)} is claimed by no class; labels={self.labels}. Name it in 'labels', "
+                f"{name}: label id {few(unknown)} is claimed by no class; labels={self.labels}. Name it in 'labels', "
                 f"or list it in 'background_labels' (now {list(self.background_labels)}) to make it background."
             )
-        remapped: Tensor = convert_to_dst_type(classes, label, dtype=torch.uint8)[0]
-        return remapped
+        remapped = torch.from_numpy(classes)
+        return MetaTensor(remapped).copy_meta_from(label) if isinstance(label, MetaTensor) else remapped
 
 
 class RemapLabelsd(Twin):

@@ -23,6 +23,7 @@ from ufc_monai.base.formats import DETACHED, DICOM, FORMATS, HEADER, NIFTI, PICT
 from ufc_monai.transforms.series import read_header, read_series, simple_itk
 
 nib, _ = optional_import("nibabel")
+igzip, quicker = optional_import("isal.igzip")
 Image, _ = optional_import("PIL.Image")
 ExifTags, _ = optional_import("PIL.ExifTags")
 logger = logging.getLogger(__name__)
@@ -58,6 +59,11 @@ class NiftiReader(NibabelReader):
         self.filenames = ensure_tuple(data)
         images = [_usable(_unread(nib.load(name, **{**self.kwargs, **kwargs}))) for name in self.filenames]
         return images if len(images) > 1 else images[0]
+
+    def _get_array_data(self, img: Any, filename: Any) -> NDArray[Any]:
+        """The voxels in the order of the file, which MONAI copies to another."""
+        array: NDArray[Any] = np.asanyarray(img.dataobj)
+        return array
 
     def get_data(self, img: Any) -> tuple[NDArray[Any], dict[str, Any]]:
         """The voxels and the meta data of what was read.
@@ -149,11 +155,46 @@ def reader_for(path: str | os.PathLike[str], channels: int = 1) -> ImageReader:
             "--channels 1, or take another --preset."
         )
     if suffix_of(path) in NIFTI:
-        return NiftiReader()
+        return NiftiReader(mmap=False)  # or a file cut off meanwhile would end the process
     reader = SimpleITKReader(channels)
     if not reader.verify_suffix(path):
         raise InputError(f"{path}: expected one of {FORMATS}.")
     return reader
+
+
+class AsStored(ImageReader):
+    """What another reader reads, its axes in reverse: in the order of the file, so that nothing need be copied.
+
+    Whole numbers stay what they are; all others become float32.
+
+    Args:
+        reader: the other one; what it hands over is indexed (x, y, z) or (colour, x, y, z).
+    """
+
+    def __init__(self, reader: ImageReader) -> None:
+        self.reader = reader
+
+    def verify_suffix(self, filename: Any) -> bool:
+        """Whether the other reader reads it."""
+        return bool(self.reader.verify_suffix(filename))
+
+    def read(self, data: Any, **kwargs: Any) -> Any:
+        """What the other reader makes of a file."""
+        return self.reader.read(data, **kwargs)
+
+    def get_data(self, img: Any) -> tuple[NDArray[Any], dict[str, Any]]:
+        """The voxels, (z, y, x) or (z, y, x, colour), and the meta data."""
+        array, meta = self.reader.get_data(img)
+        kind = array.dtype.newbyteorder("=") if array.dtype.kind in "iu" else np.float32
+        if array.ndim > 3:
+            meta[MetaKeys.ORIGINAL_CHANNEL_DIM] = -1 if meta[MetaKeys.ORIGINAL_CHANNEL_DIM] == 0 else 0
+        with np.errstate(over="ignore"):  # infinite voxels are refused by their name
+            return array.astype(kind, copy=False).T, meta
+
+
+def opened(path: str | os.PathLike[str]) -> Any:
+    """A .gz file, opened to be inflated: by isal where it is installed, which is quicker."""
+    return (igzip if quicker else gzip).open(path)
 
 
 def stored_shape(path: Path) -> tuple[int, ...]:
@@ -169,7 +210,7 @@ def _unread(image: Any) -> Any:
     """The same image, if it is compressed on a stream that can be read to its end."""
     if suffix_of(name := image.get_filename()) != ".nii.gz":
         return image
-    return type(image).from_file_map({"image": nib.FileHolder(name, gzip.open(name))})
+    return type(image).from_file_map({"image": nib.FileHolder(name, opened(name))})
 
 
 def _usable(image: Any) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -13,10 +12,8 @@ import torch
 from monai.config import KeysCollection
 from monai.data import MetaTensor
 from monai.data.utils import affine_to_spacing, orientation_ras_lps
-from monai.transforms import Compose, MapTransform, SaveImaged, Transform
-from monai.transforms.utils import scale_affine
+from monai.transforms import MapTransform, SaveImaged, Transform
 from monai.utils import ImageMetaKey, MetaKeys, optional_import
-from monai.utils.enums import TraceKeys
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
@@ -24,6 +21,7 @@ from torch.nn import functional as F
 from ufc_monai.base.errors import InputError
 from ufc_monai.base.files import atomic_path, inside
 from ufc_monai.base.formats import NIFTI, PICTURES, stem_of, suffix_of
+from ufc_monai.transforms.grid import Place
 from ufc_monai.transforms.series import simple_itk
 from ufc_monai.transforms.twin import Twin
 
@@ -59,40 +57,25 @@ def upsample_argmax(logits: Tensor, size: tuple[int, int], slices: int = 16) -> 
 
 
 class RestoreGridd(MapTransform):
-    """Undo the preprocessing of an image on the logits that were computed from it; a mask comes out.
+    """Undo :class:`~ufc_monai.transforms.grid.NetworkGridd` on logits that were computed from its image.
 
-    The last spatial step of the preprocessing must be ``Resized``, which is undone smoothly, on logits; cropping and
-    orientation before it are undone exactly, on the mask.
+    Resizing is undone smoothly, on logits; crop and orientation exactly, on the mask that they make.
 
     Args:
         keys: keys of the logits, (C, h, w, D).
-        transform: the preprocessing.
         orig_key: key of the preprocessed image, which remembers what was done to it.
     """
 
-    def __init__(self, keys: KeysCollection, transform: Compose, orig_key: str = "image") -> None:
+    def __init__(self, keys: KeysCollection, orig_key: str = "image") -> None:
         super().__init__(keys)
-        self.transform = transform
         self.orig_key = orig_key
 
     def __call__(self, data: Mapping[str, Any]) -> dict[str, Any]:
         """Restore every key to the grid, orientation and affine of the image's file; (1, H, W, D) uint8."""
         d = dict(data)
-        image = d[self.orig_key]
-        *before, resize = image.applied_operations
-        if resize[TraceKeys.CLASS_NAME] != "Resize":
-            raise InputError(f"RestoreGridd: the preprocessing must end with Resized, not {resize['class']}.")
-        size = [int(n) for n in resize[TraceKeys.ORIG_SIZE]]
-        scale = torch.as_tensor(scale_affine(size, image.shape[1:]), dtype=torch.float64)
-        steps = [step for step in self.transform.flatten().transforms if type(step).__name__ != "Resized"]
+        place = Place.of(d[self.orig_key])
         for key in self.key_iterator(d):
-            mask = MetaTensor(
-                upsample_argmax(d[key], (size[0], size[1])),
-                affine=image.affine.double() @ torch.linalg.inv(scale),
-                meta=dict(image.meta),  # undoing changes it, and uses the operations up
-                applied_operations=copy.deepcopy(before),
-            )
-            d[key] = Compose(steps).inverse({self.orig_key: mask})[self.orig_key]
+            d[key] = place.restored(upsample_argmax(d[key], place.size), d[self.orig_key])
         return d
 
 
