@@ -70,6 +70,7 @@ def main() -> int:
                     folder, bundle_command(VAE, ["inference"], "data", {"n_clusters": 4, "threads": 1, "device": "cpu"})
                 )
         good &= try_study(folder, of_study, drawn)
+    print(f"RESULT kills={chosen.kills} same={int(good)}")
     return 0 if good else 1
 
 

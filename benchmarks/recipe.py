@@ -43,6 +43,7 @@ STRONG = {"brightness": 0.2, "contrast": [0.6, 1.4], "gamma": [0.6, 1.6], "noise
 WIDE = {"rotation": 20, "scale": [0.7, 1.3], "shift": 0.1}
 MIXED_WIDE = {"mixed_augment::rotation": 20, "mixed_augment::field": [0.7, 1.3], "mixed_augment::shift": 0.1}
 PLAINLY = {"brightness": 0.0, "contrast": [1.0, 1.0], "gamma": [1.0, 1.0], "noise": 0.0}
+ELASTIC = {"augment::_target_": "recipe.Elastic"}
 SYMMETRIC = {"min_steps": 1500, "missing": 0}
 """Self-training as it was when the guards were tried."""
 CLUSTERS = "$training.clusters_of(@pseudo_labels_path, @slice_items, @split, @fold)"
@@ -71,7 +72,9 @@ VARIANTS: dict[str, tuple[list[str], dict[str, Any]]] = {
     "mixed_wide": ([], {**MIXED_WIDE, "min_steps": 1200}),
     "mixed_all_wide": ([], {**WIDE, "min_steps": 1200}),
     "mixed_1600": ([], {"min_steps": 1600}),
-    "mixed_elastic": ([], {"augment::_target_": "recipe.Elastic", "min_steps": 1200}),
+    "mixed_elastic": ([], {**ELASTIC, "min_steps": 1200}),
+    "mixed_all_elastic": ([], {**ELASTIC, "mixed_augment::_target_": "recipe.Elastic", "min_steps": 1200}),
+    "self_elastic": (["self_training"], {**ELASTIC, "min_steps": 1500}),
     "mixed_16": ([], {"batch_size": 16, "min_steps": 800}),
     "mixed_small_boxes": ([], {"mix::area": [0.02, 0.3], "min_steps": 1200}),
     "self_training": (["self_training"], {"min_steps": 1500}),
@@ -206,13 +209,9 @@ def main() -> None:
     with ThreadPoolExecutor(a.jobs) as pool:
         table = pd.DataFrame(list(pool.map(one, runs)))
     table.to_csv(out / "recipe.csv", index=False, float_format="%.2f")
-    print(
-        table.groupby("variant", sort=False)
-        .mean(numeric_only=True)
-        .drop(columns=["fold", "draw"])
-        .round(1)
-        .T.to_string()
-    )
+    means = table.groupby("variant", sort=False).mean(numeric_only=True).drop(columns=["fold", "draw"]).round(1)
+    print(means.T.to_string())
+    print("RESULT", *(f"{variant}={dice}" for variant, dice in means["smooth clean"].items()))
 
 
 if __name__ == "__main__":
