@@ -2,7 +2,7 @@
 
     python benchmarks/inference.py [--size 512] [--slices 200] [--preset gpu] [--slices_at_once 16] [--rounds 3]
 
-``bundle`` is inference.json as it runs. ``usual`` has the same reading, preprocessing and network, but MONAI's
+``bundle`` is inference.json as it runs. ``usual`` has the same crop and network, but MONAI's transforms one by one, its
 SliceInferer with ``sw_batch_size`` 1 in fp32, ``Invertd`` of the logits, ``AsDiscreted`` and ``SaveImaged``. They take
 turns, on a synthetic volume and with random weights. Prints medians, the peak of memory beyond mapped files, and a
 RESULT line; its Dice is that of the bundle's mask with the one that it writes slice by slice in fp32.
@@ -43,6 +43,24 @@ PLAIN = {
 }
 USUAL = {
     **PLAIN,
+    "preprocessing": {
+        "_target_": "Compose",
+        "transforms": [
+            {"_target_": "ufc_monai.transforms.LoadVolumed", "keys": "image"},
+            {"_target_": "Orientationd", "keys": "image", "axcodes": "RAS", "labels": None},
+            {"_target_": "ufc_monai.transforms.BodyCropd", "keys": "image"},
+            {
+                "_target_": "ScaleIntensityRanged",
+                "keys": "image",
+                "a_min": "$@trained_with['window'][0]",
+                "a_max": "$@trained_with['window'][1]",
+                "b_min": 0.0,
+                "b_max": 1.0,
+                "clip": True,
+            },
+            {"_target_": "Resized", "keys": "image", "spatial_size": "$(@image_size, @image_size, -1)", "mode": "area"},
+        ],
+    },
     "postprocessing": {
         "_target_": "Compose",
         "transforms": [

@@ -1,13 +1,13 @@
-"""Slices a second of stage 2's training, beside what the step alone allows and beside per-slice transforms.
+"""Slices a second of a stage's training, beside what the step alone allows and beside per-slice transforms.
 
-    python benchmarks/throughput.py [--dataset_dir DIR] [--preset cpu] [--image_size 128] [--device cpu] [--rounds 3]
+    python benchmarks/throughput.py [--dataset_dir DIR] [--stage 2] [--preset cpu] [--image_size 128] [--device cpu]
 
 Trainings take turns, each for ``--steps`` steps a round:
 
 * ``bundle``: the bundle as it runs: slice store, loader, two views of a whole batch at once on the device, handlers;
 * ``limit``: the same step again and again, on one batch that lies ready on the device, without augmentation;
-* ``dictionary_0``, ``dictionary_2``: the bundle with MONAI's dictionary transforms in place of the batch's, twice for
-  every slice, in the main process and in two workers, as is usual.
+* ``dictionary_0``, ``dictionary_2``, of stage 2: the bundle with MONAI's dictionary transforms in place of the batch's,
+  twice for every slice, in the main process and in two workers, as is usual.
 
 Without ``--dataset_dir`` synthetic patients are made. Handlers that write files are left out. Prints the medians over
 the rounds and a RESULT line. ``--profile`` prints where the bundle's time goes instead.
@@ -41,18 +41,18 @@ from monai.transforms import (
     ThresholdIntensityd,
 )
 
-from ufc_monai.base.bundles import CONTRASTIVE
+from ufc_monai.base.bundles import BUNDLES, CONTRASTIVE
 from ufc_monai.phantom.ct import make_phantom
 
-BUNDLE = Path(__file__).parents[1] / "bundles" / CONTRASTIVE
+ROOT = Path(__file__).parents[1] / "bundles"
 WARM_UP = 2
 """Steps at the start of a round that do not count."""
-KEPT = ("LossGuard", "LrScheduleHandler", "ContrastiveMonitor", "ProgressBar")
+KEPT = ("LossGuard", "LrScheduleHandler", "LatentMonitor", "ContrastiveMonitor", "ProgressBar")
 VIEWS = ("image", "second")
 
 
 class Training:
-    """Stage 2 as its configurations describe it.
+    """A stage as its configurations describe it; stage 2 is SimCLR, which needs no clusters.
 
     Args:
         options: of the command line.
@@ -62,14 +62,19 @@ class Training:
 
     def __init__(self, options: argparse.Namespace, folder: Path, workers: int | None = None) -> None:
         parser = ConfigParser()
-        names = ("train", *(["cpu"] if options.preset == "cpu" else []), "simclr")
-        parser.read_config([str(BUNDLE / "configs" / f"{name}.json") for name in names])
-        parser["bundle_root"], parser["dataset_dir"] = str(BUNDLE), str(options.dataset_dir)
+        bundle = ROOT / BUNDLES[options.stage - 1]
+        names = ["train", *(["cpu"] if options.preset == "cpu" else []), *(["simclr"] * (bundle.name == CONTRASTIVE))]
+        parser.read_config([str(bundle / "configs" / f"{name}.json") for name in names])
+        parser["bundle_root"], parser["dataset_dir"] = str(bundle), str(options.dataset_dir)
+        if "pretrained_path" in parser:
+            parser["pretrained_path"] = "none"
+        parser["precision"] = options.precision
         parser["cache_dir"], parser["split_path"] = str(folder / "cache"), str(folder / "split.json")
         parser["output_dir"], parser["image_size"] = str(folder), options.image_size
         parser["device"] = f"$torch.device('{options.device}')"
         parser["threads"] = options.threads
-        parser["train::handlers"] = [h for h in parser["train::handlers"] if h["_target_"].rpartition(".")[2] in KEPT]
+        handlers = [h for h in parser["train::handlers"] if isinstance(h, dict)]
+        parser["train::handlers"] = [h for h in handlers if h["_target_"].rpartition(".")[2] in KEPT]
         if options.batch_size:
             parser["batch_size"] = options.batch_size
         parser.get_parsed_content("initialize")
@@ -78,6 +83,8 @@ class Training:
             parser["train::dataloader"] = _dictionary_loader(slices, parser["batch_size"], workers)
             parser["train::trainer::prepare_batch"] = _two_views
         self.trainer = parser.get_parsed_content("train::trainer")
+        if options.compile:
+            self.trainer.network = torch.compile(self.trainer.network)
         self.batch_size, self.steps = parser["batch_size"], options.steps
         self.device = torch.device(options.device)
 
@@ -135,6 +142,9 @@ def main() -> None:
     """Measure in turns and print the medians, the ratios and one RESULT line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--dataset_dir", type=Path)
+    parser.add_argument("--stage", type=int, choices=(1, 2, 3), default=2)
+    parser.add_argument("--precision", default="auto")
+    parser.add_argument("--compile", action="store_true")
     parser.add_argument("--preset", choices=("cpu", "gpu"), default="cpu")
     parser.add_argument("--image_size", type=int, default=128)
     parser.add_argument("--batch_size", type=int)
@@ -156,7 +166,7 @@ def main() -> None:
         ours = Training(options, folder)
         if options.profile:
             return _profile(ours)
-        usual = {f"dictionary_{n}": Training(options, folder, n) for n in (0, 2)}
+        usual = {f"dictionary_{n}": Training(options, folder, n) for n in (0, 2) if options.stage == 2}
         found: dict[str, list[float]] = {name: [] for name in ("bundle", "limit", *usual)}
         for _ in range(options.rounds):
             found["bundle"].append(ours.run())
