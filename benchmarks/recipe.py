@@ -16,7 +16,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -26,11 +26,8 @@ import pandas as pd
 import torch
 from monai.bundle import ConfigParser
 from numpy.typing import NDArray
-from torch import Tensor
-from torch.nn import functional as F
 
 from ufc_monai.artifacts.transfer import load_weights
-from ufc_monai.transforms.batch import BatchAugment
 from ufc_monai.transforms.clean import keep_largest, smooth_slices
 
 ROOT = Path(__file__).parents[1]
@@ -43,8 +40,8 @@ STRONG = {"brightness": 0.2, "contrast": [0.6, 1.4], "gamma": [0.6, 1.6], "noise
 WIDE = {"rotation": 20, "scale": [0.7, 1.3], "shift": 0.1}
 MIXED_WIDE = {"mixed_augment::rotation": 20, "mixed_augment::field": [0.7, 1.3], "mixed_augment::shift": 0.1}
 PLAINLY = {"brightness": 0.0, "contrast": [1.0, 1.0], "gamma": [1.0, 1.0], "noise": 0.0}
-ELASTIC = {"augment::_target_": "recipe.Elastic"}
-SYMMETRIC = {"min_steps": 1500, "missing": 0}
+STILL = {"elastic": 0}
+SYMMETRIC = {**STILL, "min_steps": 1500, "missing": 0}
 """Self-training as it was when the guards were tried."""
 CLUSTERS = "$training.clusters_of(@pseudo_labels_path, @slice_items, @split, @fold)"
 DEALT_ANEW = f"$guards.dealt_anew({CLUSTERS[1:]})"
@@ -66,18 +63,19 @@ VARIANTS: dict[str, tuple[list[str], dict[str, Any]]] = {
     "today": (["paper"], {"min_steps": 800}),
     "longer": (["paper"], {"min_steps": 1600}),
     "strong": (["paper"], {**STRONG, **WIDE, "min_steps": 1600}),
-    "mixed": ([], {"min_steps": 1200}),
-    "mixed_plainly": ([], {**{f"mixed_augment::{k}": v for k, v in PLAINLY.items()}, "min_steps": 1200}),
-    "mixed_longer": ([], {"min_steps": 2000}),
-    "mixed_wide": ([], {**MIXED_WIDE, "min_steps": 1200}),
-    "mixed_all_wide": ([], {**WIDE, "min_steps": 1200}),
-    "mixed_1600": ([], {"min_steps": 1600}),
-    "mixed_elastic": ([], {**ELASTIC, "min_steps": 1200}),
-    "mixed_all_elastic": ([], {**ELASTIC, "mixed_augment::_target_": "recipe.Elastic", "min_steps": 1200}),
-    "self_elastic": (["self_training"], {**ELASTIC, "min_steps": 1500}),
-    "mixed_16": ([], {"batch_size": 16, "min_steps": 800}),
-    "mixed_small_boxes": ([], {"mix::area": [0.02, 0.3], "min_steps": 1200}),
-    "self_training": (["self_training"], {"min_steps": 1500}),
+    "mixed": ([], {**STILL, "min_steps": 1200}),
+    "mixed_plainly": ([], {**STILL, **{f"mixed_augment::{k}": v for k, v in PLAINLY.items()}, "min_steps": 1200}),
+    "mixed_longer": ([], {**STILL, "min_steps": 2000}),
+    "mixed_wide": ([], {**STILL, **MIXED_WIDE, "min_steps": 1200}),
+    "mixed_all_wide": ([], {**STILL, **WIDE, "min_steps": 1200}),
+    "mixed_1600": ([], {**STILL, "min_steps": 1600}),
+    "mixed_elastic": ([], {"min_steps": 1200}),
+    "mixed_all_elastic": ([], {"mixed_augment::elastic": 0.03, "min_steps": 1200}),
+    "mixed_more_elastic": ([], {"elastic": 0.06, "min_steps": 1200}),
+    "mixed_16": ([], {**STILL, "batch_size": 16, "min_steps": 800}),
+    "mixed_small_boxes": ([], {**STILL, "mix::area": [0.02, 0.3], "min_steps": 1200}),
+    "self_elastic": (["self_training"], {"min_steps": 1500}),
+    "self_training": (["self_training"], {**STILL, "min_steps": 1500}),
     "self_symmetric": (["self_training"], SYMMETRIC),
     "self_wide": (["self_training"], {**SYMMETRIC, **MIXED_WIDE}),
     "self_longer": (["self_training"], {**SYMMETRIC, "min_steps": 2400}),
@@ -98,19 +96,6 @@ VARIANTS: dict[str, tuple[list[str], dict[str, Any]]] = {
     "again": guard("Again", beside="$@output_dir.replace('again_', 'self_symmetric_') + '/unlabelled_labels'"),
 }
 """A variant: the configurations over train.json and cpu.json, and keys."""
-
-
-class Elastic(BatchAugment):
-    """The augmentation with a smooth random displacement of every pixel on top."""
-
-    knots = 5
-    amplitude = 0.06
-
-    def grid(self, affine: Tensor, size: Sequence[int]) -> Tensor:
-        """That of the affine map, displaced by a cubic field with a few knots, in shares of half the side."""
-        drawn = torch.randn(len(affine), 2, self.knots, self.knots, generator=self.generator) * self.amplitude
-        field = F.interpolate(drawn, size=tuple(size), mode="bicubic", align_corners=True)
-        return super().grid(affine, size) + field.permute(0, 2, 3, 1).to(affine)
 
 
 def train(data: Path, out: Path, keys: Mapping[str, Any], name: str, fold: int, draw: int) -> Path:

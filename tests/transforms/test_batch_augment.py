@@ -16,6 +16,8 @@ SPATIAL = [
     {"rotation": 20.0, "field": (0.7, 1.2), "shift": 0.1},
     {"rotation": 20.0, "shift": 0.1, "flip": 1.0},
     {"field": (0.4, 0.8), "shift": None},
+    {"elastic": 0.03},
+    {"elastic": 0.02, "rotation": 20.0, "flip": 1.0},
 ]
 EVERYTHING = {
     "rotation": 20.0,

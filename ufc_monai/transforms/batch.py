@@ -17,6 +17,8 @@ from torch.nn import functional as F
 from ufc_monai.base.errors import InputError
 
 Range = Sequence[float]
+KNOTS = 5
+"""Along each side of an image, of an elastic displacement."""
 
 
 class Augmented(NamedTuple):
@@ -26,7 +28,8 @@ class Augmented(NamedTuple):
         image: (B, C, H, W).
         label: (B, 1, H, W), or ``None``.
         affine: where each pixel of it lies in the batch that was augmented, (B, 2, 3) as
-            :func:`torch.nn.functional.affine_grid` takes it; see :func:`~ufc_monai.transforms.sampling_grid`.
+            :func:`torch.nn.functional.affine_grid` takes it; see :func:`~ufc_monai.transforms.sampling_grid`. It knows
+            nothing of ``elastic``.
     """
 
     image: Tensor
@@ -36,7 +39,7 @@ class Augmented(NamedTuple):
 
 @dataclass(eq=False)
 class BatchAugment:
-    """Random rotation, zoom, shift, flip, brightness, contrast, gamma, noise, blur and colours, per sample of a batch.
+    """Random rotation, zoom, shift, flip, bending, intensity, noise, blur and colours, per sample of a batch.
 
     Images have values in [0, 1] and keep them. Labels follow the image exactly, by the nearest pixel; what comes from
     outside of the image is 0. Intensity leaves labels alone.
@@ -46,6 +49,8 @@ class BatchAugment:
         field: range of the side of the seen square, as a share of the image's side: below 1 zooms in.
         shift: largest shift of the seen square along each axis, as a share of the image's side; ``None`` shifts as far
             as the square stays within the image, which makes a random crop of a ``field`` below 1.
+        elastic: how far pixels are displaced, smoothly and in each sample by itself: standard deviation along each axis
+            at :data:`KNOTS` x :data:`KNOTS` knots, as a share of the image's side.
         brightness: largest amount added or taken away.
         contrast: range of the factor about the image's mean.
         gamma: range of the exponent.
@@ -69,6 +74,7 @@ class BatchAugment:
     rotation: float = 0.0
     field: Range = (1.0, 1.0)
     shift: float | None = 0.0
+    elastic: float = 0.0
     brightness: float = 0.0
     contrast: Range = (1.0, 1.0)
     gamma: Range = (1.0, 1.0)
@@ -152,9 +158,18 @@ class BatchAugment:
         """
         return self.located(image, label)[:2]
 
-    def grid(self, affine: Tensor, size: Sequence[int]) -> Tensor:
-        """Where each pixel of the views is taken from, (B, H, W, 2)."""
-        return sampling_grid(affine, size)
+    def displacement(self, batch: int, size: Sequence[int], device: torch.device) -> Tensor:
+        """Draw how far each pixel looks from where it would, (batch, H, W, 2): a cubic field through random knots.
+
+        Args:
+            batch: number of samples.
+            size: H and W.
+            device: where it is computed; it is drawn on the CPU.
+        """
+        # grid_sample's square runs from -1 to 1, so a share of the side counts twice
+        knots = torch.randn(batch, 2, KNOTS, KNOTS, generator=self.generator) * (2 * self.elastic)
+        field = F.interpolate(knots.to(device), size=tuple(size), mode="bicubic", align_corners=True)
+        return field.permute(0, 2, 3, 1)
 
     def located(self, image: Tensor, label: Tensor | None = None) -> Augmented:
         """Augment a batch as a call does, and tell where its pixels come from; the arguments are the same."""
@@ -169,7 +184,9 @@ class BatchAugment:
         there = torch.Generator(image.device).manual_seed(seed)
         noise = torch.randn(image.shape, generator=there, dtype=image.dtype, device=image.device)
         affine = _affine(p)
-        grid = self.grid(affine, image.shape[-2:])
+        grid = sampling_grid(affine, image.shape[-2:])
+        if self.elastic:
+            grid = grid + self.displacement(len(image), image.shape[-2:], image.device).to(grid)
         seen = F.grid_sample(image, grid, align_corners=False)
         if label is not None:
             moved = F.grid_sample(label.to(image.dtype), grid, mode="nearest", align_corners=False)
