@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, Protocol
+
+
+class Loader(Protocol):
+    """What has a length and can be gone through, as PyTorch's ``DataLoader``."""
+
+    def __len__(self) -> int: ...
+
+    def __iter__(self) -> Iterator[Any]: ...
 
 
 class ReadAhead:
@@ -21,7 +29,7 @@ class ReadAhead:
         [1, 2, 3]
     """
 
-    def __init__(self, loader: Collection[Any]) -> None:
+    def __init__(self, loader: Loader) -> None:
         self.loader = loader
 
     def __len__(self) -> int:
