@@ -120,7 +120,8 @@ def _readable(error: BaseException) -> InputError | None:
             "the limit (ulimit, container); check says how much is needed."
         )
     if isinstance(error, OSError) and error.errno in FULL:
-        return InputError("the disk is full. Make space, then give the same command again.")
+        what = f": {error.filename} was not written" if error.filename is not None else ""
+        return InputError(f"the disk is full{what}. Make space, then give the same command again.")
     if isinstance(error, OSError) and error.errno in FORBIDDEN and error.filename is not None:
         return InputError(
             f"{error.filename} may not be read or written ({error.strerror}). Change its permissions, or name another "
