@@ -214,6 +214,19 @@ def test_changed_files_are_refused(root: Path, tmp_path: Path) -> None:
         open_split(tmp_path / "split.json", root)
 
 
+def test_a_fold_validates_on_what_the_next_one_tests(root: Path, tmp_path: Path) -> None:
+    folds = open_split(tmp_path / "split.json", root).content["folds"]
+    assert [fold["validation"] for fold in folds] == [folds[(f + 1) % 4]["test"] for f in FOLDS]
+
+
+def test_nothing_to_pretrain_on_is_refused(root: Path, tmp_path: Path) -> None:
+    split = open_split(tmp_path / "split.json", root)
+    held_out = {i: e for i, e in split.content["images"].items() if e["patient"] in split.content["folds"][0]["test"]}
+    left = replace(split, content={**split.content, "images": held_out}, skipped={"a.nii.gz": "It is bad."})
+    with pytest.raises(InputError, match=r"no volume is left for pretraining in fold 0; 1 were left out, first a\.nii"):
+        left.pretraining(0)
+
+
 def test_a_split_that_is_younger_than_the_change_knows_it(root: Path, tmp_path: Path) -> None:
     """As when it was copied or touched: its own time says nothing. Another file of the same size and times is one."""
     first, image = tmp_path / "split.json", root / "p3_0.nii.gz"
