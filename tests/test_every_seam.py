@@ -15,17 +15,35 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import NAMES, ROOT, SMALL, run_bundle
 from full_disk import content
 
 from ufc_monai.__main__ import main
+from ufc_monai.base.errors import InputError, last_words
 
+RUN = ("--preset", "cpu", "--threads", 1, "--bundles", ROOT / "bundles")
 COMMANDS: dict[str, Callable[[Path, Path], list[object]]] = {
-    "cut": lambda chain, _: ["cut", "--folder", chain, "--k", 3],
-    "label": lambda chain, _: ["label", "--folder", chain, chain.parent / "app"],
-    "segment": lambda chain, scan: ["segment", "--weights", chain, scan, chain.parent / "masks" / "a.nii.gz"],
+    "agreement": lambda at, data: [
+        *("agreement", "--weights", at / "run", "--labels", "dominant", "--dataset_dir", data, "--steps", 1)
+    ],
+    "check": lambda at, data: ["check", data, "--output", at / "look" / "a.png", "--write", at / "split.json", *RUN],
+    "cut": lambda at, _: ["cut", "--folder", at / "run", "--k", 3],
+    "label": lambda at, _: ["label", "--folder", at / "run", at / "app"],
+    "next": lambda at, data: ["next", "--folder", at / "run", "--dataset_dir", data, "--budget", 1],
+    "package": lambda at, _: ["package", "--bundles", ROOT / "bundles", "--output", at / "zips" / "first"],
+    "phantom": lambda at, _: ["phantom", at / "made" / "here", "--patients", 1],
+    "report": lambda at, _: ["report", "--folder", at / "run"],
+    "run": lambda at, data: ["run", "--dataset_dir", data, "--folder", at / "new" / "run", *RUN],
+    "sample": lambda at, _: ["sample", "--weights", at / "run", "--n", 2, at / "samples"],
+    "segment": lambda at, data: ["segment", "--weights", at / "run", some_scan(data), at / "masks" / "a.nii.gz"],
+    "skin": lambda at, _: ["phantom", at / "made", "--kind", "skin", "--patients", 1],
 }
-FAULTS = {errno.ENOSPC: "disk is full", errno.EROFS: "(Read-only file system)"}
+STAGES = {"features": (0, "train"), "clusters": (0, "inference"), "contrastive": (1, "train"), "tuning": (2, "train")}
+"""By the name of each stage its bundle and its configuration."""
+FAULTS = {errno.ENOSPC: "the disk is full", errno.EROFS: "(Read-only file system)"}
 WRITING = re.compile("[wax+]")
+MADE_UP = re.compile(r"\.[^./]{8}(?=\.|/|$)|-[^-/.]{8}(?=/|$)|[0-9a-f]{12,}")
+"""What differs from one time to the next in the names of temporary files and folders."""
 
 
 @contextmanager
@@ -35,7 +53,7 @@ def writes(below: Path, fault: int, fail: Callable[[str], bool]) -> Iterator[Non
     def asked(kind: str, path: Any) -> None:
         there = kind == "mkdir" and isinstance(path, str | os.PathLike) and os.path.isdir(path)  # and may be
         if isinstance(path, str | os.PathLike) and not there and Path(path).is_relative_to(below):
-            name = re.sub(r"\.[^.]{8}\.|-[^.]{8}(?=/|$)", ".", Path(path).relative_to(below).as_posix())
+            name = MADE_UP.sub("", Path(path).relative_to(below).as_posix())
             if fail(f"{kind} {name}"):
                 raise OSError(fault, os.strerror(fault), os.fspath(path))
 
@@ -58,42 +76,87 @@ def writes(below: Path, fault: int, fail: Callable[[str], bool]) -> Iterator[Non
         for name in ("mkdir", "rename", "replace"):
             patch.setattr(os, name, guarded(name, getattr(os, name), lambda path, *_, **__: path))
         patch.setattr(tempfile, "mkstemp", guarded("mkstemp", tempfile.mkstemp, beside))
+        patch.setattr(os, "fsync", guarded("fsync", os.fsync, lambda file: os.readlink(f"/proc/self/fd/{file}")))
         yield
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("fault", FAULTS)
-@pytest.mark.parametrize("command", COMMANDS)
-def test_every_seam(
-    command: str, fault: int, chain: Path, phantom: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    scan = next(phantom.glob("*_image.nii.gz"))
+def some_scan(data: Path) -> Path:
+    return next(data.glob("*_image.nii.gz"))
 
-    def attempt(place: Path, fail: Callable[[str], bool]) -> int:
-        copy = shutil.copytree(chain, place / "run")
+
+def command(name: str, place: Path, data: Path, capsys: pytest.CaptureFixture[str]) -> tuple[int, str]:
+    """What a command ends with and says last, in a process of this name."""
+    capsys.readouterr()
+    code = main([str(word) for word in COMMANDS[name](place, data)])
+    said = capsys.readouterr().err.strip()
+    return code, said.removeprefix("error: ")
+
+
+def stage(name: str, place: Path, data: Path, again: bool) -> tuple[int, str]:
+    """The same of a stage, whose training goes on if it has to."""
+    number, configs = STAGES[name]
+    bundle = NAMES[number]
+    keys = SMALL[bundle] if configs == "train" else {"n_clusters": 4}
+    try:
+        run_bundle(place / "run", bundle, configs, data, **keys, **({"resume": again} if configs == "train" else {}))
+    except (OSError, ValueError, RuntimeError) as e:
+        return 1, last_words(e, place)
+    return 0, ""
+
+
+@pytest.fixture
+def patched(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Commands end where they would start a program, and draw few samples."""
+
+    def start(*_: Any, **__: Any) -> Any:
+        raise InputError("a stage starts")
+
+    monkeypatch.setattr("ufc_monai.planning.stages.stage_at_work", start)
+    monkeypatch.setattr("ufc_monai.commands.run._look_first", lambda *_, **__: None)
+    monkeypatch.setattr("ufc_monai.commands.package._build_wheel", lambda _: None)
+    monkeypatch.setattr("ufc_monai.evaluation.agreement.RESAMPLES", 20)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("patched")
+@pytest.mark.parametrize("name", [*COMMANDS, *STAGES])
+def test_every_seam(name: str, chain: Path, phantom: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The disk is full and, each second time, read-only; then the same command does all that it should have done."""
+
+    def prepared(place: Path) -> Path:
+        left = ("model.pt", "checkpoint.pt", "run.json", "metrics.jsonl") if name in STAGES else ()
+        shutil.copytree(chain, place / "run", ignore=shutil.ignore_patterns("cache", *left))
         (place / "app").mkdir()
         (place / "app" / "main.py").touch()
-        with writes(place, fault, fail):
-            return main([str(word) for word in COMMANDS[command](copy, scan)])
+        return place
+
+    def attempt(place: Path, again: bool = False) -> tuple[int, str]:
+        return stage(name, place, data, again) if name in STAGES else command(name, place, data, capsys)
 
     def note(seam: str) -> bool:
         seams.append(seam)
         return False
 
-    seams = list[str]()
-    assert attempt(tmp_path / "sound", note) == 0
-    assert len(set(seams)) > 2
-    capsys.readouterr()
+    data, sound, seams = shutil.copytree(phantom, tmp_path / "data"), prepared(tmp_path / "sound"), list[str]()
+    if name == "next":
+        some_scan(data).with_name(some_scan(data).name.replace("image", "label")).unlink()
+    with writes(sound, 0, note):
+        meant = attempt(sound)
+    assert meant == ((1, "a stage starts") if name == "run" else (0, ""))
+    assert len(set(seams)) > 1
     for n, seam in enumerate(dict.fromkeys(seams)):
-        place = tmp_path / str(n)
-        code = attempt(place, seam.__eq__)
-        said = capsys.readouterr().err.strip().splitlines()
-        if code == 0:  # it got there by another way: where a file cannot be moved it is copied
-            assert content(place).keys() == content(tmp_path / "sound").keys(), seam
-            continue
-        assert code == 1, seam
-        assert said[-1].startswith("error: "), seam
-        assert FAULTS[fault] in said[-1], (seam, said)
-        assert not any("Traceback" in line for line in said), seam
-        remains = [name for name in content(place) if re.search(r"(^|/)\.(?!building)", name)]
-        assert not remains, (seam, remains)
+        place, fault = prepared(tmp_path / str(n)), list(FAULTS)[n % 2]
+        before = content(place)
+        with writes(place, fault, seam.__eq__):
+            code, said = attempt(place)
+        after = content(place)
+        if code:  # else it got there by another way: where a file cannot be moved it is copied
+            assert FAULTS[fault] in said, (seam, said)
+            assert str(place) in said, (seam, said)
+            assert len(said.splitlines()) <= 2, (seam, said)
+            remains = [file for file in after if re.search(r"(^|/)\.(?!building)", file)]
+            assert not remains, (seam, remains)
+            assert not [file for file in after.keys() - before if not after[file]], seam
+            assert attempt(place, again=True) == meant, seam
+        assert content(place).keys() == content(sound).keys(), seam
+        shutil.rmtree(place)

@@ -30,6 +30,7 @@ from ufc_monai.transforms.clean import CleanVolume
 from ufc_monai.transforms.labels import RemapLabels
 
 VAE, CONTRASTIVE, UNET = NAMES
+CONFIGS = {"config_file": "train", "meta_file": "metadata"}
 SETTINGS = {
     key: SMALL[UNET][key] for key in ("image_size", "threads", "features", "norm", "learning_rate", "val_interval")
 }
@@ -121,6 +122,29 @@ def test_a_broken_scan_is_an_error_without_options_of_a_command(chain: Path, tmp
         serve(chain / UNET, tmp_path / "scan.nii.gz")
     reason = find_input_error(caught.value)
     assert str(reason).endswith("Copy the file again or remove it.")
+
+
+@pytest.mark.usefixtures("warm")
+def test_a_client_is_told_which_label_training_refuses(
+    bundle: Path, painted: list[dict[str, str]], tmp_path: Path
+) -> None:
+    """The server shows its clients the last lines of the program in which it trains, and that alone."""
+    label = nib.load(painted[0]["label"])
+    bad = tmp_path / "labels" / "final" / "bad.nii.gz"
+    bad.parent.mkdir(parents=True)
+    nib.save(nib.Nifti1Image(np.full(label.shape, 77, np.uint8), label.affine), bad)
+    app = tmp_path / "monailabel" / "interfaces" / "utils" / "app.py"
+    app.parent.mkdir(parents=True)
+    items = [{**painted[0], "label": str(bad)}]
+    given = {"bundle_root": str(bundle), "device": "cpu", "train#dataset#data": items, "validate#dataset#data": []}
+    configs = {name: str(bundle / "configs" / f"{file}.json") for name, file in CONFIGS.items()}
+    app.write_text(f"import monai.bundle\nmonai.bundle.run(run_id='run', **{configs!r}, **{given!r})\n")
+    done = subprocess.run([sys.executable, str(app)], capture_output=True, text=True, check=False, cwd=tmp_path)
+    lines = (done.stdout + done.stderr).strip().splitlines()
+    assert done.returncode == 1
+    assert "Traceback" in done.stderr, "for the server's log"
+    assert lines[-1].startswith(f"error: {bad}: label id 77 is claimed by no class")
+    assert "--skip_bad" not in lines[-1]
 
 
 def test_an_ignored_id_that_is_the_number_of_a_channel_does_not_keep_from_training(

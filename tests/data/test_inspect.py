@@ -10,6 +10,7 @@ import pytest
 from numpy.typing import NDArray
 from scans import OBLIQUE, STRAIGHT, write_all
 
+from ufc_monai.data import inspect
 from ufc_monai.data.case import MMWHS_LABELS
 from ufc_monai.data.datalist import find_cases
 from ufc_monai.data.inspect import VolumeFacts, digests_of_alike, inspect_cases
@@ -193,3 +194,22 @@ def test_one_scan_in_any_format_is_known_as_one(tmp_path: Path, angle: float) ->
     digests = digests_of_alike(tmp_path, names)
     assert digests.keys() == set(names)
     assert len(set(digests.values())) == 1
+
+
+def test_only_scans_whose_middles_are_alike_are_read_whole(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the middle one copy with another voxel at its end is alike, in the whole it is not."""
+    image, affine = arrays(folder / IMAGE)
+    scan = np.random.default_rng(0).integers(-1000, 1000, image.shape).astype(np.int16)
+    other, end = scan[::-1].copy(), scan.copy()
+    end[0, 0, 0] += 1
+    for name, voxels in {"a": scan, "b": scan, "end": end, "other": other}.items():
+        nib.save(nib.Nifti1Image(voxels, affine), folder / f"{name}.nii.gz")
+    nib.save(nib.Nifti1Image(scan[:, :, ::-1], affine @ np.diag([1, 1, -1, 1])), folder / "upside_down.nii")
+    read = list[str]()
+    whole = inspect._read
+    monkeypatch.setattr(inspect, "_read", lambda path: read.append(path.name) or whole(path))
+    names = ["a.nii.gz", "b.nii.gz", "end.nii.gz", "other.nii.gz"]
+    digests = digests_of_alike(folder, names)
+    assert sorted(read) == ["a.nii.gz", "b.nii.gz", "end.nii.gz"]
+    assert digests.keys() == {"a.nii.gz", "b.nii.gz"}
+    assert digests_of_alike(folder, ["a.nii.gz", "upside_down.nii"]).keys() == {"a.nii.gz", "upside_down.nii"}

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,6 +15,7 @@ from hypothesis import strategies as st
 
 from ufc_monai.base.errors import InputError
 from ufc_monai.base.files import sha256_of
+from ufc_monai.data import split_file
 from ufc_monai.data.case import Case
 from ufc_monai.data.split import Split, make_split
 from ufc_monai.data.split_file import open_split, shared_split_path
@@ -208,6 +212,56 @@ def test_changed_files_are_refused(root: Path, tmp_path: Path) -> None:
     (root / "p3_0.nii.gz").write_text("longer than it was before")
     with pytest.raises(InputError, match=r"made for other files .*1 with other content, e\.g\. p3_0\.nii\.gz"):
         open_split(tmp_path / "split.json", root)
+
+
+def test_a_fold_validates_on_what_the_next_one_tests(root: Path, tmp_path: Path) -> None:
+    folds = open_split(tmp_path / "split.json", root).content["folds"]
+    assert [fold["validation"] for fold in folds] == [folds[(f + 1) % 4]["test"] for f in FOLDS]
+
+
+def test_nothing_to_pretrain_on_is_refused(root: Path, tmp_path: Path) -> None:
+    split = open_split(tmp_path / "split.json", root)
+    held_out = {i: e for i, e in split.content["images"].items() if e["patient"] in split.content["folds"][0]["test"]}
+    left = replace(split, content={**split.content, "images": held_out}, skipped={"a.nii.gz": "It is bad."})
+    with pytest.raises(InputError, match=r"no volume is left for pretraining in fold 0; 1 were left out, first a\.nii"):
+        left.pretraining(0)
+
+
+def test_a_split_that_is_younger_than_the_change_knows_it(root: Path, tmp_path: Path) -> None:
+    """As when it was copied or touched: its own time says nothing. Another file of the same size and times is one."""
+    first, image = tmp_path / "split.json", root / "p3_0.nii.gz"
+    open_split(first, root)
+    state, content = image.stat(), image.read_bytes()
+    image.write_bytes(content[::-1])
+    os.utime(image, ns=(state.st_atime_ns, state.st_mtime_ns))
+    copied = Path(shutil.copy(first, tmp_path / "copied.json"))
+    os.utime(first)
+    for path in (first, copied):
+        with pytest.raises(InputError, match=r"1 with other content, e\.g\. p3_0\.nii\.gz"):
+            open_split(path, root)
+    image.write_bytes(content)
+    assert open_split(first, root) == replace(open_split(copied, root), path=str(first))
+
+
+def test_images_are_read_again_only_where_they_were_touched(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = list[str]()
+    monkeypatch.setattr(split_file, "sha256_of", lambda path: read.append(Path(path).name) or sha256_of(path))
+
+    def images_read() -> set[str]:
+        read.clear()
+        open_split(tmp_path / "split.json", root)
+        return {name for name in read if name.endswith(".gz")}
+
+    assert len(images_read()) == 13
+    assert not images_read()
+    (root / "p3_0.nii.gz").touch()
+    assert images_read() == {"p3_0.nii.gz"}
+    assert not images_read()
+    (tmp_path / "split.checked.json").write_text("damaged")
+    assert len(images_read()) == 13
+    assert not images_read()
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,12 @@ def queue_loss(preset: str = "simclr", size: int = 8, **options: float) -> Queue
     return QueueContrastiveLoss(preset, 0.2, size=size, embedding_size=5, **options)
 
 
+def test_a_queue_holds_one_key_or_more() -> None:
+    assert queue_loss(size=1).keys.shape == (1, 5)
+    with pytest.raises(InputError, match="queue_size must be 1 or more, got 0"):
+        queue_loss(size=0)
+
+
 def slow_moco(queries: Tensor, keys: Tensor, old: Tensor, may_repel: Tensor) -> Tensor:
     """InfoNCE of He et al. 2020, Eq. 1, anchor by anchor."""
     losses = []

@@ -29,6 +29,9 @@ WAY_OUT = "(A training goes on without it with --skip_bad True.)"
 LONGEST = 300
 """Characters of an unexpected error's text that are shown; its log has all of it."""
 
+TRAINED_BY_SERVER = ("monailabel", "interfaces", "utils", "app.py")
+"""The program in which MONAI Label trains a bundle."""
+
 _place: Path | None = None
 
 
@@ -120,7 +123,8 @@ def _readable(error: BaseException) -> InputError | None:
             "the limit (ulimit, container); check says how much is needed."
         )
     if isinstance(error, OSError) and error.errno in FULL:
-        return InputError("the disk is full. Make space, then give the same command again.")
+        what = f": {error.filename} was not written" if error.filename is not None else ""
+        return InputError(f"the disk is full{what}. Make space, then give the same command again.")
     if isinstance(error, OSError) and error.errno in FORBIDDEN and error.filename is not None:
         return InputError(
             f"{error.filename} may not be read or written ({error.strerror}). Change its permissions, or name another "
@@ -172,9 +176,12 @@ def readable_errors() -> None:
     An :class:`InputError` is its one or two lines, any other error one line that names the log with its traceback.
     Called first in a bundle's ``initialize``; a process that is not that bundle's alone stays as it is. It changes what
     is printed, never what is raised; the exit code stays 1. ``UFC_TRACEBACK=1`` in the environment brings the traceback
-    back.
+    back. A training that MONAI Label started keeps the traceback, for the server's log, and says the reason behind it:
+    the server's clients are shown the last lines.
     """
-    if from_command_line() and os.environ.get("UFC_TRACEBACK") != "1":
+    if Path(*sys.argv[:1]).parts[-4:] == TRAINED_BY_SERVER:
+        sys.excepthook = _show_behind_traceback
+    elif from_command_line() and os.environ.get("UFC_TRACEBACK") != "1":
         sys.excepthook = _show
 
 
@@ -202,3 +209,9 @@ def checked_bool(value: object, key: str) -> bool:
 def _show(kind: type[BaseException], error: BaseException, _: TracebackType | None) -> None:
     stopped = issubclass(kind, KeyboardInterrupt)
     sys.stderr.write("\nstopped\n" if stopped else f"error: {last_words(error, _place)}\n")
+
+
+def _show_behind_traceback(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    sys.__excepthook__(kind, error, trace)
+    if reason := find_input_error(error):
+        sys.stderr.write(f"error: {reason}\n")

@@ -288,10 +288,14 @@ def size_of(path: str | os.PathLike[str]) -> int:
     return sum(part.stat().st_size for part in parts_of(path))
 
 
-def changed_at(path: str | os.PathLike[str]) -> int:
-    """When a file, or one of those that an image is made of, was last changed or put in its place, in ns."""
-    states = [part.stat() for part in parts_of(path)]
-    return max(max(state.st_mtime_ns, state.st_ctime_ns) for state in states)
+def stamp_of(path: str | os.PathLike[str]) -> str:
+    """What another content, or another file in its place, changes of a file or of those that an image is made of.
+
+    Sizes, times and places on the disk: as long as they stay, the content need not be read again.
+    """
+    states = (part.stat() for part in parts_of(path))
+    facts = [(s.st_size, s.st_mtime_ns, s.st_ctime_ns, s.st_ino) for s in states]
+    return hashlib.sha256(repr(facts).encode()).hexdigest()[:16]
 
 
 def _digest(file_path: Path) -> str:

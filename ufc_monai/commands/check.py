@@ -14,7 +14,7 @@ import numpy as np
 from ufc_monai.base.bundles import UNET
 from ufc_monai.base.errors import InputError
 from ufc_monai.base.machine import size
-from ufc_monai.data.datalist import account, find_cases
+from ufc_monai.data.datalist import account, find_cases, one_look
 from ufc_monai.data.problems import without_bad
 from ufc_monai.data.split import make_split
 from ufc_monai.planning import tables
@@ -53,6 +53,11 @@ def run_check(options: RunOptions, *, output: Path = Path("check_preview.png"), 
     """
     if output.suffix.lower() != ".png":
         raise InputError(f"--output: the preview is a PNG file, got {output}. Name a *.png file.")
+    with one_look():
+        return _check(options, output, write)
+
+
+def _check(options: RunOptions, output: Path, write: Path | None) -> int:
     found = _Findings(options)
     facts, split = found.facts, make_split(found.cases, seed=0)
     granted = split["folds"][options.fold]["label_orders"][options.label_draw][: options.labelled]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import shutil
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from ufc_monai.artifacts.served import check_mask_values, named_classes
@@ -58,7 +60,7 @@ def put_into_app(folder: Path, app: Path, values: str = "ids") -> list[Path]:
             copy_below(folder / name, copy, *SERVED, key="--folder")
             if (copy / "models" / "model.pt").is_file():
                 write_metadata(copy, served=values == "ids")
-        copied = [Path(temporary, name).rename(models / name) for name in present]
+        copied = _moved(Path(temporary), models, present)
     ids = sorted(named_classes(models / UNET).values())
     if ids != list(range(1, len(ids) + 1)):
         logger.warning(
@@ -68,3 +70,16 @@ def put_into_app(folder: Path, app: Path, values: str = "ids") -> list[Path]:
         )
     logger.info("bundles %s in %s; start the server with --conf models %s", ", ".join(present), models, UNET)
     return copied
+
+
+def _moved(source: Path, target: Path, names: Sequence[str]) -> list[Path]:
+    """Move folders, all or none: with one of them there, the same command would be refused."""
+    moved: list[Path] = []
+    try:
+        for name in names:
+            moved.append((source / name).rename(target / name))
+    except OSError:
+        for path in moved:
+            shutil.rmtree(path)
+        raise
+    return moved

@@ -90,8 +90,8 @@ def segment(
         settings["ckpt_dir"] = config_path(ckpt_dir, "--weights")
         for scan, error in _infer(bundle, scans, settings):
             failed += [error] if error else []
-            written += _moved(Path(temporary), goals[scan])
             join_quality(Path(temporary, "quality.csv"), beside / "quality.csv")
+            written += _moved(Path(temporary), goals[scan])  # last: a mask that is there is refused the next time
     if written:
         named = ", ".join(f"{i} {name}" for name, i in labels.items())
         logger.info("%s: %s (0 background, %s)", counted(len(written), "mask"), target, named)

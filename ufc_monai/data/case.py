@@ -43,6 +43,7 @@ class Case:
         patient: its patient; patients are what is split, never volumes or slices.
         role: ``training``, ``validation`` or ``test`` where the data set has an official split.
         of_test_set: whether it lies where data sets keep a test set: ``imagesTs``, or dataset.json's list ``test``.
+        named: whether ``dataset.json`` names its patient.
     """
 
     image: str
@@ -50,6 +51,7 @@ class Case:
     patient: str
     role: str | None = None
     of_test_set: bool = field(default=False, compare=False)
+    named: bool = field(default=False, compare=False)
 
     def __post_init__(self) -> None:
         for name in (self.image, self.label or "", self.patient):
@@ -127,7 +129,7 @@ def _listed_case(entry: Mapping[str, Any], root: Path) -> Case:
             f"{root / 'dataset.json'}: the patient of {paths['image']} is {patient!r}, which names nobody. Name the "
             "patient, or take the key out where every volume is a patient of its own."
         )
-    return Case(paths["image"], paths.get("label"), str(patient))
+    return Case(paths["image"], paths.get("label"), str(patient), named=bool(str(patient)))
 
 
 def with_roles(cases: Sequence[Case], root: Path) -> list[Case]:

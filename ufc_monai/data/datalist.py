@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import logging
 import os
 from collections import Counter, defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -47,6 +48,10 @@ class Inventory:
     cases: list[Case]
     left_out: Mapping[str, str]
     listed: bool
+
+
+_looked: dict[Path, Inventory] | None = None
+"""What was found, while :func:`one_look` is enough."""
 
 
 def require_dataset_dir(dataset_dir: str | os.PathLike[str]) -> Path:
@@ -135,6 +140,17 @@ def is_one_image(path: str | os.PathLike[str]) -> bool:
     return bool(path) and (os.path.isfile(path) or is_series(Path(path)))
 
 
+@contextlib.contextmanager
+def one_look() -> Iterator[None]:
+    """Look through each folder once while the block runs, however often it is asked for: nothing in it may change."""
+    global _looked
+    _looked = {}
+    try:
+        yield
+    finally:
+        _looked = None
+
+
 def take_inventory(root: Path) -> Inventory:
     """Account for every file below a folder: it is a scan, a label of a scan, or left out for a reason.
 
@@ -153,6 +169,14 @@ def take_inventory(root: Path) -> Inventory:
         InputError: if there is no scan, a listed file is missing or listed twice, or names do not tell which label
             belongs to which scan.
     """
+    if _looked is None:
+        return _look(root)
+    if root not in _looked:
+        _looked[root] = _look(root)
+    return _looked[root]
+
+
+def _look(root: Path) -> Inventory:
     tree = walk(root)
     left_out = dict(tree.left_out)
     cases = listed_cases(root)

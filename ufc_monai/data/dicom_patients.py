@@ -5,14 +5,13 @@ from __future__ import annotations
 import functools
 import hashlib
 import logging
-import os
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from ufc_monai.base.formats import DICOM, dicom_files, suffix_of
-from ufc_monai.data.case import UNLABELLED_LISTS, Case, read_dataset_json
+from ufc_monai.data.case import Case
 from ufc_monai.transforms.series import read_header
 
 logger = logging.getLogger(__name__)
@@ -30,8 +29,7 @@ def with_dicom_patients(cases: Sequence[Case], root: Path) -> list[Case]:
         cases: the volumes.
         root: the data set's folder.
     """
-    named = _named_in_list(root)
-    series = [c.image for c in cases if c.image not in named and _is_dicom(root / c.image)]
+    series = [c.image for c in cases if not c.named and _is_dicom(root / c.image)]
     hashes = {image: _hash_of(root / image, (root / image).stat().st_mtime_ns) for image in series}
     joined = _joined([(c.patient, h) for c in cases if (h := hashes.get(c.image))])
     found = [replace(c, patient=joined.get(c.patient, c.patient)) for c in cases]
@@ -57,18 +55,6 @@ def _joined(pairs: Sequence[tuple[str, str]]) -> dict[str, str]:
         above[top(patient)] = top(hashed)
     common = Counter(top(patient) for patient in {patient for patient, _ in pairs})
     return {patient: name for patient, _ in pairs if common[name := top(patient)] > 1}
-
-
-def _named_in_list(root: Path) -> set[str]:
-    """The images whose patient ``dataset.json`` names."""
-    content = read_dataset_json(root)
-    lists = ("training", *UNLABELLED_LISTS) if content.get("training") else ()  # else it lists nothing
-    entries = [entry for name in lists for entry in content.get(name, [])]
-    return {
-        os.path.relpath(root / entry["image"], root).replace(os.sep, "/")
-        for entry in entries
-        if isinstance(entry, dict) and "patient" in entry
-    }
 
 
 def _is_dicom(image: Path) -> bool:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,12 +17,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ufc_monai.base.errors import InputError
-from ufc_monai.base.formats import PICTURES, suffix_of
+from ufc_monai.base.formats import NIFTI, PICTURES, suffix_of
 from ufc_monai.data.case import Case
 from ufc_monai.data.datalist import find_cases
 from ufc_monai.data.problems import MOST_IDS, Problem, label_problems, value_problems
 from ufc_monai.data.store import read_together, stored_bytes
 from ufc_monai.transforms.labels import RemapLabels
+from ufc_monai.transforms.reader import NiftiReader
 from ufc_monai.transforms.volume import Grid, LoadVolume, label_fault
 
 SAMPLED = 1e6
@@ -201,34 +203,71 @@ def _same_content(facts: Sequence[VolumeFacts]) -> Iterator[tuple[str, Problem]]
 
 
 def digests_of_alike(root: Path, images: Sequence[str]) -> dict[str, str]:
-    """What tells the voxels of some images apart; of those that have no other's shape nothing, for they are not read.
+    """What tells the voxels of some images apart.
 
     Args:
         root: the data set's folder.
         images: paths relative to it.
+
+    Returns:
+        Of those alone that another has the shape and the middle slices of: the others are not read as a whole.
     """
     sizes = {image: stored_bytes(root / image, labelled=False) for image in images}
-    common = Counter(sizes.values())
-    alike = [image for image, size in sizes.items() if size and common[size] > 1]
+    alike = _shared({image: str(size) for image, size in sizes.items() if size})
+    for digest in (_glimpse, lambda path: _digest(_read(path)[0])):
+        alike = _shared(_of_each(digest, root, {image: sizes[image] for image in alike}))
+    return alike
 
-    def digest(index: int) -> str:
+
+def _shared(found: Mapping[str, str]) -> dict[str, str]:
+    common = Counter(found.values())
+    return {image: one for image, one in found.items() if one and common[one] > 1}
+
+
+def _of_each(digest: Callable[[Path], str], root: Path, sizes: Mapping[str, int]) -> dict[str, str]:
+    """The digest of each image; nothing of one that cannot be read, as whoever opens it will say."""
+    images = list(sizes)
+
+    def found(index: int) -> str:
         try:
-            return _digest(_read(root / alike[index])[0])
-        except InputError:  # what opens it will say what is wrong
+            return digest(root / images[index])
+        except Exception:
             return ""
 
-    found = read_together(digest, [sizes[image] for image in alike], "comparing volumes", leave=False)
-    return {image: one for image, one in zip(alike, found, strict=True) if one}
+    digests = read_together(found, list(sizes.values()), "comparing volumes", leave=False)
+    return dict(zip(images, digests, strict=True))
+
+
+def _glimpse(path: Path) -> str:
+    """A hash of the shape along the patient's axes and of the middle axial slices: of NIfTI nothing behind is read."""
+    if suffix_of(path) not in NIFTI:
+        whole = _read(path)[0]
+        return _hash(whole[:, :, _middle(whole.shape[2])], whole.shape[2])
+    image = NiftiReader().read(path)
+    with image.file_map["image"].fileobj or contextlib.nullcontext():
+        turn = nib.io_orientation(image.affine)
+        axis = int(np.flatnonzero(turn[:, 0] == 2)[0])
+        cut = [_middle(n) if i == axis else slice(None) for i, n in enumerate(image.shape)]
+        part = np.asarray(image.dataobj[tuple(cut)], np.float32)
+    return _hash(nib.apply_orientation(part.reshape(part.shape[:3]), turn), image.shape[axis])
+
+
+def _middle(n: int) -> slice:
+    """The middle one or two of n slices, in whichever direction they are counted."""
+    return slice((n - 1) // 2, n // 2 + 1)
 
 
 def _digest(image: NDArray[np.float32]) -> str:
-    """A hash of the voxels along the patient's axes, slice by slice: a volume may be a view in any order.
+    """A hash of the voxels along the patient's axes.
 
     Nothing of a volume of one value, which is like any other of its shape.
     """
-    if image.min() == image.max():
-        return ""
-    digest = hashlib.sha256(repr(image.shape).encode())
+    return "" if image.min() == image.max() else _hash(image, image.shape[2])
+
+
+def _hash(image: NDArray[np.float32], slices: int) -> str:
+    """A hash of some axial slices, one by one: a volume may be a view in any order."""
+    digest = hashlib.sha256(repr((*image.shape[:2], slices)).encode())
     for axial in np.moveaxis(image, 2, 0):
         digest.update(np.ascontiguousarray(axial).data)
     return digest.hexdigest()

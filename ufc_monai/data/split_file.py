@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 from collections.abc import Mapping, Sequence
@@ -12,7 +13,7 @@ from tqdm import tqdm
 
 from ufc_monai.base.bundles import VAE
 from ufc_monai.base.errors import InputError
-from ufc_monai.base.files import changed_at, read_json, sha256_of, size_of, write_json
+from ufc_monai.base.files import found_json, read_json, sha256_of, size_of, stamp_of, write_json
 from ufc_monai.base.formats import PICTURES, suffix_of
 from ufc_monai.base.ranks import first_rank
 from ufc_monai.data.case import OFFICIAL, ROLES, Case
@@ -125,6 +126,7 @@ def _write_split(path: Path, cases: Sequence[Case], dataset_dir: str, seed: int,
     split = make_split(cases, seed) | ({"skipped": dict(skipped)} if skipped else {})
     root = Path(dataset_dir)
     split["images"] = {}
+    stamps = {c.image: stamp_of(root / c.image) for c in cases}
     for c in tqdm(cases, "hashing", unit="volume", disable=None):
         split["images"][c.image] = _facts(c, root) | {"sha256": sha256_of(root / c.image)}
     pictures = all(suffix_of(Path(c.image)) in PICTURES for c in cases)
@@ -135,6 +137,7 @@ def _write_split(path: Path, cases: Sequence[Case], dataset_dir: str, seed: int,
     if pictures:
         _take_out_copies(split, cases, root)
     write_json(path, split)
+    _keep_stamps(path, {image: [stamp, split["images"][image]["sha256"]] for image, stamp in stamps.items()})
     n = [len(split["folds"][0][role]) for role in ROLES]
     logger.info(
         "split of %d labelled and %d unlabelled patients written to %s (fold 0: %d training, %d validation, %d test)",
@@ -185,9 +188,7 @@ def _check_same_files(content: dict[str, Any], cases: Sequence[Case], path: Path
     changes = {"new": now.keys() - known, "gone": known.keys() - now}
     for fact, change in CHANGES.items():
         changes[change] = {i for i in now.keys() & known if now[i][fact] != known[i][fact]}
-    drawn = path.stat().st_mtime_ns
-    touched = (i for i in now.keys() & known if changed_at(root / i) >= drawn)
-    changes[CHANGES["bytes"]] |= {i for i in touched if sha256_of(root / i) != known[i]["sha256"]}
+    changes[CHANGES["bytes"]] |= _other_content(path, root, {i: known[i]["sha256"] for i in now.keys() & known})
     left_out = changes["new"] & content.get("skipped", {}).keys()
     if left_out and left_out == set().union(*changes.values()):
         raise InputError(
@@ -200,3 +201,26 @@ def _check_same_files(content: dict[str, Any], cases: Sequence[Case], path: Path
             f"{path} was made for other files than those of {root} ({said}). Take a new --folder (of a bundle: "
             f"--split_path), or delete {path.resolve()} to draw a new split and start again from stage 1."
         )
+
+
+def _other_content(path: Path, root: Path, known: Mapping[str, str]) -> set[str]:
+    """The images that no longer have the sha256 that a split knows; an untouched one is not read again."""
+    stamps = {image: [stamp_of(root / image), sha256] for image, sha256 in known.items()}
+    before: dict[str, Any] = {}
+    with contextlib.suppress(InputError, OSError):  # else all are read
+        before = found_json(_beside(path), "split_path")
+    touched = [image for image, stamp in stamps.items() if before.get(image) != stamp]
+    changed = {image for image in touched if sha256_of(root / image) != known[image]}
+    if touched and not changed:
+        _keep_stamps(path, before | stamps)
+    return changed
+
+
+def _keep_stamps(path: Path, stamps: Mapping[str, Any]) -> None:
+    with contextlib.suppress(InputError, OSError):  # where nothing may be written, images are read each time
+        write_json(_beside(path), stamps)
+
+
+def _beside(path: Path) -> Path:
+    """Where it stands of which files the images of a split have been read: ``[stamp, sha256]`` of each."""
+    return path.with_suffix(".checked.json")
