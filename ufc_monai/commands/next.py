@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -72,14 +72,9 @@ def next_volumes(options: RunOptions, budget: int, strategy: str = "coverage") -
     left = [image for image in images if image not in has_label]
     _check_budget(budget, len(left), path)
     target = options.folder / f"selection_{strategy}.json"
-    if strategy == "random":
-        order = np.random.default_rng(options.keys.get("seed", 0)).permutation(left)[:budget]
-        found = Chosen(order.tolist())
-    elif strategy == "quality":
-        found = _worst(_predicted_dice(options.folder, left), budget)
-    else:
-        badness = _predicted_dice(options.folder, left) if strategy == "both" else None
-        found = _covering(labels, images, has_label, budget, target.with_suffix(".png"), badness)
+    dice = _predicted_dice(options.folder, left) if strategy in ("quality", "both") else {}
+    seed, picture = options.keys.get("seed", 0), target.with_suffix(".png")
+    found = choose(strategy, labels, has_label, budget, dice, seed=seed, picture=picture)
     about = {"format": 1, "strategy": strategy, "chosen": found.images, **found.content}
     about["labelled_before"] = [image for image in images if image in has_label]
     write_json(target, {**about, "pseudo_labels": {"path": path.as_posix(), "sha256": sha256_of(path)}})
@@ -88,21 +83,46 @@ def next_volumes(options: RunOptions, budget: int, strategy: str = "coverage") -
     return target
 
 
-def _worst(dice: Mapping[str, float], budget: int) -> Chosen:
-    worst = sorted(dice, key=dice.__getitem__)[:budget]
-    shown = [f"{dice[image]:.2f}" for image in worst]
-    return Chosen(worst, {"predicted Dice": shown}, {"predicted_dice": [dice[image] for image in worst]})
+def choose(
+    strategy: str,
+    labels: PseudoLabels,
+    has_label: Collection[str],
+    budget: int,
+    dice: Mapping[str, float],
+    *,
+    seed: int = 0,
+    picture: Path | None = None,
+) -> Chosen:
+    """Choose among the volumes of a clustering that have no label.
+
+    Args:
+        strategy: one of :data:`STRATEGIES`, see :func:`next_volumes`.
+        labels: the clusters.
+        has_label: images that have one.
+        budget: how many to choose.
+        dice: predicted, of each image without a label; only ``"quality"`` and ``"both"`` go by it.
+        seed: of ``"random"``.
+        picture: where what is covered is drawn, if the strategy covers.
+    """
+    left = [image for image in sorted(labels.clusters) if image not in has_label]
+    if strategy == "random":
+        return Chosen(np.random.default_rng(seed).permutation(left)[:budget].tolist())
+    if strategy == "quality":
+        worst = sorted(left, key=dice.__getitem__)[:budget]
+        shown = [f"{dice[image]:.2f}" for image in worst]
+        return Chosen(worst, {"predicted Dice": shown}, {"predicted_dice": [dice[image] for image in worst]})
+    return _covering(labels, has_label, budget, picture, dice if strategy == "both" else None)
 
 
 def _covering(
     labels: PseudoLabels,
-    images: Sequence[str],
-    has_label: set[str],
+    has_label: Collection[str],
     budget: int,
-    picture: Path,
+    picture: Path | None,
     dice: Mapping[str, float] | None,
 ) -> Chosen:
     """Cover the clusters of all volumes, or of those whose masks are probably bad the more."""
+    images = sorted(labels.clusters)
     labelled = [i for i, image in enumerate(images) if image in has_label]
     histograms = cluster_histograms([labels.clusters[image] for image in images], labels.n_clusters)
     weights = None if dice is None else np.array([1 - dice.get(image, 1.0) for image in images])
@@ -110,12 +130,18 @@ def _covering(
     rows = {f"all {len(images)} volumes": histograms.mean(axis=0)}
     rows |= {f"labelled before ({len(labelled)})": histograms[labelled].mean(axis=0)} if labelled else {}
     rows |= {f"{n}. {images[i]}": histograms[i] for n, i in enumerate(found.chosen, start=1)}
-    save_coverage(picture, rows, found.covered, found.random)
+    if picture:
+        save_coverage(picture, rows, found.covered, found.random)
     chosen = [images[i] for i in found.chosen]
     columns = {"covered with it": found.covered, "as many at random": found.random}
     shown = {title: [f"{100 * share:.0f} %" for share in shares] for title, shares in columns.items()}
     shown |= {} if dice is None else {"predicted Dice": [f"{dice[image]:.2f}" for image in chosen]}
     return Chosen(chosen, shown, {"covered": found.covered, "covered_at_random": found.random})
+
+
+def predicted_dice(quality: Path) -> dict[str, float]:
+    """The predicted Dice of each scan of a ``quality.csv``: 1 where nothing was found, nor expected."""
+    return {scan.scan: 1.0 if scan.dice is None else scan.dice for scan in read_quality(quality)}
 
 
 def _predicted_dice(folder: Path, left: Sequence[str]) -> dict[str, float]:
@@ -124,15 +150,13 @@ def _predicted_dice(folder: Path, left: Sequence[str]) -> dict[str, float]:
     Raises:
         InputError: if one of them has no mask that was judged, or what made the masks is out of date.
     """
-    judged = read_quality(folder / QUALITY) if standing_record(folder, MASKS) else []
-    dice = {scan.scan: scan.dice for scan in judged}
+    dice = predicted_dice(folder / QUALITY) if standing_record(folder, MASKS) else {}
     if lacking := [image for image in left if image not in dice]:
         raise InputError(
             f"--strategy: {folder / QUALITY} is out of date, or says nothing of {lacking[0]}. Finish the run first, or "
             "take --strategy coverage, which needs no masks."
         )
-    # where nothing was found and nothing was expected, there is nothing to go by
-    return {image: 1.0 if (found := dice[image]) is None else found for image in left}
+    return {image: dice[image] for image in left}
 
 
 def _check_budget(budget: int, left: int, where: Path) -> None:
