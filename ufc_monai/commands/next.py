@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ufc_monai.base.chain import CLUSTERS, LABELS, MASKS, QUALITY, standing_record
+from ufc_monai.base.bundles import CONTRASTIVE, VAE, features
+from ufc_monai.base.chain import CLUSTERS, LABELS, MASKS, QUALITY, VAE_TRAINING, record_of, standing_record
 from ufc_monai.base.errors import InputError
 from ufc_monai.base.files import sha256_of, write_json
+from ufc_monai.base.rounds import newest_round
 from ufc_monai.clustering.coverage import choose_volumes, cluster_histograms
 from ufc_monai.clustering.pseudo_labels import PseudoLabels
+from ufc_monai.commands.arguments import KEYS, value_of
 from ufc_monai.commands.run import run_stages
 from ufc_monai.planning.options import RunOptions, usable_cases
 from ufc_monai.planning.plan import plan_clusters
+from ufc_monai.planning.stages import named_configs
 from ufc_monai.report.clusters import save_coverage
 from ufc_monai.report.page import aligned
 from ufc_monai.report.quality import read_quality
@@ -48,7 +52,8 @@ def next_volumes(options: RunOptions, budget: int, strategy: str = "coverage") -
     in the folder, it runs first.
 
     Args:
-        options: of the run; without any that stage 1 has, clusters that stand are taken as they are.
+        options: of the run; those that are not given are as stage 1 was run with. Without any that it has, clusters
+            that stand are taken as they are.
         budget: how many volumes to name.
         strategy: ``"coverage"`` names those that together, and with the labelled ones, cover the clusters best;
             ``"quality"`` those whose masks are probably worst; ``"both"`` those that best cover what is probably bad;
@@ -61,9 +66,12 @@ def next_volumes(options: RunOptions, budget: int, strategy: str = "coverage") -
         InputError: if the data set or an option does not fit, a stage fails, there are not as many volumes, or no masks
             have been judged for a strategy that goes by them.
     """
+    target = options.folder / f"selection_{strategy}.json"
+    asked_for = options.overrides or options.keys.keys() - {"seed"} or options.preset != "auto" or options.features
+    seed, picture = options.keys.get("seed", 0), target.with_suffix(".png")
+    options = as_recorded(replace(options, folder=newest_round(options.folder)))
     cases = usable_cases(options)
     _check_budget(budget, sum(not case.label for case in cases), options.dataset_dir)
-    asked_for = options.overrides or options.keys.keys() - {"seed"} or options.preset != "auto" or options.features
     if asked_for or options.replace or not standing_record(options.folder, CLUSTERS):
         run_stages(options, cases, plan_clusters(options, cases))
     path, has_label = options.folder / LABELS, {case.image for case in cases if case.label}
@@ -71,9 +79,7 @@ def next_volumes(options: RunOptions, budget: int, strategy: str = "coverage") -
     images = sorted(labels.clusters)
     left = [image for image in images if image not in has_label]
     _check_budget(budget, len(left), path)
-    target = options.folder / f"selection_{strategy}.json"
     dice = _predicted_dice(options.folder, left) if strategy in ("quality", "both") else {}
-    seed, picture = options.keys.get("seed", 0), target.with_suffix(".png")
     found = choose(strategy, labels, has_label, budget, dice, seed=seed, picture=picture)
     about = {"format": 1, "strategy": strategy, "chosen": found.images, **found.content}
     about["labelled_before"] = [image for image in images if image in has_label]
@@ -81,6 +87,31 @@ def next_volumes(options: RunOptions, budget: int, strategy: str = "coverage") -
     rows = zip(found.images, *found.columns.values(), strict=True)
     logger.info("%s\n%s", aligned([["label next", *found.columns], *map(list, rows)]), target)
     return target
+
+
+def as_recorded(options: RunOptions) -> RunOptions:
+    """Options of stage 1 that are not given, as ``run`` has recorded them in the folder."""
+    stages = (VAE_TRAINING, CLUSTERS)
+    training, clusters = (record_of(options.folder, s).get("asked", {}).get("options", {}) for s in stages)
+    if "--config_file" not in training:
+        return options
+    configs = [Path(name).stem for name in named_configs(training)][1:]
+    laid = [name for name in configs if name in features(options.bundles)]
+    presets = [name for name in configs if name not in laid]
+    recorded = {name.removeprefix("--"): value_of(value) for name, value in {**clusters, **training}.items()}
+    own = {name.removeprefix("--") for name in training} - {"config_file", "bundle_root", "dataset_dir", *KEYS}
+    overrides: dict[str, dict[str, Any]] = {VAE: {key: recorded[key] for key in own}}
+    if "--batch_size" in clusters:
+        overrides[CONTRASTIVE] = {"batch_size": value_of(clusters["--batch_size"])}
+    for bundle, given in options.overrides.items():
+        overrides[bundle] = {**overrides.get(bundle, {}), **given}
+    return replace(
+        options,
+        preset=("+".join(presets) or "gpu") if options.preset == "auto" else options.preset,
+        features=options.features or next(reversed(laid), None),
+        keys={**{key: value for key, value in recorded.items() if key in KEYS}, **options.keys},
+        overrides=overrides,
+    )
 
 
 def choose(
