@@ -24,6 +24,7 @@ from ufc_monai.planning.estimate import known_ignore_id, known_labels
 from ufc_monai.planning.options import ChainOptions, RunOptions, open_split_of
 from ufc_monai.planning.plan import plan_stages
 from ufc_monai.planning.stages import Step, changes
+from ufc_monai.report.page import listed
 
 logger = logging.getLogger(__name__)
 NOT_COPIED = {UNET: ("models*", "eval")}
@@ -121,7 +122,7 @@ class _Change:
 
     def __str__(self) -> str:
         said = {"labels added": self.added, "labels corrected": self.corrected}
-        return "; ".join(f"{what} of {', '.join(images)}" for what, images in said.items() if images)
+        return "; ".join(f"{what} of {listed(images)}" for what, images in said.items() if images)
 
     def problems(self, before: Mapping[str, Any]) -> Iterator[str]:
         """Why rounds could not be compared after these changes, or nothing be learned from them.

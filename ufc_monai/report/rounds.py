@@ -10,7 +10,7 @@ from pathlib import Path
 from ufc_monai.base.chain import FINE_TUNING, QUALITY, record_of
 from ufc_monai.base.files import found_json
 from ufc_monai.base.rounds import is_trained, round_folders
-from ufc_monai.report.page import aligned
+from ufc_monai.report.page import aligned, listed
 from ufc_monai.report.quality import read_quality
 from ufc_monai.report.summary import OWN, column_means, dice_files
 
@@ -42,7 +42,7 @@ class Round:
     def cells(self) -> tuple[str, ...]:
         """Below :data:`HEAD`."""
         dice, before = ("-" if x is None else f"{x:.3f}" for x in (self.dice, self.before))
-        changed = (", ".join(images) or "-" for images in (self.added, self.corrected))
+        changed = (listed(images) or "-" for images in (self.added, self.corrected))
         return (str(self.number), str(self.volumes), dice, *changed, before)
 
 
