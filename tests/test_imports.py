@@ -21,7 +21,7 @@ ALLOWED = {
     "quality": {"artifacts", "base", "transforms"},
     "self_training": {"artifacts", "base", "data", "report", "transforms"},
     "zoo": {"artifacts", "base", "networks", "report"},
-    "planning": {"base", "clustering", "data", "report", "training", "transforms"},
+    "planning": {"base", "clustering", "data", "quality", "report", "training", "transforms"},
     "commands": {"artifacts", "base", "clustering", "data", "evaluation", "phantom", "planning", "quality", "report"}
     | {"training", "transforms", "zoo"},
     "study": {"base", "clustering", "commands", "data", "planning", "report", "training"},

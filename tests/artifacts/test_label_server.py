@@ -176,7 +176,7 @@ def test_with_validation_the_best_weights_are_kept(bundle: Path, painted: list[d
     train(bundle, painted[:2], painted[2:], epochs=2)
     assert network(bundle)["chosen"]["val_mean_dice"] >= 0
     record = json.loads((bundle / "eval" / "train" / "run.json").read_text())
-    assert record["environment"]["training_volumes"] == "2"
+    assert record["settings"]["training_volumes"] == 2
 
 
 def test_a_bundle_with_weights_keeps_their_network(chain: Path, painted: list[dict[str, str]], tmp_path: Path) -> None:

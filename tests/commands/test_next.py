@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +16,11 @@ from PIL import Image
 from ufc_monai.__main__ import main
 from ufc_monai.base.chain import FINE_TUNING, MASKS, QUALITY
 from ufc_monai.clustering.pseudo_labels import PseudoLabels
+from ufc_monai.commands.next import as_recorded
+from ufc_monai.data.case import Case
 from ufc_monai.phantom.ct import make_phantom
+from ufc_monai.planning.options import RunOptions
+from ufc_monai.planning.plan import plan_clusters
 from ufc_monai.quality.table import HEAD, write_quality
 
 
@@ -128,6 +134,38 @@ def test_clusters_that_stand_are_asked_again_if_an_option_is_theirs(
     monkeypatch.setattr("ufc_monai.commands.next.run_stages", lambda options, *_: asked.append(options))
     next_of(judged, "coverage", *words)
     assert [(options.features, options.replace) for options in asked] == [(features, replace)]
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {},
+        {"preset": "gpu"},
+        {"preset": "isic+cpu", "keys": {"window": [0, 255], "skip_bad": True, "seed": 3}},
+        {"features": "contrastive_vae", "preset": "cpu", "keys": {"fold": 2, "feature_scaling": "l2"}},
+        {
+            "features": "contrastive_ae",
+            "preset": "cpu",
+            "overrides": {NAMES[0]: {"epochs": 7, "learning_rate": 0.0001}},
+        },
+        {"overrides": {NAMES[1]: {"batch_size": 6}}, "keys": {"n_clusters": 5, "centred": False}},
+    ],
+)
+def test_options_that_are_not_given_are_those_of_the_run(given: dict[str, Any], tmp_path: Path) -> None:
+    cases = [Case(f"{i}.nii.gz", f"{i}_seg.nii.gz", str(i)) for i in range(8)]
+    plain = RunOptions(tmp_path / "data", tmp_path / "run", ROOT / "bundles")
+    planned = plan_clusters(replace(plain, **given), cases)
+    for step in planned:
+        path = plain.folder / step.record
+        path.parent.mkdir(parents=True)
+        path.write_text(json.dumps({"asked": {"options": step.options}}))
+    assert [step.options for step in plan_clusters(as_recorded(plain), cases)] == [step.options for step in planned]
+    more = replace(plain, keys={"n_clusters": 9}, overrides={NAMES[0]: {"epochs": 8}})
+    for was, step in zip(planned, plan_clusters(as_recorded(more), cases), strict=True):
+        assert was.options.keys() <= step.options.keys()
+        changed = {key: value for key, value in step.options.items() if value != was.options.get(key)}
+        assert changed.items() <= {"--epochs": "8", "--n_clusters": "9"}.items()
+        assert changed
 
 
 def test_masks_have_to_be_judged_before_one_goes_by_them(judged: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -145,6 +145,10 @@ def test_files_that_the_run_makes_or_leaves_out_are_no_errors() -> None:
 
 @pytest.fixture
 def pretended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunOptions:
+    return pretend_to_run(tmp_path, monkeypatch)
+
+
+def pretend_to_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunOptions:
     """Eight labelled volumes, their bytes a word each, and stages that leave their files but compute nothing."""
     data = tmp_path / "data"
     data.mkdir()
@@ -457,7 +461,8 @@ def test_run_goes_on_where_the_content_changed(tmp_path: Path, caplog: pytest.Lo
     assert caplog.text.count("complete, skipped") == count
 
     caplog.clear()
-    label = next(data.glob("*_label.nii.gz"))
+    granted = open_split(folder / VAE / "eval" / "split.json", data).labelled(0, 2)
+    label = Path(granted[0]["label"])
     volume = nib.load(label)
     voxels = volume.get_fdata().astype("int16")
     voxels[:2, :2, :2] = 500
@@ -468,6 +473,11 @@ def test_run_goes_on_where_the_content_changed(tmp_path: Path, caplog: pytest.Lo
         ("stage 3: fine-tune, pretrained encoder", False),
     ):
         assert (f"{title} (complete, skipped)" in caplog.text) == skipped, "pretraining reads no labels"
+    assert (folder / "report.html").read_text().count("Rounds of labelling") == 1
+    with caplog.at_level("INFO"):
+        assert main(["segment", "--weights", str(folder), str(granted[0]["image"]), str(tmp_path / "masks")]) == 0
+        assert main(["next", "--folder", str(folder), "--budget", "1", "--strategy", "quality"]) == 0
+    assert caplog.text.count(f"round 2: {folder / 'rounds' / '2'}") == 2
     assert json.loads((folder / UNET / "eval" / "train" / "run.json").read_text())["status"] == "complete"
 
 

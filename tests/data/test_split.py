@@ -293,6 +293,29 @@ def test_a_changed_list_is_refused(root: Path, tmp_path: Path, change: str, word
     assert f"or delete {tmp_path / 'split.json'}" in str(caught.value)
 
 
+@pytest.mark.parametrize("fold", range(4))
+def test_labels_that_were_added_train_and_nothing_else_changes(root: Path, tmp_path: Path, fold: int) -> None:
+    before = open_split(tmp_path / "split.json", root)
+    content = json.loads((root / "dataset.json").read_text())
+    unlabelled = [e for name in ("training", "unlabelled") for e in content.get(name, []) if "label" not in e]
+    patient_of = {image: entry["patient"] for image, entry in before.content["images"].items()}
+    image = next(e["image"] for e in unlabelled if patient_of[e["image"]] in before.content["unlabelled"])
+    (root / "added.nii.gz").write_text("added")
+    for name in ("training", "unlabelled"):
+        content[name] = [e for e in content.get(name, []) if e["image"] != image]
+    content["training"].append({"image": image, "label": "added.nii.gz", "patient": patient_of[image]})
+    (root / "dataset.json").write_text(json.dumps(content))
+    after = open_split(tmp_path / "split.json", root)
+    assert after.sha256 == before.sha256, "the file stays"
+    for draw in range(5):
+        granted = [[item["image"] for item in s.labelled(fold, draw=draw)] for s in (before, after)]
+        assert granted[1] == [*granted[0], str(root / image)], "orders stay nested"
+    for volumes in ("pretraining", "validation", "test", "held_out"):
+        found = [{item["image"]: item.get("label") for item in getattr(s, volumes)(fold)} for s in (before, after)]
+        assert found[0] == found[1], volumes
+    assert str(root / image) not in {item["image"] for item in after.unlabelled(fold)}
+
+
 def test_another_seed_is_refused(root: Path, tmp_path: Path) -> None:
     open_split(tmp_path / "split.json", root, seed=3)
     with pytest.raises(InputError, match="drawn with split_seed 3, not 0"):

@@ -77,7 +77,8 @@ def test_a_zip_holds_what_the_zoo_asks_for(name: str, dist: Path, chain: Path) -
     assert all(path.startswith(f"{name}/") for path in inside)
     files = {path.removeprefix(f"{name}/"): content for path, content in inside.items()}
     assert set(files) >= {"LICENSE", "configs/metadata.json", "configs/inference.json", "docs/README.md"}
-    weights = {"models/model.pt", "models/network.json"} | ({"models/centroids.npz"} if name == VAE else set())
+    more = {VAE: {"models/centroids.npz"}, UNET: {"models/quality.json"}}  # which predicts Dice as the run did
+    weights = {"models/model.pt", "models/network.json"} | more.get(name, set())
     assert {file for file in files if file.startswith("models/")} == weights
     assert files["models/model.pt"] == (chain / name / "models" / "model.pt").read_bytes()
     metadata = json.loads(files["configs/metadata.json"])

@@ -12,6 +12,7 @@ from ufc_monai.artifacts.served import check_mask_values, named_classes
 from ufc_monai.base.bundles import BUNDLES, UNET
 from ufc_monai.base.errors import InputError
 from ufc_monai.base.files import copy_below
+from ufc_monai.base.rounds import newest_round
 from ufc_monai.zoo.metadata import write_metadata
 
 logger = logging.getLogger(__name__)
@@ -27,7 +28,7 @@ def put_into_app(folder: Path, app: Path, values: str = "ids") -> list[Path]:
     names their classes: those of segmentation by the values that masks hold, or the clusters of the VAE's slices.
 
     Args:
-        folder: of the run.
+        folder: of the run; its newest round is served.
         app: folder of the app ``monaibundle``.
         values: what masks hold: ``"ids"`` of the data set, or ``"channels"``, 1 to n in the order of the classes.
 
@@ -39,7 +40,7 @@ def put_into_app(folder: Path, app: Path, values: str = "ids") -> list[Path]:
             the app has one of the bundles already, a link leads out of a bundle, or MONAI would run the name of a
             class. Nothing is copied then.
     """
-    models = app / "model"
+    models, folder = app / "model", newest_round(folder)
     if not (app / "main.py").is_file():
         raise InputError(
             f"APP: {app} is not an app. python -m monailabel.main apps --download --name monaibundle makes one."

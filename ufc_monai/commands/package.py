@@ -15,6 +15,7 @@ from pathlib import Path
 from ufc_monai.base.bundles import BUNDLES
 from ufc_monai.base.errors import InputError
 from ufc_monai.base.files import atomic_path, copy_below, sha256_of
+from ufc_monai.base.rounds import newest_round
 from ufc_monai.planning.options import find_bundles
 from ufc_monai.zoo.archive import PARTS, bundle_files, write_zip
 from ufc_monai.zoo.metadata import placeholders
@@ -35,7 +36,8 @@ def package(
     """Write the zips, the wheel and ``SHA256SUMS``.
 
     Args:
-        bundles: folder of the three bundles, as for :func:`find_bundles`; that of a run has its weights packaged.
+        bundles: folder of the three bundles, as for :func:`find_bundles`; of a run, those of its newest round are
+            packaged with their weights.
         output: folder to write to.
         version: of the bundles; ``None`` keeps theirs.
         change: what is new in it.
@@ -50,7 +52,7 @@ def package(
         raise InputError(f"--version must be three numbers like 0.2.0, got {version!r}.")
     if output.exists() and not output.is_dir():
         raise InputError(f"--output: {output} is a file. Name a folder.")
-    bundles = find_bundles(bundles)
+    bundles = newest_round(find_bundles(bundles))
     contents = {name: bundle_files(bundles / name, version=version, change=change) for name in BUNDLES}
     metadata = (json.loads(files["configs/metadata.json"]) for files in contents.values())
     if unsaid := ", ".join(sorted({key for content in metadata for key in placeholders(content)})):

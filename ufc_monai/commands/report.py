@@ -7,6 +7,7 @@ import pkgutil
 from pathlib import Path
 
 from ufc_monai.base.errors import InputError
+from ufc_monai.base.rounds import newest_round
 from ufc_monai.report.run import write_report
 
 logger = logging.getLogger(__name__)
@@ -31,5 +32,5 @@ def report(folder: Path, output: Path | None = None) -> None:
     path = output or folder / "report.html"
     if path.is_dir():
         raise InputError(f"--output: {path} is a folder. Name the HTML file.")
-    write_report(folder, path)
+    write_report(newest_round(folder), path)
     logger.info("report: %s", path)

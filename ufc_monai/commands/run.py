@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
 import shlex
 import shutil
@@ -16,9 +14,9 @@ from pathlib import Path
 from tqdm import tqdm
 
 from ufc_monai.base.bundles import BUNDLES, UNET
-from ufc_monai.base.chain import SPLIT
+from ufc_monai.base.chain import PROBE, SPLIT
 from ufc_monai.base.errors import InputError
-from ufc_monai.base.files import atomic_path, files_below, sha256_of
+from ufc_monai.base.files import atomic_path, files_below, sha256_of, write_json
 from ufc_monai.base.lock import at_work
 from ufc_monai.base.machine import refuse_too_little
 from ufc_monai.data.case import Case
@@ -26,7 +24,6 @@ from ufc_monai.data.datalist import account, find_cases
 from ufc_monai.data.inspect import VolumeFacts
 from ufc_monai.planning.estimate import (
     estimate_stages,
-    known_ignore_id,
     known_labels,
     least_memory,
     read_volumes,
@@ -34,8 +31,10 @@ from ufc_monai.planning.estimate import (
 )
 from ufc_monai.planning.options import ChainOptions, RunOptions, open_config, open_split_of, usable_cases
 from ufc_monai.planning.plan import plan_stages, track_report
-from ufc_monai.planning.stages import BEGUN, COMPLETE, Step, changes, shown
+from ufc_monai.planning.rounds import digest, known_to_round, refuse_other_options, round_to_do
+from ufc_monai.planning.stages import BEGUN, COMPLETE, Step, shown
 from ufc_monai.planning.tables import estimate_table, standing_against
+from ufc_monai.report.rounds import read_rounds, rounds_text
 from ufc_monai.report.run import write_report
 from ufc_monai.report.summary import run_summary
 
@@ -54,15 +53,21 @@ def run_all(options: RunOptions) -> None:
     Raises:
         InputError: if the data set or an option does not fit, or a stage fails.
     """
-    began = time.monotonic()
+    began, run = time.monotonic(), options.folder
     cases = usable_cases(options)
     logger.info("%s", "\n".join(account(options.dataset_dir)))
-    run_stages(options, cases, plan_stages(options, cases))
-    report = options.folder / "report.html"
+    options = round_to_do(options, cases)
+    steps = plan_stages(options, cases)
+    if options.folder != run:  # the probe of the first round stands: it judges the encoder
+        steps = [step for step in steps if step.title != PROBE.title]
+    run_stages(options, cases, steps)
+    report = run / "report.html"
     write_report(options.folder, report)
     if options.tracking:
         track_report(options.folder, report)
     logger.info("\n%s", run_summary(options.folder))
+    if rounds := read_rounds(run):
+        logger.info("rounds of labelling\n%s", rounds_text(rounds))
     logger.info("report: %s\n%.0f s in all", report, time.monotonic() - began)
 
 
@@ -83,17 +88,16 @@ def run_stages(options: RunOptions, cases: Sequence[Case], steps: Sequence[Step]
     with at_work(folder / "run.lock") as lock:
         if (folder / SPLIT).is_file():
             open_split_of(options, folder / SPLIT)  # refuses other files, as every stage would
-        if not options.replace and (changed := changes(folder, options.bundles, steps)):
-            raise InputError(
-                f"--folder: {folder} holds a run with other options (then / now): {', '.join(changed)}. Name another "
-                "--folder, or repeat in this one what that changes: --replace True."
-            )
+        if not options.replace:
+            refuse_other_options(folder, options.bundles, steps)
         copy_bundles(options.bundles, folder)
         options = replace(options, bundles=folder)
         everything = find_cases(options.dataset_dir, include_test_images=True)
         data = data_digests(options, cases, [case for case in everything if case.of_test_set])
         logger.info("cd %s", shlex.quote(str(folder)))
         to_come = [step for step in steps if step.state(folder, data) != COMPLETE]
+        if any("labels" in step.reads for step in to_come):
+            write_json(folder / "labels.json", known_to_round(options, cases))
         if options.estimate and to_come:
             _look_first(options, cases, to_come, everything=steps[0] in to_come)
         for number, step in enumerate(steps, start=1):
@@ -134,21 +138,17 @@ def data_digests(options: ChainOptions, cases: Sequence[Case], test: Sequence[Ca
     Returns:
         ``images``, with whose they are; ``labels``, with what their ids are called; ``test_images``.
     """
-    names = [name for c in cases for name in (c.image, c.label) if name] + [c.image for c in test]
+    names = [c.image for c in (*cases, *test)]
     with ThreadPoolExecutor() as pool:
         found = pool.map(lambda name: sha256_of(options.dataset_dir / name), names)
         bar = tqdm(found, "hashing", len(names), unit="file", leave=False, disable=None)
         hashes = dict(zip(names, bar, strict=True))
-    structures, ignored = known_labels(options) or {}, known_ignore_id(options)
     parts = {
         "images": {c.image: [hashes[c.image], c.patient, c.role] for c in cases},
-        "labels": [{c.image: hashes[c.label] for c in cases if c.label}, [*structures.items()], ignored],
+        "labels": [*known_to_round(options, cases).values()],
         "test_images": {c.image: hashes[c.image] for c in test},
     }
-    return {
-        part: hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-        for part, content in parts.items()
-    }
+    return {part: digest(content) for part, content in parts.items()}
 
 
 def _look_first(options: RunOptions, cases: Sequence[Case], steps: Sequence[Step], everything: bool) -> None:
@@ -178,7 +178,9 @@ def look_at_data(
         InputError: if something has to be fixed first.
     """
     some = sorted({round(i * (len(cases) - 1) / (SAMPLED - 1)) for i in range(SAMPLED)})
-    facts = read_volumes(options, cases if everything else [cases[i] for i in some])
+    new = (options.split or {}).get("added", ())  # labels that nobody has looked at yet
+    looked_at = [c for i, c in enumerate(cases) if everything or i in some or c.image in new]
+    facts = read_volumes(options, looked_at)
     labels = known_labels(options) if names else {}
     if lines := standing_against(facts, labels, open_config(options, UNET)["background_labels"]):
         raise InputError("\n".join(["the data set has to be mended first (check shows all of it):", *lines]))

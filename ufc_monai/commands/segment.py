@@ -29,6 +29,7 @@ from ufc_monai.base.chain import (
 )
 from ufc_monai.base.errors import InputError, find_input_error, last_words, unwrapped
 from ufc_monai.base.formats import stem_of, suffix_of
+from ufc_monai.base.rounds import newest_round
 from ufc_monai.data.datalist import account, image_items
 from ufc_monai.planning.stages import config_path
 from ufc_monai.quality.known import Known
@@ -54,7 +55,7 @@ def segment(
     ``quality.csv`` beside the masks predicts the Dice of each structure; of masks that are kept its rows are, too.
 
     Args:
-        weights: the folder of a run, or of a segmentation bundle with its weights.
+        weights: the folder of a run, whose newest round is taken, or of a round, or a segmentation bundle with weights.
         source: a file, a folder with one DICOM series, or a folder of scans.
         target: for one scan the file to write, or a folder; for several a folder.
         keys: further keys of the bundle's inference.json.
@@ -103,7 +104,7 @@ def segment(
 
 def _find_bundle(weights: Path) -> Path:
     """The segmentation bundle with weights in a run's folder, or in the folder itself."""
-    for place in (weights / UNET, weights):
+    for place in (newest_round(weights) / UNET, weights):
         if (place / "configs" / "inference.json").is_file() and (place / "models" / "model.pt").is_file():
             return place
     if weights.is_file():

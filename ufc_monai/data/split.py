@@ -65,7 +65,7 @@ class Split:
     Attributes:
         dataset_dir: folder of the data set.
         path: the file.
-        content: what the file holds.
+        content: what the file holds, and under ``added`` the images that have got a label since it was drawn.
         sha256: of the file's bytes.
         skipped: what is wrong with each image that is left out of everything.
     """
@@ -195,6 +195,13 @@ class Split:
     def _fold(self, fold: int) -> dict[str, Any]:
         folds: list[dict[str, Any]] = self.content["folds"]
         self._require_number("fold", fold, 0, len(folds) - 1)
+        held_out = {*folds[fold]["validation"], *folds[fold]["test"]}
+        for image in self.content.get("added", ()):
+            if self.content["images"][image]["patient"] in held_out:
+                raise InputError(
+                    f"{image} has got a label since {self.path} was drawn, and its patient is held out in fold {fold}: "
+                    "what judges stays as it was. Take the label away, or draw a new split in another --folder."
+                )
         return folds[fold]
 
     def _images(self, fold: int, *roles: str) -> list[str]:

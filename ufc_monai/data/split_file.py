@@ -39,6 +39,9 @@ def open_split(
 ) -> Split:
     """Take over the split at ``path``, or draw and write it if there is none.
 
+    Labels that volumes have got since it was drawn train, behind those of all orders, and change neither the file nor
+    what is held out.
+
     Args:
         path: the ``split.json``.
         dataset_dir: folder of the data set.
@@ -71,13 +74,13 @@ def open_split(
         if not path.exists():
             _write_split(path, cases, os.fspath(dataset_dir), seed, skipped)
     content = _left_out(_read_split(path), skipped)
-    _check_same_files(content, cases, path, require_dataset_dir(dataset_dir))
+    added = _check_same_files(content, cases, path, require_dataset_dir(dataset_dir))
     if content["seed"] != seed:
         raise InputError(
             f"{path} was drawn with split_seed {content['seed']}, not {seed}. Pass --split_seed {content['seed']}, "
             "or another --split_path."
         )
-    return Split(os.fspath(dataset_dir), os.fspath(path), content, sha256_of(path), skipped)
+    return Split(os.fspath(dataset_dir), os.fspath(path), _with_added(content, added), sha256_of(path), skipped)
 
 
 def shared_split_path(bundle_root: str | os.PathLike[str]) -> str:
@@ -120,6 +123,19 @@ def _left_out(content: dict[str, Any], skipped: Mapping[str, str]) -> dict[str, 
         for fold in content["folds"]
     ]
     return {**content, "images": images, "folds": folds}
+
+
+def _with_added(content: dict[str, Any], added: Mapping[str, str]) -> dict[str, Any]:
+    """What a split holds, with labels that were added; their patients train where they are not held out."""
+    images = {**content["images"], **{i: {**content["images"][i], "label": label} for i, label in added.items()}}
+    patients, folds = {images[image]["patient"] for image in added}, []
+    for fold in content["folds"]:
+        joining = patients.difference(fold["validation"], fold["test"])
+        new = sorted(i for i in added if images[i]["patient"] in joining and i not in fold.get("copies", ()))
+        orders = [[*order, *new] for order in fold["label_orders"]]
+        folds.append({**fold, "training": sorted({*fold["training"], *joining}), "label_orders": orders})
+    unlabelled = [patient for patient in content["unlabelled"] if patient not in patients]
+    return {**content, "images": images, "folds": folds, "unlabelled": unlabelled, "added": sorted(added)}
 
 
 def _write_split(path: Path, cases: Sequence[Case], dataset_dir: str, seed: int, skipped: Mapping[str, str]) -> None:
@@ -182,12 +198,21 @@ def _take_out_copies(split: dict[str, Any], cases: Sequence[Case], root: Path) -
         )  # fmt: skip
 
 
-def _check_same_files(content: dict[str, Any], cases: Sequence[Case], path: Path, root: Path) -> None:
+def _check_same_files(content: dict[str, Any], cases: Sequence[Case], path: Path, root: Path) -> dict[str, str]:
+    """Refuse files that a split was not drawn for.
+
+    Returns:
+        By image, the labels that were added; of a split without any label none may be: it would hold nothing out.
+    """
     known: dict[str, Any] = content["images"]
     now = {c.image: _facts(c, root) for c in cases}
     changes = {"new": now.keys() - known, "gone": known.keys() - now}
     for fact, change in CHANGES.items():
         changes[change] = {i for i in now.keys() & known if now[i][fact] != known[i][fact]}
+    some = any(order for fold in content["folds"] for order in fold["label_orders"])
+    relabelled = changes[CHANGES["label"]] if some else set()
+    added = {i: str(now[i]["label"]) for i in relabelled if known[i]["label"] is None}
+    changes[CHANGES["label"]] -= added.keys()
     changes[CHANGES["bytes"]] |= _other_content(path, root, {i: known[i]["sha256"] for i in now.keys() & known})
     left_out = changes["new"] & content.get("skipped", {}).keys()
     if left_out and left_out == set().union(*changes.values()):
@@ -201,6 +226,7 @@ def _check_same_files(content: dict[str, Any], cases: Sequence[Case], path: Path
             f"{path} was made for other files than those of {root} ({said}). Take a new --folder (of a bundle: "
             f"--split_path), or delete {path.resolve()} to draw a new split and start again from stage 1."
         )
+    return added
 
 
 def _other_content(path: Path, root: Path, known: Mapping[str, str]) -> set[str]:

@@ -17,10 +17,10 @@ from ufc_monai.clustering.clusterers import Agglomerative
 from ufc_monai.data.case import Case
 from ufc_monai.data.inspect import VolumeFacts, inspect_cases
 from ufc_monai.data.label_names import find_ignore_id, find_labels
-from ufc_monai.data.split import make_split
 from ufc_monai.data.store import reading_bytes
 from ufc_monai.planning.measure import measure_step
 from ufc_monai.planning.options import ChainOptions, RunOptions, open_config
+from ufc_monai.quality.known import MOST_VOLUMES
 from ufc_monai.training.compute import set_threads
 from ufc_monai.training.log import duration
 from ufc_monai.transforms.labels import is_id
@@ -102,6 +102,9 @@ def estimate_training(
     epochs = max(least, math.ceil(parser.get("min_steps", 0) / batches))
     seconds = epochs * batches * measured.step
     seconds += math.ceil(epochs / parser.get("val_interval", 1)) * looked_at * measured.forward
+    if bundle == UNET:  # at the end, quality looks at volumes twice: whole, and by its views
+        described = [some[:MOST_VOLUMES] for some in (images, validation)]
+        seconds += sum(2 * _amount(some, facts)[0] for some in described) * measured.forward
     if every := parser.get("round_steps", 0):  # of self-training, which predicts the other volumes in each round
         all_of_them, reading = _amount(_images(options, CONTRASTIVE, cases)[0], facts)
         others, rounds = all_of_them - n, max(0, epochs * batches - parser["warm_up_steps"]) / max(every, batches)
@@ -126,7 +129,7 @@ def estimate_training(
 
 def _images(options: ChainOptions, bundle: str, cases: Sequence[Case]) -> tuple[list[str], list[str]]:
     """The images that a bundle trains on, and those that it validates on."""
-    split = make_split(cases, seed=0)
+    split = options.split_of(cases)
     fold = split["folds"][options.fold]
     if bundle == UNET:
         granted = fold["label_orders"][options.label_draw][: options.labelled]

@@ -19,7 +19,7 @@ from ufc_monai.base.merged import is_plain
 from ufc_monai.data.case import Case
 from ufc_monai.data.datalist import find_cases
 from ufc_monai.data.problems import without_bad
-from ufc_monai.data.split import Split
+from ufc_monai.data.split import Split, make_split
 from ufc_monai.data.split_file import open_split
 from ufc_monai.planning.stages import config_path
 from ufc_monai.training.compute import check_device
@@ -49,6 +49,7 @@ class ChainOptions:
         unlabelled: a configuration of stage 3 that is laid over its training: ``"self_training"``; or ``"none"``.
         keys: keys that are handed to every configuration that has them.
         overrides: keys of one bundle's training, by the bundle's name.
+        split: the content of the split that there is already; ``None`` if it is still to be drawn.
     """
 
     dataset_dir: Path
@@ -61,6 +62,11 @@ class ChainOptions:
     unlabelled: str = "none"
     keys: Mapping[str, Any] = field(default_factory=dict)
     overrides: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    split: Mapping[str, Any] | None = None
+
+    def split_of(self, cases: Sequence[Case]) -> Mapping[str, Any]:
+        """The content of the split of all volumes."""
+        return self.split or make_split(cases, seed=0)
 
     @property
     def fold(self) -> int:

@@ -17,7 +17,6 @@ from ufc_monai.base.errors import InputError
 from ufc_monai.base.files import inert, read_json
 from ufc_monai.data.case import Case
 from ufc_monai.data.datalist import find_cases
-from ufc_monai.data.split import make_split
 from ufc_monai.planning.options import (
     ChainOptions,
     RunOptions,
@@ -48,7 +47,7 @@ def plan_stages(options: RunOptions, cases: Sequence[Case]) -> list[Step]:
     if not options.compare or options.unlabelled == "none":
         left_out += [chain.ALONE_FINE_TUNING, chain.ALONE_TEST]
     check_options(options)
-    split = make_split(cases, seed=0)
+    split = options.split_of(cases)
     _check_fold(split, options)
     if any(case.label for case in cases):
         _check_budget(split, options)
@@ -74,7 +73,7 @@ def plan_stages(options: RunOptions, cases: Sequence[Case]) -> list[Step]:
 def plan_clusters(options: RunOptions, cases: Sequence[Case]) -> list[Step]:
     """Those of :func:`plan_stages` that end with the clusters; its errors are the same."""
     check_options(options)
-    _check_fold(make_split(cases, seed=0), options)
+    _check_fold(options.split_of(cases), options)
     return _planned(options, [chain.VAE_TRAINING, chain.CLUSTERS])
 
 

@@ -69,7 +69,12 @@ def options_of(command: Sequence[str]) -> dict[str, str]:
 
 def config_files(command: Sequence[str]) -> list[str]:
     """The configurations that a command names."""
-    return [part.strip("'") for part in options_of(command)["--config_file"].strip("[]").split(",")]
+    return named_configs(options_of(command))
+
+
+def named_configs(options: Mapping[str, str]) -> list[str]:
+    """The configurations that the options of a command name."""
+    return [part.strip("'") for part in options["--config_file"].strip("[]").split(",")]
 
 
 def is_training(command: Sequence[str]) -> bool:

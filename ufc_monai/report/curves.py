@@ -17,6 +17,8 @@ from ufc_monai.report.drawing import OKABE_ITO, save, unframed
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7")
 
+SVG: dict[Any, Any] = {"svg.fonttype": "none", "svg.hashsalt": "ufc", "font.family": "sans-serif", "font.size": 9}
+"""The page's reader has fonts; the same figures make the same file."""
 BARS = ("#000000", *OKABE_ITO, "#9467bd", "#b9936c")
 
 
@@ -47,8 +49,7 @@ def curves_svg(metrics: Sequence[Mapping[str, Any]], panels: Sequence[Sequence[s
     held = [names for names in held if names]
     if not held:
         return ""
-    # the page's reader has fonts; the same metrics make the same file
-    with rc_context({"svg.fonttype": "none", "svg.hashsalt": "ufc", "font.family": "sans-serif", "font.size": 9}):
+    with rc_context(SVG):
         figure = Figure(figsize=(3.6 * len(held), 2.6), layout="constrained")
         for axes, names in zip(figure.subplots(1, len(held), squeeze=False)[0], held, strict=True):
             for name, colour in zip(names, COLOURS, strict=False):
@@ -61,8 +62,24 @@ def curves_svg(metrics: Sequence[Mapping[str, Any]], panels: Sequence[Sequence[s
             if any("dice" in name for name in names):
                 axes.set_ylim(0, 1)
             axes.legend(frameon=False, fontsize=8)
-        text = io.StringIO()
-        figure.savefig(text, format="svg", metadata={"Date": None, "Creator": None})
+        return _svg(figure)
+
+
+def rounds_svg(points: Sequence[tuple[int, float]]) -> str:
+    """Draw the test Dice of rounds, ``(labelled volumes, Dice)`` each, in order: an SVG file's content."""
+    with rc_context(SVG):
+        figure = Figure(figsize=(3.6, 2.6), layout="constrained")
+        axes = figure.subplots()
+        axes.plot(*zip(*points, strict=True), ".-", color=COLOURS[0])
+        axes.set(xlabel="labelled volumes", ylabel="test Dice", ylim=(0, 1))
+        axes.set_xticks(sorted({volumes for volumes, _ in points}))
+        unframed(axes, whole=True)
+        return _svg(figure)
+
+
+def _svg(figure: Figure) -> str:
+    text = io.StringIO()
+    figure.savefig(text, format="svg", metadata={"Date": None, "Creator": None})
     return text.getvalue()
 
 

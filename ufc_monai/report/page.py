@@ -94,6 +94,16 @@ def aligned(rows: Sequence[Sequence[str]], left: int = 1) -> str:
     return "\n".join("  ".join(row).rstrip() for row in zip(*justified, strict=True))
 
 
+def listed(names: Sequence[str], most: int = 5) -> str:
+    """Names with commas between them, or the first and how many more.
+
+    Example:
+        >>> listed(["a", "b", "c"]), listed(["a", "b", "c"], most=2)
+        ('a, b, c', 'a, b and 1 more')
+    """
+    return ", ".join(names[:most]) + f" and {len(names) - most} more" * (len(names) > most)
+
+
 def counted(n: int, what: str) -> str:
     """A number of things in words.
 

@@ -19,10 +19,13 @@ from ufc_monai.base.bundles import VAE
 from ufc_monai.base.chain import data_set_of, record_of, standing_record
 from ufc_monai.base.errors import InputError
 from ufc_monai.base.files import found_json, sha256_of
-from ufc_monai.report.curves import curves_svg, read_metrics
+from ufc_monai.base.rounds import run_of
+from ufc_monai.report.curves import curves_svg, read_metrics, rounds_svg
 from ufc_monai.report.page import data_uri, png, write_page
 from ufc_monai.report.quality import HEAD as QUALITY_HEAD
 from ufc_monai.report.quality import quality_rows, read_quality
+from ufc_monai.report.rounds import HEAD as ROUNDS_HEAD
+from ufc_monai.report.rounds import NO_TEST, read_rounds
 from ufc_monai.report.summary import PAIRS_HEAD, PAIRS_MEAN, column_means, dice_files, judgement, pair_rows
 
 DICE = [["loss"], ["val_mean_dice"]]
@@ -39,7 +42,8 @@ def write_report(run_folder: str | os.PathLike[str], path: str | os.PathLike[str
     """Write the report of a run.
 
     Args:
-        run_folder: holds the three bundles with what their runs have left; what has not run is left out.
+        run_folder: holds the three bundles with what their runs have left; what has not run is left out. Of a round's,
+            the page also tells of the other rounds.
         path: the HTML file.
 
     Raises:
@@ -50,6 +54,8 @@ def write_report(run_folder: str | os.PathLike[str], path: str | os.PathLike[str
     if not records:
         raise InputError(f"--folder: no stage has run in {folder}: there is no {folder / chain.VAE_TRAINING.record}.")
     probe = found_json(folder / chain.PROBED, "--folder")
+    labelling = read_rounds(run_of(folder))
+    points = [(found.volumes, found.dice) for found in labelling if found.dice is not None]
     calibration = standing_record(folder, chain.MASKS).get("results", {}).get("quality")
     write_page(
         path,
@@ -67,6 +73,10 @@ def write_report(run_folder: str | os.PathLike[str], path: str | os.PathLike[str
         pairs_mean=PAIRS_MEAN,
         pictures={file.relative_to(folder).as_posix(): png(file) for file in folder.glob("*/eval/*/*.png")},
         rounds=_rounds(folder, records),
+        labelling_head=ROUNDS_HEAD,
+        labelling=[found.cells for found in labelling],
+        labelling_curve=data_uri(rounds_svg(points).encode(), "svg+xml") if points else "",
+        no_test=NO_TEST,
         arms=list(reversed(chain.ARMS)),
         quality_head=QUALITY_HEAD,
         calibration=calibration,

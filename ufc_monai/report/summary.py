@@ -45,7 +45,7 @@ def run_summary(folder: Path) -> str:
     masks = made.get("volumes", 0)  # the folder may also hold those of an earlier data set or fold
     lines = [f"masks of {counted(masks, 'unlabelled volume')}: {folder / MASKS.place}"] if masks else []
     for arm, (_, test) in ARMS.items():
-        tested = standing_record(folder, test).get("settings", {}).get("test_volumes", 0)
+        tested = int(standing_record(folder, test).get("environment", {}).get("test_volumes", 0))
         lines += [f"masks of {counted(tested, 'test volume')}, {arm}: {folder / test.place}"] if tested else []
     command = f"python -m ufc_monai segment --weights {shlex.quote(str(folder))} IN OUT"
     lines += [f"segment new scans: {command}"] if (folder / UNET_WEIGHTS[0]).is_file() else []

@@ -19,7 +19,7 @@ from ufc_monai.zoo.metadata import bundle_metadata, metadata_text, model_card
 
 PARTS = (
     *("LICENSE", "configs/*", "docs/**/*"),
-    *(f"models/{name}" for name in ("model.pt", "model.ts", "network.json", "centroids.npz")),
+    *(f"models/{name}" for name in ("model.pt", "model.ts", "network.json", "quality.json", "centroids.npz")),
 )
 """What others get of a bundle: not the checkpoint of a training, which is large and of no use to them."""
 EPOCH = (1980, 1, 1, 0, 0, 0)

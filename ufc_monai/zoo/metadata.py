@@ -143,7 +143,7 @@ def model_card(bundle: Path) -> str:
     trained = _record(bundle, "train", network, "outputs")
     tested = _record(bundle, "evaluate", network, "inputs")
     settings = {key: value for key, value in trained.get("settings", {}).items() if not key.endswith("_path")}
-    if volumes := trained.get("environment", {}).get("training_volumes"):
+    if volumes := settings.pop("training_volumes", None):
         settings["volumes trained on"] = volumes
     start = _start(trained["inputs"]) if trained and network["stage"] == UNET else None
     clusters = found_json(bundle / "eval" / "inference" / "pseudo_labels.json", "--bundles").get("provenance", {})

@@ -1,0 +1,303 @@
+"""Rounds of labelling in one folder: what opens one, what is refused, and that those before stay."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import json
+import random
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import NAMES
+from test_run import content, pretend_to_run, stop
+
+from ufc_monai.base.chain import FINE_TUNING, MASKS, QUALITY, SPLIT, TEST
+from ufc_monai.base.errors import InputError
+from ufc_monai.base.files import read_json
+from ufc_monai.base.rounds import newest_round, round_folders, run_of
+from ufc_monai.commands import run
+from ufc_monai.planning.options import RunOptions
+from ufc_monai.planning.stages import Step
+from ufc_monai.quality.table import HEAD, write_quality
+from ufc_monai.report.rounds import NO_TEST, read_rounds, rounds_text
+
+VAE, CONTRASTIVE, UNET = NAMES
+
+
+@dataclass
+class Loop:
+    """A run on eight labelled volumes and four unlabelled, of which the last is of a labelled patient."""
+
+    options: RunOptions
+    labelled: int = 8
+
+    def write_list(self, **more: Any) -> None:
+        names = [{"image": f"image{i}.nii.gz"} for i in range(12)]
+        names[11]["patient"] = names[0]["patient"] = "anna"
+        entries = [{**name, "label": f"label{i}.nii.gz"} for i, name in enumerate(names[: self.labelled])]
+        listed = {"training": entries, "unlabelled": names[self.labelled :], "labels": {"liver": 1}, **more}
+        (self.options.dataset_dir / "dataset.json").write_text(json.dumps(listed))
+
+    def label(self, upto: int) -> None:
+        self.labelled = upto
+        for i in range(upto):
+            if not (path := self.path(i)).is_file():
+                path.write_text(f"label{i}")
+        self.write_list()
+
+    def path(self, i: int) -> Path:
+        return self.options.dataset_dir / f"label{i}.nii.gz"
+
+    def correct(self, i: int) -> None:
+        self.path(i).write_text(self.path(i).read_text() + "!")
+
+    def one_that(self, *roles: str) -> int:
+        """The number of a labelled volume whose patient has one of some roles, but not that with two scans."""
+        fold = read_json(self.options.folder / SPLIT, "split_path")["folds"][0]
+        return next(i for i in range(1, 8) if f"image{i}" in {name for role in roles for name in fold[role]})
+
+    def run(self, **changes: Any) -> None:
+        run.run_all(replace(self.options, **changes))
+
+
+@pytest.fixture
+def loop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Loop:
+    loop = Loop(pretend_to_run(tmp_path, monkeypatch))
+    for i in range(8, 12):
+        (loop.options.dataset_dir / f"image{i}.nii.gz").write_text(f"image{i}")
+    loop.write_list()
+    return loop
+
+
+def kept(folder: Path) -> dict[Path, tuple[bytes, int]]:
+    """All that a round has left, without the rounds after it."""
+    return {path: what for path, what in content(folder).items() if "rounds" not in path.relative_to(folder).parts}
+
+
+def test_each_change_of_labels_is_a_round_and_those_before_stay(loop: Loop, caplog: pytest.LogCaptureFixture) -> None:
+    loop.run()
+    first, caplog.records[:] = kept(loop.options.folder), []
+    caplog.set_level("INFO")
+    loop.label(9)
+    loop.run()
+    assert "labels added of image8.nii.gz" in caplog.text
+    for title in ("stage 1: train the auto-encoder", "stage 1: features", "stage 2: contrastive pretraining"):
+        assert f"{title} (complete, skipped)" in caplog.text.replace("features and clusters (", "features (")
+    assert "probe" not in caplog.text, "it judges the encoder, which is that of before"
+    caplog.clear()
+    loop.run()
+    assert "(complete, skipped)" in caplog.text
+    assert [p.name for p in round_folders(loop.options.folder)] == [loop.options.folder.name, "2"]
+    second = content(loop.options.folder / "rounds" / "2")
+    corrected = loop.one_that("training")
+    loop.correct(corrected)
+    loop.label(10)
+    loop.run()
+    assert f"labels added of image9.nii.gz; labels corrected of image{corrected}.nii.gz" in caplog.text
+    assert kept(loop.options.folder) == first
+    assert content(loop.options.folder / "rounds" / "2") == second
+    assert newest_round(loop.options.folder).name == "3"
+    assert run_of(newest_round(loop.options.folder)) == loop.options.folder
+    third = read_json(loop.options.folder / "rounds" / "3" / FINE_TUNING.record, "")["asked"]
+    assert third["options"] == read_json(loop.options.folder / FINE_TUNING.record, "")["asked"]["options"]
+
+
+REFUSED: dict[str, tuple[Any, str]] = {
+    "validation": (lambda loop: loop.correct(loop.one_that("validation")), "whose patient is held out, is another"),
+    "test": (lambda loop: loop.correct(loop.one_that("test")), "whose patient is held out, is another"),
+    "names": (lambda loop: loop.write_list(labels={"spleen": 1}), "the structures have other names or ids"),
+    "image": (lambda loop: (loop.options.dataset_dir / "image9.nii.gz").write_text("x"), "1 with other content"),
+    "taken away": (lambda loop: loop.label(7), "1 with another label"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+@pytest.mark.parametrize("added", [False, True])
+def test_what_would_make_rounds_incomparable_is_refused(loop: Loop, name: str, added: bool) -> None:
+    loop.run()
+    if added and name != "taken away":
+        loop.label(9)
+    change, words = REFUSED[name]
+    change(loop)
+    before = content(loop.options.folder)
+    with pytest.raises(InputError, match=words) as caught:
+        loop.run()
+    assert content(loop.options.folder) == before
+    assert len(str(caught.value)) < 500
+
+
+@pytest.mark.parametrize(("fold", "role"), [(0, "validation"), (1, "test"), (2, "training")])
+def test_a_label_of_a_held_out_patients_other_scan_is_refused(loop: Loop, fold: int, role: str) -> None:
+    loop.options = replace(loop.options, keys={"fold": fold})
+    loop.run()
+    assert "anna" in read_json(loop.options.folder / SPLIT, "")["folds"][fold][role]
+    loop.label(12)
+    if role == "training":
+        loop.run()
+        assert newest_round(loop.options.folder).name == "2"
+        return
+    with pytest.raises(InputError, match=rf"image11\.nii\.gz has got a label since .* held out in fold {fold}"):
+        loop.run()
+    assert not (loop.options.folder / "rounds").exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"keys": {"seed": 1}}, "seed default / 1"),
+        ({"overrides": {UNET: {"epochs": 9}}}, "epochs default / 9"),
+        ({"labelled": 2}, "labelled_volumes default / 2"),
+        ({"unlabelled": "self_training"}, "configurations"),
+    ],
+)
+def test_other_options_open_no_round(loop: Loop, changes: dict[str, Any], words: str) -> None:
+    loop.run()
+    loop.label(9)
+    before = content(loop.options.folder)
+    with pytest.raises(InputError, match=f"holds a run with other options.*{words}"):
+        loop.run(**changes)
+    assert content(loop.options.folder) == before
+    loop.run(**changes, replace=True)
+    assert not (loop.options.folder / "rounds").exists(), "repeated in the round that there is"
+
+
+def test_a_budget_that_no_new_label_is_in_teaches_nothing(loop: Loop) -> None:
+    loop.options = replace(loop.options, labelled=2)
+    loop.run()
+    loop.label(9)
+    with pytest.raises(InputError, match=r"--labelled 2: the labels that have changed .* are not among those"):
+        loop.run()
+
+
+@pytest.mark.parametrize("more", [False, True], ids=["as it was", "labelled meanwhile"])
+def test_a_round_that_was_killed_goes_on(loop: Loop, monkeypatch: pytest.MonkeyPatch, more: bool) -> None:
+    loop.run()
+    loop.label(9)
+    pretend, seen = Step.run, list[tuple[str, bool]]()
+
+    def stop_fine_tuning(step: Step, *rest: Any, **how: Any) -> int:
+        return (stop if step.title == FINE_TUNING.title else pretend)(step, *rest, **how)
+
+    def watch(step: Step, *rest: Any, **how: Any) -> int:
+        seen.append((step.title, how["goes_on"]))
+        return pretend(step, *rest, **how)
+
+    with monkeypatch.context() as context, pytest.raises(KeyboardInterrupt):
+        context.setattr(Step, "run", stop_fine_tuning)
+        loop.run()
+    assert newest_round(loop.options.folder) == loop.options.folder, "what is not trained serves nobody"
+    if more:
+        loop.label(10)
+    with pytest.raises(InputError, match="holds a run with other options"):
+        loop.run(keys={"seed": 1})
+    monkeypatch.setattr(Step, "run", watch)
+    loop.run()
+    assert seen == [(FINE_TUNING.title, not more), (TEST.title, False), (MASKS.title, False)]
+    assert [p.name for p in round_folders(loop.options.folder)][1:] == ["2"]
+
+
+def test_a_round_appears_whole_or_not_at_all(loop: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
+    loop.run()
+    loop.label(9)
+    with monkeypatch.context() as context, pytest.raises(OSError, match="disk full"):
+        context.setattr("shutil.copytree", lambda *_, **__: (_ for _ in ()).throw(OSError("disk full")))
+        loop.run()
+    assert len(round_folders(loop.options.folder)) == 1
+    loop.run()
+    assert newest_round(loop.options.folder).name == "2"
+
+
+@pytest.mark.parametrize("compare", [False, True])
+@pytest.mark.parametrize("unlabelled", ["none", "self_training"])
+def test_rounds_of_every_kind_have_their_controls(
+    loop: Loop, compare: bool, unlabelled: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    loop.options = replace(loop.options, compare=compare, unlabelled=unlabelled)
+    loop.run()
+    loop.label(9)
+    caplog.set_level("INFO")
+    caplog.clear()
+    loop.run()
+    done = [line.split(", ", 1)[1].partition("\n")[0] for line in caplog.messages if line.startswith("\n# ")]
+    trained = [title for title in done if "fine-tune" in title and "complete" not in title]
+    assert len(trained) == 1 + compare + (compare and unlabelled != "none")
+    if unlabelled == "none":
+        return
+    loop.label(11)
+    with pytest.raises(InputError, match="none is left"):  # image11 is of a held-out patient
+        loop.run()
+
+
+def test_a_new_label_that_is_a_bad_file_takes_no_scan_from_stage_1(loop: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
+    bad: dict[str, str] = {}
+
+    def leave_out(cases: list[Any], *_: object) -> tuple[list[Any], dict[str, str]]:
+        return [case for case in cases if case.image not in bad], dict(bad)
+
+    for module in ("data.split_file", "planning.options"):
+        monkeypatch.setattr(f"ufc_monai.{module}.without_bad", leave_out)
+    loop.options = replace(loop.options, keys={"skip_bad": True})
+    loop.run()
+    loop.label(10)
+    bad["image8.nii.gz"] = "its label is damaged."
+    before = content(loop.options.folder)
+    with pytest.raises(InputError, match=r"--skip_bad: image8.*its label is damaged\. Mend its label"):
+        loop.run()
+    assert content(loop.options.folder) == before
+    bad.clear()
+    loop.run()
+    assert newest_round(loop.options.folder).name == "2"
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_any_order_of_labelling_correcting_and_killing_keeps_what_was_done(
+    loop: Loop, monkeypatch: pytest.MonkeyPatch, seed: int
+) -> None:
+    draw, pretend, whole = random.Random(seed), Step.run, dict[Path, Any]()
+    loop.run()
+    for act in [*draw.choices(["label", "correct", "kill", "run"], k=8), "run"]:
+        if act == "label":
+            loop.label(min(11, loop.labelled + 1))
+        elif act == "correct":
+            loop.correct(loop.one_that("training"))
+        else:
+            place = draw.choice([FINE_TUNING.title, TEST.title]) if act == "kill" else ""
+
+            def kill(step: Step, *rest: Any, place: str = place, **how: Any) -> int:
+                return (stop if step.title == place else pretend)(step, *rest, **how)
+
+            with monkeypatch.context() as context, contextlib.suppress(KeyboardInterrupt):
+                context.setattr(Step, "run", kill)
+                loop.run()
+                whole = {folder: kept(folder) for folder in round_folders(loop.options.folder)} | whole
+        assert all(kept(folder) == what for folder, what in whole.items())
+    held = [read_json(folder / "labels.json", "")["labels"] for folder in round_folders(loop.options.folder)]
+    assert all(one != other and one.keys() <= other.keys() for one, other in itertools.pairwise(held))
+
+
+@pytest.mark.parametrize("tested", [False, True])
+def test_the_table_of_rounds(loop: Loop, tested: bool) -> None:
+    loop.run()
+    predicted = {"liver": 0.2, "spleen": 0.4}
+    rows = [("image8.nii.gz", name, dice, *[""] * (len(HEAD) - 3)) for name, dice in predicted.items()]
+    write_quality(loop.options.folder / QUALITY, rows)
+    loop.label(9)
+    loop.correct(loop.one_that("training"))
+    assert read_rounds(loop.options.folder) == []
+    loop.run()
+    for number, folder in enumerate(round_folders(loop.options.folder), start=1):
+        record = read_json(folder / FINE_TUNING.record, "")
+        (folder / FINE_TUNING.record).write_text(json.dumps({**record, "settings": {"training_volumes": 3 + number}}))
+        rows_of_test = f"volume,mean,liver\na,0.{number},0.{number}\n" if tested else "volume,mean,liver\n"
+        (folder / TEST.outputs[0]).write_text(rows_of_test)
+    first, second = read_rounds(loop.options.folder)
+    assert (first.volumes, first.dice, first.added, first.before) == (4, 0.1 if tested else None, [], None)
+    assert (second.volumes, second.dice, second.added) == (5, 0.2 if tested else None, ["image8.nii.gz"])
+    assert second.before == pytest.approx(0.3)
+    assert second.corrected == [f"image{loop.one_that('training')}.nii.gz"]
+    text = rounds_text([first, second])
+    assert "image8.nii.gz" in text
+    assert (NO_TEST in text) != tested

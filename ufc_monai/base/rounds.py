@@ -1,0 +1,40 @@
+"""The rounds of a run: the first in its folder, the others below ``rounds``, each a whole run's folder of its own."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+from ufc_monai.base.chain import FINE_TUNING, record_of
+
+logger = logging.getLogger(__name__)
+BELOW = "rounds"
+"""The folder of the second round and those after it."""
+
+
+def round_folders(folder: Path) -> list[Path]:
+    """The folders of all rounds that were begun, in order; that of the run is the first, whether anything ran or not.
+
+    Args:
+        folder: of the run, or of one of its rounds, which then stands alone.
+    """
+    return [folder, *sorted((p for p in folder.glob(f"{BELOW}/*") if p.name.isdecimal()), key=lambda p: int(p.name))]
+
+
+def run_of(folder: Path) -> Path:
+    """The folder of the run that a round's folder belongs to."""
+    return folder.parent.parent if folder.parent.name == BELOW and folder.name.isdecimal() else folder
+
+
+def newest_round(folder: Path) -> Path:
+    """The folder of the newest round whose fine-tuning is complete; that of the run, if none is."""
+    folders = round_folders(folder)
+    found = next((place for place in reversed(folders) if is_trained(place)), folder)
+    if len(folders) > 1:
+        logger.info("round %d: %s", folders.index(found) + 1, found)
+    return found
+
+
+def is_trained(folder: Path) -> bool:
+    """Whether the fine-tuning of a round is complete."""
+    return record_of(folder, FINE_TUNING).get("status") == "complete"
