@@ -80,7 +80,7 @@ RUNS, PLANS = "check run next", "check run next study"
 PRESETS = ("auto", "gpu", "cpu", "paper", "paper+cpu", "isic", "isic+cpu", "isic+paper", "isic+paper+cpu")
 ARMS = "random, vae_init, ufc_random_clusters, ufc_not_centred, methods of stage 2; each alone or +self_training"
 RECIPES = "gpu; cpu: quick; paper: its fine-tuning; isic: for dermoscopy; with +cpu quick; auto: gpu or cpu"
-OBSERVED = "a CSV image,label; or made of masks: dominant structure, or thirds of the area of all structures"
+OBSERVED = "a CSV image,label; or made of masks: dominant, area or level"
 SET = "a key of one bundle's training, e.g. ufc_cluster_contrastive.epochs=50; may be repeated"
 BUNDLES = "folder of the three bundles (default: bundles here, or those that came with the package)"
 
