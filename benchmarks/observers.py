@@ -22,6 +22,7 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import re
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -36,7 +37,6 @@ from PIL import Image
 from sklearn.datasets import load_digits
 from sklearn.metrics import adjusted_rand_score
 
-from ufc_monai.artifacts.prototypes import PrototypeClusters
 from ufc_monai.base.bundles import CONTRASTIVE, UNET, VAE
 from ufc_monai.base.chain import CLUSTERS, FEATURES, LABELS, PRETRAINING, VAE_TRAINING
 from ufc_monai.base.files import read_arrays
@@ -138,9 +138,9 @@ def not_nearest(run: Path) -> float:
     """The share of a run's slices that the dot product gives another prototype than the nearest, in percent."""
     codes = read_arrays(run / FEATURES, "features")["features"]
     network = Published.open(run, VAE, "cpu").network
-    chosen = PrototypeClusters(network).scores(codes).argmax(axis=1)
     prototypes: Any = network.prototypes
-    return 100 * float((chosen != prototypes.nearest(torch.from_numpy(codes)).numpy()).mean())
+    z = torch.from_numpy(codes)
+    return 100 * float((prototypes.scores(z).argmax(dim=1) != prototypes.nearest(z)).float().mean())
 
 
 def groups(run: Path) -> Sequence[int]:
@@ -169,7 +169,8 @@ def summary(out: Path, names: Sequence[str], seeds: Sequence[int]) -> str:
             table.to_csv(out / f"{what}.csv", float_format="%.4f")
             shown = [column for column in table if "accuracy" in column or not column.endswith(("_low", "_high"))]
             print(f"\n{what}, {len(seeds)} seeds\n{table[shown].dropna(axis=1, how='all').round(3).to_string()}")
-            result += [f"{what}_{m.replace(' ', '_')}={accuracy:.3f}" for m, accuracy in table["accuracy"].items()]
+            keys = (re.sub(r"\W+", "_", method) for method in table.index)
+            result += [f"{what}_{key}={accuracy:.3f}" for key, accuracy in zip(keys, table["accuracy"], strict=True)]
         for run in RUNS:
             ari = alike([folder / run for folder in folders])
             print(f"{name}, {run}: ARI of {len(seeds)} seeds {ari:.3f}")
@@ -202,7 +203,7 @@ def main() -> None:
     parser.add_argument("--data", nargs="+", default=["digits"], metavar="NAME=DIR")
     parser.add_argument("--seeds", default="0,1,2")
     parser.add_argument("--steps", type=int, default=300)
-    parser.add_argument("--supervised", type=int, default=200)
+    parser.add_argument("--supervised", type=int, default=300)
     parser.add_argument("--device", default="cpu")
     a = parser.parse_args()
     logging.basicConfig(level=logging.WARNING, format="%(message)s")

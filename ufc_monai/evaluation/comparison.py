@@ -13,10 +13,9 @@ import torch
 from numpy.typing import NDArray
 from sklearn.decomposition import PCA
 from sklearn.metrics import adjusted_rand_score
-from torch import nn
 
 from ufc_monai.artifacts.labelling import assign_slices
-from ufc_monai.artifacts.prototypes import PrototypeClusters, projected
+from ufc_monai.artifacts.prototypes import projected
 from ufc_monai.artifacts.pseudo_label import thumbnails_of
 from ufc_monai.base.bundles import CONTRASTIVE, UNET, VAE
 from ufc_monai.base.chain import CLUSTERS, FINE_TUNING, LABELS, PROBE, record_of
@@ -25,6 +24,7 @@ from ufc_monai.base.files import found_json, read_json
 from ufc_monai.clustering.patients import stratify
 from ufc_monai.clustering.pseudo_labels import PseudoLabels
 from ufc_monai.clustering.quality import raw_pixels
+from ufc_monai.clustering.space import load_space
 from ufc_monai.data.label_names import find_ignore_id, resolve_labels
 from ufc_monai.evaluation.agreement import (
     GROUPS,
@@ -112,7 +112,7 @@ class Comparison:
         if any(stage_1.record[key] != self.stage_1.record[key] for key in ("split_sha256", "fold")):
             raise InputError(f"--beside: {run} has another split or fold than {self.run}. Name runs with the same.")
         codes = stage_1.codes(stage_1.slices(self.items, self.dataset_dir))
-        k, by, clusters = self._clusters(run, stage_1.network, codes)
+        k, by, clusters = self._clusters(run, codes)
         row = judge(self.seen, self._parts(codes), self._parts(clusters), k)
         if len(set(self.patients[~self._of_split])) < sum(~self._of_split):
             row[GROUPS] = float(adjusted_rand_score(self._groups(self.run), self._groups(run)))
@@ -123,18 +123,13 @@ class Comparison:
             codes = stage_2.codes(stage_2.slices(self.items, self.dataset_dir))
             yield f"{run.name}: encoder of stage 2, k-means", self._clustered(codes)
 
-    def _clusters(self, run: Path, network: nn.Module, codes: NDArray[np.float32]) -> tuple[int, str, Numbers]:
+    def _clusters(self, run: Path, codes: NDArray[np.float32]) -> tuple[int, str, Numbers]:
         """Those that stage 1 gave its slices, and the best for new ones: how many, best by what, and of each slice."""
-        own = ~self._of_split
         labels, given = self._given(run)
-        by = "centre"
-        clusters = assign_slices(run / CLUSTERS.place / "centroids.npz", codes, self.patients.tolist())
-        if hasattr(network.prototypes, "scores"):
-            prototypes = PrototypeClusters(network)
-            if labels.provenance["method"] == str(prototypes):  # and not by another clustering of its features
-                by, clusters = "prototype", prototypes.assign(codes, codes[own], given)
-        clusters[own] = given
-        return labels.n_clusters, by, clusters
+        centres = run / CLUSTERS.place / "centroids.npz"
+        clusters = assign_slices(centres, codes, self.patients.tolist())
+        clusters[~self._of_split] = given
+        return labels.n_clusters, "prototype" if load_space(centres).prototypes else "centre", clusters
 
     def _given(self, run: Path) -> tuple[PseudoLabels, Numbers]:
         """A run's pseudo-labels, and those of the slices of stage 1."""

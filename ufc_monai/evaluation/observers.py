@@ -97,7 +97,7 @@ def level(slices: SliceDataset, names: Sequence[str], patients: Collection[str])
     shown = slices.class_counts(len(names) + 1).numpy()[:, 1:] > 0
     seen = shown[[item["patient"] in patients for item in slices.items]].sum(axis=0)
     rarest = np.where(shown, seen, len(shown) + 1).argmin(axis=1)
-    classes = [names[c] if some else NONE for c, some in zip(rarest, shown.any(axis=1).tolist(), strict=True)]
+    classes = [names[c] if some else NONE for c, some in zip(rarest, shown.sum(axis=1), strict=True)]
     return _of_several(dict(zip((item["id"] for item in slices.items), classes, strict=True)), "level")
 
 
