@@ -12,16 +12,19 @@ import pytest
 import torch
 from conftest import NAMES, SMALL, WIDTHS, copy_bundles, refused, run_bundle
 from monai.bundle import ConfigParser
+from numpy.typing import NDArray
 
-from ufc_monai.artifacts.labelling import assign_slices, cut_again
+from ufc_monai.artifacts.labelling import cut_again
 from ufc_monai.artifacts.paint import ClusterPainter
 from ufc_monai.artifacts.prototypes import PrototypeClusters
 from ufc_monai.artifacts.transfer import load_weights
 from ufc_monai.base.chain import CLUSTERS
 from ufc_monai.clustering.pseudo_labels import PseudoLabels
+from ufc_monai.clustering.space import PrototypeRule, load_space
 from ufc_monai.evaluation.comparison import Comparison
 from ufc_monai.evaluation.published import Published
 from ufc_monai.networks.build import build_network
+from ufc_monai.networks.prototypes import SIMILARITIES, Prototypes
 from ufc_monai.planning.measure import measure_step
 
 VAE, CONTRASTIVE, UNET = NAMES
@@ -73,6 +76,10 @@ def test_clusters_are_the_prototypes_that_fit_best(trained: Path) -> None:
     assert labels.provenance["method"].startswith("5 prototypes, similarity squared_distance")
 
 
+def scores(network: Any, codes: Any) -> NDArray[np.float32]:
+    return np.asarray(network.prototypes.scores(torch.from_numpy(codes)).numpy())
+
+
 def test_new_slices_are_judged_by_the_prototypes_that_fit_best(trained: Path, phantom: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     shutil.copytree(trained, run)
@@ -80,21 +87,27 @@ def test_new_slices_are_judged_by_the_prototypes_that_fit_best(trained: Path, ph
     compared, stage_1 = Comparison(run, phantom, "dominant", "cpu"), Published.open(run, VAE, "cpu")
     codes = stage_1.codes(compared.slices)
     codes[compared.judged] = np.random.default_rng(0).normal(scale=3, size=codes[compared.judged].shape)
-    k, by, clusters = compared._clusters(run, stage_1.network, codes)
-    best = PrototypeClusters(stage_1.network).scores(codes)
+    k, by, clusters = compared._clusters(run, codes)
+    best = scores(stage_1.network, codes)
     of_cluster = [best[compared.learned].argmax(axis=1)[clusters[compared.learned] == c] for c in range(k)]
     assert by == "prototype"
     assert all(len(set(prototypes.tolist())) == 1 for prototypes in of_cluster)
     expected = best[:, [prototypes[0] for prototypes in of_cluster]].argmax(axis=1)
     assert np.array_equal(clusters, expected)
-    centres = run / CLUSTERS.place / "centroids.npz"
-    assert not np.array_equal(expected, assign_slices(centres, codes, compared.patients.tolist()))
+    nearest = load_space(run / CLUSTERS.place / "centroids.npz")._replace(prototypes=None).assign(codes)
+    assert not np.array_equal(expected, nearest), "nor by the centres of their slices"
 
 
 def test_its_features_are_cut_and_guide_stage_2(trained: Path, phantom: Path) -> None:
     folder = trained / VAE / "eval"
     for place in ("inference", "prototypes"):
         assert PseudoLabels.load(cut_again(folder / place, 3)).n_clusters == 3
+    with np.load(folder / "prototypes" / "features.npz") as file:
+        features, ids = file["features"], file["ids"].tolist()
+    for k in ("", "_k3"):
+        clusters = load_space(folder / "prototypes" / f"centroids{k}.npz").assign(features)
+        given = PseudoLabels.load(folder / "prototypes" / f"pseudo_labels{k}.json").of_slices(ids)
+        assert clusters.tolist() == given, "also of clusters of several prototypes"
     path = str(folder / "prototypes" / "pseudo_labels.json")
     run_bundle(trained, CONTRASTIVE, "train", phantom, **SMALL[CONTRASTIVE], pseudo_labels_path=path)
     assert read(trained / CONTRASTIVE / "eval" / "train" / "run.json")["inputs"]["pseudo_labels"]["path"] == path
@@ -105,14 +118,25 @@ def test_slices_are_painted_by_their_prototypes(trained: Path) -> None:
     record = read(models / "network.json")
     network = build_network(record["architecture"]).eval()
     load_weights(network, models)
-    with np.load(folder / "centroids.npz") as file:
-        n, centred = len(file["centroids"]), len(file["patients"]) > 0
-    volume = torch.rand(1, 1, 32, 32, 4)
+    space, volume = load_space(folder / "centroids.npz"), torch.rand(1, 1, 32, 32, 40)
+    assert space.prototypes is not None
     with torch.no_grad():
+        features = network(volume[0].movedim(-1, 0)).numpy()
         painted = ClusterPainter(folder / "centroids.npz", record["model_sha256"])(volume, network)
-    assert painted.shape == (1, n + 1, 1, 1, 4)
+    assert painted.shape == (1, len(space.centres) + 1, 1, 1, 40)
     assert painted.sum(dim=1).eq(1).all()
-    assert not centred
+    assert np.array_equal(painted[0, :, 0, 0].argmax(dim=0).numpy() - 1, space.prototypes.assign(features))
+    assert not space.centred
+
+
+@pytest.mark.parametrize("similarity", SIMILARITIES)
+def test_the_rule_of_a_server_is_that_of_the_network(similarity: str) -> None:
+    draw = torch.Generator().manual_seed(0)
+    prototypes = Prototypes(6, 5, similarity)
+    prototypes.vectors.copy_(torch.randn(5, 6, generator=draw) * torch.arange(1, 6)[:, None])
+    codes = torch.randn(200, 6, generator=draw)
+    rule = PrototypeRule(prototypes.vectors.numpy(), similarity, np.array([3, 1, 1, 0, 2]))
+    assert rule.assign(codes.numpy()).tolist() == rule.clusters[prototypes.scores(codes).argmax(dim=1)].tolist()
 
 
 def test_one_prototype_for_all_is_an_error() -> None:

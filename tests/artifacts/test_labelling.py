@@ -78,10 +78,10 @@ def test_files_fit_together(tmp_path: Path) -> None:
     for picture in ("elbow.png", "clusters.png", "cluster_map.png", "patients.png"):
         assert (tmp_path / picture).stat().st_size > 3000
     head, *rows = [line.split(",") for line in (tmp_path / "patients.csv").read_text().splitlines()]
-    assert head[:5] == ["patient", "slices", "cluster_0", "cluster_1", "cluster_2"]
-    assert head[5:] == [f"{what}_{i}" for i in (1, 2, 3) for what in ("nearest", "distance")]
+    assert head[:6] == ["patient", "slices", "group", "cluster_0", "cluster_1", "cluster_2"]
+    assert head[6:] == [f"{what}_{i}" for i in (1, 2, 3) for what in ("nearest", "distance")]
     assert [row[:2] for row in rows] == [[f"p{i}", "20"] for i in range(4)]
-    assert sum(map(float, rows[0][2:5])) == pytest.approx(1)
+    assert sum(map(float, rows[0][3:6])) == pytest.approx(1)
     cut_again(tmp_path, 7)
     assert (tmp_path / "clusters_k7.png").is_file()
     assert "cluster_6" in (tmp_path / "patients_k7.csv").read_text()

@@ -47,6 +47,12 @@ def test_two_kinds_of_patients_lie_apart() -> None:
     assert found.points.shape == (4, 2)
 
 
+def test_groups_are_of_patients_that_are_alike() -> None:
+    labels = np.array([2, 2, 0, 0, 1, 1, 1, 1, 0, 0, 0, 0])
+    assert stratify(labels, [name for name in "abcdef" for _ in range(2)], 3).groups.tolist() == [2, 0, 1, 1, 0, 0]
+    assert stratify(np.array([0, 1]), ["a", "b"], 2).groups.tolist() == [0, 1], "of two patients there are two"
+
+
 def test_patients_that_are_all_alike_lie_in_one_place() -> None:
     found = stratify(np.array([0, 1, 0, 1, 0, 1]), ["a", "a", "b", "b", "c", "c"], 2)
     assert not found.points.any()

@@ -49,6 +49,8 @@ def test_masks_by_a_rule(run: Path, phantom: Path, caplog: pytest.LogCaptureFixt
     assert list(rows)[:2] == ["most frequent class", "raw pixels, k-means"]
     assert {"run: clusters of stage 1, new slices by centre", "run: encoder of stage 2, k-means"} <= rows.keys()
     assert {f"supervised, from {start}" for start in ("stage 2", "random weights")} <= rows.keys()
+    groups = {name: row["patient_groups_ari"] for name, row in rows.items() if row["patient_groups_ari"]}
+    assert groups == {"run: clusters of stage 1, new slices by centre": "1.0000"}, "beside itself"
     for row in rows.values():
         assert float(row["accuracy_low"]) <= float(row["accuracy"]) <= float(row["accuracy_high"])
     assert (run / VAE / "eval" / "agreement" / "agreement.png").is_file()
@@ -129,6 +131,12 @@ def test_random_weights_are_the_same_each_time(run: Path, phantom: Path, monkeyp
 
 def test_area_of_the_structures(run: Path, phantom: Path) -> None:
     assert Comparison(run, phantom, "area", "cpu").seen.names == ["large", "middle", "small"]
+
+
+def test_levels_by_the_structures(run: Path, phantom: Path) -> None:
+    names = Comparison(run, phantom, "level", "cpu").seen.names
+    assert "none" in names
+    assert len(names) > 2
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ from ufc_monai.evaluation.agreement import (
     matched_classes,
     with_interval,
 )
-from ufc_monai.evaluation.observers import area, read_labels
+from ufc_monai.evaluation.observers import area, level, read_labels
 
 NAMES = ("a", "b", "c")
 
@@ -98,14 +98,25 @@ def test_examples() -> None:
     assert doctest.testmod(observers).failed == 0
 
 
-def test_thirds_are_those_of_the_training_patients(monkeypatch: pytest.MonkeyPatch) -> None:
-    slices = SliceDataset.__new__(SliceDataset)
-    items = [{"id": f"{name}#0", "patient": name} for name in "abcxyz"]
+def slices_with(counts: list[list[int]], monkeypatch: pytest.MonkeyPatch) -> SliceDataset:
+    """Slices a, b, ... of a patient each, by the pixels of each class."""
+    items = [{"id": f"{name}#0", "patient": name} for name, _ in zip("abcdef", counts, strict=False)]
     monkeypatch.setattr(SliceDataset, "items", items)
-    counts = torch.tensor([[9, areas] for areas in (1, 2, 3, 100, 200, 0)])
-    monkeypatch.setattr(SliceDataset, "class_counts", lambda *_: counts)
+    monkeypatch.setattr(SliceDataset, "class_counts", lambda *_: torch.tensor(counts))
+    return SliceDataset.__new__(SliceDataset)
+
+
+def test_thirds_are_those_of_the_training_patients(monkeypatch: pytest.MonkeyPatch) -> None:
+    slices = slices_with([[9, pixels] for pixels in (1, 2, 3, 100, 200, 0)], monkeypatch)
     found = area(slices, ["liver"], {"a", "b", "c"})
-    assert found == {"a#0": "small", "b#0": "middle", "c#0": "large", "x#0": "large", "y#0": "large"}
+    assert found == {"a#0": "small", "b#0": "middle", "c#0": "large", "d#0": "large", "e#0": "large"}
+
+
+def test_a_level_is_the_rarest_structure_in_sight(monkeypatch: pytest.MonkeyPatch) -> None:
+    slices = slices_with([[9, 9, 0], [9, 9, 1], [9, 0, 0], [9, 1, 1], [9, 0, 9]], monkeypatch)
+    found = level(slices, ["liver", "kidney"], {"a", "b", "c"})
+    assert found == {"a#0": "liver", "b#0": "kidney", "c#0": "none", "d#0": "kidney", "e#0": "kidney"}
+    assert level(slices, ["liver", "kidney"], {"e"})["d#0"] == "liver", "which the training patients show less often"
 
 
 IMAGES = {"a.png": 1, "b.png": 1, "v.nii.gz": 3}

@@ -23,7 +23,7 @@ from ufc_monai.clustering.clusterers import cut_tree, landmark_labels
 from ufc_monai.clustering.pipeline import Clustering, ClusteringMethod, cluster_slices
 from ufc_monai.clustering.pseudo_labels import PseudoLabels
 from ufc_monai.clustering.quality import agreement, cluster_quality, quality_warnings, raw_pixel_tree
-from ufc_monai.clustering.space import assign, centre_per_patient, centroids, load_space
+from ufc_monai.clustering.space import centre_per_patient, centroids, load_space
 from ufc_monai.report.clusters import save_cluster_map, save_elbow
 from ufc_monai.report.drawing import save_rows
 from ufc_monai.report.page import counted
@@ -124,7 +124,8 @@ def cut_again(folder: str | os.PathLike[str], n_clusters: int) -> Path:
         InputError: if a file is missing, the clusters' method leaves no tree, or ``n_clusters`` is out of range.
     """
     folder = Path(folder)
-    provenance = PseudoLabels.load(folder / "pseudo_labels.json").provenance
+    made = PseudoLabels.load(folder / "pseudo_labels.json")
+    provenance = made.provenance
     if "slices_in_tree" not in provenance and not (folder / "dendrogram.npz").is_file():
         raise InputError(
             f"{folder} holds clusters by {provenance['method']}, which leaves no tree to cut. Run inference.json with "
@@ -139,11 +140,15 @@ def cut_again(folder: str | os.PathLike[str], n_clusters: int) -> Path:
         raise InputError(f"--k must be 2 to {most} for the tree in {folder}, got {n_clusters}.")
     labels = cut_tree(file["tree"], n_clusters)
     slices = Slices(file["ids"].tolist(), file["patients"].tolist(), file["positions"], _thumbnails(folder))
-    scaling, _, centred, _ = load_space(folder / "centroids.npz")
+    space = load_space(folder / "centroids.npz")
     features = values["features"]
-    features, means = centre_per_patient(features, slices.patients) if centred else (features, {})
-    features = scaling(features)
-    found = Clustering(landmark_labels(features, file["landmarks"], labels), features, scaling, means)
+    features, means = centre_per_patient(features, slices.patients) if space.centred else (features, {})
+    features = space.scaling(features)
+    found = Clustering(landmark_labels(features, file["landmarks"], labels), features, space.scaling, means)
+    if space.prototypes:
+        before = np.array(made.of_slices(slices.ids))
+        joined = np.array([found.labels[before == c][0] for c in space.prototypes.clusters])
+        found = replace(found, prototypes=space.prototypes._replace(clusters=joined))
     _write(folder, f"_k{n_clusters}", slices, found, provenance)
     return folder / f"pseudo_labels_k{n_clusters}.json"
 
@@ -157,20 +162,20 @@ def _thumbnails(folder: Path) -> NDArray[np.uint8]:
 
 
 def assign_slices(path: str | os.PathLike[str], features: NDArray[Any], patients: Sequence[str]) -> NDArray[np.int64]:
-    """The nearest cluster of slices that were not clustered, (n,).
+    """The cluster of slices that were not clustered, (n,): that of the best prototype, or else the nearest.
 
-    Agglomerative clustering and DBSCAN have no rule for new slices. This one, the nearest centre, is not the tree's: on
-    the very slices that were clustered it gives some of them another cluster.
+    Agglomerative clustering and DBSCAN have no rule for new slices. The nearest centre is not the tree's: on the very
+    slices that were clustered it gives some of them another cluster.
 
     Args:
         path: ``centroids.npz`` of :func:`label_slices`.
         features: posterior means of the same VAE, (n, d).
         patients: the patient of each slice; if the clusters were centred, each is centred by the slices given here.
     """
-    scaling, centres, centred, _ = load_space(path)
-    if centred:
+    space = load_space(path)
+    if space.centred:
         features, _ = centre_per_patient(features, patients)
-    return assign(scaling(features), centres)
+    return space.assign(space.scaling(features))
 
 
 def _write(
@@ -190,6 +195,7 @@ def _write(
         patient_means=list(found.patient_means.values()),
         model_sha256=provenance.get("model_sha256", ""),
         **vars(found.scaling),
+        **(found.prototypes._asdict() if found.prototypes else {}),
     )
     _draw_examples(folder / f"clusters{suffix}.png", slices, labels, k)
     compared = {"VAE features": figures, "raw pixels": raw} if figures else {}

@@ -25,7 +25,7 @@ MOST = 255
 
 @dataclass(eq=False)
 class ClusterPainter(Inferer):
-    """Paint every axial slice of a volume with the cluster whose centre is nearest to its features.
+    """Paint every axial slice of a volume with its cluster: that of the best prototype, or else the nearest.
 
     Where the clusters were centred per patient, features are centred by the slices of the volume. The nearest centre is
     not quite what a tree says of the slices that it was made of.
@@ -62,9 +62,13 @@ class ClusterPainter(Inferer):
         slices = inputs[0].float().movedim(-1, 0)
         parts = (self.normalise(s) if self.normalise else s for s in torch.split(slices, self.batch_size))
         features = torch.cat([network(part) for part in parts]).double().cpu().numpy()
-        scaled = torch.from_numpy(space.scaling(features - features.mean(axis=0) if space.centred else features))
-        nearest = torch.cdist(scaled, torch.from_numpy(space.centres)).argmin(dim=1)
-        return F.one_hot(nearest + 1, len(space.centres) + 1).float().T[None, :, None, None].to(inputs.device)
+        clusters = space.assign(space.scaling(features - features.mean(axis=0) if space.centred else features))
+        return (
+            F.one_hot(torch.from_numpy(clusters) + 1, len(space.centres) + 1)
+            .float()
+            .T[None, :, None, None]
+            .to(inputs.device)
+        )
 
     def _space(self) -> ClusterSpace:
         space = load_space(self.path)

@@ -18,12 +18,10 @@ from ufc_monai.base.errors import InputError
 from ufc_monai.clustering.clusterers import by_size
 from ufc_monai.clustering.groups import tree_of_groups
 from ufc_monai.clustering.pipeline import ClusteringMethod, cluster_slices
-from ufc_monai.clustering.space import centroids
+from ufc_monai.clustering.space import PrototypeRule, centroids
 from ufc_monai.data.slices import SliceDataset
 from ufc_monai.networks.build import build_network
 from ufc_monai.networks.prototypes import Projector
-
-CODES_AT_ONCE = 4096
 
 
 def find_prototypes(
@@ -70,6 +68,7 @@ class PrototypeClusters:
 
     Attributes:
         labels_: of each slice, after ``fit``; prototypes that fit no slice best have none.
+        prototypes_: those that have a cluster, which is how new slices find theirs.
         tree_: by which the slices of each prototype are joined, then the prototypes.
 
     Raises:
@@ -88,40 +87,25 @@ class PrototypeClusters:
         prototypes: Any = self.network.prototypes
         return f"{len(prototypes.vectors)} prototypes, similarity {prototypes.similarity}"
 
-    @torch.no_grad()
-    def scores(self, features: NDArray[Any]) -> NDArray[np.float32]:
-        """How well features (n, d), neither centred nor scaled, fit each prototype, (n, k)."""
-        prototypes: Any = self.network.prototypes
-        parts = torch.split(torch.from_numpy(np.asarray(features, dtype=np.float32)), CODES_AT_ONCE)
-        scores = [prototypes.scores(part.to(prototypes.vectors.device)).cpu() for part in parts]
-        return np.asarray(torch.cat(scores).numpy())
-
     def fit(self, features: NDArray[Any]) -> PrototypeClusters:
         """Assign features (n, d), neither centred nor scaled.
 
         Raises:
             InputError: if one prototype has them all.
         """
-        self.labels_ = by_size(self.scores(features).argmax(axis=1))
+        prototypes: Any = self.network.prototypes
+        vectors = prototypes.vectors.cpu().numpy()
+        best = PrototypeRule(vectors, prototypes.similarity, np.arange(len(vectors))).assign(features)
+        self.labels_ = by_size(best)
         if not self.labels_.any():
             raise InputError(
                 f"prototypes.json: one of {self} fits all {len(features)} slices best, and one cluster has no "
                 "negatives. Train with --similarity squared_distance, or cluster in another way (run --clustering)."
             )
+        of_cluster = best[np.unique(self.labels_, return_index=True)[1]]
+        self.prototypes_ = PrototypeRule(vectors[of_cluster], prototypes.similarity, np.arange(len(of_cluster)))
         self.tree_ = tree_of_groups(np.asarray(features), self.labels_)
         return self
-
-    def assign(self, features: NDArray[Any], clustered: NDArray[Any], clusters: NDArray[np.int64]) -> NDArray[np.int64]:
-        """The clusters of new slices, (n,): of the prototypes that have a cluster, that of the one that fits best.
-
-        Args:
-            features: of the new slices, (n, d).
-            clustered: of those that clusters were made of, (m, d).
-            clusters: of these, (m,); ``fit`` numbers them by size, not as the prototypes.
-        """
-        best = self.scores(clustered).argmax(axis=1)
-        of_cluster = [np.bincount(best[clusters == c]).argmax() for c in range(int(clusters.max()) + 1)]
-        return np.asarray(self.scores(features)[:, of_cluster].argmax(axis=1))
 
 
 @torch.no_grad()

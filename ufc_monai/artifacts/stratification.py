@@ -48,10 +48,11 @@ def _csv(found: Stratification) -> str:
     writer = csv.writer(text, lineterminator="\n")
     k, near = found.shares.shape[1], [(f"nearest_{i + 1}", f"distance_{i + 1}") for i in range(found.nearest.shape[1])]
     writer.writerow(
-        ["patient", "slices", *(f"cluster_{c}" for c in range(k)), *(name for pair in near for name in pair)]
+        ["patient", "slices", "group", *(f"cluster_{c}" for c in range(k)), *(name for pair in near for name in pair)]
     )
     for i, name in enumerate(found.names):
         pairs = zip(found.nearest[i].tolist(), found.distances[i].tolist(), strict=True)
         like = [value for j, distance in pairs for value in (found.names[j], f"{distance:.4f}")]
-        writer.writerow([name, found.sizes[i], *(f"{share:.4f}" for share in found.shares[i]), *like])
+        shares = [f"{share:.4f}" for share in found.shares[i]]
+        writer.writerow([name, found.sizes[i], found.groups[i], *shares, *like])
     return text.getvalue()

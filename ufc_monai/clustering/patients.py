@@ -8,8 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from ufc_monai.clustering.clusterers import cut_tree
+
 NEAREST = 3
 """Patients that are named for each."""
+GROUPS = 3
+"""Of patients, at most."""
 
 
 @dataclass(frozen=True)
@@ -23,6 +27,7 @@ class Stratification:
         points: on a map, on which patients that are alike lie close together, (p, 2).
         nearest: indices of the patients most alike, at most 3, (p, m).
         distances: to these, by Hellinger: 0 for the same histogram, 1 for no cluster in common, (p, m).
+        groups: the group of each by Ward's tree of these distances, 0 to 2 from the largest down, (p,).
     """
 
     names: list[str]
@@ -31,6 +36,7 @@ class Stratification:
     points: NDArray[np.float64]
     nearest: NDArray[np.int64]
     distances: NDArray[np.float64]
+    groups: NDArray[np.int64]
 
 
 def stratify(labels: NDArray[np.int64], patients: Sequence[str], n_clusters: int) -> Stratification:
@@ -41,6 +47,7 @@ def stratify(labels: NDArray[np.int64], patients: Sequence[str], n_clusters: int
         patients: the patient of each slice, two of them at least.
         n_clusters: k, 2 or more.
     """
+    from scipy.cluster.hierarchy import ward
     from sklearn.neighbors import NearestNeighbors  # here: a server paints clusters without it
 
     names, which = np.unique(np.asarray(patients), return_inverse=True)
@@ -51,8 +58,9 @@ def stratify(labels: NDArray[np.int64], patients: Sequence[str], n_clusters: int
     most = min(NEAREST, len(names) - 1)
     search = NearestNeighbors(n_neighbors=most, algorithm="brute").fit(roots)
     distances, nearest = search.kneighbors()
-    points = _plane(roots)
-    return Stratification(names.tolist(), counts.sum(axis=1).astype(np.int64), shares, points, nearest, distances)
+    groups = cut_tree(ward(roots), min(GROUPS, len(names)))
+    sizes = counts.sum(axis=1).astype(np.int64)
+    return Stratification(names.tolist(), sizes, shares, _plane(roots), nearest, distances, groups)
 
 
 def _plane(rows: NDArray[np.float64]) -> NDArray[np.float64]:

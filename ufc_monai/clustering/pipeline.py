@@ -27,7 +27,7 @@ from ufc_monai.clustering.clusterers import (
     words,
 )
 from ufc_monai.clustering.elbow import Elbow, choose_n_clusters, fitted_curve, tree_curve
-from ufc_monai.clustering.space import Scaling, centre_per_patient, fit_scaling
+from ufc_monai.clustering.space import PrototypeRule, Scaling, centre_per_patient, fit_scaling
 
 if TYPE_CHECKING:
     import torch
@@ -162,6 +162,7 @@ class Clustering:
         landmarks: indices of the slices that the tree is made of, all or a sample, (m,); ``None`` without a tree.
         elbow: the curve over the number of clusters. A tree's is drawn even where ``n_clusters`` was given; without a
             tree there is none then, nor where the clustering finds its number itself.
+        prototypes: whose clusters they are, if they are those of prototypes.
         provenance: how the clusters came about, as the file of pseudo-labels keeps it: JSON values.
     """
 
@@ -172,6 +173,7 @@ class Clustering:
     tree: NDArray[np.float64] | None = None
     landmarks: NDArray[np.int64] | None = None
     elbow: Elbow | None = None
+    prototypes: PrototypeRule | None = None
     provenance: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -209,7 +211,10 @@ def cluster_slices(
     told = {"method": method.describe(fitted), "centred_per_patient": method.centred, "seed": method.seed}
     told |= {"slices_in_tree": len(found["landmarks"])} if "landmarks" in found else {}
     told |= {"elbow": found["elbow"].provenance()} if "elbow" in found else {}
-    return Clustering(features=features, scaling=scaling, patient_means=means, provenance=told, **found)
+    rule = getattr(fitted, "prototypes_", None)
+    return Clustering(
+        features=features, scaling=scaling, patient_means=means, prototypes=rule, provenance=told, **found
+    )
 
 
 def _check_features(features: NDArray[Any]) -> None:

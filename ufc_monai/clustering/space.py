@@ -103,6 +103,30 @@ def assign(features: NDArray[Any], centres: NDArray[np.float64]) -> NDArray[np.i
     return np.asarray(pairwise_distances_argmin(np.asarray(features, dtype=np.float64), centres), dtype=np.int64)
 
 
+class PrototypeRule(NamedTuple):
+    """The clusters of those prototypes that fit some slice best.
+
+    Attributes:
+        vectors: (m, d).
+        similarity: of a feature and a prototype, ``dot``, ``cosine`` or ``squared_distance``, the negative one.
+        clusters: of each, (m,).
+    """
+
+    vectors: NDArray[np.floating[Any]]
+    similarity: str
+    clusters: NDArray[np.int64]
+
+    def assign(self, features: NDArray[Any]) -> NDArray[np.int64]:
+        """The cluster of the prototype that fits each feature (n, d) best, (n,)."""
+        vectors = self.vectors.astype(np.float64)
+        if self.similarity == "cosine":
+            vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-8)
+        scores = features @ vectors.T
+        if self.similarity == "squared_distance":  # without the feature's own square, which is the same for all
+            scores = 2 * scores - np.square(vectors).sum(axis=1)
+        return np.asarray(self.clusters[scores.argmax(axis=1)])
+
+
 class ClusterSpace(NamedTuple):
     """What :func:`load_space` reads.
 
@@ -111,12 +135,19 @@ class ClusterSpace(NamedTuple):
         centres: of the clusters, (k, m).
         centred: whether each patient's mean is taken from the features before.
         model_sha256: of the network that the features come from; empty if it is not known.
+        prototypes: whose clusters they are, if they are those of prototypes.
     """
 
     scaling: Scaling
     centres: NDArray[np.float64]
     centred: bool
     model_sha256: str
+    prototypes: PrototypeRule | None
+
+    def assign(self, features: NDArray[Any]) -> NDArray[np.int64]:
+        """The clusters of new slices by their features (n, m), centred and scaled: best prototype or nearest centre."""
+        nearest = PrototypeRule(self.centres, "squared_distance", np.arange(len(self.centres)))
+        return (self.prototypes or nearest).assign(features)
 
 
 def load_space(path: str | os.PathLike[str]) -> ClusterSpace:
@@ -126,5 +157,6 @@ def load_space(path: str | os.PathLike[str]) -> ClusterSpace:
         InputError: if it is missing, damaged or lacks something.
     """
     file = read_arrays(path, "shift", "matrix", "unit", "centroids", "patients")
-    scaling = Scaling(file["shift"], file["matrix"], bool(file["unit"]))
-    return ClusterSpace(scaling, file["centroids"], len(file["patients"]) > 0, str(file.get("model_sha256", "")))
+    scaling, centred = Scaling(file["shift"], file["matrix"], bool(file["unit"])), len(file["patients"]) > 0
+    rule = PrototypeRule(file["vectors"], str(file["similarity"]), file["clusters"]) if "vectors" in file else None
+    return ClusterSpace(scaling, file["centroids"], centred, str(file.get("model_sha256", "")), rule)

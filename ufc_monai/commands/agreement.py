@@ -13,7 +13,7 @@ from ufc_monai.base.bundles import VAE
 from ufc_monai.base.chain import VAE_TRAINING, data_set_of, record_of
 from ufc_monai.base.errors import InputError
 from ufc_monai.base.files import atomic_path
-from ufc_monai.evaluation.agreement import MEASURES, SPREAD, Row
+from ufc_monai.evaluation.agreement import GROUPS, MEASURES, SPREAD, Row
 from ufc_monai.evaluation.comparison import Comparison
 from ufc_monai.report.agreement import save_agreement
 from ufc_monai.report.page import aligned
@@ -38,7 +38,7 @@ def agreement(
 
     Args:
         weights: folder of the run.
-        labels: a CSV with the columns image and label, or a rule that makes labels of masks: ``dominant`` or ``area``.
+        labels: a CSV with the columns image and label, or a rule for masks: ``dominant``, ``area`` or ``level``.
         dataset_dir: folder of its data set; ``None`` is the one that it was started with.
         beside: folders of further runs with the same split and fold.
         steps: of fine-tuning the supervised baselines.
@@ -56,7 +56,7 @@ def agreement(
     compared = Comparison(weights, data, labels, device_of(keys or {}))
     seen = compared.seen
     logger.info(
-        "%d classes (%s); %d labelled slices to learn from, %d of %d patients to judge on",
+        "%d classes (%s); %d labelled slices to learn from, %d slices of %d patients to judge on",
         *(
             len(seen.names),
             ", ".join(seen.names),
@@ -82,9 +82,9 @@ def _shown(row: Row, measure: str) -> str:
 
 
 def _write(path: Path, rows: Mapping[str, Row]) -> None:
-    columns = [name for measure in MEASURES for name in (measure, f"{measure}_low", f"{measure}_high")] + [*SPREAD]
+    columns = [name for measure in MEASURES for name in (measure, f"{measure}_low", f"{measure}_high")]
     text = io.StringIO()
-    writer = csv.DictWriter(text, ["method", *columns], lineterminator="\n")
+    writer = csv.DictWriter(text, ["method", *columns, *SPREAD, GROUPS], lineterminator="\n")
     writer.writeheader()
     for name, row in rows.items():
         writer.writerow({"method": name, **{key: f"{value:.4f}" for key, value in row.items()}})

@@ -80,13 +80,13 @@ RUNS, PLANS = "check run next", "check run next study"
 PRESETS = ("auto", "gpu", "cpu", "paper", "paper+cpu", "isic", "isic+cpu", "isic+paper", "isic+paper+cpu")
 ARMS = "random, vae_init, ufc_random_clusters, ufc_not_centred, methods of stage 2; each alone or +self_training"
 RECIPES = "gpu; cpu: quick; paper: its fine-tuning; isic: for dermoscopy; with +cpu quick; auto: gpu or cpu"
-OBSERVED = "a CSV image,label; or made of masks: dominant structure, or thirds of the area of all structures"
+OBSERVED = "a CSV image,label; or made of masks: dominant, area or level"
 SET = "a key of one bundle's training, e.g. ufc_cluster_contrastive.epochs=50; may be repeated"
 BUNDLES = "folder of the three bundles (default: bundles here, or those that came with the package)"
 
 OPTIONS = (
-    Option("dataset_dir", Path, "folder of the volumes", "check", more={"metavar": "DIR"}),
-    Option("--dataset_dir", Path, "folder of the volumes", "run study", ...),
+    Option("dataset_dir", Path, "folder of the volumes, or MedMNIST's npz", "check", more={"metavar": "DIR"}),
+    Option("--dataset_dir", Path, "folder of the volumes, or MedMNIST's npz", "run study", ...),
     Option("--dataset_dir", Path, "folder of the volumes (default: that of the run in --folder)", "next"),
     Option("--dataset_dir", Path, "folder of its volumes (default: as the run was started)", "agreement"),
     Option("--folder", Path, "where everything goes", "run", "run"),
@@ -223,7 +223,9 @@ def run_command(command: str, given: dict[str, Any]) -> Any:
     Raises:
         InputError: if the data set's folder or the bundles are missing; and all errors of the command.
     """
-    if not (folder := given.get("dataset_dir", Path())).is_dir():  # said before PyTorch is imported
+    if (folder := given.get("dataset_dir", Path())).suffix == ".npz" and folder.is_file():
+        folder = given["dataset_dir"] = pkgutil.resolve_name("ufc_monai.data.medmnist:unpacked")(folder)
+    if not folder.is_dir():  # said before PyTorch is imported
         raise InputError(f"dataset_dir: there is no folder {folder}. Name the folder of your volumes.")
     _, where, kind = COMMANDS[command]
     keyed = {

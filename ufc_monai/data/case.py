@@ -165,7 +165,7 @@ def with_roles(cases: Sequence[Case], root: Path) -> list[Case]:
     for case in chosen:
         if patients.setdefault(case.patient, case.role) != case.role:
             raise InputError(f"{path}: patient {case.patient} has volumes in two lists. Put them into one.")
-    for role in ("training", "test"):
+    for role in ("training", "test") if any(case.label for case in chosen) else ():  # without masks none is lacking
         if not any(case.role == role and case.label for case in chosen):
             raise InputError(f"{path}: no image of the list '{role}' has a label. Name labelled images there.")
     return chosen

@@ -32,6 +32,8 @@ MOST = 5000
 MEASURES = ("accuracy", "hungarian", "nmi", "ari", "knn", "linear_probe")
 """Those with an interval."""
 SPREAD = ("silhouette", "davies_bouldin")
+GROUPS = "patient_groups_ari"
+"""Of the groups that a run's clusters make of stage 1's patients, with those of the first run."""
 
 
 @dataclass(frozen=True)

@@ -12,20 +12,31 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from sklearn.decomposition import PCA
-from torch import nn
+from sklearn.metrics import adjusted_rand_score
 
 from ufc_monai.artifacts.labelling import assign_slices
-from ufc_monai.artifacts.prototypes import PrototypeClusters, projected
+from ufc_monai.artifacts.prototypes import projected
 from ufc_monai.artifacts.pseudo_label import thumbnails_of
 from ufc_monai.base.bundles import CONTRASTIVE, UNET, VAE
 from ufc_monai.base.chain import CLUSTERS, FINE_TUNING, LABELS, PROBE, record_of
 from ufc_monai.base.errors import InputError
 from ufc_monai.base.files import found_json, read_json
+from ufc_monai.clustering.patients import stratify
 from ufc_monai.clustering.pseudo_labels import PseudoLabels
 from ufc_monai.clustering.quality import raw_pixels
+from ufc_monai.clustering.space import load_space
 from ufc_monai.data.label_names import find_ignore_id, resolve_labels
-from ufc_monai.evaluation.agreement import Numbers, Observed, Row, judge, k_means, majority_rate, of_predictions
-from ufc_monai.evaluation.observers import RULES, area, dominant, read_labels
+from ufc_monai.evaluation.agreement import (
+    GROUPS,
+    Numbers,
+    Observed,
+    Row,
+    judge,
+    k_means,
+    majority_rate,
+    of_predictions,
+)
+from ufc_monai.evaluation.observers import RULES, area, dominant, level, read_labels
 from ufc_monai.evaluation.published import Published
 from ufc_monai.evaluation.supervised import fine_tuned
 from ufc_monai.networks.build import build_network
@@ -101,8 +112,10 @@ class Comparison:
         if any(stage_1.record[key] != self.stage_1.record[key] for key in ("split_sha256", "fold")):
             raise InputError(f"--beside: {run} has another split or fold than {self.run}. Name runs with the same.")
         codes = stage_1.codes(stage_1.slices(self.items, self.dataset_dir))
-        k, by, clusters = self._clusters(run, stage_1.network, codes)
+        k, by, clusters = self._clusters(run, codes)
         row = judge(self.seen, self._parts(codes), self._parts(clusters), k)
+        if len(set(self.patients[~self._of_split])) < sum(~self._of_split):
+            row[GROUPS] = float(adjusted_rand_score(self._groups(self.run), self._groups(run)))
         yield f"{run.name}: clusters of stage 1, new slices by {by}", row
         if (projections := projected(run / VAE / "models", codes)) is not None:
             yield f"{run.name}: projections, k-means", self._clustered(projections)
@@ -110,18 +123,23 @@ class Comparison:
             codes = stage_2.codes(stage_2.slices(self.items, self.dataset_dir))
             yield f"{run.name}: encoder of stage 2, k-means", self._clustered(codes)
 
-    def _clusters(self, run: Path, network: nn.Module, codes: NDArray[np.float32]) -> tuple[int, str, Numbers]:
+    def _clusters(self, run: Path, codes: NDArray[np.float32]) -> tuple[int, str, Numbers]:
         """Those that stage 1 gave its slices, and the best for new ones: how many, best by what, and of each slice."""
-        labels, own = PseudoLabels.load(run / LABELS), ~self._of_split
-        given = np.array(labels.of_slices(item["id"] for item in compress(self.slices.items, own)))
-        by = "centre"
-        clusters = assign_slices(run / CLUSTERS.place / "centroids.npz", codes, self.patients.tolist())
-        if hasattr(network.prototypes, "scores"):
-            prototypes = PrototypeClusters(network)
-            if labels.provenance["method"] == str(prototypes):  # and not by another clustering of its features
-                by, clusters = "prototype", prototypes.assign(codes, codes[own], given)
-        clusters[own] = given
-        return labels.n_clusters, by, clusters
+        labels, given = self._given(run)
+        centres = run / CLUSTERS.place / "centroids.npz"
+        clusters = assign_slices(centres, codes, self.patients.tolist())
+        clusters[~self._of_split] = given
+        return labels.n_clusters, "prototype" if load_space(centres).prototypes else "centre", clusters
+
+    def _given(self, run: Path) -> tuple[PseudoLabels, Numbers]:
+        """A run's pseudo-labels, and those of the slices of stage 1."""
+        labels = PseudoLabels.load(run / LABELS)
+        own = compress(self.slices.items, ~self._of_split)
+        return labels, np.array(labels.of_slices(item["id"] for item in own))
+
+    def _groups(self, run: Path) -> Numbers:
+        labels, given = self._given(run)
+        return stratify(given, self.patients[~self._of_split].tolist(), labels.n_clusters).groups
 
     def _parts(self, values: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
         """Those of the slices to learn from, and to judge on."""
@@ -165,7 +183,8 @@ class Comparison:
         slices = self.stage_1.slices(items, self.dataset_dir, remap)
         if labels == "dominant":
             return dominant(slices, list(ids))
-        return area(slices, list(ids), {item["patient"] for item in training})
+        rule = {"area": area, "level": level}[labels]
+        return rule(slices, list(ids), {item["patient"] for item in training})
 
     def _held(self, classes: Numbers) -> NDArray[np.bool_]:
         if (classes[self._of_split] >= 0).any():

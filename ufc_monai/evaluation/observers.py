@@ -33,7 +33,7 @@ def read_labels(path: Path, images: Mapping[str, int]) -> dict[str, str]:
         rows = list(csv.DictReader(path.read_text(encoding="utf-8-sig").splitlines(), restval=""))
     except (OSError, UnicodeDecodeError) as e:
         raise InputError(
-            f"--labels: {path} cannot be read ({type(e).__name__}). Name a CSV, or dominant or area."
+            f"--labels: {path} cannot be read ({type(e).__name__}). Name a CSV, or one of {', '.join(RULES)}."
         ) from e
     if not rows or not {"image", "label"} <= rows[0].keys():
         raise InputError(f"--labels: {path} must have a first line image,label and one line for each image below it.")
@@ -86,6 +86,21 @@ def area(slices: SliceDataset, names: Sequence[str], patients: Collection[str]) 
     return _of_several(labels, "area")
 
 
+def level(slices: SliceDataset, names: Sequence[str], patients: Collection[str]) -> dict[str, str]:
+    """Of the structures that each slice shows, the one that is seen in the fewest slices; ``none`` without any.
+
+    Args:
+        slices: with labels.
+        names: of the classes 1..n.
+        patients: whose slices are counted.
+    """
+    shown = slices.class_counts(len(names) + 1).numpy()[:, 1:] > 0
+    seen = shown[[item["patient"] in patients for item in slices.items]].sum(axis=0)
+    rarest = np.where(shown, seen, len(shown) + 1).argmin(axis=1)
+    classes = [names[c] if some else NONE for c, some in zip(rarest, shown.sum(axis=1), strict=True)]
+    return _of_several(dict(zip((item["id"] for item in slices.items), classes, strict=True)), "level")
+
+
 def thirds(areas: NDArray[np.int64], known: NDArray[np.int64]) -> list[str]:
     """Small, middle or large, by the terciles of those known areas that are above 0; ``none`` for an area of 0.
 
@@ -98,7 +113,7 @@ def thirds(areas: NDArray[np.int64], known: NDArray[np.int64]) -> list[str]:
     return [THIRDS[int((a > cuts).sum())] if a else NONE for a in areas.tolist()]
 
 
-RULES = ("dominant", "area")
+RULES = ("dominant", "area", "level")
 """Rules that make labels of a data set's masks."""
 
 
