@@ -71,7 +71,7 @@ def test_is_taken_over(
     with caplog.at_level("INFO"):
         small = {**SMALL[UNET], "output_dir": str(tmp_path / "unet"), "ckpt_dir": str(tmp_path / "unet")}
         run_bundle(bundles, UNET, "train", phantom, **small, pretrained_path=str(models / "model.pt"))
-    decoder = " and 48 of 64 decoder tensors" if method == "glcl" else ""
+    decoder = " and 64 of 64 decoder tensors" if method == "glcl" else ""
     assert f"70 of 70 encoder tensors{decoder} from" in caplog.text
 
 
@@ -121,7 +121,7 @@ def test_methods_share_everything_but_the_method() -> None:
         ("moco", {"key_momentum": "high"}, "key_momentum must be a number between 0 and 1"),
         ("moco", {"queue_size": 0}, "queue_size must be 1 or more"),
         ("glcl", {"partitions": 2.5}, "partitions must be a whole number of 2 or more"),
-        ("glcl", {"local_regions": 1000}, "a map of 16 x 16 has 25"),
+        ("glcl", {"local_regions": 1000}, "a map of 32 x 32 has 100"),
     ],
 )
 def test_what_a_method_refuses(

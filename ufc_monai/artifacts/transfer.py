@@ -25,7 +25,9 @@ FORMAT = 1
 ENCODER = ("conv_0.", "down_")
 """What the names of the encoder's parameters begin with, in ``UNetEncoder`` and in MONAI's ``BasicUNet``."""
 DECODER = ("upcat_",)
-"""What those of the decoder's begin with; the segmentation layer behind it is never pretrained."""
+"""What those of the decoder's begin with."""
+LAST = ("final_conv.",)
+"""What those of its last layer's begin with, which makes embeddings or a segmentation and is never taken over."""
 
 
 def save_network(ckpt_dir: str | os.PathLike[str], weights: Mapping[str, Tensor], record: Mapping[str, Any]) -> None:
@@ -77,14 +79,14 @@ def read_network(ckpt_dir: str | os.PathLike[str], stage: str) -> dict[str, Any]
 
 
 def load_weights(network: nn.Module, ckpt_dir: str | os.PathLike[str]) -> None:
-    """Load ``model.pt`` strictly into a network; a decoder that the network does not have is passed over.
+    """Load ``model.pt`` strictly into a network; a decoder that an encoder does not have is passed over.
 
     Raises:
         InputError: if a name or a shape differs.
     """
     path = Path(ckpt_dir) / "model.pt"
     own = network.state_dict()
-    weights = {n: value for n, value in read_weights(path).items() if n in own or not n.startswith(DECODER)}
+    weights = {n: value for n, value in read_weights(path).items() if n in own or not n.startswith(DECODER + LAST)}
     try:
         network.load_state_dict(weights)
     except RuntimeError as e:
