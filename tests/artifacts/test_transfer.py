@@ -54,6 +54,16 @@ def test_the_decoder_travels_along(tmp_path: Path) -> None:
     assert torch.equal(after["final_conv.weight"], before)
 
 
+def test_the_decoder_stays_where_it_is_not_wanted(tmp_path: Path) -> None:
+    encoder, decoder = UNetEncoder(WIDTHS), UNetDecoder(WIDTHS, ("instance", {"affine": True}), 7)
+    save_network(tmp_path, {**encoder.state_dict(), **decoder.state_dict()}, RECORD)
+    network = unet()
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    assert load_pretrained(network, tmp_path / "model.pt", decoder=False).startswith("40 of 40 encoder tensors from")
+    after = network.state_dict()
+    assert all(torch.equal(after[name], before[name]) for name in decoder.state_dict())
+
+
 def test_an_encoder_alone_passes_the_decoder_over(tmp_path: Path) -> None:
     encoder, decoder = UNetEncoder(WIDTHS), UNetDecoder(WIDTHS, "batch", 7)
     save_network(tmp_path, {**encoder.state_dict(), **decoder.state_dict()}, RECORD)

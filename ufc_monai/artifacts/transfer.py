@@ -129,6 +129,7 @@ def load_pretrained(
     default: str | os.PathLike[str] | None = None,
     expected: Mapping[str, Any] | None = None,
     held_out_sha256: Iterable[str] = (),
+    decoder: bool = True,
 ) -> str:
     """Start a network from pretrained weights: its whole encoder, and what the file holds of its decoder.
 
@@ -139,6 +140,7 @@ def load_pretrained(
             only the demonstration that the bundles come with, a warning is given and the encoder stays random.
         expected: preprocessing that the weights must have been trained with, name by name.
         held_out_sha256: content hashes of images that must not have been pretrained on.
+        decoder: take the decoder as well.
 
     Returns:
         One line that says what was loaded.
@@ -164,7 +166,9 @@ def load_pretrained(
         )
     _warn_of_demonstration(record, path)
     _check_record(record, path, expected or {}, set(held_out_sha256))
-    return _report(f"{_take_over(network, read_weights(path), path)} from {path}")
+    weights = read_weights(path)
+    taken = {name: value for name, value in weights.items() if decoder or not name.startswith(DECODER)}
+    return _report(f"{_take_over(network, taken, path)} from {path}")
 
 
 def _take_over(network: nn.Module, weights: Mapping[str, Tensor], path: Path) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -23,18 +24,18 @@ def matched(maps: Tensor, affine: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return first, F.grid_sample(second, grid, padding_mode="border", align_corners=False), seen
 
 
-def cell_means(maps: Tensor, seen: Tensor, grid: int) -> tuple[Tensor, Tensor]:
+def cell_means(maps: Tensor, seen: Tensor | None, grid: int) -> tuple[Tensor, Tensor]:
     """The direction of the mean embedding of each cell, of those of its pixels that are seen.
 
     Args:
         maps: (b, D, H, W).
-        seen: (b, H, W) bool.
+        seen: (b, H, W) bool; ``None`` for all.
         grid: cells along each side; they need not be equal, nor apart.
 
     Returns:
         Unit vectors (b, cells, D), and which cells are seen by half at least, (b, cells) bool.
     """
-    known = seen[:, None].to(maps.dtype)
+    known = torch.ones_like(maps[:, :1]) if seen is None else seen[:, None].to(maps.dtype)
     means = F.adaptive_avg_pool2d(maps * known, grid).flatten(2).transpose(1, 2)
     return F.normalize(means, dim=2), F.adaptive_avg_pool2d(known, grid).flatten(1) >= 0.5
 
