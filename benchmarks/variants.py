@@ -98,9 +98,6 @@ class Study:
             figures["effective_rank"] = epochs[-1]["effective_rank"]
             probe = json.loads((place / "probe" / "probe.json").read_text(encoding="utf-8"))
             figures["probe"] = probe["mean"]["pretrained"]
-        if (place / "pretraining" / "local" / "metrics.jsonl").is_file():
-            lines = (place / "pretraining" / "local" / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
-            figures["seconds"] += min(json.loads(line)["seconds"] for line in lines)
         with open(place / "test" / "dice.csv", newline="", encoding="utf-8") as file:
             figures["dice"] = 100 * mean(float(row["mean"]) for row in csv.DictReader(file))
         return figures

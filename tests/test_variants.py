@@ -17,7 +17,7 @@ from ufc_monai.base.bundles import methods
 
 VAE, CONTRASTIVE, UNET = NAMES
 METHODS = methods(ROOT / "bundles")
-CHAINS = ("ufc", "simclr", "moco", "glcl")
+CHAINS = ("ufc", "simclr", "moco", "glcl", "local_discrimination")
 """One method of each kind goes through all that follows; the others differ from these in their loss alone."""
 BATCH = {"batch_size": 12}
 
@@ -71,7 +71,7 @@ def test_is_taken_over(
     with caplog.at_level("INFO"):
         small = {**SMALL[UNET], "output_dir": str(tmp_path / "unet"), "ckpt_dir": str(tmp_path / "unet")}
         run_bundle(bundles, UNET, "train", phantom, **small, pretrained_path=str(models / "model.pt"))
-    decoder = " and 48 of 64 decoder tensors" if method == "glcl" else ""
+    decoder = " and 64 of 64 decoder tensors" if method in ("glcl", "local_discrimination") else ""
     assert f"70 of 70 encoder tensors{decoder} from" in caplog.text
 
 
@@ -100,10 +100,13 @@ def test_a_queue_needs_slices(bundles: Path, phantom: Path, tmp_path: Path) -> N
 
 
 def test_methods_share_everything_but_the_method() -> None:
-    """No method's file touches encoder, head, schedule, batch, augmentation or seed; but BYOL's views are its own."""
+    """No method's file touches encoder, head, schedule, batch, augmentation or seed.
+
+    But BYOL's views are its own, and local discrimination, no method of whole slices, has its published schedule.
+    """
     shared = {"encoder", "head", "features", "norm", "head_hidden", "embedding_size", "temperature", "epochs", "seed"}
     shared |= {"min_steps", "batch_size", "learning_rate", "weight_decay", "optimizer", "lr_scheduler", "views"}
-    for method in METHODS:
+    for method in set(METHODS) - {"local_discrimination"}:
         keys = set(json.loads((ROOT / "bundles" / CONTRASTIVE / "configs" / f"{method}.json").read_text()))
         assert not keys & shared
         assert method == "byol" or not any(key.startswith("view_") or key == "second_views" for key in keys)
@@ -120,8 +123,11 @@ def test_methods_share_everything_but_the_method() -> None:
         ("byol", {"target_momentum": 1.0}, "target_momentum must be a number between 0 and 1"),
         ("moco", {"key_momentum": "high"}, "key_momentum must be a number between 0 and 1"),
         ("moco", {"queue_size": 0}, "queue_size must be 1 or more"),
+        ("local_discrimination", {"patch_steps": 0}, "patch_steps must be a whole number of 1 or more"),
+        ("local_discrimination", {"region_temperature": 0}, "region_temperature must be a number above 0"),
+        ("local_discrimination", {"loss_preset": "ufc"}, "this method contrasts nothing"),
         ("glcl", {"partitions": 2.5}, "partitions must be a whole number of 2 or more"),
-        ("glcl", {"local_regions": 1000}, "a map of 16 x 16 has 25"),
+        ("glcl", {"local_regions": 1000}, "a map of 32 x 32 has 100"),
     ],
 )
 def test_what_a_method_refuses(

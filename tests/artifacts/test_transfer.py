@@ -42,18 +42,30 @@ def test_all_of_the_encoder_and_nothing_else(saved: tuple[UNetEncoder, Path]) ->
 
 
 def test_the_decoder_travels_along(tmp_path: Path) -> None:
-    encoder, decoder = UNetEncoder(WIDTHS), UNetDecoder(WIDTHS, ("instance", {"affine": True}))
+    encoder, decoder = UNetEncoder(WIDTHS), UNetDecoder(WIDTHS, ("instance", {"affine": True}), 7)
     weights = {**encoder.state_dict(), **decoder.state_dict()}
     save_network(tmp_path, weights, RECORD)
     network = unet()
+    before = network.state_dict()["final_conv.weight"].clone()
     line = load_pretrained(network, tmp_path / "model.pt")
-    assert line.startswith("40 of 40 encoder tensors and 30 of 40 decoder tensors from")
+    assert line.startswith("40 of 40 encoder tensors and 40 of 40 decoder tensors from")
     after = network.state_dict()
-    assert all(torch.equal(after[name], value) for name, value in weights.items())
+    assert all(torch.equal(after[name], value) for name, value in weights.items() if "final" not in name)
+    assert torch.equal(after["final_conv.weight"], before)
+
+
+def test_the_decoder_stays_where_it_is_not_wanted(tmp_path: Path) -> None:
+    encoder, decoder = UNetEncoder(WIDTHS), UNetDecoder(WIDTHS, ("instance", {"affine": True}), 7)
+    save_network(tmp_path, {**encoder.state_dict(), **decoder.state_dict()}, RECORD)
+    network = unet()
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    assert load_pretrained(network, tmp_path / "model.pt", decoder=False).startswith("40 of 40 encoder tensors from")
+    after = network.state_dict()
+    assert all(torch.equal(after[name], before[name]) for name in decoder.state_dict())
 
 
 def test_an_encoder_alone_passes_the_decoder_over(tmp_path: Path) -> None:
-    encoder, decoder = UNetEncoder(WIDTHS), UNetDecoder(WIDTHS, "batch")
+    encoder, decoder = UNetEncoder(WIDTHS), UNetDecoder(WIDTHS, "batch", 7)
     save_network(tmp_path, {**encoder.state_dict(), **decoder.state_dict()}, RECORD)
     other = UNetEncoder(WIDTHS)
     load_weights(other, tmp_path)
@@ -61,9 +73,9 @@ def test_an_encoder_alone_passes_the_decoder_over(tmp_path: Path) -> None:
 
 
 def test_a_decoder_that_does_not_fit_is_refused(tmp_path: Path) -> None:
-    wrong = UNetDecoder((4, 8, 8, 8, 16, 4), "batch")
+    wrong = UNetDecoder((4, 8, 8, 8, 16, 4), "batch", 7)
     save_network(tmp_path, {**UNetEncoder(WIDTHS).state_dict(), **wrong.state_dict()}, RECORD)
-    with pytest.raises(InputError, match=r"fits \d+ of 70 tensors; upcat_2"):
+    with pytest.raises(InputError, match=r"fits \d+ of 80 tensors; upcat_2"):
         load_pretrained(unet(), tmp_path / "model.pt")
 
 

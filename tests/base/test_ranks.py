@@ -166,7 +166,7 @@ def test_a_network_that_is_not_wrapped_is_refused_on_several_ranks(
         toy_training(tmp_path)
     where = {"output_dir": str(tmp_path / "out"), "ckpt_dir": str(tmp_path / "models")}
     with refused() as message:
-        run_bundle(chain, NAMES[1], "train+glcl", phantom, **SMALL[NAMES[1]], **where)
+        run_bundle(chain, NAMES[0], "train+contrastive_ae", phantom, **SMALL[NAMES[0]], **where)
     assert message[0].startswith("multi_gpu_train.json: this method also trains a")
     assert not (tmp_path / "out").exists()
 
@@ -230,7 +230,7 @@ def test_the_chain_under_torchrun(phantom: Path, tmp_path: Path) -> None:
     where = {"output_dir": str(tmp_path / "glcl"), "ckpt_dir": str(tmp_path / "glcl")}
     done = torchrun(bundles, contrastive, ["train", "glcl", "multi_gpu_train"], phantom, **SMALL[contrastive], **where)
     assert done.returncode == 1
-    assert "error: multi_gpu_train.json: this method also trains a LocalNetwork" in done.stderr
+    assert "which GlobalLocalLoss does not support. Train this method on one device." in done.stderr
     assert not (tmp_path / "glcl").exists()
 
 

@@ -8,8 +8,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ufc_monai.base.errors import InputError
-from ufc_monai.losses.contrastive import PRESETS, ClusterContrastiveLoss
-from ufc_monai.losses.local import LocalContrastiveLoss
+from ufc_monai.losses.contrastive import PRESETS
 from ufc_monai.losses.momentum import BootstrapLoss, QueueContrastiveLoss, queue_size
 
 WITH_QUEUE = [name for name in PRESETS if name != "ufc_printed"]
@@ -137,49 +136,3 @@ def test_byol_pulls_predictions_only() -> None:
     BootstrapLoss()((prediction, target)).backward()
     assert prediction.grad is not None
     assert target.grad is None
-
-
-def maps(b: int, side: int = 9, seed: int = 0) -> Tensor:
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randn(2 * b, 3, side, side, generator=generator, dtype=torch.float64)
-
-
-def test_local_loss_of_all_regions_is_nt_xent_within_each_slice() -> None:
-    """With as many regions as places, every place is drawn, in any order."""
-    views = maps(b=2)
-    loss = LocalContrastiveLoss(regions=9, size=3, temperature=0.3)
-    slow = []
-    for first, second in zip(*views.chunk(2), strict=True):
-        rows = [m[:, i : i + 3, j : j + 3].flatten() for m in (first, second) for i in (0, 3, 6) for j in (0, 3, 6)]
-        slow.append(ClusterContrastiveLoss("simclr", 0.3)(torch.stack(rows), torch.zeros(18)))
-    torch.testing.assert_close(loss(views), torch.stack(slow).mean())
-
-
-def test_local_loss_falls_where_places_agree() -> None:
-    first, second = maps(b=4).chunk(2)
-    loss = LocalContrastiveLoss(regions=5)
-    chance = float(loss(torch.ones_like(maps(b=4))))
-    assert chance == pytest.approx(log(9))
-    assert loss(torch.cat([first, first])) < 0.2 < chance < loss(torch.cat([first, second])) + 1
-
-
-def test_local_regions_come_from_one_generator() -> None:
-    one, two = LocalContrastiveLoss(regions=4), LocalContrastiveLoss(regions=4, seed=5)
-    views = maps(b=2)
-    one(views)
-    two.load_state_dict(one.state_dict())
-    assert torch.equal(one(views), two(views))
-    assert not torch.equal(one(views), one(views))
-
-
-def test_too_small_a_map() -> None:
-    with pytest.raises(InputError, match="draws 13 regions of 3 pixels, and a map of 9 x 9 has 9"):
-        LocalContrastiveLoss()(maps(b=1))
-
-
-def test_local_loss_gradcheck() -> None:
-    def loss(views: Tensor) -> Tensor:
-        value: Tensor = LocalContrastiveLoss(regions=2, size=2)(views)
-        return value
-
-    assert torch.autograd.gradcheck(loss, maps(b=1, side=4).requires_grad_())

@@ -9,7 +9,7 @@ from torch import nn
 
 from ufc_monai.base.errors import InputError
 from ufc_monai.networks.build import build_network
-from ufc_monai.networks.decoder import LocalNetwork, UNetDecoder
+from ufc_monai.networks.decoder import GlobalLocalNetwork, UNetDecoder
 from ufc_monai.networks.encoder import (
     BootstrapNetwork,
     ContrastiveNetwork,
@@ -186,31 +186,31 @@ def test_predictor_has_a_norm() -> None:
     assert [type(layer) for layer in ProjectionHead(4, 8, 2, norm=True)][1] is nn.BatchNorm1d
 
 
-def test_decoder_is_that_of_basic_unet() -> None:
+def test_encoder_and_decoder_are_basic_unet() -> None:
     features, norm = (4, 4, 8, 8, 16, 4), "batch"
-    unet = BasicUNet(spatial_dims=2, out_channels=2, features=features, norm=norm).eval()
-    encoder, decoder = UNetEncoder(features, norm).eval(), UNetDecoder(features, norm).eval()
+    unet = BasicUNet(spatial_dims=2, out_channels=3, features=features, norm=norm).eval()
+    encoder, decoder = UNetEncoder(features, norm).eval(), UNetDecoder(features, norm, 3).eval()
     own = unet.state_dict()
+    assert own.keys() == encoder.state_dict().keys() | decoder.state_dict().keys()
     encoder.load_state_dict({name: own[name] for name in encoder.state_dict()})
     decoder.load_state_dict({name: own[name] for name in decoder.state_dict()})
-    seen = []
-    unet.upcat_2.register_forward_hook(lambda module, inputs, output: seen.append(output))
     x = torch.rand(2, 1, 32, 32)
-    unet(x)
-    assert torch.equal(decoder(encoder.feature_maps(x)), seen[0])
+    assert torch.equal(decoder(encoder.feature_maps(x)), unet(x))
 
 
-def test_the_encoder_stands_still_behind_the_local_loss() -> None:
+def test_no_gradient_of_the_local_loss_reaches_the_encoder() -> None:
     features = (4, 4, 8, 8, 16, 4)
-    encoder = UNetEncoder(features, "batch")
-    network = LocalNetwork(encoder, UNetDecoder(features, "batch"), channels=4, embedding_size=5).train()
-    before = {name: value.clone() for name, value in encoder.state_dict().items()}
-    out = network(torch.rand(2, 1, 32, 32))
-    assert out.shape == (2, 5, 16, 16)
-    out.sum().backward()
+    encoder, head = UNetEncoder(features, "batch"), ProjectionHead(16, 8, 2)
+    network = GlobalLocalNetwork(encoder, head, UNetDecoder(features, "batch", 5))
+    x = torch.rand(2, 1, 32, 32)
+    whole, pixels = network.eval()(x)
+    assert pixels.shape == (2, 5, 32, 32)
+    assert torch.equal(whole, ContrastiveNetwork(encoder, head)(x))
+    pixels.sum().backward()
     assert all(parameter.grad is None for parameter in encoder.parameters())
     assert all(parameter.grad is not None for parameter in network.decoder.parameters())
-    assert all(torch.equal(value, before[name]) for name, value in encoder.state_dict().items())
+    whole.sum().backward()
+    assert all(parameter.grad is not None for parameter in encoder.parameters())
 
 
 @pytest.mark.parametrize(("kind", "widths"), [(BetaVAE, (4, 8)), (UNetVAE, WIDTHS)])

@@ -27,6 +27,9 @@ from ufc_monai.phantom.skin import make_skin_phantom
 
 VAE, CONTRASTIVE, UNET = NAMES
 RANKS, VOLUMES = 2, 8
+METHODS = {"method": "moco", "dense": "local_discrimination"}
+DENSE = {"patch_steps": 2, "train::trainer::max_epochs": 2}
+"""Both steps of local discrimination, in two epochs."""
 STUDY = ["--budgets", "2", "--folds", "1", "--seeds", "1", "--init_seeds", "1"]
 
 
@@ -118,9 +121,14 @@ def with_prototypes(training: Training) -> None:
 
 
 def with_method(training: Training) -> None:
-    """Pretraining by a method with a queue and a second encoder."""
-    guides = ("ufc",) if "prototypes" in training.features else ()
-    training.bundle, training.configs = CONTRASTIVE, (training.configs[0], "moco", *guides)
+    """Pretraining by a method with a queue and a second encoder, or by one that trains the decoder, too."""
+    guides = ("ufc",) if {"prototypes", "method"} <= {*training.features} else ()
+    training.bundle, training.configs = CONTRASTIVE, (training.configs[0], *methods_of(training), *guides)
+
+
+def methods_of(training: Training) -> list[str]:
+    """The configuration of stage 2, if a feature asks for one."""
+    return [name for feature, name in METHODS.items() if feature in training.features]
 
 
 def with_unlabelled(training: Training) -> None:
@@ -170,6 +178,7 @@ FEATURES: dict[str, Callable[[Training], None]] = {
     "resume": with_cut,
     "prototypes": with_prototypes,
     "method": with_method,
+    "dense": with_method,
     "unlabelled": with_unlabelled,
     "region": with_region,
     "colour": with_colour,
@@ -196,7 +205,8 @@ def compose(folder: Path, features: Collection[str]) -> Training:
 def small(training: Training) -> dict[str, Any]:
     """Some steps of two epochs; a picture is one slice."""
     batch = {VAE: 2, CONTRASTIVE: 2, UNET: 1} if "colour" in training.features else {VAE: 12, CONTRASTIVE: 12, UNET: 8}
-    return {**SMALL[training.bundle], "min_steps": 1, "epochs": 2, "batch_size": batch[training.bundle]}
+    dense = DENSE if "dense" in training.features and training.bundle == CONTRASTIVE else {}
+    return {**SMALL[training.bundle], **dense, "min_steps": 1, "epochs": 2, "batch_size": batch[training.bundle]}
 
 
 # How trainings are started: each as its users do, with ``extra`` keys, cut off at a step or not.
@@ -208,15 +218,20 @@ def here(training: Training, cut: bool, **extra: Any) -> None:
     if "prototypes" in training.features and training.bundle != VAE:
         make_clusters(training)
         keys.pop("pseudo_labels_path", None)
-    if {"method", "unlabelled"} <= {*training.features} and training.bundle == UNET:
-        encoder = replace(training, bundle=CONTRASTIVE, configs=("train", "moco"))
-        here(replace(encoder, keys=small(encoder)), cut=False)
+    if methods_of(training) and "unlabelled" in training.features and training.bundle == UNET:
+        pretrain(training)
         keys = {}
     with cut_off(training) if cut else contextlib.nullcontext():
         run_bundle(
             training.bundles, training.bundle, "+".join(training.configs), training.data,
             **{**training.keys, **keys, **extra},
         )  # fmt: skip
+
+
+def pretrain(training: Training) -> None:
+    """Stage 2 by its method."""
+    encoder = replace(training, bundle=CONTRASTIVE, configs=("train", *methods_of(training)))
+    here(replace(encoder, keys=small(encoder)), cut=False)
 
 
 def make_clusters(training: Training) -> None:
@@ -301,7 +316,7 @@ KILLED = (
 def study_words(training: Training) -> list[str]:
     """The command of a study of one fine-tuning."""
     guided = "prototypes" in training.features
-    methods = ("moco+ufc" if guided else "moco") if "method" in training.features else "ufc" if guided else "random"
+    methods = "+".join([*methods_of(training), *["ufc"] * guided]) or "random"
     methods += "+self_training" if "unlabelled" in training.features else ""
     words = ["study", "--dataset_dir", str(training.data), "--folder", str(training.folder / "study"), *STUDY]
     words += ["--preset", "isic+cpu" if "colour" in training.features else "cpu", "--threads", "1"]
@@ -331,9 +346,8 @@ def served(training: Training, **extra: Any) -> None:
 
 def server(training: Training, cut: bool, **extra: Any) -> None:
     """A label server, beside whose bundle a pretrained encoder lies or not."""
-    if "method" in training.features:
-        encoder = replace(training, bundle=CONTRASTIVE, configs=("train", "moco"))
-        here(replace(encoder, keys=small(encoder)), cut=False)
+    if methods_of(training):
+        pretrain(training)
     if "prototypes" in training.features:  # which the server paints
         make_clusters(training)
     served(training, **extra)
@@ -352,7 +366,7 @@ def server_here(training: Training, cut: bool) -> None:
     items = [{"image": str(training.data / i), "label": str(training.data / training.label_of(i))} for i in first]
     overrides: dict[str, Any] = {"train#trainer#max_epochs": 2, "train#dataset#data": items[:3]}
     # the others are those of the encoder and of the clusters
-    configs = [name for name in training.configs if name not in ("moco", "contrastive_ae")]
+    configs = [name for name in training.configs if name not in (*METHODS.values(), "contrastive_ae")]
     with cut_off(training) if cut else contextlib.nullcontext():
         workflow = ConfigWorkflow(
             config_file=[str(root / "configs" / f"{name}.json") for name in configs],
@@ -417,13 +431,13 @@ def check(training: Training, features: Sequence[str]) -> None:
     assert [Path(p).name for p in record["skipped"]] == [Path(p).name for p in bad]
     assert len(record.get("resumed", [])) == ("resume" in features)
     assert record["environment"]["ranks"] == (RANKS if "two ranks" in features else 1)
-    if "method" in features:
+    if {"method", "dense"} & {*features}:
         settings = (
             read(training.bundles / CONTRASTIVE / "eval" / "train" / "run.json")
             if {"MONAI Label", "unlabelled"} & {*features}
             else record
         )
-        assert "key_momentum" in settings["settings"]
+        assert ("key_momentum" if "method" in features else "patch_grid") in settings["settings"]
         assert training.bundle == CONTRASTIVE or record["inputs"]["pretrained"]
     if "prototypes" in features:
         own = network if training.bundle == VAE else read(training.bundles / VAE / "models" / "network.json")

@@ -26,11 +26,14 @@ REFUSED = {
     frozenset({"unlabelled", "MONAI Label"}): "dataset_dir is not set: name the folder of your volumes",
     # prototypes would follow other codes on each rank
     frozenset({"prototypes", "two ranks"}): "this method also trains a ContrastiveAutoEncoder, whose gradients are not",
-    # the queue would hold other keys on each rank
+    # the queue would hold other keys on each rank; patches are told apart within the batch of one
     frozenset({"method", "two ranks"}): "which QueueContrastiveLoss does not support. Train this method on one device.",
+    frozenset(
+        {"dense", "two ranks"}
+    ): "which LocalDiscriminationLoss does not support. Train this method on one device.",
 }
 """Pairs that are refused, what the line says, and why."""
-PAIRS = list(itertools.combinations(FEATURES, 2))
+PAIRS = [pair for pair in itertools.combinations(FEATURES, 2) if pair != ("method", "dense")]  # one is stage 2's
 SLOW = {"study", "two ranks"}
 
 

@@ -40,7 +40,8 @@ def a_run(tmp_path: Path) -> Path:
     record = {"status": "complete", "seconds": 3.0, "started": "2026-01-02T03:04:05+00:00", "command": []}
     for bundle, place in RAN:
         write(tmp_path / bundle / "eval" / place / "run.json", {**record, "results": {}})
-    verdict = {"results": {"verdict": "Too early to say."}, "command": ["x", "--dataset_dir", f"/data/{NASTY}"]}
+    said = {"verdict": "Too early to say.", "regions": "Regions: 2.0 of 2 are in use."}
+    verdict = {"results": said, "command": ["x", "--dataset_dir", f"/data/{NASTY}"]}
     write(tmp_path / CONTRASTIVE / "eval" / "train" / "run.json", {**record, **verdict})
     write(tmp_path / VAE / "eval" / "train" / "run.json", {**record, **verdict, "results": {}})
     lines = [{"epoch": i, "loss": 1 / i, "chance": 1.0, "mse": 1 / i, "effective_rank": 2.0} for i in (1, 2, 3)]
@@ -202,6 +203,7 @@ def test_no_comparison_over_a_structure_that_did_not_converge(a_run: Path) -> No
 def test_figures_of_an_earlier_run_are_left_out(a_run: Path) -> None:
     """A stage that goes on from one that was begun anew is out of date, and so is one whose input has changed."""
     write_report(a_run, a_run / "report.html")
+    assert all(text in (a_run / "report.html").read_text(encoding="utf-8") for text in ("Too early", "2.0 of 2 are in"))
     assert "have changed since" not in (a_run / "report.html").read_text(encoding="utf-8")
     record = a_run / CONTRASTIVE / "eval" / "train" / "run.json"
     content = record.read_text()

@@ -33,8 +33,8 @@ def trainer(
 class Broken(LocalContrastiveLoss):
     """A local loss of maps that are not finite."""
 
-    def forward(self, maps: Tensor, groups: Tensor | None = None) -> Tensor:
-        return super().forward(maps[:, :, None, None].expand(-1, -1, 12, 12) / 0, groups)
+    def forward(self, maps: Tensor, affine: Tensor) -> Tensor:
+        return super().forward(maps[:, :, None, None].expand(-1, -1, 12, 12) / 0, torch.eye(2, 3).repeat(5, 1, 1))
 
 
 @pytest.mark.parametrize("loss", [nn.MSELoss(), Broken(regions=2, size=3)], ids=["any", "local"])

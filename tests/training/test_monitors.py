@@ -20,9 +20,11 @@ from ufc_monai.training.monitors import (
     ContrastiveMonitor,
     LatentMonitor,
     PretrainingVerdict,
+    RegionsVerdict,
     alignment,
     effective_rank,
     pretraining_verdict,
+    regions_verdict,
     uniformity,
 )
 
@@ -98,6 +100,39 @@ def test_a_loss_without_negatives_has_no_chance_level(tmp_path: Path) -> None:
     assert set(line) == {"epoch", "iteration", "loss", "effective_rank", "alignment", "uniformity", "seconds"}
     assert line["alignment"] == 0  # of unit length, whatever the length of a prediction
     assert line["effective_rank"] == pytest.approx(4, rel=1e-4)
+
+
+class VectorLoss(nn.Module):
+    """A loss with figures of several regions."""
+
+    figures: dict[str, Tensor]
+
+    def views(self, output: Any) -> tuple[Tensor, Tensor]:
+        return torch.eye(4), torch.eye(4)
+
+    def forward(self, output: Any, target: Any) -> Tensor:
+        shares = torch.tensor([0.0, 0.5, 0.5]) if target else torch.tensor([0.0, 0.25, 0.75])
+        self.figures = {"region_shares": shares, "effective_regions": torch.tensor(1.9)}
+        return torch.zeros(())
+
+
+def test_empty_and_collapsed_regions_are_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    line = logged(VectorLoss(), [(0, True), (0, False)], tmp_path)
+    assert line["region_shares"] == [0, 0.375, 0.625]
+    engine = Engine(lambda *_: None)
+    engine.state.metrics = line
+    with caplog.at_level("INFO"):
+        RegionsVerdict()._completed(engine)
+    said = "Regions: 1.9 of 3 are in use; 2 has 62% of the pixels; empty: 0. They have collapsed: train longer"
+    assert line["regions"].startswith(said)
+    assert [(record.levelname, record.message) for record in caplog.records] == [("WARNING", line["regions"])]
+    assert regions_verdict([0.5, 0.5], 2.0) == (logging.INFO, "Regions: 2.0 of 2 are in use; 0 has 50% of the pixels.")
+
+
+def test_a_step_with_further_terms_is_judged_by_itself() -> None:
+    first, *_ = epochs(16.0, chance=17.0)
+    history = [{**first, "step": 1}] + [{**epoch, "step": 2} for epoch in epochs(40.0, 20.0, chance=45.0)]
+    assert "the loss fell from 40 to 20 (chance 45)" in pretraining_verdict(history, embedding_size=32)
 
 
 class OwnMethodLoss(nn.Module):

@@ -84,7 +84,7 @@ def read(folder: Path) -> dict[str, Any]:
         pytest.param(CONTRASTIVE, "train+moco", 13, marks=pytest.mark.slow),
         pytest.param(CONTRASTIVE, "train+byol", 13, marks=pytest.mark.slow),
         pytest.param(CONTRASTIVE, "train+glcl", 8, marks=pytest.mark.slow),
-        pytest.param(CONTRASTIVE, "train+glcl", 23, marks=pytest.mark.slow),
+        pytest.param(CONTRASTIVE, "train+local_discrimination", 8, marks=pytest.mark.slow),
         (UNET, "train", 20),
     ],
 )
@@ -149,7 +149,7 @@ def test_an_unfinished_run_is_not_lost_by_mistake(
 
 def test_a_run_anew_leaves_no_checkpoint_of_the_one_before(chain: Path, phantom: Path, tmp_path: Path) -> None:
     shutil.copytree(chain / VAE / "models", tmp_path / "models")
-    shutil.copyfile(tmp_path / "models" / "checkpoint.pt", tmp_path / "models" / "checkpoint_local.pt")
+    shutil.copyfile(tmp_path / "models" / "checkpoint.pt", tmp_path / "models" / "checkpoint_assignment.pt")
     train(chain, tmp_path, VAE, phantom, "train")
     assert [path.name for path in (tmp_path / "models").glob("checkpoint*")] == ["checkpoint.pt"]
 

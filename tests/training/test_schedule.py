@@ -6,7 +6,7 @@ import pytest
 from ignite.engine import Engine
 from monai.engines import Evaluator
 
-from ufc_monai.training.schedule import FinalValidationHandler, epochs_for
+from ufc_monai.training.schedule import FinalValidationHandler, epochs_for, halved
 
 
 @pytest.mark.parametrize(
@@ -35,3 +35,10 @@ def test_epochs_beyond_those_asked_for_are_said(caplog: pytest.LogCaptureFixture
         assert not caplog.text
         assert epochs_for(1, 1500, 24) == 63
     assert "63 instead of 1, which 24 batches an epoch take to make min_steps 1500" in caplog.text
+
+
+def test_the_rate_is_halved_and_begins_anew_with_the_second_part() -> None:
+    rate = halved(20, 80)
+    assert [rate(step) for step in (0, 9, 10, 19)] == [1, 1, 0.5, 0.5]
+    assert [rate(20 + step) for step in (0, 9, 10, 79)] == [1, 1, 0.5, 0.5**7]
+    assert [halved(1, 0)(step) for step in (0, 1)] == [1, 1]

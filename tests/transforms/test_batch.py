@@ -201,14 +201,15 @@ def test_affines_compose_and_invert(seed: int, rotation: float, low: float, high
 def test_views_are_the_same_whether_or_not_their_affines_are_kept() -> None:
     options: dict[str, Any] = {"rotation": 20, "field": (0.5, 1), "shift": None, "noise": 0.1, "blur": 0.5, "flip": 0.5}
     image = torch.rand(4, 1, 24, 24, generator=torch.Generator().manual_seed(0))
-    views, affine = TwoViews(BatchAugment(**options)).located(image)
+    views, affines = TwoViews(BatchAugment(**options)).located(image)
     batch = {"image": image, "cluster": torch.arange(4)}
     told = TwoViewsd("image", BatchAugment(**options), repeat_keys=["cluster"], affine_key="affine")(batch)
     plain = TwoViewsd("image", BatchAugment(**options), repeat_keys=["cluster"])(batch)
     assert set(told) - set(plain) == {"affine"}
     assert torch.equal(told["image"], views)
     assert torch.equal(plain["image"], views)
-    assert torch.equal(told["affine"], affine)
+    one, two = affines.chunk(2)
+    assert torch.equal(told["affine"], torch.cat([affine_between(one, two), affine_between(two, one)]))
 
 
 def test_a_label_follows_the_affine() -> None:

@@ -206,12 +206,12 @@ def test_solarisation_inverts_what_is_bright() -> None:
 
 def test_asymmetric_views_share_one_generator() -> None:
     one = BatchAugment(rotation=10, blur=1.0, seed=3)
-    two = one.changed(blur=0.0, solarise=1.0)
+    two = one.changed({"blur": 0.0, "solarise": 1.0})
     assert (one.blur, one.solarise, two.rotation) == (1.0, 0.0, 10)
     image = images()
     views = TwoViews(one, two)(image)
     again = BatchAugment(rotation=10, blur=1.0, seed=3)
     first, _ = again(image)
-    second, _ = again.changed(blur=0.0, solarise=1.0)(image)
+    second, _ = again.changed({"blur": 0.0, "solarise": 1.0})(image)
     assert torch.equal(views, torch.cat([first, second]))
     assert torch.equal(one.state_dict()["generator"], again.state_dict()["generator"])

@@ -25,7 +25,9 @@ FORMAT = 1
 ENCODER = ("conv_0.", "down_")
 """What the names of the encoder's parameters begin with, in ``UNetEncoder`` and in MONAI's ``BasicUNet``."""
 DECODER = ("upcat_",)
-"""What those of the decoder's begin with; the segmentation layer behind it is never pretrained."""
+"""What those of the decoder's begin with."""
+LAST = ("final_conv.",)
+"""What those of its last layer's begin with, which makes embeddings or a segmentation and is never taken over."""
 
 
 def save_network(ckpt_dir: str | os.PathLike[str], weights: Mapping[str, Tensor], record: Mapping[str, Any]) -> None:
@@ -77,14 +79,14 @@ def read_network(ckpt_dir: str | os.PathLike[str], stage: str) -> dict[str, Any]
 
 
 def load_weights(network: nn.Module, ckpt_dir: str | os.PathLike[str]) -> None:
-    """Load ``model.pt`` strictly into a network; a decoder that the network does not have is passed over.
+    """Load ``model.pt`` strictly into a network; a decoder that an encoder does not have is passed over.
 
     Raises:
         InputError: if a name or a shape differs.
     """
     path = Path(ckpt_dir) / "model.pt"
     own = network.state_dict()
-    weights = {n: value for n, value in read_weights(path).items() if n in own or not n.startswith(DECODER)}
+    weights = {n: value for n, value in read_weights(path).items() if n in own or not n.startswith(DECODER + LAST)}
     try:
         network.load_state_dict(weights)
     except RuntimeError as e:
@@ -127,6 +129,7 @@ def load_pretrained(
     default: str | os.PathLike[str] | None = None,
     expected: Mapping[str, Any] | None = None,
     held_out_sha256: Iterable[str] = (),
+    decoder: bool = True,
 ) -> str:
     """Start a network from pretrained weights: its whole encoder, and what the file holds of its decoder.
 
@@ -137,6 +140,7 @@ def load_pretrained(
             only the demonstration that the bundles come with, a warning is given and the encoder stays random.
         expected: preprocessing that the weights must have been trained with, name by name.
         held_out_sha256: content hashes of images that must not have been pretrained on.
+        decoder: take the decoder as well.
 
     Returns:
         One line that says what was loaded.
@@ -162,7 +166,9 @@ def load_pretrained(
         )
     _warn_of_demonstration(record, path)
     _check_record(record, path, expected or {}, set(held_out_sha256))
-    return _report(f"{_take_over(network, read_weights(path), path)} from {path}")
+    weights = read_weights(path)
+    taken = {name: value for name, value in weights.items() if decoder or not name.startswith(DECODER)}
+    return _report(f"{_take_over(network, taken, path)} from {path}")
 
 
 def _take_over(network: nn.Module, weights: Mapping[str, Tensor], path: Path) -> str:

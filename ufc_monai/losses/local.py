@@ -1,20 +1,24 @@
-"""The local loss of GLCL: parts of a slice against other parts of the same slice."""
+"""GLCL: whole slices by their partition of the volume, and parts of a slice against other parts of the same slice."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from ufc_monai.base.errors import InputError
-from ufc_monai.losses.contrastive import ContrastiveLoss, pair_masks
+from ufc_monai.losses.cells import cells_of, matched
+from ufc_monai.losses.contrastive import ClusterContrastiveLoss, ContrastiveLoss, pair_masks
 
 
 class LocalContrastiveLoss(ContrastiveLoss):
     """The local loss of GLCL (Chaitanya et al. 2020, L^R): a region's positive is the same region of the other view.
 
     The negatives of a region are the other drawn regions of its slice, in both views: NT-Xent within a slice. Regions
-    are square, do not overlap, and lie at the same places in both views, so views may differ in intensity only.
+    are squares of the first view that do not overlap, and are found in the second; what that does not show wholly is
+    drawn last, and is neither positive nor negative.
 
     Args:
         regions: regions drawn from each slice (the paper: 13).
@@ -53,12 +57,12 @@ class LocalContrastiveLoss(ContrastiveLoss):
                 f"{places}: raise image_size or lower local_regions."
             )
 
-    def forward(self, maps: Tensor, groups: Tensor | None = None) -> Tensor:
+    def forward(self, maps: Tensor, affine: Tensor) -> Tensor:
         """The mean loss of a batch.
 
         Args:
             maps: (2b, D, H, W); rows i and i + b are the two views of slice i.
-            groups: not looked at.
+            affine: where each pixel of the first views lies in the second, (b, 2, 3) or longer.
 
         Returns:
             A scalar, in float32 at least.
@@ -66,16 +70,69 @@ class LocalContrastiveLoss(ContrastiveLoss):
         self.check_places(min(maps.shape[2:]))
         b = len(maps) // 2
         with torch.autocast(maps.device.type, enabled=False):
-            maps = maps.to(torch.promote_types(maps.dtype, torch.float32))
-            # all places of a map, with what is in them: (2b, places, D * size * size)
-            cells = F.unfold(maps, kernel_size=self.size, stride=self.size).transpose(1, 2)
+            first, second, seen = matched(maps.to(torch.promote_types(maps.dtype, torch.float32)), affine)
+            whole = cells_of(seen[:, None].float(), self.size).amin(dim=2) == 1
             # different places for each slice, the same in both of its views
-            order = torch.rand(b, cells.shape[1], generator=self.generator).argsort(dim=1)
-            chosen = order[:, : self.regions].to(maps.device, non_blocking=True).repeat(2, 1)
-            f = F.normalize(torch.gather(cells, 1, chosen[..., None].expand(-1, -1, cells.shape[2])), dim=2)
+            order = torch.rand(whole.shape, generator=self.generator).to(maps.device, non_blocking=True)
+            chosen = (order + ~whole).argsort(dim=1)[:, : self.regions]
             # (b, 2 * regions, features): rows r and r + regions of a slice are the two views of a region
-            f = torch.cat(f.chunk(2), dim=1)
+            f = torch.cat([_gathered(cells_of(view, self.size), chosen) for view in (first, second)], dim=1)
+            f = F.normalize(f, dim=2)
             similarity = f @ f.transpose(1, 2) / self.temperature
+            known = whole.gather(1, chosen).repeat(1, 2)
+            both = known[:, :, None] & known[:, None]
             masks = pair_masks(torch.zeros(2 * self.regions, device=maps.device), self.preset)
-            positive, negative = (mask.repeat(b, 1) for mask in masks)
+            positive, negative = ((mask.repeat(b, 1, 1) & both).flatten(0, 1) for mask in masks)
             return self.reduced(similarity.flatten(0, 1), positive, negative)
+
+
+class GlobalLocalLoss(ContrastiveLoss):
+    """Both losses of GLCL added: that of slices, which teaches the encoder, and that of regions, for the decoder.
+
+    Args:
+        preset: of the loss of slices, as temperature and threshold in :class:`ContrastiveLoss`.
+        temperature: of both.
+        threshold: of positions.
+        regions: as size and seed in :class:`LocalContrastiveLoss`.
+        size: of a region.
+        seed: of the regions.
+
+    Attributes:
+        figures: those of the loss of slices, whose ``chance`` is that of the sum; and the two losses.
+    """
+
+    def __init__(
+        self,
+        preset: str = "fn_elim",
+        temperature: float = 0.1,
+        threshold: float | None = None,
+        regions: int = 13,
+        size: int = 3,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(preset, temperature, threshold)
+        self.whole = ClusterContrastiveLoss(preset, temperature, threshold)
+        self.local = LocalContrastiveLoss(regions, size, temperature, seed)
+
+    def views(self, output: Any) -> tuple[Tensor, Tensor]:
+        """The embeddings of whole slices."""
+        return super().views(output[0])
+
+    def forward(self, output: tuple[Tensor, Tensor], target: tuple[Tensor, Tensor]) -> Tensor:
+        """The sum for a batch.
+
+        Args:
+            output: embeddings of slices (2b, F), and of pixels (2b, D, H, W).
+            target: groups (2b,), and affines as of :class:`LocalContrastiveLoss`.
+        """
+        whole, local = self.whole(output[0], target[0]), self.local(output[1], target[1])
+        chance = self.whole.figures["chance"] + self.local.figures["chance"]
+        terms = {"global_loss": whole.detach(), "local_loss": local.detach()}
+        self.figures = {**self.whole.figures, "chance": chance, **terms}
+        total: Tensor = whole + local
+        return total
+
+
+def _gathered(cells: Tensor, chosen: Tensor) -> Tensor:
+    """Some of the cells (b, n, features) of each slice by their numbers (b, r): (b, r, features)."""
+    return cells.gather(1, chosen[..., None].expand(-1, -1, cells.shape[2]))

@@ -31,7 +31,7 @@ def figures_of(loss: object) -> Mapping[str, Tensor]:
     """What a loss tells of its last batch in its attribute ``figures``; nothing, if it has none.
 
     Returns:
-        Scalars on the batch's device. The log shows the mean of each over an epoch under its name.
+        Scalars on the batch's device, or vectors. The log shows the mean of each over an epoch under its name.
     """
     found: Mapping[str, Tensor] = getattr(loss, "figures", {})
     return found

@@ -1,4 +1,4 @@
-"""The first blocks of the UNet's decoder, for a local contrastive loss."""
+"""The up-sampling path of the UNet with its last layer, and what is trained of both paths without labels."""
 
 from __future__ import annotations
 
@@ -7,65 +7,99 @@ from collections.abc import Sequence
 import torch
 from monai.networks.nets.basic_unet import UpCat
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from ufc_monai.networks.encoder import LEAKY_RELU, UNetEncoder
 
 
 class UNetDecoder(nn.Module):
-    """The decoder of MONAI's 2D ``BasicUNet`` up to half of the resolution, under the same parameter names.
+    """The decoder of MONAI's 2D ``BasicUNet`` and the 1x1 convolution behind it, under the same parameter names.
 
-    These are the three blocks that GLCL pretrains (Chaitanya et al. 2020, l = 3); the last one, ``upcat_1``, is left to
-    fine-tuning.
+    Its state dict and that of :class:`UNetEncoder` are together that of a ``BasicUNet``; fine-tuning takes over all but
+    the last layer, ``final_conv``.
 
     Args:
         features: the six widths of ``BasicUNet``.
         norm: as in :class:`UNetEncoder`.
+        out_channels: of each pixel.
     """
 
-    def __init__(self, features: Sequence[int], norm: str | Sequence[object]) -> None:
+    def __init__(self, features: Sequence[int], norm: str | Sequence[object], out_channels: int) -> None:
         super().__init__()
         norm = norm if isinstance(norm, str) else tuple(norm)
-        for i in (4, 3, 2):
-            block = UpCat(2, features[i], features[i - 1], features[i - 1], LEAKY_RELU, norm, bias=True)
+        for i in (4, 3, 2, 1):
+            out = features[i - 1 if i > 1 else 5]
+            block = UpCat(2, features[i], features[i - 1], out, LEAKY_RELU, norm, bias=True, halves=i > 1)
             self.add_module(f"upcat_{i}", block)
+        self.final_conv = nn.Conv2d(features[5], out_channels, kernel_size=1)
 
     def forward(self, maps: Sequence[Tensor]) -> Tensor:
-        """From the encoder's five maps, full resolution first, to (B, features[1], H / 2, W / 2)."""
+        """From the encoder's five maps, full resolution first, to (B, out_channels, H, W)."""
         x = maps[4]
-        for block, finer in zip(self.children(), maps[3:0:-1], strict=True):
+        *blocks, last = self.children()
+        for block, finer in zip(blocks, maps[3::-1], strict=True):
             x = block(x, finer)
-        return x
+        pixels: Tensor = last(x)
+        return pixels
 
 
-class LocalNetwork(nn.Module):
-    """What GLCL trains in its second step: the decoder, behind a frozen encoder.
+class GlobalLocalNetwork(nn.Module):
+    """What GLCL trains: encoder and head by whole slices, the decoder by parts of them.
 
     Args:
-        encoder: the pretrained encoder; no gradient reaches it.
-        decoder: its first blocks.
-        channels: of the decoder's map.
-        embedding_size: of a pixel.
+        encoder: no gradient of the decoder reaches it.
+        head: maps the encoder's vector (B, F) to the embedding (B, D).
+        decoder: of the same widths.
     """
 
-    def __init__(self, encoder: UNetEncoder, decoder: UNetDecoder, channels: int, embedding_size: int) -> None:
+    def __init__(self, encoder: UNetEncoder, head: nn.Module, decoder: UNetDecoder) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.head = head
+        self.decoder = decoder
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Embeddings of slices, (B, D), of unit length, and of their pixels, (B, out_channels, H, W)."""
+        maps = self.encoder.feature_maps(x)
+        whole = F.normalize(self.head(maps[4].mean(dim=(2, 3))), dim=1)
+        return whole, self.decoder([m.detach() for m in maps])
+
+
+class LocalDiscriminationNetwork(nn.Module):
+    """Encoder, decoder and the two branches of local discrimination (Chen et al. 2021), which share the last layer.
+
+    Args:
+        encoder: of the UNet.
+        decoder: of the same widths, with ``embedding_size`` and as many channels more as there are regions.
+        embedding_size: of a pixel.
+        mixing: range of the share of the first slice in a mixed one.
+    """
+
+    def __init__(
+        self, encoder: UNetEncoder, decoder: UNetDecoder, embedding_size: int, mixing: Sequence[float] = (0.2, 0.8)
+    ) -> None:
         super().__init__()
         self.encoder = encoder
         self.decoder = decoder
-        self.head = nn.Sequential(
-            nn.Conv2d(channels, channels, kernel_size=1),
-            nn.ReLU(inplace=True),
-            nn.Conv2d(channels, embedding_size, kernel_size=1),
-        )
+        self.embedding_size = embedding_size
+        self.mixing = mixing
 
-    def train(self, mode: bool = True) -> LocalNetwork:
-        """As usual, except that the encoder's batch norms keep their pretrained statistics."""
-        super().train(mode)
-        self.encoder.eval()
-        return self
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Look at two views of each slice, and at mixed slices: the first view of slice i with that of i + b // 2.
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Embeddings of the pixels, (B, embedding_size, H / 2, W / 2)."""
-        with torch.no_grad():
-            maps = self.encoder.feature_maps(x)
-        embeddings: Tensor = self.head(self.decoder(maps))
-        return embeddings
+        Args:
+            x: (2b, C, H, W); rows i and i + b are the two views of slice i.
+
+        Returns:
+            Embeddings of the views' pixels, (2b, D, H, W), of any length; their scores (2b, K, H, W), whose sigmoids
+            are how much a pixel is of each region; embeddings of the mixed slices' pixels, (b // 2, D, H, W); and the
+            share of the first slice in each of these, (b // 2,).
+        """
+        n = len(x) // 4
+        low, high = self.mixing
+        shares = torch.rand(n).mul(high - low).add(low).to(x.device)
+        mixed = torch.lerp(x[n : 2 * n], x[:n], shares[:, None, None, None].to(x.dtype))
+        pixels = self.decoder(self.encoder.feature_maps(torch.cat([x, mixed])))
+        embeddings, regions = pixels.tensor_split([self.embedding_size], dim=1)
+        views, of_mixed = embeddings.tensor_split([len(x)])
+        return views, regions[: len(x)], of_mixed, shares

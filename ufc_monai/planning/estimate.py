@@ -100,6 +100,8 @@ def estimate_training(
     threads, measured = set_threads(threads), measure_step(parser)
     batches = max(1, n // batch)
     epochs = max(least, math.ceil(parser.get("min_steps", 0) / batches))
+    if "patch_steps" in parser:  # of local discrimination
+        epochs = math.ceil(sum(map(parser.get_parsed_content, ("patch_steps", "region_steps"))) / batches)
     seconds = epochs * batches * measured.step
     seconds += math.ceil(epochs / parser.get("val_interval", 1)) * looked_at * measured.forward
     if bundle == UNET:  # at the end, quality looks at volumes twice: whole, and by its views

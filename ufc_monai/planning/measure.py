@@ -23,8 +23,8 @@ PATIENCE = 3.0
 """Seconds of measuring, a stage."""
 BYTES_PER_WEIGHT = 16
 """Weight, gradient and AdamW's two moments in float32."""
-SECOND = {"local", "assignment"}
-"""Trainings that follow that of ``train``, for as many steps again: of GLCL's decoder, of prototypes."""
+SECOND = {"assignment"}
+"""Trainings that follow that of ``train``, for as many steps again: of prototypes."""
 WITHOUT_FILES = {
     "pseudo_labels": None,
     "crop_region": None,

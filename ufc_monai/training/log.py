@@ -69,7 +69,8 @@ class MetricsLog(Reporter):
 
     def _epoch_completed(self, engine: Engine) -> None:
         state, validated = engine.state, self.evaluator and self.evaluator.state
-        state.metrics |= {name: float(total) / state.epoch_length for name, total in self._sums.items()}
+        means = {name: total.cpu().double() / state.epoch_length for name, total in self._sums.items()}
+        state.metrics |= {name: mean.tolist() for name, mean in means.items()}
         values = {"loss": state.metrics["loss"], **state.metrics}
         if validated and validated.epoch == state.epoch:
             values |= validated.metrics

@@ -29,6 +29,8 @@ LITTLE_EXPLAINED = 0.2
 """The share of the slices' variance below which reconstructions are hardly more than the mean slice. On abdominal CT
 sound trainings explain half of it, a nearly collapsed one a third, a collapsed one nothing."""
 
+EMPTY = 0.001
+"""The share of the pixels below which a region is empty."""
 MIN_STEPS = 200
 """Steps before which nothing is said: NT-Xent stays at chance for its first 50 to 250 steps, and an untrained network,
 whose batch norms know no statistics yet, looks collapsed."""
@@ -150,7 +152,8 @@ def pretraining_verdict(history: Sequence[Mapping[str, float]], *, embedding_siz
 
     Args:
         history: the metrics of each epoch: ``iteration`` (steps so far), ``loss``, ``chance``, ``effective_rank`` and
-            ``uniformity``, as ``metrics.jsonl`` holds them; ``chance`` may be missing.
+            ``uniformity``, as ``metrics.jsonl`` holds them; ``chance`` may be missing, and ``step``, of a method that
+        adds terms to its loss.
         embedding_size: length of the embedding.
     """
     last = history[-1]
@@ -172,7 +175,8 @@ def pretraining_verdict(history: Sequence[Mapping[str, float]], *, embedding_siz
             f"The loss is still at its chance level ({loss:.3g}, chance {chance:.3g}): train longer (epochs), and look "
             "at the clusters of stage 1."
         )
-    start = history[0]["loss"] if len(history) > 1 else chance
+    alike = [epoch for epoch in history if epoch.get("step") == last.get("step")]  # a later step has other terms
+    start = alike[0]["loss"] if len(history) > 1 else chance
     return (
         f"The embeddings have learned: the loss fell from {start:.3g} to {loss:.3g} (chance {chance:.3g}) and "
         f"embeddings use {rank:.1f} of {embedding_size} directions."
@@ -196,3 +200,28 @@ class PretrainingVerdict(Reporter):
         verdict = pretraining_verdict([json.loads(line) for line in lines], embedding_size=self.embedding_size)
         engine.state.metrics["verdict"] = verdict
         logger.info(verdict)
+
+
+def regions_verdict(shares: Sequence[float], effective: float) -> tuple[int, str]:
+    """Say in one sentence which regions are degenerate; the level of the log message comes first.
+
+    Args:
+        shares: of the pixels in which each region is the strongest.
+        effective: number of regions, as :func:`ufc_monai.losses.in_use` counts them.
+    """
+    empty = [str(k) for k, share in enumerate(shares) if share < EMPTY]
+    largest = max(range(len(shares)), key=shares.__getitem__)
+    verdict = f"Regions: {effective:.1f} of {len(shares)} are in use; {largest} has {shares[largest]:.0%} of the pixels"
+    verdict += f"; empty: {', '.join(empty)}." if empty else "."
+    if effective >= MIN_RANK:
+        return logging.WARNING if empty else logging.INFO, verdict
+    return logging.WARNING, f"{verdict} They have collapsed: train longer (patch_steps), or raise region_weight."
+
+
+class RegionsVerdict(Reporter):
+    """Log the verdict on the regions of local discrimination at the end, and put it under the metric ``regions``."""
+
+    def _completed(self, engine: Engine) -> None:
+        metrics = engine.state.metrics
+        level, metrics["regions"] = regions_verdict(metrics["region_shares"], metrics["effective_regions"])
+        logger.log(level, metrics["regions"])

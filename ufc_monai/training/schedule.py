@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from ignite.engine import Engine, Events
@@ -30,6 +31,17 @@ def epochs_for(epochs: int, min_steps: int, batches: int) -> int:
             *(needed, epochs, batches, min_steps, epochs),
         )
     return needed
+
+
+def halved(first: int, second: int) -> Callable[[int], float]:
+    """The learning rate of a training in two parts, each of which begins anew, for PyTorch's ``LambdaLR``.
+
+    Args:
+        first: steps of the first part.
+        second: of the second; the rate is halved behind every tenth of all steps.
+    """
+    every = max(1, (first + second) // 10)
+    return lambda step: 0.5 ** ((step - first if step >= first else step) // every)
 
 
 @dataclass(eq=False)

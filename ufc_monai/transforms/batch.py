@@ -105,10 +105,11 @@ class BatchAugment:
         """Go on from a saved place."""
         self.generator.set_state(state["generator"])
 
-    def changed(self, *, blur: float, solarise: float) -> BatchAugment:
-        """The same augmentation, drawing from the same generator, but for these two."""
+    def changed(self, attributes: Mapping[str, Any]) -> BatchAugment:
+        """The same augmentation, drawing from the same generator, but for some attributes."""
         other = copy.copy(self)
-        other.blur, other.solarise = blur, solarise
+        for name, value in attributes.items():
+            setattr(other, name, value)
         return other
 
     def randomize(self, batch: int, side: int | None = None) -> dict[str, Tensor]:

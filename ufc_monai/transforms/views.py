@@ -11,7 +11,7 @@ from monai.config import KeysCollection
 from monai.transforms import MapTransform
 from torch import Tensor
 
-from ufc_monai.transforms.batch import BatchAugment
+from ufc_monai.transforms.batch import BatchAugment, affine_between
 
 
 @dataclass(eq=False)
@@ -47,8 +47,8 @@ class TwoViewsd(MapTransform):
         augment: what makes a view.
         second: what makes the second view; ``None`` for the same.
         repeat_keys: keys of tensors (B, ...) to repeat for the second views, such as pseudo-labels.
-        affine_key: where the pixels of the views lie in the images is kept under this key, (2B, 2, 3); ``None`` drops
-            it.
+        affine_key: where the pixels of each view lie in the other view of its image is kept under this key, (2B, 2, 3)
+            as :func:`torch.nn.functional.affine_grid` takes it; ``None`` drops it.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class TwoViewsd(MapTransform):
         for key in self.key_iterator(d):
             d[key], affine = self.views.located(d[key])
             if self.affine_key is not None:
-                d[self.affine_key] = affine
+                d[self.affine_key] = affine_between(affine, affine.roll(len(affine) // 2, dims=0))
         for name in self.repeat_keys:
             d[name] = torch.cat([d[name], d[name]])
         return d
