@@ -2,13 +2,16 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from ufc_monai.base.errors import InputError
 from ufc_monai.report.masks import draw_masks, planes_through, read_planes, save_planes, shown_in
 from ufc_monai.report.quality import ScanQuality
+from ufc_monai.report.slices import Overlay
 from ufc_monai.report.volumes import unlabelled_volumes, volumes_of_test
 
 SHAPE = (20, 18, 12)
@@ -16,7 +19,7 @@ RANDOM, OWN = "random initialisation", "pretrained encoder"
 NAMES = ["liver", "vein"]
 
 
-def blocks(*corners: int) -> np.ndarray:
+def blocks(*corners: int) -> NDArray[Any]:
     """A block of each of the classes 1..n, from a corner of that number on."""
     volume = np.zeros(SHAPE, np.uint8)
     for structure, corner in enumerate(corners, start=1):
@@ -24,7 +27,7 @@ def blocks(*corners: int) -> np.ndarray:
     return volume
 
 
-def planes_of(reference: np.ndarray | None, prediction: np.ndarray) -> dict[int, list]:
+def planes_of(reference: NDArray[Any] | None, prediction: NDArray[Any]) -> dict[int, list[Overlay]]:
     return planes_through(np.full(SHAPE, 0.5), reference, prediction, (1.0, 2.0, 4.0))
 
 

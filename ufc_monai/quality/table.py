@@ -95,7 +95,7 @@ class QualityTable(Reporter):
         (item,) = engine.state.output
         path = item[CommonKeys.IMAGE].meta["filename_or_obj"]
         below = os.path.relpath(path, self.data_root_dir) if self.data_root_dir else ""
-        scan = Path(path).name if not below or below.startswith(os.pardir) else Path(below).as_posix()
+        scan = Path(path).name if below in ("", os.curdir) or below.startswith(os.pardir) else Path(below).as_posix()
         rows = self._rows_of(scan, self._seen)
         self._rows += rows
         self.predicted = statistics.fmean([float(row[2]) for row in rows if row[2]] or [2.0])

@@ -50,8 +50,9 @@ def planes_through(
         for axis, name in zip((2, 1, 0), LEFT, strict=True):
             at = int(mask.sum(axis=tuple({0, 1, 2} - {axis})).argmax())
             across, up = (s for i, s in enumerate(spacing) if i != axis)
-            parts = [None if x is None else _thinned(x.take(at, axis=axis)) for x in (image, reference, prediction)]
-            cuts.append(Overlay(name, *parts, up / across))  # type: ignore[arg-type]  # the image is there
+            image_there, predicted = (_thinned(x.take(at, axis=axis)) for x in (image, prediction))
+            labelled = None if reference is None else _thinned(reference.take(at, axis=axis))
+            cuts.append(Overlay(name, image_there, labelled, predicted, up / across))
         found[structure] = cuts[: 1 if image.shape[2] == 1 else 3]
     return found
 
@@ -97,8 +98,9 @@ def read_planes(path: Path) -> dict[str, dict[int, list[Overlay]]]:
         volumes: dict[str, dict[int, list[Overlay]]] = {name: {} for name in names}
         for key in sorted(key.removesuffix(" image") for key in arrays if key.endswith(" image")):
             i, structure, j = map(int, key.split())
-            masks = (arrays.get(f"{key} {part}") for part in ("reference", "prediction"))
-            cut = Overlay([*LEFT][j], arrays[f"{key} image"] / 255, *masks, float(arrays[f"{key} aspect"]))
+            reference, prediction = (arrays.get(f"{key} {part}") for part in ("reference", "prediction"))
+            image, aspect = arrays[f"{key} image"] / 255, float(arrays[f"{key} aspect"])
+            cut = Overlay([*LEFT][j], image, reference, prediction, aspect)
             volumes[names[i]].setdefault(structure, []).append(cut)
     except (OSError, ValueError, KeyError, IndexError, EOFError, zipfile.BadZipFile) as e:
         raise InputError(f"{path} is damaged ({type(e).__name__}: {e}). Delete it, or test and segment again.") from e
