@@ -16,7 +16,14 @@ from scipy.spatial.distance import cdist
 from torch.profiler import ProfilerActivity, profile
 
 from ufc_monai.evaluation.dice import ClassDice
-from ufc_monai.evaluation.structures import StructureRow, StructureTable, hd95, pooled_dice, structure_rows
+from ufc_monai.evaluation.structures import (
+    StructureRow,
+    StructureTable,
+    hd95,
+    pooled_dice,
+    structure_rows,
+    surface_dice,
+)
 
 SPACING = (0.8, 0.8, 3.0)
 
@@ -49,6 +56,23 @@ def test_a_picture_has_an_outline_not_two_faces() -> None:
     assert found >= 4
 
 
+@pytest.mark.parametrize(("start", "stop"), [(2, 12), (5, 15), (2, 18), (7, 8)])
+def test_surface_dice_is_that_of_a_slow_oracle(start: int, stop: int) -> None:
+    p, r = block(start, stop), block(2, 12)
+    a, b = (np.argwhere(mask & ~binary_erosion(mask)) * SPACING for mask in (p, r))
+    distances = cdist(a, b)
+    near = (distances.min(axis=1) <= 2).sum() + (distances.min(axis=0) <= 2).sum()
+    found = surface_dice(torch.from_numpy(p), torch.from_numpy(r), SPACING)
+    assert found == pytest.approx(near / (len(a) + len(b)), abs=1e-6)
+
+
+def test_surface_dice_of_what_is_missed_and_of_what_there_is_not() -> None:
+    here, nothing = torch.from_numpy(block(2, 9)), torch.zeros(20, 20, 12)
+    assert surface_dice(nothing, here, SPACING) == 0
+    assert surface_dice(here, nothing, SPACING) is None
+    assert surface_dice(nothing, nothing, SPACING) is None
+
+
 @pytest.mark.parametrize("which", [(True, False), (False, True), (True, True)])
 def test_no_distance_to_nothing(which: tuple[bool, bool]) -> None:
     p, r = (torch.zeros(20, 20, 12) if empty else torch.from_numpy(block(2, 9)) for empty in which)
@@ -56,7 +80,7 @@ def test_no_distance_to_nothing(which: tuple[bool, bool]) -> None:
 
 
 def test_pooled_dice_counts_voxels_over_volumes() -> None:
-    rows = [StructureRow("a", "x", None, None, 30, 40, 50), StructureRow("b", "x", None, None, 0, 10, 0)]
+    rows = [StructureRow("a", "x", *3 * [None], 30, 40, 50), StructureRow("b", "x", *3 * [None], 0, 10, 0)]
     assert pooled_dice(rows) == pytest.approx(2 * 30 / 100)
     assert pooled_dice(rows[1:]) is None
 
@@ -104,6 +128,7 @@ def test_table_of_two_volumes(tmp_path: Path) -> None:
     assert rows["below/a.nii.gz", "one"]["dice"] == "1.0"
     assert rows["below/a.nii.gz", "one"]["hd95_mm"] == "0.0"
     assert (rows["below/a.nii.gz", "two"]["dice"], rows["below/a.nii.gz", "two"]["hd95_mm"]) == ("0.0", "")
+    assert [rows["below/a.nii.gz", name]["surface_dice_2mm"] for name in ("one", "two")] == ["1.0", "0.0"]
     assert (rows["b.nii.gz", "two"]["dice"], rows["b.nii.gz", "two"]["hd95_mm"]) == ("", "")
     assert float(rows["b.nii.gz", "one"]["hd95_mm"]) == pytest.approx(slow_hd95(away > 0, here > 0, SPACING), abs=1e-4)
     metrics = engine.state.metrics

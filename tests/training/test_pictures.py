@@ -13,9 +13,10 @@ from tiny_volumes import save_volume
 from torch import Tensor, nn
 
 from ufc_monai.networks.vae import BetaVAE
-from ufc_monai.report import clusters, drawing, slices
+from ufc_monai.report import clusters, drawing
+from ufc_monai.report.masks import read_planes
 from ufc_monai.training.loaders import PrepareBatch
-from ufc_monai.training.pictures import EmbeddingPicture, OverlaysPicture, ReconstructionsPicture, ViewsPicture
+from ufc_monai.training.pictures import EmbeddingPicture, MasksPicture, ReconstructionsPicture, ViewsPicture
 from ufc_monai.transforms.batch import BatchAugment
 from ufc_monai.transforms.chain import Standardise
 from ufc_monai.transforms.views import TwoViewsd
@@ -39,7 +40,7 @@ def dataset() -> Any:
 def drawn(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """The arguments of the drawing functions by the picture's name; nothing is drawn."""
     calls: dict[str, Any] = {}
-    for home, name in ((drawing, "save_rows"), (clusters, "save_embedding_map"), (slices, "save_overlays")):
+    for home, name in ((drawing, "save_rows"), (clusters, "save_embedding_map")):
         monkeypatch.setattr(home, name, lambda path, *args: calls.__setitem__(path.stem, args))
     return calls
 
@@ -145,56 +146,70 @@ def test_no_map_of_a_broken_training(dataset: Any, drawn: dict[str, Any], tmp_pa
 LPS = np.diag([-2.0, -3.0, 5.0, 1.0])
 
 
-def evaluated(folder: Path, name: str) -> dict[str, Any]:
-    """A volume of 6 x 4 x 3 voxels stored as LPS, with a labelled block at its first corner in slice 1."""
-    image, label = np.zeros((2, 6, 4, 3))
+def evaluated(folder: Path, name: str, moved: int, labelled: bool = True, value: int = 1) -> dict[str, Any]:
+    """A volume of 12 x 8 x 6 voxels stored as LPS; of its labelled block the prediction is moved by some voxels."""
+    image, label = np.zeros((2, 12, 8, 6))
     image[0, 0] = 200
     label[:2, 0, 1] = 1
     label[0, 0, 2] = 1
     path = save_volume(folder / name, image, LPS)
-    classes = torch.from_numpy(label[None]).byte()
     where = {"affine": torch.from_numpy(LPS), "meta": {"filename_or_obj": str(path)}}
-    return {"image": MetaTensor(torch.zeros(1, 2, 2, 3), **where), "label": MetaTensor(classes, **where)} | {
-        "pred": MetaTensor(classes.flip(1), **where)
-    }
+    classes = torch.from_numpy(label[None]).byte()
+    item = {"image": MetaTensor(torch.zeros(1, 2, 2, 3), **where)}
+    item["pred"] = MetaTensor(value * classes.roll(moved, 1), **where)
+    return {**item, "label": MetaTensor(classes, **where)} if labelled else item
 
 
-def overlays_of(folder: Path, dice: list[float], drawn: dict[str, Any]) -> Any:
-    outputs = [[evaluated(folder, f"{i}.nii.gz")] for i in range(len(dice))]
-    engine = Engine(lambda _engine, batch: outputs[batch])
-    OverlaysPicture(folder, ["aorta"], window=(-200, 600)).attach(engine)
-    engine.state.metric_details = {"mean_dice": torch.tensor(dice)[:, None]}
-    engine.run(range(len(dice)), max_epochs=1)
-    return drawn.get("overlays")
+def shown_of(folder: Path, items: list[dict[str, Any]], **options: Any) -> Any:
+    engine = Engine(lambda _engine, batch: [items[batch]])
+    MasksPicture(folder, ["aorta"], window=(-200, 600), root=folder, **options).attach(engine)
+    engine.run(range(len(items)), max_epochs=1)
+    return read_planes(folder / "planes.npz")
 
 
-def test_overlay_is_the_fullest_slice_turned_to_ras(drawn: dict[str, Any], tmp_path: Path) -> None:
-    (overlay,), names = overlays_of(tmp_path, [0.5], drawn)
-    assert names == ["aorta"]
-    assert overlay.title == "best: 0.nii.gz, mean Dice 0.50"
-    assert overlay.image.shape == overlay.reference.shape == overlay.prediction.shape == (6, 4)
-    assert np.argwhere(overlay.reference).tolist() == [[4, 3], [5, 3]]
-    assert np.argwhere(overlay.prediction).tolist() == [[0, 3], [1, 3]]
-    assert overlay.image[5, 3] == pytest.approx(0.5)
-    assert overlay.image[0, 0] == pytest.approx(0.25)
-    assert overlay.aspect == pytest.approx(1.5)
+def test_three_planes_where_the_structure_is_largest_turned_to_ras(tmp_path: Path) -> None:
+    planes = shown_of(tmp_path, [evaluated(tmp_path, "a.nii.gz", 2)])["a.nii.gz"][1]
+    axial, coronal, sagittal = planes
+    assert [cut.title for cut in planes] == ["axial", "coronal", "sagittal"]
+    assert [cut.image.shape for cut in planes] == [(12, 8), (12, 6), (8, 6)]
+    assert np.argwhere(axial.reference).tolist() == [[10, 7], [11, 7]]
+    assert np.argwhere(axial.prediction).tolist() == [[8, 7], [9, 7]]
+    assert np.argwhere(coronal.reference).tolist() == [[10, 1], [11, 1], [11, 2]]
+    assert np.argwhere(sagittal.reference).tolist() == [[7, 1], [7, 2]]
+    assert [cut.aspect for cut in planes] == pytest.approx([3 / 2, 5 / 2, 5 / 3])
+    assert axial.image[11, 7] == pytest.approx(0.5, abs=0.01)
+    assert axial.image[0, 0] == pytest.approx(0.25, abs=0.01)
+    assert (tmp_path / "overlays.png").stat().st_size > 5000
 
 
-@pytest.mark.parametrize(
-    ("dice", "expected"),
-    [
-        ([0.2, 0.9, 0.5, 0.1, 0.6], ["best: 1", "median: 2", "worst: 3"]),
-        ([0.2, 0.9], ["best: 1", "worst: 0"]),
-        ([float("nan"), 0.3, 0.4, 0.2], ["best: 2", "median: 1", "worst: 3"]),
-    ],
-)
-def test_best_median_and_worst(dice: list[float], expected: list[str], drawn: dict[str, Any], tmp_path: Path) -> None:
-    overlays, _ = overlays_of(tmp_path, dice, drawn)
-    assert [overlay.title.split(".")[0] for overlay in overlays] == expected
+def test_the_worst_are_kept_worst_first(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("ufc_monai.training.pictures.MOST", 3)
+    items = [evaluated(tmp_path, f"{i}.nii.gz", moved) for i, moved in enumerate((0, 2, 0, 1, 1))]
+    assert list(shown_of(tmp_path, items)) == ["1.nii.gz", "3.nii.gz", "4.nii.gz"]
 
 
-def test_no_overlay_without_a_reference(drawn: dict[str, Any], tmp_path: Path) -> None:
-    assert overlays_of(tmp_path, [float("nan")], drawn) is None
+def test_of_scans_without_labels_the_predicted_dice_tells(tmp_path: Path) -> None:
+    class Quality:
+        def __init__(self) -> None:
+            self.left = [0.9, 0.2]
+
+        @property
+        def predicted(self) -> float:
+            return self.left.pop(0)
+
+    items = [evaluated(tmp_path, f"{i}.nii.gz", 0, labelled=False, value=7) for i in range(2)]
+    found = shown_of(tmp_path, items, ids=[7], quality=Quality())
+    assert list(found) == ["1.nii.gz", "0.nii.gz"]
+    cut = found["1.nii.gz"][1][0]
+    assert cut.reference is None
+    assert cut.prediction.max() == 1
+
+
+def test_nothing_found_nothing_drawn(tmp_path: Path) -> None:
+    item = evaluated(tmp_path, "a.nii.gz", 0, value=0)
+    item["label"] *= 0
+    assert shown_of(tmp_path, [item]) == {"a.nii.gz": {}}
+    assert not (tmp_path / "overlays.png").exists()
 
 
 def test_every_stage_leaves_its_pictures(chain: Path) -> None:

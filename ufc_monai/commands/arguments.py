@@ -158,6 +158,8 @@ OPTIONS = (
         "of a run that compared (default: the best validated)",
         "segment",
     ),
+    Option("--format", ("same", "dicom_seg"), "of the masks: that of the scan, or DICOM SEG", "segment", "same"),
+    Option("--codes", Path, "table structure,code,scheme,meaning for DICOM SEG", "segment"),
     Option("--uncertainty", value_of, "True: also write where views of a scan disagree, in percent", "segment"),
     Option("source", Path, "a scan, a folder of scans, or one with a DICOM series", "segment", more={"metavar": "IN"}),
     Option("target", Path, "folder of the masks; for one scan also a file", "segment", more={"metavar": "OUT"}),

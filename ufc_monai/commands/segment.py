@@ -28,7 +28,7 @@ from ufc_monai.base.chain import (
     standing_record,
 )
 from ufc_monai.base.errors import InputError, find_input_error, last_words, unwrapped
-from ufc_monai.base.formats import stem_of, suffix_of
+from ufc_monai.base.formats import is_dicom, stem_of, suffix_of
 from ufc_monai.base.rounds import newest_round
 from ufc_monai.data.datalist import account, image_items
 from ufc_monai.planning.stages import config_path
@@ -36,6 +36,7 @@ from ufc_monai.quality.known import Known
 from ufc_monai.quality.table import join_quality
 from ufc_monai.report.page import counted
 from ufc_monai.report.quality import quality_text, read_quality
+from ufc_monai.transforms.dicom_seg import Code, codes_of, highdicom, write_dicom_seg
 from ufc_monai.transforms.save import mask_paths
 from ufc_monai.transforms.volume import LoadVolume
 
@@ -49,6 +50,8 @@ def segment(
     keys: Mapping[str, Any] | None = None,
     existing: str = "refuse",
     arm: str | None = None,
+    format: str = "same",
+    codes: Path | None = None,
 ) -> list[Path]:
     """Segment one scan or a folder of scans. Each mask is in its place as soon as it is complete.
 
@@ -62,9 +65,12 @@ def segment(
         existing: what to do about masks that are there already: ``"refuse"``, ``"keep"`` or ``"overwrite"``.
         arm: of a run that compared, the weights of ``"pretrained"``, ``"random"`` or ``"labelled_alone"``; ``None``
             takes those that validated best.
+        format: ``"same"`` as the scans; ``"dicom_seg"``, of DICOM series, for viewers and archives.
+        codes: a table of codes for structures whose names DICOM SEG does not know.
 
     Returns:
-        The masks written, on the grids of their scans, with the ids that network.json names.
+        The masks written, on the grids of their scans, with the ids that network.json names; in DICOM SEG the segments
+        are numbered from 1 in the order of these ids.
 
     Raises:
         InputError: if there are no weights or no scans, the configuration is of an earlier version, or a mask to keep
@@ -79,8 +85,9 @@ def segment(
     scans = [item["image"] for item in image_items(source)]
     logger.info("%s", "\n".join(account(source)))
     root = config_path(source.parent if len(scans) == 1 and source.is_file() else source, "IN")
-    goals = _goals(scans, target, root)
     labels = read_record(ckpt_dir / "network.json", "--weights")["labels"]
+    coded = _coded(scans, source, target, [*labels], codes) if format == "dicom_seg" else []
+    goals = _goals(scans, target, root, ".dcm" if coded else "")
     known = Known.beside(ckpt_dir)  # here, so that a damaged file is told of once and not for each scan
     scans = _to_do(goals, existing, list(labels.values()))
     beside = target.parent if _is_file(target) else target
@@ -92,7 +99,10 @@ def segment(
         for scan, error in _infer(bundle, scans, settings):
             failed += [error] if error else []
             join_quality(Path(temporary, "quality.csv"), beside / "quality.csv")
-            written += _moved(Path(temporary), goals[scan])  # last: a mask that is there is refused the next time
+            try:  # last: a mask that is there is refused the next time
+                written += _moved(Path(temporary), goals[scan], (Path(scan), labels, coded) if coded else None)
+            except InputError as e:
+                failed.append(str(e))
     if written:
         named = ", ".join(f"{i} {name}" for name, i in labels.items())
         logger.info("%s: %s (0 background, %s)", counted(len(written), "mask"), target, named)
@@ -146,14 +156,39 @@ def _standing(bundle: Path, stages: Mapping[str, Stage]) -> list[str]:
     return [n for n in stages if standing_record(bundle.parent, stages[n]) and data[n] == data["pretrained"]]
 
 
-def _moved(temporary: Path, goal: Path) -> list[Path]:
-    """Put the mask that was written in a temporary folder in its place, and beside it where views disagree."""
+def _coded(scans: Sequence[str], source: Path, target: Path, names: Sequence[str], table: Path | None) -> list[Code]:
+    """The codes of all structures, once it is sure that each scan can have a DICOM SEG, and where."""
+    highdicom()
+    if other := [scan for scan in scans if not (Path(scan).is_dir() or is_dicom(Path(scan)))]:
+        raise InputError(f"--format dicom_seg: {other[0]} is no DICOM series that a DICOM SEG could refer to.")
+    if source.is_dir() and Path(os.path.realpath(target)).is_relative_to(os.path.realpath(source)):
+        raise InputError(f"OUT: {target} lies in IN, where a DICOM SEG would be taken for a scan. Name another folder.")
+    return codes_of(names, table)
+
+
+def _moved(
+    temporary: Path, goal: Path, coded: tuple[Path, Mapping[str, int], Sequence[Code]] | None = None
+) -> list[Path]:
+    """Put the mask that was written in a temporary folder in its place, and beside it where views disagree.
+
+    Args:
+        temporary: the folder.
+        goal: the place.
+        coded: the series, ids and codes of a mask that becomes a DICOM SEG.
+    """
     masks, beside = (
         [path for path in temporary.rglob(f"*_{ending}.*") if path.is_file()] for ending in ("seg", "uncertainty")
     )
     goal.parent.mkdir(parents=True, exist_ok=True)
     for path in beside:
-        shutil.move(path, goal.with_name(f"{stem_of(goal).removesuffix('_seg')}_uncertainty{suffix_of(goal)}"))
+        shutil.move(path, goal.with_name(f"{stem_of(goal).removesuffix('_seg')}_uncertainty{suffix_of(path)}"))
+    if coded:
+        for mask in masks:
+            try:
+                write_dicom_seg(goal, mask, *coded)
+            finally:
+                mask.unlink()
+        return [goal] * len(masks)
     return [Path(shutil.move(mask, goal)) for mask in masks]
 
 
@@ -162,9 +197,10 @@ def _is_file(target: Path) -> bool:
     return bool(suffix_of(target)) and not target.is_dir()
 
 
-def _goals(scans: Sequence[str], target: Path, root: str) -> dict[str, Path]:
-    """Where the mask of each scan goes; never to the place of a scan."""
+def _goals(scans: Sequence[str], target: Path, root: str, ending: str = "") -> dict[str, Path]:
+    """Where the mask of each scan goes, with another suffix if one is given; never to the place of a scan."""
     goals = mask_paths(scans, target, root)
+    goals = {scan: goal.with_name(f"{stem_of(goal)}{ending or suffix_of(goal)}") for scan, goal in goals.items()}
     if _is_file(target):
         suffix = suffix_of(target)
         if len(scans) != 1:

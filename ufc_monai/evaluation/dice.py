@@ -102,7 +102,7 @@ class DiceTable(Handler):
             rows = csv.writer(file)
             rows.writerow(["volume", "mean", *self.names])
             for volume, values in zip(self._volumes, dice, strict=True):
-                cells = ["" if v.isnan() else f"{v:.4f}" for v in (values.nanmean(), *values)]
+                cells = ["" if v.isnan() else f"{v:.6f}" for v in (values.nanmean(), *values)]
                 rows.writerow([volume, *cells])
         mean = engine.state.metrics["mean_dice"] = mean_over_present(dice)
         engine.state.metrics |= {f"dice_{name}": value for name, value in per_structure.items()}

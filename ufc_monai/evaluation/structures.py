@@ -1,4 +1,4 @@
-"""Every structure of every test volume: Dice, HD95 in millimetres, and the voxels that pooled Dice is made of."""
+"""Every structure of every test volume: Dice, distances of the surfaces, and the voxels that pooled Dice is made of."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from typing import NamedTuple
 import torch
 from ignite.engine import Engine
 from monai.data.utils import affine_to_spacing
-from monai.metrics import compute_hausdorff_distance
+from monai.metrics import compute_hausdorff_distance, compute_surface_dice
 from monai.transforms.utils import generate_spatial_bounding_box
 from torch import Tensor
 
@@ -23,6 +23,9 @@ from ufc_monai.base.files import atomic_path
 from ufc_monai.base.ranks import Handler
 
 logger = logging.getLogger(__name__)
+
+TOLERANCE = 2.0
+"""Millimetres by which surfaces may differ in the surface Dice; pixels for pictures."""
 
 
 class StructureRow(NamedTuple):
@@ -34,6 +37,8 @@ class StructureRow(NamedTuple):
         dice: in [0, 1]; ``None`` where the reference does not hold the structure.
         hd95_mm: 95th percentile of the distances between the surfaces, the larger of the two directions, in the unit
             of the grid's spacing (mm; pixels for pictures); ``None`` where reference or prediction lacks the structure.
+        surface_dice_2mm: the share of both surfaces that lies within 2 of that unit of the other one, in [0, 1];
+            ``None`` where the reference does not hold the structure.
         intersection: voxels of both.
         predicted: voxels of the prediction.
         reference: voxels of the reference.
@@ -43,6 +48,7 @@ class StructureRow(NamedTuple):
     structure: str
     dice: float | None
     hd95_mm: float | None
+    surface_dice_2mm: float | None
     intersection: int
     predicted: int
     reference: int
@@ -102,16 +108,40 @@ def hd95(predicted: Tensor, reference: Tensor, spacing: Sequence[float]) -> floa
     """
     if not predicted.any() or not reference.any():
         return None
+    *masks, spacing = _around(predicted, reference, spacing)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # MONAI's own use of an argument that it has deprecated
+        return float(compute_hausdorff_distance(*masks, True, percentile=95, spacing=spacing))
+
+
+def surface_dice(predicted: Tensor, reference: Tensor, spacing: Sequence[float]) -> float | None:
+    """The share of two surfaces that lies within :data:`TOLERANCE` of the other one.
+
+    Args:
+        predicted: as of :func:`hd95`.
+        reference: of the same shape.
+        spacing: of the grid, one number an axis.
+
+    Returns:
+        In [0, 1]; ``None`` if the reference is empty.
+    """
+    if not predicted.any() or not reference.any():
+        return 0.0 if reference.any() else None
+    *masks, spacing = _around(predicted, reference, spacing)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # as above
+        return float(compute_surface_dice(*masks, [TOLERANCE], include_background=True, spacing=spacing))
+
+
+def _around(predicted: Tensor, reference: Tensor, spacing: Sequence[float]) -> tuple[Tensor, Tensor, list[float]]:
+    """Two masks (1, 1, H, W[, D]) in the box around both, and the spacing."""
     if predicted.shape[-1] == 1:  # a picture: its surface is the outline
         predicted, reference, spacing = predicted[..., 0], reference[..., 0], spacing[:-1]
     predicted, reference = predicted.bool(), reference.bool()
     # MONAI crops as well, but only after it has made floats of all
     start, end = generate_spatial_bounding_box((predicted | reference)[None])
     box = tuple(map(slice, start, end))
-    masks = (mask[box][None, None] for mask in (predicted, reference))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # MONAI's own use of an argument that it has deprecated
-        return float(compute_hausdorff_distance(*masks, True, percentile=95, spacing=list(map(float, spacing))))
+    return predicted[box][None, None], reference[box][None, None], list(map(float, spacing))
 
 
 def pooled_dice(rows: Sequence[StructureRow]) -> float | None:
@@ -140,6 +170,7 @@ def structure_rows(
         # a sum would copy each mask as int64
         both, of_p, of_r = (int(mask.count_nonzero()) for mask in (p & r, p, r))
         dice = round(2 * both / (of_p + of_r), 6) if of_r else None
-        distance = hd95(p, r, spacing)
-        rows.append(StructureRow(volume, name, dice, distance and round(distance, 4), both, of_p, of_r))
+        distance, near = hd95(p, r, spacing), surface_dice(p, r, spacing)
+        figures = (distance and round(distance, 4), near and round(near, 6))
+        rows.append(StructureRow(volume, name, dice, *figures, both, of_p, of_r))
     return rows

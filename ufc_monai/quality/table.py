@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
+import statistics
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -62,6 +63,8 @@ class QualityTable(Reporter):
 
     def __post_init__(self) -> None:
         self._rows: list[tuple[Any, ...]] = []
+        self.predicted = 2.0
+        """Mean predicted Dice of the latest scan; above any Dice where none is predicted."""
 
     @property
     def calibration(self) -> str:
@@ -89,8 +92,10 @@ class QualityTable(Reporter):
         (item,) = engine.state.output
         path = item[CommonKeys.IMAGE].meta["filename_or_obj"]
         below = os.path.relpath(path, self.data_root_dir) if self.data_root_dir else ""
-        scan = Path(path).name if not below or below.startswith(os.pardir) else Path(below).as_posix()
-        self._rows += self._rows_of(scan, self._seen)
+        scan = Path(path).name if below in ("", os.curdir) or below.startswith(os.pardir) else Path(below).as_posix()
+        rows = self._rows_of(scan, self._seen)
+        self._rows += rows
+        self.predicted = statistics.fmean([float(row[2]) for row in rows if row[2]] or [2.0])
         if self._seen.disagreement is not None:
             levels = F.one_hot(torch.from_numpy(self._seen.disagreement).long(), len(VIEWS) + 1).permute(3, 0, 1, 2)
             restored = RestoreGridd("pred")({**item, "pred": levels})["pred"]

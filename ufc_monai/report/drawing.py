@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Sequence
 from typing import Any
@@ -56,10 +57,22 @@ def unframed(axes: Axes, whole: bool = False) -> None:
 
 def save(figure: Figure, path: str | os.PathLike[str]) -> None:
     """Write a figure as PNG, whole or not at all."""
-    for text in figure.findobj(Text):
-        text.set_parse_math(False)  # a file's name may hold dollars
+    _without_formulas(figure)
     with atomic_path(path) as temporary:
         figure.savefig(temporary, dpi=110, metadata={"Software": OWN_PICTURE}, pil_kwargs={"compress_level": 3})
+
+
+def jpeg(figure: Figure) -> bytes:
+    """A figure as JPEG, which makes much less of scans than PNG does."""
+    _without_formulas(figure)
+    content = io.BytesIO()
+    figure.savefig(content, format="jpeg", dpi=110, pil_kwargs={"quality": 88, "subsampling": 0})
+    return content.getvalue()
+
+
+def _without_formulas(figure: Figure) -> None:
+    for text in figure.findobj(Text):
+        text.set_parse_math(False)  # a file's name may hold dollars
 
 
 def shortened(text: str, length: int) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import statistics
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,17 +22,20 @@ class ScanQuality:
 
     Attributes:
         scan: its name there.
-        dice: predicted, the mean over structures; ``None`` where none is predicted.
-        worst: the structure with the lowest.
-        lowest: its predicted Dice.
+        names: of all structures.
+        structures: the predicted Dice of those that have one.
         notes: what is odd, each with the structures that it is said of, or of all.
     """
 
     scan: str
-    dice: float | None
-    worst: str
-    lowest: float | None
+    names: Sequence[str]
+    structures: Mapping[str, float]
     notes: str
+
+    @property
+    def dice(self) -> float | None:
+        """The mean over structures; ``None`` where none is predicted."""
+        return statistics.fmean(self.structures.values()) if self.structures else None
 
 
 def read_quality(path: Path) -> list[ScanQuality]:
@@ -57,7 +61,9 @@ def read_quality(path: Path) -> list[ScanQuality]:
 
 def quality_rows(scans: list[ScanQuality]) -> list[tuple[str, ...]]:
     """Cells below :data:`HEAD`."""
-    return [(s.scan, _two_digits(s.dice), s.worst, _two_digits(s.lowest), s.notes) for s in scans]
+    worst = [min(scan.structures, key=scan.structures.__getitem__, default="-") for scan in scans]
+    lowest = [two_digits(scan.structures.get(name)) for scan, name in zip(scans, worst, strict=True)]
+    return [(s.scan, two_digits(s.dice), *of, s.notes) for s, *of in zip(scans, worst, lowest, strict=True)]
 
 
 def quality_text(scans: list[ScanQuality], calibration: object) -> str:
@@ -71,19 +77,17 @@ def quality_text(scans: list[ScanQuality], calibration: object) -> str:
     return f"predicted Dice, worst first ({calibration})\n{aligned([HEAD, *quality_rows(scans[:SHOWN])], left=5)}{left}"
 
 
-def _two_digits(dice: float | None) -> str:
+def two_digits(dice: float | None) -> str:
+    """A predicted Dice, which is not known to more digits."""
     return "-" if dice is None else f"{dice:.2f}"
 
 
 def _scan(name: str, rows: list[dict[str, str]]) -> ScanQuality:
     dice = {row["structure"]: float(row["predicted_dice"]) for row in rows if row["predicted_dice"]}
-    worst = min(dice, key=dice.__getitem__, default="-")
     of_note: dict[str, list[str]] = {}
     for row in rows:
         for note in filter(None, row["note"].split("; ")):
             of_note.setdefault(note, []).append(row["structure"])
     few = {n: ", ".join(names) if len(names) < 3 else counted(len(names), "structure") for n, names in of_note.items()}
     notes = [n if len(of_note[n]) == len(rows) else f"{n}: {names}" for n, names in few.items()]
-    return ScanQuality(
-        name, statistics.fmean(dice.values()) if dice else None, worst, dice.get(worst), "; ".join(notes)
-    )
+    return ScanQuality(name, [row["structure"] for row in rows], dice, "; ".join(notes))

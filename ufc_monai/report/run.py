@@ -26,7 +26,8 @@ from ufc_monai.report.quality import HEAD as QUALITY_HEAD
 from ufc_monai.report.quality import quality_rows, read_quality
 from ufc_monai.report.rounds import HEAD as ROUNDS_HEAD
 from ufc_monai.report.rounds import NO_TEST, read_rounds
-from ufc_monai.report.summary import PAIRS_HEAD, PAIRS_MEAN, column_means, dice_files, judgement, pair_rows
+from ufc_monai.report.summary import OWN, PAIRS_HEAD, PAIRS_MEAN, column_means, dice_files, judgement, pair_rows
+from ufc_monai.report.volumes import unlabelled_volumes, volumes_of_test
 
 DICE = [["loss"], ["val_mean_dice"]]
 SPHERE = [["loss", "chance"], ["effective_rank"], ["alignment", "uniformity"]]
@@ -57,6 +58,7 @@ def write_report(run_folder: str | os.PathLike[str], path: str | os.PathLike[str
     labelling = read_rounds(run_of(folder))
     points = [(found.volumes, found.dice) for found in labelling if found.dice is not None]
     calibration = standing_record(folder, chain.MASKS).get("results", {}).get("quality")
+    scans = read_quality(folder / chain.QUALITY) if calibration else []
     write_page(
         path,
         "run.html",
@@ -80,7 +82,8 @@ def write_report(run_folder: str | os.PathLike[str], path: str | os.PathLike[str
         arms=list(reversed(chain.ARMS)),
         quality_head=QUALITY_HEAD,
         calibration=calibration,
-        quality=quality_rows(read_quality(folder / chain.QUALITY)) if calibration else [],
+        quality=quality_rows(scans),
+        unlabelled=unlabelled_volumes(folder / chain.MASKS.place, scans),
         curves={
             name: data_uri(curves_svg(read_metrics(folder / stage.place / "metrics.jsonl"), panels).encode(), "svg+xml")
             for name, (stage, panels) in CURVES.items()
@@ -127,17 +130,21 @@ def _other_clusters(folder: Path) -> str:
 def _dice(folder: Path) -> dict[str, Any]:
     """Dice of the fine-tuning and its controls: of each test volume, and the means on test and training volumes."""
     files = dice_files(folder)
-    columns = {arm: column_means(path) for arm, path in files.items()}
-    structures = [name for name in next(iter(columns.values()), ()) if name != "mean"]
-    for arm in files:
-        columns[f"training volumes, {arm}"] = _training_dice(folder, arm)
+    training = {arm: dice for arm in files if (dice := _training_dice(folder, arm))}
     return {
-        "volumes": {arm: list(csv.reader(io.StringIO(path.read_text("utf-8")))) for arm, path in files.items()},
-        "columns": columns,
-        "structures": structures,
+        "volumes": {arm: _three_digits(path) for arm, path in files.items()},
+        "test": volumes_of_test(files, OWN),
+        "means": {arm: column_means(path)["mean"] for arm, path in files.items()},
+        "training_dice": training,
         "budget": standing_record(folder, chain.FINE_TUNING).get("settings", {}).get("labelled_volumes"),
         "judgement": judgement(folder) if files else "",
     }
+
+
+def _three_digits(path: Path) -> list[list[str]]:
+    """A ``dice.csv`` to as many digits as Dice has everywhere."""
+    head, *rows = csv.reader(io.StringIO(path.read_text("utf-8")))
+    return [head, *([volume, *(f"{float(cell):.3f}" if cell else "-" for cell in cells)] for volume, *cells in rows)]
 
 
 def _training_dice(folder: Path, arm: str) -> dict[str, float]:

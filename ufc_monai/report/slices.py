@@ -28,11 +28,11 @@ LONGEST_NAME = 40
 
 @dataclass(frozen=True)
 class Overlay:
-    """An axial slice with structures on it.
+    """A plane of a volume with structures on it.
 
     Attributes:
         title: text above it.
-        image: (x, y) or (x, y, 3) in RAS orientation, in [0, 1].
+        image: (x, y) or (x, y, 3) in RAS orientation, in [0, 1]; of a plane that is not axial two others of x, y, z.
         reference: class of each pixel, 0 for background; ``None`` if there is no label.
         prediction: the same of the network; ``None`` if there is none.
         aspect: height of a pixel over its width.
@@ -60,11 +60,11 @@ def save_overlays(
         parts: what stands under reference and prediction.
     """
     height = SIDE * max(o.image.shape[1] * o.aspect / o.image.shape[0] for o in overlays)
-    figure, grid = _black_figure(len(overlays), 3, 3 * SIDE, height, 0.3, names)
+    figure, grid = black_figure([height] * len(overlays), 3, 3 * SIDE, 0.3, names)
     for row, overlay in zip(grid, overlays, strict=True):
         masks = {"": None, **dict(zip(parts, (overlay.reference, overlay.prediction), strict=True))}
         for axes, (part, mask) in zip(row, masks.items(), strict=True):
-            _show(axes, overlay, mask, len(names))
+            show(axes, overlay, mask, len(names))
             axes.text(0.99, 0.01, part, color="white", fontsize=9, ha="right", va="bottom", transform=axes.transAxes)
         row[0].set_title(shortened(overlay.title, 100), color="white", fontsize=10, loc="left", x=0.01)
     save(figure, path)
@@ -80,25 +80,26 @@ def save_preview(path: str | os.PathLike[str], previews: Sequence[Overlay], name
     """
     columns, side = min(PREVIEWS, len(previews)), 2.0
     rows = math.ceil(len(previews) / columns)
-    figure, grid = _black_figure(rows, columns, max(columns, 3) * side, side, 0.25, names)
+    figure, grid = black_figure([side] * rows, columns, max(columns, 3) * side, 0.25, names)
     for axes, preview in zip(grid.ravel(), previews, strict=False):
-        _show(axes, preview, preview.reference, len(names))
+        show(axes, preview, preview.reference, len(names))
         axes.set_title(shortened(preview.title, 26), color="white", fontsize=8, pad=2)
     save(figure, path)
 
 
-def _black_figure(
-    rows: int, columns: int, width: float, height: float, head: float, names: Sequence[str]
+def black_figure(
+    heights: Sequence[float], columns: int, width: float, head: float, names: Sequence[str]
 ) -> tuple[Figure, NDArray[Any]]:
-    """A figure and its grid of axes, ``height`` inches each and ``head`` above, with the classes' legend below."""
+    """A figure and its grid of axes, rows of ``heights`` inches and ``head`` above, with the classes' legend below."""
     # as many columns as the longest name allows, at 0.08 inches a letter and the colour before it
     longest = min(max(map(len, names), default=1), LONGEST_NAME)
     fitting = max(1, min(4, int(width / (0.08 * longest + 0.7))))
     legend = 0.22 * math.ceil(len(names) / fitting) + 0.15 if names else 0.05
-    total = rows * (height + head) + legend
+    total = sum(heights) + len(heights) * head + legend
     figure = Figure(figsize=(width, total), facecolor="black")
     sides = {"left": 0, "right": 1, "bottom": legend / total, "top": 1 - head / total}
-    grid = figure.subplots(rows, columns, squeeze=False, gridspec_kw={**sides, "hspace": head / height, "wspace": 0.01})
+    between = {"hspace": head * len(heights) / sum(heights), "wspace": 0.01, "height_ratios": heights}
+    grid = figure.subplots(len(heights), columns, squeeze=False, gridspec_kw=sides | between)
     for axes in grid.ravel():
         axes.set_axis_off()
     patches = [
@@ -109,7 +110,8 @@ def _black_figure(
     return figure, np.asarray(grid)
 
 
-def _show(axes: Axes, overlay: Overlay, mask: NDArray[Any] | None, n_classes: int) -> None:
+def show(axes: Axes, overlay: Overlay, mask: NDArray[Any] | None, n_classes: int) -> None:
+    """Draw an overlay's image with one mask over it, or none, as radiologists see it."""
     picture = np.atleast_3d(radiological(np.asarray(overlay.image, dtype=np.float64)).clip(0, 1))
     picture = np.broadcast_to(picture, (*picture.shape[:2], 3))
     if mask is not None:

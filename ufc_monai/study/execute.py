@@ -165,8 +165,9 @@ def perform(folder: Path, run: Run, device: str | None = None, stop: threading.E
             source = folder / "runs" / run.needs[0] / "pseudo_labels.json"
             read = {"pseudo_labels": {"path": str(source), "sha256": sha256_of(source)}}
             write_json(folder / run.records[0], {"stage": run.kind, "status": "complete", "inputs": read})
-        for checkpoint in (place / "models").glob("checkpoint*.pt"):  # the run is complete, and nothing resumes from it
-            checkpoint.unlink()
+        # the run is complete: nothing resumes from it, and no report shows its masks
+        for left in (*(place / "models").glob("checkpoint*.pt"), *place.glob("test/planes.npz")):
+            left.unlink()
     return None
 
 

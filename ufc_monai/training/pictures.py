@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import copy
 import os
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from operator import itemgetter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
 from ignite.engine import Engine, Events
-from monai.data import affine_to_spacing
+from monai.data import MetaTensor, affine_to_spacing
 from monai.transforms import Orientation
 from numpy.typing import NDArray
 from torch import Tensor, nn
@@ -23,16 +24,25 @@ from ufc_monai.base.ranks import Handler, Reporter
 from ufc_monai.data.slices import SliceDataset
 from ufc_monai.training.loaders import PrepareBatch
 from ufc_monai.transforms.chain import Standardise
+from ufc_monai.transforms.crop import BodyCrop
 from ufc_monai.transforms.volume import LoadVolume
 
 if TYPE_CHECKING:
-    from ufc_monai.report.slices import Overlay
+    from ufc_monai.report.masks import Planes
 
 
 SHOWN = 8
 """Slices in a picture, spread over the data set."""
 POINTS = 2000
 """Slices in the map of embeddings; more would cover each other."""
+MOST = 10
+"""Volumes whose masks are kept for the report."""
+
+
+class Predicted(Protocol):
+    """What predicts the mean Dice of the volume that an evaluator has just segmented."""
+
+    predicted: float
 
 
 @dataclass(eq=False)
@@ -127,59 +137,85 @@ class EmbeddingPicture(Reporter):
 
 
 @dataclass(eq=False)
-class OverlaysPicture(Handler):
-    """Draw ``overlays.png``: the best, the median and the worst test volume by mean Dice, one axial slice of each.
+class MasksPicture(Handler):
+    """Keep the worst masks in three planes through each structure, in ``planes.npz``, for the report.
 
-    The slice is that with most of the reference's foreground. Image, reference and prediction are shown on the grid of
-    the image's file, turned to RAS; only that slice of each volume is kept. The evaluator's output holds class maps
-    ``pred`` and ``label`` on that grid.
+    The worst of them is drawn to ``overlays.png``. Image and masks are shown on the grid of the image's file, turned to
+    RAS and cropped to the body. The evaluator's output holds the mask ``pred`` and, of a test, ``label`` on that grid.
 
     Args:
-        output_dir: folder of the picture.
+        output_dir: folder of both files.
         names: names of the classes 1..n.
         window: the Hounsfield units shown as black and white.
-        metric: name of the evaluator's ``MeanDice``, without background.
+        root: folder of the data set, which volumes are named relative to.
         channels: of the images.
+        ids: what stands in ``pred`` for the classes 1..n, if not these numbers.
+        quality: predicts the Dice of a volume without a label; it comes before this handler.
     """
 
     output_dir: str | os.PathLike[str]
     names: Sequence[str]
     window: Sequence[float]
-    metric: str = "mean_dice"
+    root: str | os.PathLike[str]
     channels: int = 1
+    ids: Sequence[int] | None = None
+    quality: Predicted | None = None
 
     def _started(self, engine: Engine) -> None:
-        self._overlays: list[Overlay] = []
+        self._volumes: dict[str, tuple[float, Any]] = {}
 
     def _iteration_completed(self, engine: Engine) -> None:
-        self._overlays += [self._overlay(item) for item in engine.state.output]
+        for item in engine.state.output:
+            file = item["image"].meta["filename_or_obj"]
+            to_ras = Orientation("RAS", labels=None)
+            keys = ["pred", "label"] if self.quality is None else ["pred"]
+            masks = [to_ras(item[key]).as_tensor()[0].cpu().numpy() for key in keys]
+            masks[0] = self._classes(masks[0])
+            dice = _mean_dice(*masks) if self.quality is None else self.quality.predicted
+            if len(self._volumes) < MOST or dice < max(self._volumes.values(), key=itemgetter(0))[0]:
+                planes = self._planes(to_ras(LoadVolume(self.channels)(file)), masks)
+                self._volumes[Path(os.path.relpath(file, self.root)).as_posix()] = (dice, planes)
+                self._volumes = dict(sorted(self._volumes.items(), key=lambda entry: entry[1][0])[:MOST])
 
-    def _overlay(self, item: Mapping[str, Any]) -> Overlay:
-        file, to_ras = item["image"].meta["filename_or_obj"], Orientation("RAS", labels=None)
-        image, reference, prediction = map(to_ras, (LoadVolume(self.channels)(file), item["label"], item["pred"]))
-        z = int((reference > 0).sum(dim=(0, 1, 2)).argmax())
-        low, high = self.window
-        shown, truth, found = (_pictures(x.as_tensor()[None, ..., z])[0] for x in (image, reference, prediction))
-        width, height, _ = affine_to_spacing(image.affine, r=3).tolist()
-        from ufc_monai.report.slices import Overlay
+    def _classes(self, mask: NDArray[Any]) -> NDArray[Any]:
+        """The classes of a mask that may hold ids."""
+        if self.ids is None:
+            return mask
+        classes = np.zeros(mask.shape, np.uint8)
+        for structure, i in enumerate(self.ids, start=1):
+            classes[mask == i] = structure
+        return classes
 
-        return Overlay(Path(file).name, ((shown - low) / (high - low)).clip(0, 1), truth, found, height / width)
+    def _planes(self, image: MetaTensor, masks: Sequence[NDArray[Any]]) -> Planes:
+        from ufc_monai.report.masks import planes_through
+
+        shown, sides = (masks[0] > 0) | (masks[-1] > 0), []
+        for axis, (start, end) in enumerate(zip(*BodyCrop().compute_bounding_box(image), strict=True)):
+            inside = shown.any(axis=tuple({0, 1, 2} - {axis})).nonzero()[0].tolist() or [start]
+            sides.append(slice(max(0, min(start, inside[0])), max(end, inside[-1] + 1)))
+        box, (low, high) = tuple(sides), self.window
+        picture = (_pictures(image.as_tensor()[None])[0][box] - low) / (high - low)
+        prediction, reference = (*(mask[box] for mask in masks), None)[:2]
+        spacing = affine_to_spacing(image.affine, r=3).tolist()
+        return planes_through(picture.clip(0, 1), reference, prediction, spacing)
 
     def _completed(self, engine: Engine) -> None:
-        dice = engine.state.metric_details[self.metric].cpu().nanmean(dim=1).tolist()
-        ranked = sorted((i for i, d in enumerate(dice) if d == d), key=lambda i: -dice[i])
-        if not ranked:
-            return
-        # of one or two volumes, the later name stands
-        places = {ranked[len(ranked) // 2]: "median", ranked[-1]: "worst", ranked[0]: "best"}
-        shown = [
-            replace(self._overlays[i], title=f"{places[i]}: {self._overlays[i].title}, mean Dice {dice[i]:.2f}")
-            for i in ranked
-            if i in places
-        ]
-        from ufc_monai.report.slices import save_overlays
+        from ufc_monai.report.drawing import save
+        from ufc_monai.report.masks import draw_masks, save_planes
 
-        save_overlays(Path(self.output_dir, "overlays.png"), shown, self.names)
+        volumes = {name: planes for name, (_, planes) in self._volumes.items()}
+        save_planes(Path(self.output_dir, "planes.npz"), volumes)
+        if worst := next(filter(None, volumes.values()), None):
+            save(draw_masks({"prediction": worst}, min(worst), self.names), Path(self.output_dir, "overlays.png"))
+
+
+def _mean_dice(predicted: NDArray[Any], reference: NDArray[Any]) -> float:
+    """Mean Dice over the structures that a reference holds; above any Dice if it holds none."""
+    dice = []
+    for structure in np.unique(reference[reference > 0]):
+        one, other = predicted == structure, reference == structure
+        dice.append(2 * np.count_nonzero(one & other) / (np.count_nonzero(one) + np.count_nonzero(other)))
+    return float(np.mean(dice)) if dice else 2.0
 
 
 def _sample(dataset: SliceDataset) -> dict[str, Any]:
@@ -189,6 +225,6 @@ def _sample(dataset: SliceDataset) -> dict[str, Any]:
 
 
 def _pictures(images: Tensor) -> NDArray[np.float32]:
-    """(n, 1, H, W) on any device to (n, H, W), or (n, 3, H, W) to (n, H, W, 3)."""
+    """(n, 1, ...) on any device to (n, ...), or (n, 3, ...) to (n, ..., 3)."""
     pictures = images.movedim(1, -1).float().cpu().numpy()
     return pictures[..., 0] if pictures.shape[-1] == 1 else pictures

@@ -52,6 +52,8 @@ class LoadVolume(LoadImage):
     """
 
     def __init__(self, channels: int = 1, dtype: DtypeLike | torch.dtype = np.float32) -> None:
+        # else MONAI says each time that a GPU's codec is missing, if pydicom is there
+        logging.getLogger("monai.data.nvimgcodec_pydicom_plugin").setLevel(logging.ERROR)
         super().__init__(image_only=True, ensure_channel_first=True, dtype=dtype)
         if channels not in (1, 3):
             raise InputError(f"channels must be 1, or 3 for colour pictures; got {channels!r}.")

@@ -1,0 +1,229 @@
+"""Masks of DICOM series as DICOM SEG, which viewers and archives lay over the series that it refers to."""
+
+from __future__ import annotations
+
+import csv
+import logging
+import os
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from monai.data.utils import orientation_ras_lps
+from monai.utils import optional_import
+from numpy.typing import NDArray
+
+from ufc_monai import __version__
+from ufc_monai.base.errors import InputError
+from ufc_monai.base.files import atomic_path
+from ufc_monai.base.formats import dicom_files
+
+nib, _ = optional_import("nibabel")
+
+
+class Code(NamedTuple):
+    """What a structure is called in a terminology, e.g. ``10200004``, ``SCT``, ``Liver``."""
+
+    value: str
+    scheme: str
+    meaning: str
+
+
+ANATOMY = Code("123037004", "SCT", "Anatomical Structure")
+"""The category of all segments."""
+SNOMED = {
+    "spleen": "78961009",
+    "kidney": "64033007",
+    "right kidney": "9846003",
+    "left kidney": "18639004",
+    "gallbladder": "28231008",
+    "oesophagus": "32849002",
+    "esophagus": "32849002",
+    "liver": "10200004",
+    "stomach": "69695003",
+    "aorta": "15825003",
+    "inferior vena cava": "64131007",
+    "portal vein": "32764006",
+    "splenic vein": "35819009",
+    "pancreas": "15776009",
+    "adrenal gland": "23451007",
+    "right adrenal gland": "29392005",
+    "left adrenal gland": "12003004",
+    "duodenum": "38848004",
+    "small intestine": "30315005",
+    "colon": "71854001",
+    "rectum": "34402009",
+    "urinary bladder": "89837001",
+    "bladder": "89837001",
+    "prostate": "41216001",
+    "uterus": "35039007",
+    "heart": "80891009",
+    "left ventricle": "87878005",
+    "right ventricle": "53085002",
+    "left atrium": "82471001",
+    "right atrium": "73829009",
+    "myocardium": "74281007",
+    "pulmonary artery": "81040000",
+    "trachea": "44567001",
+    "lung": "39607008",
+    "right lung": "3341006",
+    "left lung": "44029006",
+    "brain": "12738006",
+}
+"""SNOMED CT's codes of the usual organs, by their names in small letters."""
+COLUMNS = ("structure", "code", "scheme", "meaning")
+"""Of a table of further codes."""
+ON_GRID = 0.01
+"""Pixels by which a slice may lie off the mask's grid."""
+
+
+def highdicom() -> Any:
+    """The package highdicom, imported when it is first needed.
+
+    Raises:
+        InputError: if it is not installed.
+    """
+    module, installed = optional_import("highdicom")
+    if not installed:
+        raise InputError(
+            "--format dicom_seg: needs highdicom, which is not installed: pip install highdicom, or the extra dicom of "
+            "ufc-monai."
+        )
+    return module
+
+
+def codes_of(names: Sequence[str], table: Path | None = None) -> list[Code]:
+    """The code of each structure: of a table, or SNOMED's.
+
+    Args:
+        names: of the structures, in any case, with spaces, ``_`` or ``-``.
+        table: a CSV with the columns :data:`COLUMNS`.
+
+    Raises:
+        InputError: if the table cannot be read, or a structure has no code.
+    """
+    known = {name: Code(value, "SCT", name.capitalize()) for name, value in SNOMED.items()}
+    if table is not None:
+        known |= _read_codes(table)
+    if missing := [name for name in names if _plain(name) not in known]:
+        raise InputError(
+            f"--format dicom_seg: no code is known for {', '.join(missing)}. Pass --codes FILE, a CSV with the first "
+            f"line {','.join(COLUMNS)} and a line for each, e.g. {missing[0]},10200004,SCT,Liver."
+        )
+    return [known[_plain(name)] for name in names]
+
+
+def _read_codes(table: Path) -> dict[str, Code]:
+    try:
+        rows = list(csv.DictReader(table.read_text(encoding="utf-8-sig").splitlines()))
+        found = {_plain(row["structure"]): Code(*(row[column].strip() for column in COLUMNS[1:])) for row in rows}
+    except (OSError, UnicodeDecodeError, KeyError, AttributeError) as e:
+        raise InputError(
+            f"--codes: {table} cannot be read ({type(e).__name__}). Its first line must be {','.join(COLUMNS)}, and "
+            "each line must have all four."
+        ) from e
+    if empty := [name for name, code in found.items() if not all(code)]:
+        raise InputError(f"--codes: {table} leaves a column of {empty[0]} empty. Fill in code, scheme and meaning.")
+    return found
+
+
+def _plain(name: str) -> str:
+    return " ".join(name.lower().replace("_", " ").replace("-", " ").split())
+
+
+def write_dicom_seg(
+    path: str | os.PathLike[str], mask: Path, series: Path, ids: Mapping[str, int], codes: Sequence[Code]
+) -> None:
+    """Write the mask of a DICOM series as DICOM SEG, whole or not at all.
+
+    The patient, the study and the frame of reference are those of the series, each frame refers to its slice, and the
+    segments are numbered from 1 in the order of ``ids``.
+
+    Args:
+        path: the file.
+        mask: NIfTI on the grid of the series.
+        series: folder of the series, or its one file.
+        ids: of each structure in the mask.
+        codes: of each structure, in the same order.
+
+    Raises:
+        InputError: if highdicom is missing, or cannot make one of these files; nothing that it says of their content
+            is passed on, since that may name the patient.
+    """
+    hd = highdicom()
+    pydicom, _ = optional_import("pydicom")
+    files = dicom_files(series) if series.is_dir() else [series]
+    for name in ("pydicom", "highdicom"):  # they log, and warn of, values in the headers
+        logging.getLogger(name).setLevel(logging.CRITICAL + 1)
+    try:
+        with warnings.catch_warnings(), atomic_path(path) as temporary:
+            warnings.simplefilter("ignore")
+            image = nib.load(mask)
+            slices = [pydicom.dcmread(file, stop_before_pixels=True, force=True) for file in files]
+            order = _frames(slices, np.asarray(image.affine))
+            volume = np.asarray(image.dataobj)
+            segments = np.zeros(volume.shape, np.uint8 if len(ids) < 256 else np.uint16)
+            for number, i in enumerate(ids.values(), start=1):
+                segments[volume == i] = number
+            between = float(np.linalg.norm(image.affine[:3, 2]))
+            for header in slices:  # what highdicom reads of them: a CT may leave out the one, or lie about the other
+                header.SliceThickness = header.get("SliceThickness") or between
+                header.SpacingBetweenSlices = between
+            hd.seg.Segmentation(
+                source_images=slices,
+                pixel_array=np.stack([segments[:, :, k].T for k in order]),
+                segmentation_type=hd.seg.SegmentationTypeValues.BINARY,
+                segment_descriptions=_descriptions(hd, [*ids], codes),
+                series_instance_uid=hd.UID(),
+                series_number=1000,
+                sop_instance_uid=hd.UID(),
+                instance_number=1,
+                manufacturer="ufc_monai",
+                manufacturer_model_name="ufc_unet_segmentation",
+                software_versions=__version__,
+                device_serial_number="0",
+                content_label="SEGMENTATION",
+                series_description="ufc_monai segmentation, not for clinical use",
+            ).save_as(temporary)
+    except InputError:
+        raise
+    except Exception as e:
+        said = f": {e}" if isinstance(e, AttributeError) else ""  # which names a tag, and no value
+        raise InputError(
+            f"{series}: no DICOM SEG can be made for it ({type(e).__name__}{said}). Take --format same instead."
+        ) from e
+
+
+def _frames(slices: Sequence[Any], affine: NDArray[np.float64]) -> list[int]:
+    """For each DICOM slice its place along the mask's third axis."""
+    to_voxel = np.linalg.inv(orientation_ras_lps(affine))
+    found = []
+    for header in slices:
+        across, down = np.reshape([float(x) for x in header.ImageOrientationPatient], (2, 3))
+        below, beside = (float(x) for x in header.PixelSpacing)
+        first = np.array([float(x) for x in header.ImagePositionPatient])
+        last = first + across * beside * (header.Columns - 1) + down * below * (header.Rows - 1)
+        ends = np.array([to_voxel @ [*corner, 1] for corner in (first, last)])[:, :3]
+        k = int(np.rint(ends[0, 2]))
+        if not np.allclose(ends, [[0, 0, k], [header.Columns - 1, header.Rows - 1, k]], atol=ON_GRID):
+            raise InputError("a DICOM slice does not lie on the grid of the mask. Segment with --format same instead.")
+        found.append(k)
+    return found
+
+
+def _descriptions(hd: Any, names: Sequence[str], codes: Sequence[Code]) -> list[Any]:
+    family = hd.sr.CodedConcept("123110", "DCM", "Artificial Intelligence")
+    algorithm = hd.AlgorithmIdentificationSequence("ufc_unet_segmentation", family, __version__)
+    return [
+        hd.seg.SegmentDescription(
+            segment_number=number,
+            segment_label=name[:64],
+            segmented_property_category=hd.sr.CodedConcept(*ANATOMY),
+            segmented_property_type=hd.sr.CodedConcept(*code),
+            algorithm_type=hd.seg.SegmentAlgorithmTypeValues.AUTOMATIC,
+            algorithm_identification=algorithm,
+        )
+        for number, (name, code) in enumerate(zip(names, codes, strict=True), start=1)
+    ]
