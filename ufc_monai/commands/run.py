@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import shlex
 import shutil
-import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -22,6 +21,7 @@ from ufc_monai.base.machine import refuse_too_little
 from ufc_monai.data.case import Case
 from ufc_monai.data.datalist import account, find_cases
 from ufc_monai.data.inspect import VolumeFacts
+from ufc_monai.planning.clock import Clock
 from ufc_monai.planning.estimate import (
     estimate_stages,
     known_labels,
@@ -53,14 +53,14 @@ def run_all(options: RunOptions) -> None:
     Raises:
         InputError: if the data set or an option does not fit, or a stage fails.
     """
-    began, run = time.monotonic(), options.folder
+    clock, run = Clock(), options.folder
     cases = usable_cases(options)
     logger.info("%s", "\n".join(account(options.dataset_dir)))
     options = round_to_do(options, cases)
     steps = plan_stages(options, cases)
     if options.folder != run:  # the probe of the first round stands: it judges the encoder
         steps = [step for step in steps if step.title != PROBE.title]
-    run_stages(options, cases, steps)
+    run_stages(options, cases, steps, clock)
     report = run / "report.html"
     write_report(options.folder, report)
     if options.tracking:
@@ -68,16 +68,19 @@ def run_all(options: RunOptions) -> None:
     logger.info("\n%s", run_summary(options.folder))
     if rounds := read_rounds(run):
         logger.info("rounds of labelling\n%s", rounds_text(rounds))
-    logger.info("report: %s\n%.0f s in all", report, time.monotonic() - began)
+    clock.lap("report")
+    logger.info("\n%s", clock.table())
+    logger.info("report: %s", report)
 
 
-def run_stages(options: RunOptions, cases: Sequence[Case], steps: Sequence[Step]) -> None:
+def run_stages(options: RunOptions, cases: Sequence[Case], steps: Sequence[Step], clock: Clock | None = None) -> None:
     """Run those stages that are not complete.
 
     Args:
         options: of the run.
         cases: all volumes.
         steps: in order.
+        clock: is told what each took.
 
     Raises:
         InputError: if the folder belongs to another data set, another run is at work there, or a stage fails.
@@ -100,6 +103,8 @@ def run_stages(options: RunOptions, cases: Sequence[Case], steps: Sequence[Step]
             write_json(folder / "labels.json", known_to_round(options, cases))
         if options.estimate and to_come:
             _look_first(options, cases, to_come, everything=steps[0] in to_come)
+        clock = clock or Clock()
+        clock.lap("looking at the data")
         for number, step in enumerate(steps, start=1):
             state = step.state(folder, data)
             note = {COMPLETE: " (complete, skipped)", BEGUN: " (goes on)"}.get(state, "")
@@ -113,6 +118,7 @@ def run_stages(options: RunOptions, cases: Sequence[Case], steps: Sequence[Step]
                 )
             if lacking := step.lacking(folder):
                 raise InputError(f"'{step.title}' ended without writing {', '.join(lacking)} in {folder}.")
+            clock.lap(step.title, folder / step.record)
 
 
 def copy_bundles(bundles: Path, folder: Path) -> None:
