@@ -65,7 +65,7 @@ def test_the_masks_come_first_and_what_was_learned_last(tmp_path: Path) -> None:
     """A sentence that pretraining went well is no judgement of the Dice above it."""
     write_arm(tmp_path, "", 0.4, [])
     write_arm(tmp_path, "random_", 0.5, [])
-    places = {"inference": {"results": {"volumes": 2}}, "evaluate": {"settings": {"test_volumes": 1}}}
+    places = {"inference": {"results": {"volumes": 2}}, "evaluate": {"environment": {"test_volumes": "1"}}}
     masks, tested = (tmp_path / UNET / place for place in places)
     for place, said in places.items():
         (tmp_path / UNET / place).mkdir(exist_ok=True)
