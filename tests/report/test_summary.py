@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 from ufc_monai.report.summary import dice_table, run_summary
 
@@ -65,7 +66,10 @@ def test_the_masks_come_first_and_what_was_learned_last(tmp_path: Path) -> None:
     """A sentence that pretraining went well is no judgement of the Dice above it."""
     write_arm(tmp_path, "", 0.4, [])
     write_arm(tmp_path, "random_", 0.5, [])
-    places = {"inference": {"results": {"volumes": 2}}, "evaluate": {"environment": {"test_volumes": "1"}}}
+    places: dict[str, dict[str, Any]] = {
+        "inference": {"results": {"volumes": 2}},
+        "evaluate": {"environment": {"test_volumes": "1"}},
+    }
     masks, tested = (tmp_path / UNET / place for place in places)
     for place, said in places.items():
         (tmp_path / UNET / place).mkdir(exist_ok=True)
