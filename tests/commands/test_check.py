@@ -19,7 +19,7 @@ from matplotlib.image import imread
 from ufc_monai.base.errors import InputError
 from ufc_monai.base.machine import PROCESS_BYTES
 from ufc_monai.commands.check import run_check
-from ufc_monai.data import datalist
+from ufc_monai.data import tree
 from ufc_monai.data.case import MMWHS_LABELS
 from ufc_monai.data.datalist import find_cases
 from ufc_monai.data.inspect import VolumeFacts, inspect_cases
@@ -100,8 +100,13 @@ def test_a_sound_folder_is_ready(folder: Path, tmp_path: Path, said: Any) -> Non
 @pytest.mark.usefixtures("no_measuring")
 def test_the_folder_is_looked_through_once(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """And anew by the next command: by then it may hold something else."""
-    looks, walk = [], datalist.walk
-    monkeypatch.setattr(datalist, "walk", lambda root: looks.append(root) or walk(root))
+    looks = list[Path]()
+
+    def look(root: Path) -> tree.Tree:
+        looks.append(root)
+        return tree.walk(root)
+
+    monkeypatch.setattr("ufc_monai.data.datalist.walk", look)
     for times in (1, 2):
         run_check(options(folder), output=tmp_path / "a.png", write=tmp_path / "split.json")
         assert looks == [folder] * times

@@ -205,9 +205,13 @@ def test_only_scans_whose_middles_are_alike_are_read_whole(folder: Path, monkeyp
     for name, voxels in {"a": scan, "b": scan, "end": end, "other": other}.items():
         nib.save(nib.Nifti1Image(voxels, affine), folder / f"{name}.nii.gz")
     nib.save(nib.Nifti1Image(scan[:, :, ::-1], affine @ np.diag([1, 1, -1, 1])), folder / "upside_down.nii")
-    read = list[str]()
-    whole = inspect._read
-    monkeypatch.setattr(inspect, "_read", lambda path: read.append(path.name) or whole(path))
+    read, whole = list[str](), inspect._read
+
+    def noted(path: Path) -> Any:
+        read.append(path.name)
+        return whole(path)
+
+    monkeypatch.setattr(inspect, "_read", noted)
     names = ["a.nii.gz", "b.nii.gz", "end.nii.gz", "other.nii.gz"]
     digests = digests_of_alike(folder, names)
     assert sorted(read) == ["a.nii.gz", "b.nii.gz", "end.nii.gz"]

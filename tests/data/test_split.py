@@ -219,8 +219,25 @@ def test_a_fold_validates_on_what_the_next_one_tests(root: Path, tmp_path: Path)
     assert [fold["validation"] for fold in folds] == [folds[(f + 1) % 4]["test"] for f in FOLDS]
 
 
-def test_nothing_to_pretrain_on_is_refused(root: Path, tmp_path: Path) -> None:
+def test_held_out_are_validation_and_test_patients_without_labels(root: Path, tmp_path: Path) -> None:
     split = open_split(tmp_path / "split.json", root)
+    for f in FOLDS:
+        fold = split.content["folds"][f]
+        assert patients_of(split.held_out(f)) == {*fold["validation"], *fold["test"]}
+        assert not any("label" in item for item in split.held_out(f))
+
+
+def test_without_a_data_set_there_are_no_labels() -> None:
+    with pytest.raises(InputError, match="dataset_dir is not set"):
+        open_split("", "", required=False).labelled(0)
+
+
+def test_nothing_to_train_on_is_refused(root: Path, tmp_path: Path) -> None:
+    split = open_split(tmp_path / "split.json", root)
+    assert replace(split, skipped={"a.nii.gz": "It is bad."}).pretraining(0) == split.pretraining(0)
+    no_orders = [{**fold, "label_orders": [[]]} for fold in split.content["folds"]]
+    with pytest.raises(InputError, match="no volume is left for training in fold 0"):
+        replace(split, content={**split.content, "folds": no_orders}, skipped={"a": "It is bad."}).labelled(0)
     held_out = {i: e for i, e in split.content["images"].items() if e["patient"] in split.content["folds"][0]["test"]}
     left = replace(split, content={**split.content, "images": held_out}, skipped={"a.nii.gz": "It is bad."})
     with pytest.raises(InputError, match=r"no volume is left for pretraining in fold 0; 1 were left out, first a\.nii"):
@@ -247,7 +264,12 @@ def test_images_are_read_again_only_where_they_were_touched(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read = list[str]()
-    monkeypatch.setattr(split_file, "sha256_of", lambda path: read.append(Path(path).name) or sha256_of(path))
+
+    def noted(path: Path) -> str:
+        read.append(Path(path).name)
+        return sha256_of(path)
+
+    monkeypatch.setattr(split_file, "sha256_of", noted)
 
     def images_read() -> set[str]:
         read.clear()
