@@ -75,6 +75,16 @@ VARIANTS: dict[str, tuple[list[str], dict[str, Any]]] = {
     "mixed_16": ([], {"batch_size": 16, "min_steps": 800}),
     "mixed_small_boxes": ([], {"mix::area": [0.02, 0.3], "min_steps": 1200}),
     "self_training": (["self_training"], {"min_steps": 1500}),
+    "self_sampled": (
+        ["self_training"],
+        {
+            "min_steps": 1500,
+            "+imports": ["$import guards"],
+            "joined::_target_": "guards.SampledSlices",
+            "self_training::_target_": "guards.Sampled",
+            "self_training::stage_1": "$os.path.join(os.path.dirname(@pseudo_labels_path), '..')",
+        },
+    ),
     "self_symmetric": (["self_training"], SYMMETRIC),
     "self_wide": (["self_training"], {**SYMMETRIC, **MIXED_WIDE}),
     "self_longer": (["self_training"], {**SYMMETRIC, "min_steps": 2400}),
