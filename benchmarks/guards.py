@@ -10,16 +10,24 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import torch
 from ignite.engine import Engine
 from numpy.typing import NDArray
+from torch import Tensor
 
+from ufc_monai.artifacts.sampling import Codes
+from ufc_monai.artifacts.transfer import load_weights, read_network
+from ufc_monai.base.bundles import VAE
+from ufc_monai.data.slices import SliceDataset
 from ufc_monai.data.store import StoreEntry
-from ufc_monai.self_training.choose import Choice, Predicted
+from ufc_monai.networks.build import build_network
+from ufc_monai.self_training.choose import LEVELS, Choice, Cuts, Predicted, chosen_labels
 from ufc_monai.self_training.handler import SelfTraining
 from ufc_monai.self_training.rounds import Round
+from ufc_monai.self_training.slices import JoinedSlices
 from ufc_monai.transforms.labels import IGNORE
 
 NEAR = 0.1
@@ -105,6 +113,65 @@ class Even(SelfTraining):
         clusters, weights = torch.tensor(self.clusters), self.sampler.partner_weights
         in_cluster = torch.zeros(int(clusters.max()) + 1, dtype=weights.dtype).index_add(0, clusters, weights)
         self.sampler.partner_weights = weights / in_cluster[clusters].clamp(min=1e-9)
+
+
+class SampledSlices(JoinedSlices):
+    """Slices, some of the unlabelled ones replaced by :class:`Sampled`."""
+
+    def __init__(self, labelled: SliceDataset, unlabelled: SliceDataset) -> None:
+        super().__init__(labelled, unlabelled)
+        self.sampled: dict[int, dict[str, Tensor]] = {}
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        """A slice, or what was sampled in its place."""
+        return super().__getitem__(index) | self.sampled.get(index - len(self.labelled), {})
+
+
+@dataclass(eq=False)
+class Sampled(SelfTraining):
+    """In each round a share of the unlabelled slices is new: drawn by stage 1 from their clusters, as ``sample`` draws.
+
+    The teacher labels them by the cuts of the round.
+
+    Args:
+        stage_1: folder of its ``models`` and ``clusters``.
+        share: of the unlabelled slices.
+    """
+
+    stage_1: str | os.PathLike[str] = ""
+    share: float = 0.25
+
+    def _open(self, found: Round) -> None:
+        super()._open(found)
+        draw, folder = torch.Generator().manual_seed(found.content["round"]), Path(self.stage_1)
+        codes, chosen = Codes.read(folder / "clusters"), torch.randperm(len(self.slices.unlabelled), generator=draw)
+        chosen = chosen[: int(self.share * len(chosen))]
+        cluster_of = dict(zip(codes.ids, codes.clusters.tolist(), strict=True))
+        clusters = [cluster_of[self.slices.unlabelled.items[k]["id"]] for k in chosen.tolist()]
+        images = self._decoded(torch.cat([codes.draw(str(c), 1, draw) for c in clusters]), folder / "models")
+        labels = self._labelled(images, found)
+        pairs = zip(chosen.tolist(), images, labels, strict=True)
+        cast(SampledSlices, self.slices).sampled = {k: {"image": x, "label": y} for k, x, y in pairs}
+
+    @torch.inference_mode()
+    def _decoded(self, codes: Tensor, models: Path) -> Tensor:
+        network: Any = build_network(read_network(models, VAE)["architecture"], {"sampling": False})
+        load_weights(network, models)
+        parts = [network.eval().decode_forward(part) for part in torch.split(codes, self.slices_at_once)]
+        return torch.cat(parts).clamp(0, 1)
+
+    @torch.inference_mode()
+    def _labelled(self, images: Tensor, found: Round) -> Tensor:
+        network, device = self.teacher.eval().module, next(self.teacher.parameters()).device
+        parts = [self.inferer(part.to(device), network).cpu() for part in torch.split(images, self.slices_at_once)]
+        chances = torch.cat(parts).float().softmax(dim=1).movedim(1, 0)  # (classes, n, H, W)
+        classes, rival = chances.argmax(dim=0), 1 + chances[1:].argmax(dim=0)
+        sure = chances.gather(0, torch.where(classes > 0, classes, rival)[None])[0]
+        named, levels, others = (p.numpy().astype(np.uint8) for p in (classes, (sure * (LEVELS - 1)).round(), rival))
+        low = np.round(np.array(found.content["cuts"]) * (LEVELS - 1)).astype(np.int64)
+        seen = Predicted(named, levels, others, np.zeros_like(named))
+        labels = chosen_labels(seen, Cuts(low, LEVELS - 1 - low), found.content["off"])
+        return torch.from_numpy(labels)[:, None]
 
 
 @dataclass(eq=False)

@@ -22,6 +22,7 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import os
 import re
 import shutil
 from collections.abc import Mapping, Sequence
@@ -44,9 +45,10 @@ from ufc_monai.clustering.pseudo_labels import PseudoLabels
 from ufc_monai.commands.agreement import PLACE, agreement
 from ufc_monai.commands.run import copy_bundles, run_stages
 from ufc_monai.evaluation.published import Published
-from ufc_monai.planning.options import RunOptions, find_bundles, usable_cases
+from ufc_monai.planning.options import RunOptions, usable_cases
 from ufc_monai.planning.plan import plan_stages
 
+ROOT = Path(__file__).parents[1]
 ORGANS = {"spleen": 1, "right kidney": 2, "left kidney": 3, "liver": 6, "stomach": 7, "aorta": 8, "ivc": 9}
 PICTURES = {"window": [0, 255]}
 
@@ -98,7 +100,7 @@ def train(name: str, data: Path, folder: Path, seed: int, a: argparse.Namespace)
         options = RunOptions(
             dataset_dir=data,
             folder=folder / run,
-            bundles=find_bundles(Path(__file__).parents[1] / "bundles"),
+            bundles=ROOT / "bundles",
             preset=known.preset,
             features=features,
             method=method,
@@ -208,6 +210,7 @@ def main() -> None:
     a = parser.parse_args()
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     torch.set_num_threads(1)
+    os.environ["PYTHONPATH"] = str(ROOT)  # of the stages, which run in folders of their own
     places = dict(item.partition("=")[::2] for item in a.data)
     if unknown := places.keys() - DATA.keys():
         parser.error(f"--data: unknown {min(unknown)}; expected {', '.join(DATA)}")
