@@ -48,6 +48,14 @@ def value_of(text: str) -> Any:
         return text
 
 
+def numbers(text: str) -> tuple[float, ...]:
+    """Numbers with commas between them, in brackets or not."""
+    try:
+        return tuple(float(part) for part in text.strip("[]() ").split(","))
+    except ValueError as e:
+        raise argparse.ArgumentTypeError(f"expected numbers such as 120,80,35, got {text!r}") from e
+
+
 def override(text: str) -> tuple[str, str, Any]:
     """What ``--set`` sets: bundle, key and value."""
     name, equals, value = text.partition("=")
@@ -66,6 +74,7 @@ COMMANDS = {
     "segment": ("write masks of new scans", "commands.segment:segment", None),
     "agreement": ("compare a run's clusters with labels of an observer", "commands.agreement:agreement", None),
     "sample": ("new slices from clusters, or between two slices", "commands.sample:sample", None),
+    "match": ("find in other scans the place most like a marked one", "commands.match:match", None),
     "label": ("put a run's bundles into MONAI Label's monaibundle app", "commands.label:put_into_app", None),
     "cut": ("cut the saved clusters' tree at another number of clusters", "commands.cut:cut", None),
     "report": ("rewrite the report of a run's or a study's folder", "commands.report:report", None),
@@ -95,7 +104,12 @@ OPTIONS = (
     Option("--folder", Path, "of the run", "next label cut", "run"),
     Option("--folder", Path, "of the run or study", "report", "run"),
     Option("--weights", Path, "folder of a run, or of the segmentation bundle", "segment", ...),
-    Option("--weights", Path, "folder of a run", "agreement sample", ...),
+    Option("--weights", Path, "folder of a run", "agreement sample match", ...),
+    Option("--image", Path, "the scan with the marked point", "match", ..., {"metavar": "A"}),
+    Option("--point", numbers, "voxel indices x,y,z of its file, of a picture x,y", "match", ..., {"metavar": "X,Y,Z"}),
+    Option("--mm", bool, "the point is in RAS millimetres", "match"),
+    Option("--output", Path, "folder to write to", "match", "match"),
+    Option("others", Path, "scans to look in", "match", more={"metavar": "B", "nargs": "+"}),
     Option("--labels", str, OBSERVED, "agreement", ...),
     Option("--beside", words, "folders of further runs with the same split and fold", "agreement"),
     Option("--steps", int, "of fine-tuning the supervised baselines (default: 300)", "agreement"),
@@ -118,7 +132,7 @@ OPTIONS = (
     Option("--labelled", int, "labelled volumes to train on (default: all)", "check run"),
     Option("--preset", PRESETS, RECIPES, PLANS, "auto"),
     Option("--features", str, "another network for stage 1: contrastive_ae, contrastive_vae, ...", PLANS),
-    Option("--method", str, "another method for stage 2: simclr, moco, byol, glcl, pcl, ...", "check run"),
+    Option("--method", str, "another method for stage 2: simclr, moco, glcl, local_discrimination, ...", "check run"),
     Option("--unlabelled", ("none", "self_training"), "how stage 3 learns from unlabelled scans", "check run", "none"),
     Option("--compare", bool, "also fine-tune the controls: random weights, labelled scans alone", "check run"),
     Option("--tracking", ("mlflow",), "also record every stage in the folder's mlruns.db", "run"),
@@ -138,9 +152,9 @@ OPTIONS = (
         "--threads",
         value_of,
         "PyTorch's threads; 1 on a machine that others use too",
-        f"{PLANS} segment agreement sample",
+        f"{PLANS} segment agreement sample match",
     ),
-    Option("--device", value_of, "where to compute, e.g. cpu or cuda:0", f"{RUNS} segment agreement sample"),
+    Option("--device", value_of, "where to compute, e.g. cpu or cuda:0", f"{RUNS} segment agreement sample match"),
     Option("--clustering", value_of, "agglomerative, kmeans or dbscan (default: agglomerative)", RUNS),
     Option("--linkage", value_of, "of agglomerative clustering: ward, average or complete (default: ward)", RUNS),
     Option("--feature_scaling", value_of, "of what is clustered: raw, standardised, l2 or pca (default: raw)", RUNS),
