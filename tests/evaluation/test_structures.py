@@ -80,7 +80,10 @@ def test_no_distance_to_nothing(which: tuple[bool, bool]) -> None:
 
 
 def test_pooled_dice_counts_voxels_over_volumes() -> None:
-    rows = [StructureRow("a", "x", *3 * [None], 30, 40, 50), StructureRow("b", "x", *3 * [None], 0, 10, 0)]
+    rows = [
+        StructureRow(volume, "x", None, None, None, *voxels)
+        for volume, voxels in {"a": (30, 40, 50), "b": (0, 10, 0)}.items()
+    ]
     assert pooled_dice(rows) == pytest.approx(2 * 30 / 100)
     assert pooled_dice(rows[1:]) is None
 

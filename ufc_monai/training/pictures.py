@@ -191,13 +191,13 @@ class MasksPicture(Handler):
 
         shown, sides = (masks[0] > 0) | (masks[-1] > 0), []
         for axis, (start, end) in enumerate(zip(*BodyCrop().compute_bounding_box(image), strict=True)):
-            inside = shown.any(axis=tuple({0, 1, 2} - {axis})).nonzero()[0].tolist() or [start]
+            inside = np.any(shown, axis=tuple({0, 1, 2} - {axis})).nonzero()[0].tolist() or [start]
             sides.append(slice(max(0, min(start, inside[0])), max(end, inside[-1] + 1)))
         box, (low, high) = tuple(sides), self.window
         picture = (_pictures(image.as_tensor()[None])[0][box] - low) / (high - low)
-        prediction, reference = (*(mask[box] for mask in masks), None)[:2]
+        prediction, *reference = (mask[box] for mask in masks)
         spacing = affine_to_spacing(image.affine, r=3).tolist()
-        return planes_through(picture.clip(0, 1), reference, prediction, spacing)
+        return planes_through(picture.clip(0, 1), reference[0] if reference else None, prediction, spacing)
 
     def _completed(self, engine: Engine) -> None:
         from ufc_monai.report.drawing import save
