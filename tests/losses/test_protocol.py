@@ -66,9 +66,9 @@ def test_a_joint_batch_holds_first_the_first_views_of_all_ranks(monkeypatch: pyt
         for rank, tensor in enumerate(into):
             tensor.copy_(own + 10 * rank)
 
-    monkeypatch.setattr(protocol.dist, "is_initialized", lambda: True)
-    monkeypatch.setattr(protocol.dist, "get_world_size", lambda: 2)
-    monkeypatch.setattr(protocol.dist, "all_gather", gathered)
+    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.distributed, "get_world_size", lambda: 2)
+    monkeypatch.setattr(torch.distributed, "all_gather", gathered)
     monkeypatch.setattr(protocol, "all_gather", lambda own: (own, own + 10))
     joint, joint_groups = joint_batch(embeddings, groups)
     assert joint.flatten().tolist() == [1, 11, 2, 12]

@@ -8,13 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from ufc_monai.planning import clock
 from ufc_monai.planning.clock import Clock
 
 
 def test_parts_add_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     times = iter([0, 10, 30, 60, 80])
-    monkeypatch.setattr(clock.time, "monotonic", lambda: next(times))
+    monkeypatch.setattr("ufc_monai.planning.clock.time.monotonic", lambda: next(times))
     train, resumed, mask = (tmp_path / name / "run.json" for name in ("train", "resumed", "mask"))
     for record, seconds, epochs in ((train, 16.0, [4, 8.0]), (resumed, 500.0, [400.0]), (mask, 15.0, [])):
         record.parent.mkdir()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 from ufc_monai.base.files import found_json
 from ufc_monai.report.page import aligned
@@ -13,12 +14,21 @@ from ufc_monai.training.log import duration
 HEAD = ("where the time went", "all", "programs start", "training", "all else")
 
 
+class Lap(NamedTuple):
+    """A part of a run and its seconds: in all, until its program was at work, and of its epochs."""
+
+    title: str
+    passed: float
+    starts: float = 0.0
+    training: float = 0.0
+
+
 class Clock:
     """A stop watch for the parts of a run, one behind the other."""
 
     def __init__(self) -> None:
         self._last = time.monotonic()
-        self._rows: list[tuple[str, float, float, float]] = []
+        self._laps: list[Lap] = []
 
     def lap(self, title: str, record: Path | None = None) -> None:
         """A part has ended.
@@ -33,15 +43,17 @@ class Clock:
         if record:  # of a training that was resumed, both count what came before
             inside = min(passed, found_json(record, "--folder").get("seconds", passed))
             training = min(inside, _epochs(record.with_name("metrics.jsonl")))
-        self._rows.append((title, passed, passed - inside, training))
+        self._laps.append(Lap(title, passed, passed - inside, training))
 
     def table(self) -> str:
         """A row a part and one of all; nothing if no program ran."""
-        if not any(starts for _, _, starts, _ in self._rows):
+        if not any(lap.starts for lap in self._laps):
             return ""
-        _, *columns = zip(*self._rows, strict=True)
-        rows = [*self._rows, ("all", *map(sum, columns))]
-        shown = [(title, *map(duration, (a, start, train, a - start - train))) for title, a, start, train in rows]
+        sums = (sum(getattr(lap, name) for lap in self._laps) for name in Lap._fields[1:])
+        shown = [
+            (lap.title, *map(duration, (*lap[1:], lap.passed - lap.starts - lap.training)))
+            for lap in (*self._laps, Lap("all", *sums))
+        ]
         return aligned([HEAD, *shown])
 
 
