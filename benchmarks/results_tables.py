@@ -29,6 +29,11 @@ BESIDE = {
     "mixed_1600": "mixed",
     "mixed_wide": "mixed",
     "self_symmetric": "mixed_1600",
+    "mixed_elastic": "mixed",
+    "mixed_more_elastic": "mixed_elastic",
+    "mixed_most_elastic": "mixed_more_elastic",
+    "self_elastic": "self_training",
+    "self_more_elastic": "self_elastic",
 }
 """What each recipe is compared with; the others with self-training before it."""
 ORGANS = {"ivc": "inferior vena cava"}
