@@ -307,10 +307,19 @@ def test_real_steps_are_measured_in_every_stage(patients: Path, facts: list[Volu
         assert 0.7e9 < many.memory_bytes < 1.2e9
 
 
-@pytest.mark.parametrize("method", ["moco", "byol", "glcl", "pcl"])
+@pytest.mark.parametrize("method", ["moco", "byol", "glcl", "pcl", "local_discrimination"])
 def test_every_method_can_be_foretold(method: str, patients: Path) -> None:
     config = open_config(options(patients, method=method, overrides=SMALL), CONTRASTIVE)
     assert measure.measure_step(config).step > 0
+
+
+def test_local_discrimination_has_steps_of_its_own(patients: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(estimate, "measure_step", lambda _: measure.Measured(0.1, 0.01, 10**9))
+    keys = {**SMALL[CONTRASTIVE], "batch_size": 1, "min_steps": 1000}
+    chosen = options(patients, method="local_discrimination", overrides={CONTRASTIVE: keys})
+    cases = find_cases(patients)
+    steps = estimate.estimate_training(chosen, CONTRASTIVE, cases, inspect_cases(patients, cases)).steps
+    assert 10000 <= steps < 10500  # whole epochs, 10 times min_steps in all
 
 
 def test_a_slow_batch_is_measured_in_part(patients: Path, monkeypatch: pytest.MonkeyPatch) -> None:
