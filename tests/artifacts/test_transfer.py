@@ -106,7 +106,11 @@ def test_a_demonstration_is_taken_only_by_name(tmp_path: Path, caplog: pytest.Lo
 def test_other_widths_are_refused_and_nothing_is_loaded(saved: tuple[UNetEncoder, Path]) -> None:
     network = unet((4, 4, 8, 8, 32, 4))
     before = {name: value.clone() for name, value in network.state_dict().items()}
-    with pytest.raises(InputError, match=r"fits 3\d of 40 tensors; down_4"):
+    with pytest.raises(InputError, match=r"fits 3\d of 40 tensors; down_4.* the file has \(16, 8, 3, 3\)"):
+        load_pretrained(network, saved[1])
+    first, *_ = weights = saved[0].state_dict()
+    save_network(saved[1].parent, {name: value for name, value in weights.items() if name != first}, RECORD)
+    with pytest.raises(InputError, match=f"{first} should have shape .* the file has nothing"):
         load_pretrained(network, saved[1])
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
 
