@@ -61,6 +61,7 @@ def test_keys_exist(page: Path) -> None:
         "bind",
         "keys",
         "variants",
+        "mutants",
     }  # benchmarks, mount
     known |= {"download", "name", "app", "studies", "conf", "host", "port", "no"}  # MONAI Label, pip --no-deps
     known |= {"nproc_per_node", "nnodes", "rdzv_backend", "rdzv_endpoint"}  # torchrun

@@ -15,31 +15,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import NAMES, ROOT, SMALL, run_bundle
+from conftest import ROOT
 from full_disk import content
 
 from ufc_monai.__main__ import main
-from ufc_monai.base.errors import InputError, last_words
 
-RUN = ("--preset", "cpu", "--threads", 1, "--bundles", ROOT / "bundles")
 COMMANDS: dict[str, Callable[[Path, Path], list[object]]] = {
-    "agreement": lambda at, data: [
-        *("agreement", "--weights", at / "run", "--labels", "dominant", "--dataset_dir", data, "--steps", 1)
-    ],
-    "check": lambda at, data: ["check", data, "--output", at / "look" / "a.png", "--write", at / "split.json", *RUN],
     "cut": lambda at, _: ["cut", "--folder", at / "run", "--k", 3],
     "label": lambda at, _: ["label", "--folder", at / "run", at / "app"],
-    "next": lambda at, data: ["next", "--folder", at / "run", "--dataset_dir", data, "--budget", 1],
     "package": lambda at, _: ["package", "--bundles", ROOT / "bundles", "--output", at / "zips" / "first"],
     "phantom": lambda at, _: ["phantom", at / "made" / "here", "--patients", 1],
     "report": lambda at, _: ["report", "--folder", at / "run"],
-    "run": lambda at, data: ["run", "--dataset_dir", data, "--folder", at / "new" / "run", *RUN],
     "sample": lambda at, _: ["sample", "--weights", at / "run", "--n", 2, at / "samples"],
     "segment": lambda at, data: ["segment", "--weights", at / "run", some_scan(data), at / "masks" / "a.nii.gz"],
     "skin": lambda at, _: ["phantom", at / "made", "--kind", "skin", "--patients", 1],
 }
-STAGES = {"features": (0, "train"), "clusters": (0, "inference"), "contrastive": (1, "train"), "tuning": (2, "train")}
-"""By the name of each stage its bundle and its configuration."""
 FAULTS = {errno.ENOSPC: "the disk is full", errno.EROFS: "(Read-only file system)"}
 WRITING = re.compile("[wax+]")
 MADE_UP = re.compile(r"\.[^./]{8}(?=\.|/|$)|-[^-/.]{8}(?=/|$)|[0-9a-f]{12,}")
@@ -85,70 +75,45 @@ def some_scan(data: Path) -> Path:
 
 
 def command(name: str, place: Path, data: Path, capsys: pytest.CaptureFixture[str]) -> tuple[int, str]:
-    """What a command ends with and says last, in a process of this name."""
+    """What a command ends with and says last."""
     capsys.readouterr()
     code = main([str(word) for word in COMMANDS[name](place, data)])
     said = capsys.readouterr().err.strip()
     return code, said.removeprefix("error: ")
 
 
-def stage(name: str, place: Path, data: Path, again: bool) -> tuple[int, str]:
-    """The same of a stage, whose training goes on if it has to."""
-    number, configs = STAGES[name]
-    bundle = NAMES[number]
-    keys = SMALL[bundle] if configs == "train" else {"n_clusters": 4}
-    try:
-        run_bundle(place / "run", bundle, configs, data, **keys, **({"resume": again} if configs == "train" else {}))
-    except (OSError, ValueError, RuntimeError) as e:
-        return 1, last_words(e, place)
-    return 0, ""
-
-
-@pytest.fixture
-def patched(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Commands end where they would start a program, and draw few samples."""
-
-    def start(*_: Any, **__: Any) -> Any:
-        raise InputError("a stage starts")
-
-    monkeypatch.setattr("ufc_monai.planning.stages.stage_at_work", start)
-    monkeypatch.setattr("ufc_monai.commands.run._look_first", lambda *_, **__: None)
-    monkeypatch.setattr("ufc_monai.commands.package._build_wheel", lambda _: None)
-    monkeypatch.setattr("ufc_monai.evaluation.agreement.RESAMPLES", 20)
-
-
 @pytest.mark.slow
-@pytest.mark.usefixtures("patched")
-@pytest.mark.parametrize("name", [*COMMANDS, *STAGES])
-def test_every_seam(name: str, chain: Path, phantom: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_seam(
+    name: str,
+    chain: Path,
+    phantom: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """The disk is full and, each second time, read-only; then the same command does all that it should have done."""
 
     def prepared(place: Path) -> Path:
-        left = ("model.pt", "checkpoint.pt", "run.json", "metrics.jsonl") if name in STAGES else ()
-        shutil.copytree(chain, place / "run", ignore=shutil.ignore_patterns("cache", *left))
+        shutil.copytree(chain, place / "run", ignore=shutil.ignore_patterns("cache"))
         (place / "app").mkdir()
         (place / "app" / "main.py").touch()
         return place
-
-    def attempt(place: Path, again: bool = False) -> tuple[int, str]:
-        return stage(name, place, data, again) if name in STAGES else command(name, place, data, capsys)
 
     def note(seam: str) -> bool:
         seams.append(seam)
         return False
 
-    data, sound, seams = shutil.copytree(phantom, tmp_path / "data"), prepared(tmp_path / "sound"), list[str]()
-    if name == "next":
-        some_scan(data).with_name(some_scan(data).name.replace("image", "label")).unlink()
+    monkeypatch.setattr("ufc_monai.commands.package._build_wheel", lambda _: None)
+    sound, seams = prepared(tmp_path / "sound"), list[str]()
     with writes(sound, 0, note):
-        meant = attempt(sound)
-    assert meant == ((1, "a stage starts") if name == "run" else (0, ""))
+        assert command(name, sound, phantom, capsys) == (0, "")
     assert len(set(seams)) > 1
     for n, seam in enumerate(dict.fromkeys(seams)):
         place, fault = prepared(tmp_path / str(n)), list(FAULTS)[n % 2]
         before = content(place)
         with writes(place, fault, seam.__eq__):
-            code, said = attempt(place)
+            code, said = command(name, place, phantom, capsys)
         after = content(place)
         if code:  # else it got there by another way: where a file cannot be moved it is copied
             assert FAULTS[fault] in said, (seam, said)
@@ -157,6 +122,6 @@ def test_every_seam(name: str, chain: Path, phantom: Path, tmp_path: Path, capsy
             remains = [file for file in after if re.search(r"(^|/)\.(?!building)", file)]
             assert not remains, (seam, remains)
             assert not [file for file in after.keys() - before if not after[file]], seam
-            assert attempt(place, again=True) == meant, seam
+            assert command(name, place, phantom, capsys) == (0, ""), seam
         assert content(place).keys() == content(sound).keys(), seam
         shutil.rmtree(place)

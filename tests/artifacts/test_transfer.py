@@ -8,7 +8,15 @@ import torch
 from monai.networks.nets import BasicUNet
 from torch import nn
 
-from ufc_monai.artifacts.transfer import load_pretrained, load_weights, read_network, save_network
+from ufc_monai.artifacts.transfer import (
+    encoder_in_use,
+    find_pretrained,
+    load_pretrained,
+    load_weights,
+    read_network,
+    read_weights,
+    save_network,
+)
 from ufc_monai.base.errors import InputError
 from ufc_monai.networks.decoder import UNetDecoder
 from ufc_monai.networks.encoder import UNetEncoder
@@ -110,7 +118,11 @@ def test_a_demonstration_is_taken_only_by_name(tmp_path: Path, caplog: pytest.Lo
 def test_other_widths_are_refused_and_nothing_is_loaded(saved: tuple[UNetEncoder, Path]) -> None:
     network = unet((4, 4, 8, 8, 32, 4))
     before = {name: value.clone() for name, value in network.state_dict().items()}
-    with pytest.raises(InputError, match=r"fits 3\d of 40 tensors; down_4"):
+    with pytest.raises(InputError, match=r"fits 3\d of 40 tensors; down_4.* the file has \(16, 8, 3, 3\)"):
+        load_pretrained(network, saved[1])
+    first, *_ = weights = saved[0].state_dict()
+    save_network(saved[1].parent, {name: value for name, value in weights.items() if name != first}, RECORD)
+    with pytest.raises(InputError, match=f"{first} should have shape .* the file has nothing"):
         load_pretrained(network, saved[1])
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
 
@@ -174,3 +186,43 @@ def test_a_damaged_description_is_named_with_its_key(saved: tuple[UNetEncoder, P
     saved[1].with_name("network.json").write_text("{half")
     with pytest.raises(InputError, match=r"^pretrained_path: .*network\.json is not valid JSON"):
         load_pretrained(unet(), saved[1])
+
+
+def test_a_downloaded_bundle_goes_by_its_name_and_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.hub.get_dir", lambda: str(tmp_path))
+    name = RECORD["stage"]
+    bundle = tmp_path / "bundle" / str(name)
+    with pytest.raises(InputError, match=f"{name} was not downloaded to {tmp_path / 'bundle'}"):
+        find_pretrained(f"{name}")
+    (bundle / "configs").mkdir(parents=True)
+    (bundle / "configs" / "metadata.json").write_text('{"version": "0.2.0"}')
+    for asked in (f"{name}", f"{name}_v0.2.0"):
+        assert find_pretrained(asked) == bundle / "models" / "model.pt"
+    with pytest.raises(InputError, match=f"version 0.3.0 of {name} is asked for, .* is version 0.2.0"):
+        find_pretrained(f"{name}_v0.3.0")
+    assert find_pretrained(f"here/{name}") == f"here/{name}"
+    assert find_pretrained(None) is None
+
+
+def test_the_encoder_in_use_is_the_one_that_would_be_loaded(saved: tuple[UNetEncoder, Path]) -> None:
+    _, path = saved
+    assert encoder_in_use(path, path) == path
+    assert encoder_in_use(None, path) is None
+    assert encoder_in_use(path.with_name("gone.pt"), path) is None
+    record = path.with_name("network.json")
+    record.write_text(json.dumps({**json.loads(record.read_text()), "demonstration": "made up"}))
+    assert encoder_in_use(path, path) is None
+    assert encoder_in_use(path, None) == path
+    record.unlink()
+    assert encoder_in_use(path, path) == path
+
+
+def test_a_demonstration_is_named_as_one(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    save_network(tmp_path, UNetEncoder(WIDTHS).state_dict(), RECORD | {"demonstration": "made up"})
+    read_network(tmp_path, str(RECORD["stage"]))
+    assert f"{tmp_path / 'model.pt'} is a demonstration: made up" in caplog.text
+
+
+def test_weights_that_are_not_there(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"there is no .*model\.pt: train first"):
+        read_weights(tmp_path / "model.pt")

@@ -7,7 +7,6 @@ import torch
 from torch import Tensor, nn
 
 from ufc_monai.base.errors import InputError
-from ufc_monai.losses import protocol
 from ufc_monai.losses.contrastive import ClusterContrastiveLoss
 from ufc_monai.losses.protocol import CombinedLoss, joint_batch, of_joint_batches
 
@@ -66,10 +65,10 @@ def test_a_joint_batch_holds_first_the_first_views_of_all_ranks(monkeypatch: pyt
         for rank, tensor in enumerate(into):
             tensor.copy_(own + 10 * rank)
 
-    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
-    monkeypatch.setattr(torch.distributed, "get_world_size", lambda: 2)
-    monkeypatch.setattr(torch.distributed, "all_gather", gathered)
-    monkeypatch.setattr(protocol, "all_gather", lambda own: (own, own + 10))
+    monkeypatch.setattr("torch.distributed.is_initialized", lambda: True)
+    monkeypatch.setattr("torch.distributed.get_world_size", lambda: 2)
+    monkeypatch.setattr("torch.distributed.all_gather", gathered)
+    monkeypatch.setattr("ufc_monai.losses.protocol.all_gather", lambda own: (own, own + 10))
     joint, joint_groups = joint_batch(embeddings, groups)
     assert joint.flatten().tolist() == [1, 11, 2, 12]
     assert joint_groups.tolist() == [5, 15, 6, 16]
