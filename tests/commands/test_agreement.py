@@ -58,6 +58,14 @@ def test_masks_by_a_rule(run: Path, phantom: Path, caplog: pytest.LogCaptureFixt
     assert "95 % intervals over patients" in caplog.text
 
 
+def test_runs_of_one_name_are_told_apart_by_their_paths(run: Path, phantom: Path, tmp_path: Path) -> None:
+    other = tmp_path / "run"
+    shutil.copytree(run, other)
+    rows = [name for name, _ in Comparison(run, phantom, "dominant", "cpu").rows([other, run], steps=1)]
+    assert len(rows) == len(set(rows))
+    assert {f"{folder}: clusters of stage 1, new slices by centre" for folder in (run, other)} <= set(rows)
+
+
 def write_halves(run: Path, data: Path, path: Path, *, held_out: bool = True) -> None:
     """Slices of the upper and of the lower half of the body, which a file names."""
     stage_1 = Published.open(run, VAE, "cpu")
