@@ -15,7 +15,7 @@ from ufc_monai.report.page import data_uri
 from ufc_monai.report.quality import ScanQuality, two_digits
 
 MEASURES = {"dice": "Dice", "hd95_mm": "HD95, mm", "surface_dice_2mm": "surface Dice, 2 mm"}
-"""Columns of structures.csv, and what they are called."""
+"""Columns of structures.csv, and what they are called; of pictures, mm are pixels."""
 Figures = Mapping[str, float]
 """The measures that are defined, by their columns."""
 
