@@ -82,8 +82,8 @@ class Comparison:
         classes = np.array([names.index(by_id[i["id"]]) if i["id"] in by_id else -1 for i in self.slices.items])
         self._of_split = np.isin(self.patients, sorted({item["patient"] for item in held_out}))
         held = self._held(classes)
-        self.learned, self.judged = np.flatnonzero(~held), np.flatnonzero(held & (classes >= 0))
-        self.seen = Observed(classes[~held], classes[self.judged], self.patients[self.judged], names)
+        self.learned, self.judged = np.flatnonzero(~held & ~self._of_split), np.flatnonzero(held & (classes >= 0))
+        self.seen = Observed(classes[self.learned], classes[self.judged], self.patients[self.judged], names)
         if len(np.unique(self.seen.training[self.seen.known])) < 2:
             raise InputError("--labels: the slices to learn from have one class; there is nothing to tell apart.")
 
