@@ -124,8 +124,8 @@ def _read_codes(table: Path) -> dict[str, Code]:
     try:
         rows = list(csv.DictReader(table.read_text(encoding="utf-8-sig").splitlines()))
         found = {
-            _plain(row["structure"]): Code(
-                *(row[column].strip() for column in COLUMNS[1:]), category=(row.get("category") or ANATOMY).strip()
+            _plain(row["structure"]): Code._make(
+                [*(row[column].strip() for column in COLUMNS[1:]), (row.get("category") or "").strip() or ANATOMY]
             )
             for row in rows
         }
