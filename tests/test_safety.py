@@ -87,10 +87,11 @@ def unsafe(code: str) -> Iterator[str]:
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda p: p.relative_to(ROOT).as_posix())
 def test_no_source_runs_what_it_reads(path: Path) -> None:
-    # behind a look at the types; and two arrays of numbers, by a program that must not import the package
-    numbers = {"ufc_monai/base/files.py", "benchmarks/clustering.py"}
-    allowed = ["np.savez"] if path.relative_to(ROOT).as_posix() in numbers else []
-    assert list(unsafe(path.read_text(encoding="utf-8"))) == allowed
+    allowed = {
+        "benchmarks/clustering.py": ["np.savez"],  # two arrays of numbers; it must not import the package
+        "benchmarks/mutants.py": ["compile"],  # our own source
+    }
+    assert list(unsafe(path.read_text(encoding="utf-8"))) == allowed.get(path.relative_to(ROOT).as_posix(), [])
 
 
 @pytest.mark.parametrize(

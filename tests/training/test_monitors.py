@@ -121,6 +121,7 @@ def test_empty_and_collapsed_regions_are_named(tmp_path: Path, caplog: pytest.Lo
     assert line["region_shares"] == [0, 0.375, 0.625]
     engine = Engine(lambda *_: None)
     engine.state.metrics = line
+    caplog.clear()
     with caplog.at_level("INFO"):
         RegionsVerdict()._completed(engine)
     said = "Regions: 1.9 of 3 are in use; 2 has 62% of the pixels; empty: 0. They have collapsed: train longer"

@@ -120,11 +120,15 @@ def check_mask(stored: Stored, margin: int) -> None:
         assert np.array_equal(np.asarray(written.dataobj), classes(stored.label))
 
 
-def check_grid(stored: Stored, size: int, region: list[float] | None) -> None:
-    """One pass gives what MONAI's transforms give behind each other, to the bit, and lies where they put it."""
+def check_grid(stored: Stored, size: int, region: list[float] | None, flips: tuple[int, int, int]) -> None:
+    """One pass gives what MONAI's transforms give behind each other, to the bit, and lies where they put it.
+
+    The label's file may run along its axes in other directions than the image's.
+    """
     with TemporaryDirectory() as place, pytest.MonkeyPatch.context() as constants:
         constants.setattr(crop, "THRESHOLD", 0.5)
         item, remap = stored.save(Path(place)), RemapLabelsd("label", IDS)
+        nib.save(nib.load(item["label"]).as_reoriented([[i, flip] for i, flip in enumerate(flips)]), item["label"])
         usual: list[Transform] = [LoadVolumed(BOTH), Orientationd(BOTH, axcodes="RAS", labels=None), remap]
         usual += [BodyCropd(BOTH, region=region)]
         usual += [ScaleIntensityRanged("image", a_min=20, a_max=200, b_min=0.0, b_max=1.0, clip=True)]
@@ -136,9 +140,29 @@ def check_grid(stored: Stored, size: int, region: list[float] | None) -> None:
 
 
 @QUICK
-@given(volumes(), st.integers(3, 24), st.sampled_from([None, [0.1, 0.6, 0.2, 1.2]]))
-def test_one_pass_is_what_monai_does_in_many(stored: Stored, size: int, region: list[float] | None) -> None:
-    check_grid(stored, size, region)
+@given(
+    volumes(),
+    st.integers(3, 24),
+    st.sampled_from([None, [0.1, 0.6, 0.2, 1.2]]),
+    st.tuples(*[st.sampled_from((-1, 1))] * 3),
+)
+def test_one_pass_is_what_monai_does_in_many(
+    stored: Stored, size: int, region: list[float] | None, flips: tuple[int, int, int]
+) -> None:
+    check_grid(stored, size, region, flips)
+
+
+@pytest.mark.parametrize("region", [[-1.0, -0.5, 0.0, 1.0], [1.5, 2.0, 0.0, 1.0]])
+def test_a_region_beside_the_volume_shows_air_and_comes_back_empty(region: list[float], tmp_path: Path) -> None:
+    voxels = np.full((9, 9, 4), 40, dtype=np.int16)
+    voxels[0] = -1000
+    nib.save(nib.Nifti1Image(voxels, np.eye(4)), tmp_path / "a.nii")
+    steps = [LoadVolumed("image", dtype=None), NetworkGridd("image", 8, (-100, 100), region)]
+    item = Compose(steps)({"image": str(tmp_path / "a.nii")})
+    assert not item["image"].any()
+    mask = RestoreGridd("pred")({**item, "pred": torch.eye(2)[1][:, None, None, None].expand(2, 8, 8, 4)})["pred"]
+    assert mask.shape == (1, 9, 9, 4)
+    assert not mask.any()
 
 
 @QUICK

@@ -179,6 +179,17 @@ def test_image_and_label_have_to_share_a_grid(tmp_path: Path) -> None:
         LoadVolumed(["image", "label"])(item)
 
 
+def test_a_label_along_other_axes_is_turned_to_those_of_its_image(tmp_path: Path) -> None:
+    """Both by itself, as the test of a run reads it, and however the image is read."""
+    array = np.arange(60, dtype=np.int16).reshape(3, 4, 5)
+    image = nib.Nifti1Image(array, np.diag([1.0, 2.0, 3.0, 1.0]))
+    nib.save(image, tmp_path / "a.nii")
+    nib.save(image.as_reoriented(nib.orientations.axcodes2ornt("LPI")), tmp_path / "b.nii")
+    item = LoadVolumed(["image", "label"])({"image": str(tmp_path / "a.nii"), "label": str(tmp_path / "b.nii")})
+    assert torch.equal(item["label"].as_tensor(), item["image"].as_tensor())
+    assert torch.equal(item["label"].affine, item["image"].affine)
+
+
 def test_a_missing_label_may_be_allowed(tmp_path: Path) -> None:
     item = {"image": save(tmp_path / "a.nii", np.zeros((3, 3, 3), dtype=np.uint8))}
     assert set(LoadVolumed(["image", "label"], allow_missing_keys=True)(item)) == {"image"}

@@ -116,17 +116,18 @@ def mask_ids(bundle_root: str | os.PathLike[str], labels: Mapping[str, int]) -> 
 
 
 def check_mask_values(bundle_root: str | os.PathLike[str]) -> None:
-    """Refuse the configuration of an earlier version: masks that hold 1 to n whatever the ids are, or no quality.
+    """Refuse the configuration of an earlier version: masks that hold 1 to n, no quality, or transforms of then.
 
     Raises:
-        InputError: if ``inference.json`` does not map classes to ids, or does not predict how good masks are.
+        InputError: if ``inference.json`` does not map classes to ids, does not predict how good masks are, or does not
+            read a scan ahead.
     """
     path = Path(bundle_root) / "configs" / "inference.json"
     text = path.read_text(encoding="utf-8")
-    if "ClassesToIds" not in text or "QualityTable" not in text:
+    if not all(name in text for name in ("ClassesToIds", "QualityTable", "ReadAhead")):
         raise InputError(
-            f"{path} is of an earlier version, whose masks hold 1 to n or say nothing of their quality. Copy the "
-            f"folder configs of today's {UNET} over that one; the weights stay."
+            f"{path} is of an earlier version, which today's transforms no longer fit. Copy the folder configs of "
+            f"today's {UNET} over that one; the weights stay."
         )
 
 

@@ -213,8 +213,13 @@ def write_json(path: str | os.PathLike[str], content: Any) -> None:
         temporary.write_text(json.dumps(content, indent=4, allow_nan=False) + "\n", encoding="utf-8")
 
 
-def write_arrays(file: Path | IO[bytes], arrays: Mapping[str, Any]) -> None:
+def write_arrays(file: Path | IO[bytes], arrays: Mapping[str, Any], *, compressed: bool = False) -> None:
     """Write an ``.npz`` of numbers and text.
+
+    Args:
+        file: where it goes.
+        arrays: by their names.
+        compressed: as pictures of air should be.
 
     Raises:
         ValueError: at an array of Python objects, which could only be pickled; NumPy before 2.1 cannot refuse it.
@@ -222,7 +227,8 @@ def write_arrays(file: Path | IO[bytes], arrays: Mapping[str, Any]) -> None:
     plain = {name: np.asarray(value) for name, value in arrays.items()}
     if objects := [name for name, array in plain.items() if array.dtype.hasobject]:
         raise ValueError(f"{', '.join(objects)} hold Python objects, which are not written")
-    np.savez(file, **plain)  # type: ignore[arg-type]  # a name might be that of an option
+    save = np.savez_compressed if compressed else np.savez
+    save(file, **plain)  # type: ignore[arg-type]  # a name might be that of an option
 
 
 def read_json(path: str | os.PathLike[str], key: str) -> dict[str, Any]:

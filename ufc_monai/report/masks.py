@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import math
 import os
 import zipfile
@@ -16,7 +15,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from ufc_monai.base.errors import InputError
-from ufc_monai.base.files import atomic_path
+from ufc_monai.base.files import atomic_path, write_arrays
 from ufc_monai.report.drawing import shortened
 from ufc_monai.report.slices import SIDE, Overlay, black_figure, show
 
@@ -78,10 +77,8 @@ def save_planes(path: str | os.PathLike[str], volumes: Mapping[str, Planes]) -> 
                 arrays[f"{key} image"] = np.round(255 * np.clip(cut.image, 0, 1)).astype(np.uint8)
                 masks = {"reference": cut.reference, "prediction": cut.prediction}
                 arrays |= {f"{key} {part}": mask.astype(np.uint8) for part, mask in masks.items() if mask is not None}
-    content = io.BytesIO()
-    np.savez_compressed(content, **arrays)
-    with atomic_path(path) as temporary:
-        temporary.write_bytes(content.getvalue())
+    with atomic_path(path) as temporary, open(temporary, "wb") as file:
+        write_arrays(file, arrays, compressed=True)
 
 
 def read_planes(path: Path) -> dict[str, dict[int, list[Overlay]]]:

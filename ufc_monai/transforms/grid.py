@@ -70,7 +70,8 @@ class Place:
 
     def overlap(self) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
         """In plane, where volume and box overlap: in the volume, and in the box."""
-        ends = [(max(a, 0), min(b, n), a) for a, b, n in zip(self.start, self.end, self.shape, strict=True)][:2]
+        sides = list(zip(self.start, self.end, self.shape, strict=True))[:2]
+        ends = [(min(max(a, 0), n), max(min(b, n), 0), a) for a, b, n in sides]
         return tuple(slice(a, b) for a, b, _ in ends), tuple(slice(a - first, b - first) for a, b, first in ends)
 
     def slices(self, volume: NDArray[Any], make: Callable[[Tensor], Tensor], *, air: bool) -> Tensor:

@@ -101,6 +101,9 @@ class LoadVolume(LoadImage):
 class LoadVolumed(LoadImaged):
     """Dictionary twin of :class:`LoadVolume`; it also checks that all keys lie on one grid.
 
+    A label whose file has its axes in another order or direction is turned to those of the image's file, so that voxels
+    of the two are the same place.
+
     Args:
         keys: keys of the file paths, the image first.
         allow_missing_keys: leave out keys that an item lacks.
@@ -137,8 +140,9 @@ class LoadVolumed(LoadImaged):
         if self.window is not None:
             _warn_of_values(d[first], self.window, data[first])
         for key in others:
-            d[key] = self._label_loader(d[key], reader)
-            _check_grids(d[first], d[key], data[first], data[key])
+            label = self._label_loader(d[key], reader)
+            _check_grids(d[first], label, data[first], data[key])
+            d[key] = _stored_like(label, d[first])
         return d
 
 
@@ -230,6 +234,17 @@ def _check_grids(image: MetaTensor, label: MetaTensor, image_path: Any, label_pa
     if kind != "label elsewhere":
         raise BadFileError(f"{named}. {GRID_ADVICE[kind]}")
     logger.warning("%s; voxels are matched one by one", named)
+
+
+def _stored_like(label: MetaTensor, image: MetaTensor) -> MetaTensor:
+    """A label on the axes of the image's file: its header may have others, on the same grid."""
+    mine, other = (nib.io_orientation(np.asarray(volume.affine)) for volume in (label, image))
+    turn = nib.orientations.ornt_transform(mine, other)
+    if np.array_equal(mine, other):
+        return label
+    array = np.ascontiguousarray(nib.apply_orientation(np.asarray(label)[0], turn))[None]
+    affine = np.asarray(label.affine) @ nib.orientations.inv_ornt_aff(turn, label.shape[1:])
+    return MetaTensor(torch.from_numpy(array), torch.from_numpy(affine), dict(label.meta))
 
 
 def _last_line(error: Exception) -> str:
