@@ -225,7 +225,8 @@ class Room:
             self.failed = report.nodeid
 
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
-        """Run all with nothing changed, then some for each change."""
+        """Run all with nothing changed, twice, then some for each change."""
+        names = {item: dict(item.dtest.globs) for item in session.items if isinstance(item, pytest.DoctestItem)}
         threading.settrace(self._call)
         for item, after in zip(session.items, [*session.items[1:], session.items[0]], strict=True):
             self.item, began = item, time.process_time()
@@ -234,8 +235,10 @@ class Room:
             sys.settrace(None)
             self.seconds[item] = time.process_time() - began
         threading.settrace(None)  # type: ignore[arg-type]
-        if self.failed:
-            raise SystemExit(f"{self.failed} fails with nothing changed")
+        for item, known in names.items():  # that are gone after the first time
+            item.dtest.globs.update(known)
+        if self.failed or (again := in_a_fork(lambda: self._run(None, session.items), 100_000)) != "survived":
+            raise SystemExit(f"{self.failed or again} fails with nothing changed")
         for mutant in self.mutants:
             self._judge(mutant)
         return True
@@ -248,8 +251,9 @@ class Room:
         facts = {"verdict": said, "by": by, "tests": len(tests), "seconds": round(time.monotonic() - began, 1)}
         self.tell(mutant, facts)
 
-    def _run(self, mutant: Mutant, tests: Sequence[pytest.Item]) -> str:
-        put_in(mutant)
+    def _run(self, mutant: Mutant | None, tests: Sequence[pytest.Item]) -> str:
+        if mutant:
+            put_in(mutant)
         tests[0].session._setupstate.teardown_exact(tests[0])
         for test, after in zip(tests, [*tests[1:], None], strict=True):
             test.ihook.pytest_runtest_protocol(item=test, nextitem=after)

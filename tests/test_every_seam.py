@@ -21,8 +21,20 @@ from full_disk import content
 from ufc_monai.__main__ import main
 
 COMMANDS: dict[str, Callable[[Path, Path], list[object]]] = {
+    "agreement": lambda at, data: [
+        "agreement",
+        "--weights",
+        at / "run",
+        "--dataset_dir",
+        data,
+        "--labels",
+        "level",
+        *FEW,
+    ],
+    "check": lambda at, data: ["check", data, "--output", at / "look.png", "--write", at / "split.json", *CPU],
     "cut": lambda at, _: ["cut", "--folder", at / "run", "--k", 3],
     "label": lambda at, _: ["label", "--folder", at / "run", at / "app"],
+    "next": lambda at, data: ["next", "--folder", at / "run", "--dataset_dir", data.parent / "some", "--budget", 1],
     "package": lambda at, _: ["package", "--bundles", ROOT / "bundles", "--output", at / "zips" / "first"],
     "phantom": lambda at, _: ["phantom", at / "made" / "here", "--patients", 1],
     "report": lambda at, _: ["report", "--folder", at / "run"],
@@ -30,6 +42,10 @@ COMMANDS: dict[str, Callable[[Path, Path], list[object]]] = {
     "segment": lambda at, data: ["segment", "--weights", at / "run", some_scan(data), at / "masks" / "a.nii.gz"],
     "skin": lambda at, _: ["phantom", at / "made", "--kind", "skin", "--patients", 1],
 }
+CPU = ("--threads", 1, "--device", "cpu")
+FEW = ("--steps", 1, *CPU)
+MAY_LACK = {"split.checked.json"}
+"""What saves time and is left out where it cannot be written."""
 FAULTS = {errno.ENOSPC: "the disk is full", errno.EROFS: "(Read-only file system)"}
 WRITING = re.compile("[wax+]")
 MADE_UP = re.compile(r"\.[^./]{8}(?=\.|/|$)|-[^-/.]{8}(?=/|$)|[0-9a-f]{12,}")
@@ -105,6 +121,10 @@ def test_every_seam(
         return False
 
     monkeypatch.setattr("ufc_monai.commands.package._build_wheel", lambda _: None)
+    monkeypatch.setattr("ufc_monai.evaluation.agreement.RESAMPLES", 20)
+    shutil.copytree(
+        phantom, phantom.parent / "some", ignore=shutil.ignore_patterns("*[1-5]_label*"), dirs_exist_ok=True
+    )
     sound, seams = prepared(tmp_path / "sound"), list[str]()
     with writes(sound, 0, note):
         assert command(name, sound, phantom, capsys) == (0, "")
@@ -123,5 +143,5 @@ def test_every_seam(
             assert not remains, (seam, remains)
             assert not [file for file in after.keys() - before if not after[file]], seam
             assert command(name, place, phantom, capsys) == (0, ""), seam
-        assert content(place).keys() == content(sound).keys(), seam
+        assert content(place).keys() | MAY_LACK == content(sound).keys() | MAY_LACK, seam
         shutil.rmtree(place)

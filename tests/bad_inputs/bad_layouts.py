@@ -14,7 +14,7 @@ from ufc_monai.planning.options import RunOptions
 from ufc_monai.planning.plan import plan_stages
 
 FIRST, SECOND = ({"image": f"images/p{i}.nii.gz", "label": f"labels/p{i}.nii.gz"} for i in range(2))
-NOBODY = (None, "", float("nan"), True, ["a"])
+NOBODY = (None, "", float("nan"), True, ["a"], ["a"] * 999)
 
 
 def volumes(*names: str) -> Callable[[Path], object]:
@@ -70,6 +70,10 @@ REFUSED: dict[str, tuple[Callable[[Path], object], str]] = {
         volumes("images/p0.nii.gz", "images/p0.nii"),
         "images/p0.nii and images/p0.nii.gz are both the scan p0",
     ),
+    "one label of two formats": (
+        lambda d: content(d / "p0.nrrd", "x") and volumes("p0.nii.gz", "p0_label.nii.gz")(d),
+        "p0.nii.gz and p0.nrrd are both the scan p0",
+    ),
     "two modalities of a case": (
         volumes("p0/p0_flair.nii.gz", "p0/p0_t2.nii.gz", "p0/p0_seg.nii.gz"),
         "p0/p0_flair.nii.gz and p0/p0_t2.nii.gz are both the scan p0. If these are channels, one is supported",
@@ -105,7 +109,10 @@ REFUSED: dict[str, tuple[Callable[[Path], object], str]] = {
         "labels/p0.nii.gz is the label of both images/p0.nii.gz and images/p1.nii.gz",
     ),
     **{
-        f"patient {nobody!r}": (entries({**FIRST, "patient": nobody}), f"p0.nii.gz is {nobody!r}, which names nobody")
+        f"patient {nobody!r:.80}": (
+            entries({**FIRST, "patient": nobody}),
+            f"p0.nii.gz is {nobody!r:.80}, which names nobody",
+        )
         for nobody in NOBODY
     },
     "a folder that is one series": (lambda d: find_cases(series(d)), "is itself one DICOM series"),

@@ -193,6 +193,7 @@ REFUSED: dict[str, tuple[Callable[[Path], object], str]] = {
     "image is a number": (lambda d: find_cases(listed(d, training=[{"image": 3}])), "'training' should list paths"),
     "test is a number": (lambda d: find_cases(listed(d, training=ONE, test=3)), "'test' should list paths"),
     "no image in an entry": (lambda d: find_cases(listed(d, training=[{"label": ONE[0]["label"]}])), "has no 'image'"),
+    "no image in a long entry": (lambda d: find_cases(listed(d, training=[{"x": "a" * 999}])), "has no 'image'"),
     "listed image gone": (lambda d: find_cases(listed(d, training=[{"image": "x.nii"}])), "which does not exist"),
     "duplicate patient": (lambda d: find_cases(listed(d, training=ONE * 2)), "is listed twice"),
     "labelled test list": (lambda d: find_cases(listed(d, training=ONE, test=ONE)), "the list 'test' holds labels"),
@@ -218,6 +219,10 @@ REFUSED: dict[str, tuple[Callable[[Path], object], str]] = {
     "a file named in Latin-1": (
         lambda d: find_cases(volume(d / os.fsdecode(b"M\xfcller.nii.gz")).parent),
         "M\\udcfcller.nii.gz' holds characters that are none",
+    ),
+    "a picture named in Latin-1": (
+        lambda d: find_cases(content(d / os.fsdecode(b"M\xfcller.png"), "x").parent),
+        "M\\udcfcller.png' holds characters that are none",
     ),
     "a list that may not be read": (
         lambda d: forbidden(d / "dataset.json"),

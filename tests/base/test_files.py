@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import io
+import re
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -128,11 +129,19 @@ def full(*_: object, **__: object) -> int:
     raise OSError(errno.ENOSPC, "No space left on device")
 
 
-def test_a_full_disk_is_one_line_and_the_old_file_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("program", "end"),
+    [("monai/bundle/__main__.py", " (a training goes on with --resume True)."), ("monailabel/app.py", " again.")],
+)
+def test_a_full_disk_is_one_line_and_the_old_file_stands(
+    program: str, end: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What only a stage's command can do is said to nobody else."""
     path = tmp_path / "run.json"
     write_json(path, {"old": 1})
     monkeypatch.setattr(Path, "write_text", full)
-    with pytest.raises(InputError, match=r"^the disk is full: .*run.json was not written.*--resume True\)\.$"):
+    monkeypatch.setattr("sys.argv", [program])
+    with pytest.raises(InputError, match=rf"^the disk is full: .*run.json was not written.*{re.escape(end)}$"):
         write_json(path, {"new": 2})
     assert read_json(path, "run") == {"old": 1}
     assert list(tmp_path.iterdir()) == [path]

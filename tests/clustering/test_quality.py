@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import silhouette_score
 
-from ufc_monai.clustering.quality import agreement, cluster_quality, count_false_negatives, quality_warnings
+from ufc_monai.clustering.quality import agreement, cluster_quality, count_false_negatives, quality_warnings, raw_pixels
 
 
 def test_figures_by_hand() -> None:
@@ -25,6 +25,19 @@ def test_figures_by_hand() -> None:
 @pytest.mark.parametrize("labels", [np.zeros(6, dtype=np.int64), np.arange(6)])
 def test_no_silhouette_of_one_cluster_or_of_single_slices(labels: np.ndarray) -> None:
     assert "silhouette" not in cluster_quality(np.eye(6), labels)
+
+
+@pytest.mark.parametrize("shape", [(2, 8, 30), (2, 30, 8, 3)])
+def test_small_pictures_are_taken_as_they_are(shape: tuple[int, ...]) -> None:
+    pictures = np.random.default_rng(0).integers(0, 255, shape)
+    np.testing.assert_array_equal(raw_pixels(pictures), [picture.ravel() for picture in pictures])
+
+
+@pytest.mark.parametrize("colours", [(), (3,)])
+def test_large_pictures_are_means_of_their_parts(colours: tuple[int, ...]) -> None:
+    parts = np.random.default_rng(0).integers(0, 255, (2, 16, 2, 16, 3, *colours))
+    means = parts.mean(axis=(2, 4)).reshape(2, -1)
+    np.testing.assert_allclose(raw_pixels(parts.reshape(2, 32, 48, *colours)), means)
 
 
 def test_silhouette_is_that_of_a_seeded_sample() -> None:

@@ -182,9 +182,9 @@ def test_reduced_precision_leaves_the_tree_as_it_is() -> None:
         np.testing.assert_array_equal(ward_linkage(points), expected)
     before = torch.get_float32_matmul_precision()
     try:
-        for precision in ("high", "medium"):
+        for precision, digits in (("high", 10), ("medium", 8)):
             torch.set_float32_matmul_precision(precision)
-            assert reciprocal._input_rounding() > 0
+            assert reciprocal._input_rounding() == 2.0**-digits
             np.testing.assert_array_equal(ward_linkage(points), expected)
     finally:
         torch.set_float32_matmul_precision(before)
@@ -274,6 +274,15 @@ def _rank(rank: int, folder: str, points: Array) -> None:
     )
     try:
         np.save(f"{folder}/{rank}.npy", ward_linkage(points, group=dist.group.WORLD))
+    finally:
+        dist.destroy_process_group()
+
+
+def test_a_group_of_one_gives_the_tree_of_none(tmp_path: Path) -> None:
+    points = make("blobs", 301)
+    dist.init_process_group("gloo", init_method=f"file://{tmp_path}/meet", rank=0, world_size=1)
+    try:
+        np.testing.assert_array_equal(ward_linkage(points, group=dist.group.WORLD), ward_linkage(points))
     finally:
         dist.destroy_process_group()
 

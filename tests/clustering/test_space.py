@@ -12,7 +12,7 @@ from sklearn.preprocessing import StandardScaler, normalize
 
 from ufc_monai.base.errors import InputError
 from ufc_monai.clustering.clusterers import Agglomerative, cut_tree
-from ufc_monai.clustering.space import assign, centre_per_patient, centroids, fit_scaling
+from ufc_monai.clustering.space import ClusterSpace, PrototypeRule, assign, centre_per_patient, centroids, fit_scaling
 
 
 def test_every_patient_has_mean_zero_and_its_mean_is_told() -> None:
@@ -49,6 +49,15 @@ def test_assign_takes_the_nearest() -> None:
     labels = assign(features, centres)
     np.testing.assert_array_equal(labels, nearest)
     assert labels.dtype == np.int64
+
+
+def test_prototypes_go_before_centres() -> None:
+    """Both slices are nearest to the first centre; of the prototypes they fit the second best, of cluster 3."""
+    features = np.array([[1.0, 0.0], [2.0, 1.0]])
+    space = ClusterSpace(fit_scaling(features, "raw"), np.array([[1.0, 0.0], [9.0, 9.0]]), False, "", None)
+    assert space.assign(features).tolist() == [0, 0]
+    rule = PrototypeRule(np.array([[-1.0, 0.0], [1.0, 0.0]]), "dot", np.array([0, 3]))
+    assert space._replace(prototypes=rule).assign(features).tolist() == [3, 3]
 
 
 def test_assign_agrees_with_the_tree_on_clear_clusters() -> None:

@@ -137,6 +137,13 @@ def test_memberships_and_their_entropy_in_closed_form() -> None:
     assert nothing.isfinite().all()
 
 
+def test_entropy_has_a_slope_where_a_share_is_0_or_1() -> None:
+    shares = torch.tensor([0.0, 0.5, 1.0], requires_grad=True)
+    binary_entropy(shares).sum().backward()
+    assert shares.grad is not None
+    assert shares.grad.isfinite().all()
+
+
 def test_regions_and_entropy_gradcheck() -> None:
     pixels, scores = F.normalize(draw(2, 3, 3, 3), dim=1).requires_grad_(), draw(2, 3, 3, 3, seed=1).requires_grad_()
     assert torch.autograd.gradcheck(

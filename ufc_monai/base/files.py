@@ -18,7 +18,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ufc_monai.base.errors import FORBIDDEN, FULL, InputError
+from ufc_monai.base.errors import FORBIDDEN, FULL, InputError, from_command_line
 from ufc_monai.base.formats import parts_of
 
 LITTLE = 2**16
@@ -187,9 +187,10 @@ def readable_disk_errors(path: str | os.PathLike[str]) -> Iterator[None]:
             ) from e
         # ITK and NumPy give no number
         if number in FULL or (number is None and shutil.disk_usage(Path(path).parent).free < LITTLE):
+            goes_on = " (a training goes on with --resume True)" if from_command_line() else ""
             raise InputError(
                 f"the disk is full: {path} was not written; what was there before stands. Make space, then give the "
-                "same command again (a training goes on with --resume True)."
+                f"same command again{goes_on}."
             ) from e
         raise
 

@@ -88,6 +88,5 @@ def _write(path: Path, rows: Mapping[str, Row]) -> None:
     writer.writeheader()
     for name, row in rows.items():
         writer.writerow({"method": name, **{key: f"{value:.4f}" for key, value in row.items()}})
-    path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_path(path) as temporary:
         temporary.write_text(text.getvalue(), encoding="utf-8")

@@ -99,7 +99,11 @@ def segment(
         settings = {"dataset_dir": root, "output_dir": config_path(temporary, "OUT"), **(keys or {})}
         settings["ckpt_dir"] = config_path(ckpt_dir, "--weights")
         for scan, error in _infer(bundle, scans, settings):
-            failed += [error] if error else []
+            if error:
+                failed.append(error)
+                for rest in filter(Path.is_file, [*Path(temporary).rglob("*")]):  # a mask without its row
+                    rest.unlink()
+                continue
             join_quality(Path(temporary, "quality.csv"), beside / "quality.csv")
             try:  # last: a mask that is there is refused the next time
                 written += _moved(Path(temporary), goals[scan], (Path(scan), labels, coded) if coded else None)

@@ -122,12 +122,12 @@ def _listed_case(entry: Mapping[str, Any], root: Path) -> Case:
             if not ((root / paths[key]).is_file() or (key == "image" and is_dicom_series(root / paths[key]))):
                 raise InputError(f"{root / 'dataset.json'} lists {entry[key]}, which does not exist under {root}.")
     if "image" not in paths:
-        raise InputError(f"{root / 'dataset.json'}: entry {dict(entry)} has no 'image'.")
+        raise InputError(f"{root / 'dataset.json'}: entry {dict(entry)!r:.80} has no 'image'.")
     patient = entry.get("patient", "")
     if "patient" in entry and (not isinstance(patient, str | int) or isinstance(patient, bool) or not str(patient)):
         raise InputError(
-            f"{root / 'dataset.json'}: the patient of {paths['image']} is {patient!r}, which names nobody. Name the "
-            "patient, or take the key out where every volume is a patient of its own."
+            f"{root / 'dataset.json'}: the patient of {paths['image']} is {patient!r:.80}, which names nobody. Name "
+            "the patient, or take the key out where every volume is a patient of its own."
         )
     return Case(paths["image"], paths.get("label"), str(patient), named=bool(str(patient)))
 
