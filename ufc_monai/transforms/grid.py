@@ -103,7 +103,7 @@ class Place:
         inside, within = self.overlap()
         whole[inside] = mask[0].numpy()[within]
         back = nib.orientations.ornt_transform(nib.orientations.axcodes2ornt("RAS"), np.array(self.turn))
-        stored = torch.from_numpy(np.ascontiguousarray(nib.apply_orientation(whole, back)))[None]
+        stored = torch.from_numpy(nib.apply_orientation(whole, back).copy())[None]
         before = image.applied_operations[:-1]
         return MetaTensor(stored, image.meta[MetaKeys.ORIGINAL_AFFINE], dict(image.meta), applied_operations=before)
 

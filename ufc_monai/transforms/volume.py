@@ -253,7 +253,7 @@ def _stored_like(label: MetaTensor, image: MetaTensor) -> MetaTensor:
     turn = nib.orientations.ornt_transform(mine, other)
     if np.array_equal(mine, other):
         return label
-    array = np.ascontiguousarray(nib.apply_orientation(np.asarray(label)[0], turn))[None]
+    array = nib.apply_orientation(np.asarray(label)[0], turn).copy()[None]
     affine = np.asarray(label.affine) @ nib.orientations.inv_ornt_aff(turn, label.shape[1:])
     return MetaTensor(torch.from_numpy(array), torch.from_numpy(affine), dict(label.meta))
 
