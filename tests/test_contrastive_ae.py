@@ -108,6 +108,10 @@ def test_its_features_are_cut_and_guide_stage_2(trained: Path, phantom: Path) ->
         clusters = load_space(folder / "prototypes" / f"centroids{k}.npz").assign(features)
         given = PseudoLabels.load(folder / "prototypes" / f"pseudo_labels{k}.json").of_slices(ids)
         assert clusters.tolist() == given, "also of clusters of several prototypes"
+    cut_again(folder / "prototypes", 8)
+    finer = load_space(folder / "prototypes" / "centroids_k8.npz")
+    assert finer.prototypes is None
+    assert len(set(finer.assign(features).tolist())) == 8, "five prototypes could not give them all"
     path = str(folder / "prototypes" / "pseudo_labels.json")
     run_bundle(trained, CONTRASTIVE, "train", phantom, **SMALL[CONTRASTIVE], pseudo_labels_path=path)
     assert read(trained / CONTRASTIVE / "eval" / "train" / "run.json")["inputs"]["pseudo_labels"]["path"] == path

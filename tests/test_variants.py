@@ -128,6 +128,8 @@ def test_methods_share_everything_but_the_method() -> None:
         ("local_discrimination", {"loss_preset": "ufc"}, "this method contrasts nothing"),
         ("glcl", {"partitions": 2.5}, "partitions must be a whole number of 2 or more"),
         ("glcl", {"local_regions": 1000}, "a map of 32 x 32 has 100"),
+        ("glcl", {"local_regions": 1}, "local_regions must be a whole number of 2 or more"),
+        ("glcl", {"local_region_size": 0}, "local_region_size must be a whole number of 1 or more"),
     ],
 )
 def test_what_a_method_refuses(

@@ -58,6 +58,14 @@ def test_masks_by_a_rule(run: Path, phantom: Path, caplog: pytest.LogCaptureFixt
     assert "95 % intervals over patients" in caplog.text
 
 
+def test_runs_of_one_name_are_told_apart_by_their_paths(run: Path, phantom: Path, tmp_path: Path) -> None:
+    other = tmp_path / "run"
+    shutil.copytree(run, other)
+    rows = [name for name, _ in Comparison(run, phantom, "dominant", "cpu").rows([other, run], steps=1)]
+    assert len(rows) == len(set(rows))
+    assert {f"{folder}: clusters of stage 1, new slices by centre" for folder in (run, other)} <= set(rows)
+
+
 def write_halves(run: Path, data: Path, path: Path, *, held_out: bool = True) -> None:
     """Slices of the upper and of the lower half of the body, which a file names."""
     stage_1 = Published.open(run, VAE, "cpu")
@@ -87,7 +95,8 @@ def test_without_labels_of_test_patients_a_quarter_is_judged(
     assert "1 of the 4 labelled patients are judged on" in caplog.text
     judged = set(compared.seen.patients.tolist())
     assert len(judged) == 1
-    assert not judged & set(compared.patients[compared.learned].tolist())
+    held_out = {item["patient"] for item in compared.split.held_out(0)}
+    assert not (judged | held_out) & set(compared.patients[compared.learned].tolist())
 
 
 def test_the_supervised_baseline_learns_what_can_be_seen(run: Path, phantom: Path, tmp_path: Path) -> None:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import itertools
 import json
+import os
 import random
+import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -209,6 +212,124 @@ def test_a_round_appears_whole_or_not_at_all(loop: Loop, monkeypatch: pytest.Mon
     assert len(round_folders(loop.options.folder)) == 1
     loop.run()
     assert newest_round(loop.options.folder).name == "2"
+
+
+def test_a_full_disk_is_one_line_and_leaves_no_half_round(loop: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
+    copy = shutil.copyfile
+
+    def full(source: str, target: str, **how: Any) -> None:
+        if target.endswith("model.pt"):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        copy(source, target, **how)
+
+    loop.run()
+    loop.label(9)
+    with monkeypatch.context() as context, pytest.raises(InputError, match=r"^the disk is full: .*model\.pt was not"):
+        context.setattr(shutil, "copyfile", full)
+        loop.run()
+    assert [*(loop.options.folder / "rounds").iterdir()] == []
+
+
+@pytest.mark.parametrize("change", ["added", "corrected"])
+def test_labels_that_change_while_it_works_stop_it(loop: Loop, monkeypatch: pytest.MonkeyPatch, change: str) -> None:
+    pretend, seen = Step.run, list[str]()
+
+    def meanwhile(step: Step, *rest: Any, **how: Any) -> int:
+        seen.append(step.title)
+        code = pretend(step, *rest, **how)
+        if step.title == FINE_TUNING.title:
+            loop.label(9) if change == "added" else loop.correct(loop.one_that("training"))
+        return code
+
+    loop.options = replace(loop.options, compare=True)
+    with monkeypatch.context() as context, pytest.raises(InputError, match=r"labels .* have changed while the run was"):
+        context.setattr(Step, "run", meanwhile)
+        loop.run()
+    assert seen[-1] == FINE_TUNING.title, "the other arm would learn from other labels"
+    loop.run()
+    assert newest_round(loop.options.folder).name == "2"
+
+
+def test_a_configuration_edited_in_the_copy_says_what_labels_are_called(loop: Loop) -> None:
+    run.copy_bundles(loop.options.bundles, loop.options.folder)
+    path = loop.options.folder / UNET / "configs" / "train.json"
+    path.write_text(json.dumps({**read_json(path, ""), "labels": {"hepar": 1}}))
+    loop.run()
+    loop.run()
+    loop.label(9)
+    loop.run()
+    assert newest_round(loop.options.folder).name == "2"
+
+
+def look(*_: Any, **__: Any) -> None:
+    raise InputError("the data set has to be mended first")
+
+
+def test_a_round_whose_labels_are_taken_back_trains_nothing(loop: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
+    loop.run()
+    loop.label(9)
+    with monkeypatch.context() as context, pytest.raises(InputError, match="mended first"):
+        context.setattr(run, "_look_first", look)
+        loop.run(estimate=True)
+    loop.label(8)
+    with monkeypatch.context() as context:
+        context.setattr(Step, "run", None)
+        loop.run()
+    loop.label(10)
+    loop.run()
+    assert [p.name for p in round_folders(loop.options.folder)][1:] == ["2"]
+    assert len(read_json(newest_round(loop.options.folder) / "labels.json", "")["labels"]) == 10
+
+
+def test_what_was_learned_from_is_told_until_fine_tuning_begins_anew(
+    loop: Loop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loop.run()
+    loop.label(9)
+    with monkeypatch.context() as context, pytest.raises(InputError, match="mended first"):
+        context.setattr(run, "_look_first", look)
+        loop.run(replace=True, estimate=True)
+    loop.label(10)
+    loop.run()
+    assert newest_round(loop.options.folder).name == "2"
+
+
+def test_an_order_of_its_own_says_which_labels_train(loop: Loop) -> None:
+    loop.run()
+    order = read_json(loop.options.folder / SPLIT, "")["folds"][0]["label_orders"][0]
+    shutil.rmtree(loop.options.folder)
+    path = loop.options.dataset_dir.parent / "selection.json"
+    path.write_text(json.dumps({"chosen": order[::-1]}))
+    first, last = (int(image[len("image")]) for image in (order[0], order[-1]))
+    loop.options = replace(loop.options, labelled=1, overrides={UNET: {"label_order_path": str(path)}})
+    loop.run()
+    loop.correct(first)
+    with pytest.raises(InputError, match=r"label_order_path=.*: the labels that have changed .* are not among those"):
+        loop.run()
+    loop.correct(last)
+    loop.run()
+    assert newest_round(loop.options.folder).name == "2"
+
+
+def test_a_round_that_is_missing_keeps_its_number(loop: Loop, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    for upto in (8, 9, 10):
+        loop.label(upto)
+        loop.run()
+    shutil.rmtree(loop.options.folder / "rounds" / "2")
+    loop.label(11)
+    loop.run()
+    assert [p.name for p in round_folders(loop.options.folder)][1:] == ["3", "4"]
+    assert [found.number for found in read_rounds(loop.options.folder)] == [1, 3, 4]
+    caplog.clear()
+    assert newest_round(loop.options.folder).name == "4"
+    assert "round 4: " in caplog.text
+
+
+def test_a_run_in_a_folder_that_is_called_like_a_round_is_none(loop: Loop, tmp_path: Path) -> None:
+    loop.options = replace(loop.options, folder=tmp_path / "rounds" / "2")
+    loop.run()
+    assert run_of(loop.options.folder) == loop.options.folder
 
 
 @pytest.mark.parametrize("compare", [False, True])

@@ -140,6 +140,18 @@ def test_a_mask_is_kept_if_its_values_are_ids(tmp_path: Path, suffix: str) -> No
         _check_kept(save_mask(path, 2, 3), [1, 10, 11, 2])
 
 
+def test_a_dicom_seg_is_kept_without_a_word(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "a_seg.dcm").touch()
+    _check_kept(tmp_path / "a_seg.dcm", [205])
+    assert not caplog.records
+
+
+def test_codes_are_for_dicom_seg(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["segment", "--weights", "run", "scan", str(tmp_path / "out"), "--codes", "codes.csv"]
+    assert main(words) == 1
+    assert "--codes: only a DICOM SEG holds codes" in capsys.readouterr().err
+
+
 def two_starts(chain: Path, folder: Path, **dice: float) -> Path:
     """A run with both starts, by validation Dice; the random one has other ids, and sees the first structure alone."""
     bundle = folder / NAMES[2]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,8 @@ def file(tmp_path: Path) -> Path:
 def test_a_file_becomes_a_data_set_once(file: Path) -> None:
     folder = unpacked(file)
     assert folder == file.parent / "digits"
+    (file.parent / "another").mkdir()
+    assert folder.stat().st_mode == (file.parent / "another").stat().st_mode, "others may read it, too"
     with Image.open(folder / "images" / "val_00007.png") as picture:
         assert np.array_equal(np.asarray(picture), arrays()["val_images"][7])
     cases = find_cases(folder)
@@ -109,6 +112,11 @@ def test_other_layouts_are_refused(changes: dict[str, Any], words: str, file: Pa
 def test_a_folder_of_another_file_is_not_taken(file: Path) -> None:
     unpacked(file)
     np.savez(file, **{**arrays(), "val_labels": np.zeros(20, np.uint8)})
+    with refused() as message:
+        unpacked(file)
+    assert "was not made from" in message[0]
+    shutil.rmtree(file.with_suffix(""))
+    file.with_suffix("").mkdir()
     with refused() as message:
         unpacked(file)
     assert "was not made from" in message[0]

@@ -128,7 +128,7 @@ def write(path: Path, *lines: str) -> Path:
 
 
 def test_labels_are_of_images_or_of_slices(tmp_path: Path) -> None:
-    file = write(tmp_path / "labels.csv", "image,label", "a.png,one", "v.nii.gz#2,two", "b.png,two")
+    file = write(tmp_path / "labels.csv", "image,label", "a.png,one", "v.nii.gz#002,two", "b.png,two")
     assert read_labels(file, IMAGES) == {"a.png#0": "one", "v.nii.gz#2": "two", "b.png#0": "two"}
     file = write(tmp_path / "labels.csv", "label,image", "one,a.png", "two,v.nii.gz")
     assert set(read_labels(file, IMAGES)) == {"a.png#0", *(f"v.nii.gz#{i}" for i in range(3))}
@@ -146,6 +146,8 @@ def test_rows_that_are_not_filled_in_are_no_labels(tmp_path: Path) -> None:
         ([], "must have a first line image,label"),
         (["image,label", "a.pgn,1", "b.png,2"], "names a.pgn, which the data set does not have. Did you mean a.png?"),
         (["image,label", "a.png,1", "v.nii.gz#3,2"], "names v.nii.gz#3, which the data set does not have"),
+        (["image,label", "a.png,1", "v.nii.gz#²,2"], "names v.nii.gz#², which the data set does not have"),
+        (["image,label", "v.nii.gz#1,1", "v.nii.gz#01,2"], "names v.nii.gz#1 twice"),
         (["image,label", "a.png,1", "b.png,2", "a.png,2"], "names a.png#0 twice"),
         (["image,label", "a.png,1", "b.png,", "v.nii.gz"], "has labels for 1 of 3 images, fewer than half"),
         (["image,label", "a.png,1"], "has labels for 1 of 3 images, fewer than half"),

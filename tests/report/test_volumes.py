@@ -106,6 +106,16 @@ def test_of_two_volumes_none_is_the_median_and_those_without_picture_are_counted
     assert found["head"] == ["", "Dice", "HD95, mm", "surface Dice, 2 mm"]
 
 
+def test_of_several_arms_the_volumes_are_those_that_the_first_one_kept(tmp_path: Path) -> None:
+    own = an_arm(tmp_path / "o", {"a": (0.2, 0.2), "b": (0.9, 0.9)})
+    control = an_arm(tmp_path / "r", {"a": (0.9, 0.9), "b": (0.2, 0.2)})
+    for table, kept in ((own, "a"), (control, "b")):
+        save_planes(table.with_name("planes.npz"), {kept: planes_of(blocks(1), blocks(1))})
+    found = volumes_of_test({OWN: own, RANDOM: control}, OWN)
+    assert [v["title"] for v in found["shown"]] == ["a"]
+    assert found["left_out"] == 1
+
+
 def test_a_test_of_an_earlier_version_has_neither_pictures_nor_surfaces(tmp_path: Path) -> None:
     (tmp_path / "structures.csv").write_text("volume,structure,dice,hd95_mm\na,liver,0.5,\n")
     found = volumes_of_test({OWN: tmp_path / "dice.csv"}, OWN)

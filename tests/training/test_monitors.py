@@ -134,6 +134,9 @@ def test_a_step_with_further_terms_is_judged_by_itself() -> None:
     first, *_ = epochs(16.0, chance=17.0)
     history = [{**first, "step": 1}] + [{**epoch, "step": 2} for epoch in epochs(40.0, 20.0, chance=45.0)]
     assert "the loss fell from 40 to 20 (chance 45)" in pretraining_verdict(history, embedding_size=32)
+    assert "the loss fell from 45 to 20" in pretraining_verdict([*history[:1], history[-1]], embedding_size=32)
+    flat = [{**epoch, "step": 1} for epoch in epochs(17.0, 16.9, chance=17.0)]
+    assert pretraining_verdict(flat, embedding_size=32).endswith("train longer (min_steps, patch_steps).")
 
 
 class OwnMethodLoss(nn.Module):

@@ -104,14 +104,54 @@ def test_a_structure_without_a_code_is_an_error_that_says_what_to_do(tmp_path: P
         codes_of(["liver", "tumour", "cyst"])
     table = tmp_path / "codes.csv"
     table.write_text("structure,code,scheme,meaning\nTumour,108369006,SCT,Tumor\n")
-    assert codes_of(["tumour", "liver"], table)[0] == ("108369006", "SCT", "Tumor")
-    for text in ("name,code\na,1\n", "structure,code,scheme,meaning\ntumour,1\n"):
+    assert codes_of(["tumour", "liver"], table)[0] == ("108369006", "SCT", "Tumor", dicom_seg.ANATOMY)
+    for text in (
+        f"structure,code,scheme,meaning\n{'x' * 140_000},1,SCT,a\n",
+        "name,code\na,1\n",
+        "structure,code,scheme,meaning\ntumour,1\n",
+    ):
         table.write_text(text)
         with pytest.raises(InputError, match=r"codes.csv cannot be read"):
             codes_of(["tumour"], table)
     table.write_text("structure,code,scheme,meaning\ntumour,,SCT,Tumor\n")
     with pytest.raises(InputError, match=r"leaves a column of tumour empty"):
         codes_of(["tumour"], table)
+
+
+def test_a_segment_has_the_category_of_its_code(tmp_path: Path) -> None:
+    table = tmp_path / "codes.csv"
+    table.write_text(
+        "structure,code,scheme,meaning,category\naorta,108369006,SCT,Tumor,49755003|Abnormal\nliver,1,SCT,A,\n"
+    )
+    series = a_series(tmp_path / "series", STRAIGHT)
+    mask, _ = a_mask(tmp_path, series)
+    write_dicom_seg(tmp_path / "seg.dcm", mask, series, IDS, codes_of(list(IDS), table))
+    segments = pydicom.dcmread(tmp_path / "seg.dcm").SegmentSequence
+    categories = [s.SegmentedPropertyCategoryCodeSequence[0] for s in segments]
+    assert [c.CodeValue for c in categories] == ["91723000", "91723000", "49755003"]
+    assert categories[2].CodeMeaning == "Abnormal"
+    table.write_text("structure,code,scheme,meaning,category\naorta,1,SCT,Tumor,49755003\n")
+    with pytest.raises(InputError, match=r"a category must be code\|meaning of SNOMED CT, got 49755003"):
+        codes_of(["aorta"], table)
+
+
+def test_positions_may_be_rounded_as_the_reader_allows_but_no_two_slices_share_a_place(tmp_path: Path) -> None:
+    series = a_series(tmp_path / "series", STRAIGHT)
+    files = sorted(series.iterdir(), key=lambda path: pydicom.dcmread(path).ImagePositionPatient[2])
+    for k, path in enumerate(files):
+        header = pydicom.dcmread(path)
+        header.ImagePositionPatient[2], header.SliceThickness = round(-100 + 3.27 * k, 1), 3.27
+        header.save_as(path)
+    mask, array = a_mask(tmp_path, series)
+    write_dicom_seg(tmp_path / "seg.dcm", mask, series, IDS, codes_of(list(IDS)))
+    assert pydicom.dcmread(tmp_path / "seg.dcm").pixel_array.sum() == np.count_nonzero(array)
+    for axis, place in ((2, -100), (0, 1000)):  # the first slice's, and beside it
+        header = pydicom.dcmread(files[1])
+        header.ImagePositionPatient[axis], before = place, files[1].read_bytes()
+        header.save_as(files[1])
+        with pytest.raises(InputError, match=r"series: a DICOM slice does not lie on the grid of the mask"):
+            write_dicom_seg(tmp_path / "seg.dcm", mask, series, IDS, codes_of(list(IDS)))
+        files[1].write_bytes(before)
 
 
 def test_what_is_wrong_names_no_patient(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

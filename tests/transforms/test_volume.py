@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import logging
 import pickle
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -221,3 +223,14 @@ def test_an_image_elsewhere_keeps_its_absolute_path(tmp_path: Path) -> None:
     cut = AxialSlicesd("image", root=tmp_path / "data")
     assert cut.image_name({"image": str(tmp_path / "data" / "a.nii")}) == "a.nii"
     assert cut.image_name({"image": str(tmp_path / "else" / "a.nii")}) == str(tmp_path / "else" / "a.nii")
+
+
+def test_that_a_codec_is_missing_is_not_said(caplog: pytest.LogCaptureFixture) -> None:
+    pytest.importorskip("pydicom")
+    caplog.set_level(logging.DEBUG, "monai.data.nvimgcodec_pydicom_plugin")
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        LoadVolumed(["image"])
+        LoadVolume()
+    assert not said
+    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]

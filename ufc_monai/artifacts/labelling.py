@@ -148,7 +148,8 @@ def cut_again(folder: str | os.PathLike[str], n_clusters: int) -> Path:
     if space.prototypes:
         before = np.array(made.of_slices(slices.ids))
         joined = np.array([found.labels[before == c][0] for c in space.prototypes.clusters])
-        found = replace(found, prototypes=space.prototypes._replace(clusters=joined))
+        if len(np.unique(joined)) == n_clusters:  # else no prototype stands for some cluster: the nearest centre does
+            found = replace(found, prototypes=space.prototypes._replace(clusters=joined))
     _write(folder, f"_k{n_clusters}", slices, found, provenance)
     return folder / f"pseudo_labels_k{n_clusters}.json"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
-from ufc_monai.base.chain import FINE_TUNING, record_of
+from ufc_monai.base.chain import FINE_TUNING, SPLIT, record_of
 
 logger = logging.getLogger(__name__)
 BELOW = "rounds"
@@ -23,7 +23,14 @@ def round_folders(folder: Path) -> list[Path]:
 
 def run_of(folder: Path) -> Path:
     """The folder of the run that a round's folder belongs to."""
-    return folder.parent.parent if folder.parent.name == BELOW and folder.name.isdecimal() else folder
+    run = folder.parent.parent
+    is_round = folder.parent.name == BELOW and folder.name.isdecimal() and (run / SPLIT).is_file()
+    return run if is_round else folder
+
+
+def number_of(folder: Path, run: Path) -> int:
+    """The number of a round among those of a run."""
+    return 1 if folder == run else int(folder.name)
 
 
 def newest_round(folder: Path) -> Path:
@@ -31,7 +38,7 @@ def newest_round(folder: Path) -> Path:
     folders = round_folders(folder)
     found = next((place for place in reversed(folders) if is_trained(place)), folder)
     if len(folders) > 1:
-        logger.info("round %d: %s", folders.index(found) + 1, found)
+        logger.info("round %d: %s", number_of(found, folder), found)
     return found
 
 

@@ -9,11 +9,12 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from tqdm import tqdm
 
 from ufc_monai.base.bundles import BUNDLES, UNET
-from ufc_monai.base.chain import PROBE, SPLIT
+from ufc_monai.base.chain import FINE_TUNING, PROBE, SPLIT
 from ufc_monai.base.errors import InputError
 from ufc_monai.base.files import atomic_path, files_below, sha256_of, write_json
 from ufc_monai.base.lock import at_work
@@ -99,8 +100,6 @@ def run_stages(options: RunOptions, cases: Sequence[Case], steps: Sequence[Step]
         data = data_digests(options, cases, [case for case in everything if case.of_test_set])
         logger.info("cd %s", shlex.quote(str(folder)))
         to_come = [step for step in steps if step.state(folder, data) != COMPLETE]
-        if any("labels" in step.reads for step in to_come):
-            write_json(folder / "labels.json", known_to_round(options, cases))
         if options.estimate and to_come:
             _look_first(options, cases, to_come, everything=steps[0] in to_come)
         clock = clock or Clock()
@@ -111,6 +110,10 @@ def run_stages(options: RunOptions, cases: Sequence[Case], steps: Sequence[Step]
             logger.info("\n# %d of %d, %s%s\n%s", number, len(steps), step.title, note, shown(step.command))
             if state == COMPLETE:
                 continue
+            if "labels" in step.reads:
+                known = _same_labels(options, cases, data["labels"])
+                if step.title == FINE_TUNING.title:  # until now the file tells of the fine-tuning before
+                    write_json(folder / "labels.json", known)
             if code := step.run(folder, data, lock, folder / "log.txt", goes_on=state == BEGUN):
                 raise InputError(
                     f"'{step.title}' ended with exit code {code}; its message stands above. Mend it and run the same "
@@ -119,6 +122,19 @@ def run_stages(options: RunOptions, cases: Sequence[Case], steps: Sequence[Step]
             if lacking := step.lacking(folder):
                 raise InputError(f"'{step.title}' ended without writing {', '.join(lacking)} in {folder}.")
             clock.lap(step.title, folder / step.record)
+
+
+def _same_labels(options: ChainOptions, cases: Sequence[Case], before: str) -> dict[str, Any]:
+    """What is known of the labels now, see :func:`known_to_round`; every stage of a run has to find the same."""
+    images = {case.image for case in cases}
+    found = find_cases(options.dataset_dir, options.include_test_images)
+    known = known_to_round(options, [case for case in found if case.image in images])
+    if digest([*known.values()]) != before:
+        raise InputError(
+            f"--dataset_dir: labels in {options.dataset_dir} have changed while the run was at work. Put them back to "
+            "go on as before, or give the same command again as they are."
+        )
+    return known
 
 
 def copy_bundles(bundles: Path, folder: Path) -> None:

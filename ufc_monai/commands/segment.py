@@ -73,10 +73,12 @@ def segment(
         are numbered from 1 in the order of these ids.
 
     Raises:
-        InputError: if there are no weights or no scans, the configuration is of an earlier version, or a mask to keep
-            holds other numbers than these ids; and, once the masks of all others are written, naming the scans that
-            cannot be read.
+        InputError: if there are no weights or no scans, codes without DICOM SEG, the configuration is of an earlier
+            version, or a mask to keep holds other numbers than these ids; and, once the masks of all others are
+            written, naming the scans that cannot be read.
     """
+    if codes and format != "dicom_seg":
+        raise InputError("--codes: only a DICOM SEG holds codes. Pass --format dicom_seg, too, or leave --codes out.")
     bundle = _find_bundle(weights)
     check_mask_values(bundle)
     ckpt_dir = _find_arm(bundle, arm)
@@ -238,6 +240,8 @@ def _to_do(goals: Mapping[str, Path], existing: str, ids: Sequence[int]) -> list
 
 def _check_kept(path: Path, ids: Sequence[int]) -> None:
     """Refuse a mask with values that are not the ids: two meanings of a number would mix in silence."""
+    if suffix_of(path) == ".dcm":  # the segments of a DICOM SEG bear their names
+        return
     try:
         mask = LoadVolume()(path)[0].as_tensor().numpy()
     except InputError as error:

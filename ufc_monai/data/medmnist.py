@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ufc_monai.base.errors import InputError
-from ufc_monai.base.files import atomic_path, read_json, sha256_of, write_json
+from ufc_monai.base.files import atomic_path, found_json, sha256_of, write_json
 from ufc_monai.data.case import OFFICIAL, ROLES
 
 PARTS = dict(zip(ROLES, ("train", "val", "test"), strict=True))
@@ -35,17 +34,15 @@ def unpacked(path: Path) -> Path:
     """
     folder, sha256 = path.with_suffix(""), sha256_of(path)
     if folder.exists():
-        if not folder.is_dir() or read_json(folder / OFFICIAL, "dataset_dir").get("sha256") != sha256:
+        if not folder.is_dir() or found_json(folder / OFFICIAL, "dataset_dir").get("sha256") != sha256:
             raise InputError(f"dataset_dir: {folder} was not made from {path} as it is now. Move or delete {folder}.")
         return folder
     parts = {role: _read(path, name) for role, name in PARTS.items()}
-    made = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
-    try:
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as temporary:
+        made = Path(temporary, "made")  # below it, as it is closed to others itself
+        made.mkdir()
         _write(made, parts, sha256)
         os.rename(made, folder)
-    except BaseException:
-        shutil.rmtree(made, ignore_errors=True)
-        raise
     return folder
 
 

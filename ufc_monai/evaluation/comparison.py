@@ -82,8 +82,8 @@ class Comparison:
         classes = np.array([names.index(by_id[i["id"]]) if i["id"] in by_id else -1 for i in self.slices.items])
         self._of_split = np.isin(self.patients, sorted({item["patient"] for item in held_out}))
         held = self._held(classes)
-        self.learned, self.judged = np.flatnonzero(~held), np.flatnonzero(held & (classes >= 0))
-        self.seen = Observed(classes[~held], classes[self.judged], self.patients[self.judged], names)
+        self.learned, self.judged = np.flatnonzero(~held & ~self._of_split), np.flatnonzero(held & (classes >= 0))
+        self.seen = Observed(classes[self.learned], classes[self.judged], self.patients[self.judged], names)
         if len(np.unique(self.seen.training[self.seen.known])) < 2:
             raise InputError("--labels: the slices to learn from have one class; there is nothing to tell apart.")
 
@@ -103,11 +103,13 @@ class Comparison:
         most = min(COMPONENTS, len(self.learned), pixels.shape[1])
         components = PCA(most, svd_solver="full").fit(pixels[self.learned])
         yield f"{most} components of pixels, k-means", self._clustered(components.transform(pixels))
-        for run in (self.run, *beside):
-            yield from self._of_run(run)
+        runs = list(dict.fromkeys((self.run, *beside)))  # each once
+        names = [run.name for run in runs]
+        for run in runs:
+            yield from self._of_run(run, run.name if names.count(run.name) == 1 else str(run))
         yield from self._supervised(steps)
 
-    def _of_run(self, run: Path) -> Iterator[tuple[str, Row]]:
+    def _of_run(self, run: Path, name: str) -> Iterator[tuple[str, Row]]:
         stage_1 = Published.open(run, VAE, self.device)
         if any(stage_1.record[key] != self.stage_1.record[key] for key in ("split_sha256", "fold")):
             raise InputError(f"--beside: {run} has another split or fold than {self.run}. Name runs with the same.")
@@ -116,12 +118,12 @@ class Comparison:
         row = judge(self.seen, self._parts(codes), self._parts(clusters), k)
         if len(set(self.patients[~self._of_split])) < sum(~self._of_split):
             row[GROUPS] = float(adjusted_rand_score(self._groups(self.run), self._groups(run)))
-        yield f"{run.name}: clusters of stage 1, new slices by {by}", row
+        yield f"{name}: clusters of stage 1, new slices by {by}", row
         if (projections := projected(run / VAE / "models", codes)) is not None:
-            yield f"{run.name}: projections, k-means", self._clustered(projections)
+            yield f"{name}: projections, k-means", self._clustered(projections)
         if stage_2 := self._stage_2(run):
             codes = stage_2.codes(stage_2.slices(self.items, self.dataset_dir))
-            yield f"{run.name}: encoder of stage 2, k-means", self._clustered(codes)
+            yield f"{name}: encoder of stage 2, k-means", self._clustered(codes)
 
     def _clusters(self, run: Path, codes: NDArray[np.float32]) -> tuple[int, str, Numbers]:
         """Those that stage 1 gave its slices, and the best for new ones: how many, best by what, and of each slice."""

@@ -43,8 +43,8 @@ def read_labels(path: Path, images: Mapping[str, int]) -> dict[str, str]:
             continue
         image, _, index = row["image"].rpartition("#")
         ids = [f"{row['image']}#{i}" for i in range(images.get(row["image"], 0))]
-        if not ids and index.isdigit() and int(index) < images.get(image, 0):
-            ids = [row["image"]]
+        if not ids and index.isdecimal() and int(index) < images.get(image, 0):
+            ids = [f"{image}#{int(index)}"]
         if not ids:
             hint = meant(row["image"], images) or "Name images by their paths below the data set's folder."
             raise InputError(f"--labels: {path} names {row['image']}, which the data set does not have. {hint}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import logging
@@ -15,9 +16,9 @@ from typing import Any
 from ufc_monai.base.bundles import BUNDLES, UNET
 from ufc_monai.base.chain import FINE_TUNING, SPLIT, VAE_TRAINING, record_of
 from ufc_monai.base.errors import InputError
-from ufc_monai.base.files import found_json, sha256_of
+from ufc_monai.base.files import found_json, readable_disk_errors, sha256_of
 from ufc_monai.base.lock import at_work
-from ufc_monai.base.rounds import BELOW, is_trained, round_folders
+from ufc_monai.base.rounds import BELOW, is_trained, number_of, round_folders
 from ufc_monai.data.case import Case
 from ufc_monai.data.split import Split
 from ufc_monai.planning.estimate import known_ignore_id, known_labels
@@ -70,9 +71,9 @@ def round_to_do(options: RunOptions, cases: Sequence[Case]) -> RunOptions:
     asked = record_of(trained, FINE_TUNING).get("asked") if trained else None
     if options.replace or not trained or not asked:
         return options
-    now = known_to_round(options, cases)
+    now = known_to_round(replace(options, bundles=trained), cases)
     if digest([*now.values()]) == asked["data"]["labels"]:
-        return options
+        return replace(options, folder=trained)  # another round was opened, and its labels were taken back
     then = found_json(trained / "labels.json", "--folder")
     if digest([*then.values()]) != asked["data"]["labels"]:
         raise InputError(
@@ -84,8 +85,8 @@ def round_to_do(options: RunOptions, cases: Sequence[Case]) -> RunOptions:
     for problem in changed.problems(record_of(trained, VAE_TRAINING)):
         raise InputError(f"{problem}, or name another --folder.")
     if trained == folders[-1]:
-        options = replace(options, folder=_opened(folders[0], trained, len(folders) + 1))
-    number = len(round_folders(folders[0]))
+        options = replace(options, folder=_opened(folders[0], trained))
+    number = number_of(options.folder, folders[0])
     logger.info("round %d in %s: %s; those before stay", number, options.folder, changed)
     return options
 
@@ -131,7 +132,9 @@ class _Change:
             before: the record of stage 1.
         """
         held_out = {item["image"] for item in self.split.held_out(self.options.fold)}
-        used = self.split.labelled(self.options.fold, self.options.labelled, self.options.label_draw)
+        order = self.options.overrides.get(UNET, {}).get("label_order_path")
+        path = self.options.folder / order if order else None
+        used = self.split.labelled(self.options.fold, self.options.labelled, self.options.label_draw, path)
         if digest([*self.then.values()][1:]) != digest([*self.now.values()][1:]):
             yield "the structures have other names or ids than in the rounds before. Put them back"
         for image in self.split.skipped.keys() - before.get("skipped", {}).keys():
@@ -145,24 +148,31 @@ class _Change:
             if self._path(image) in held_out:
                 yield f"the label of {image}, whose patient is held out, is another one: no Dice compares. Put it back"
         if not {self._path(image) for image in (*self.added, *self.corrected)} & {item["image"] for item in used}:
+            option = f"--set {UNET}.label_order_path={order}" if order else f"--labelled {self.options.labelled}"
             yield (
-                f"--labelled {self.options.labelled}: the labels that have changed ({self}) are not among those. Take "
-                "the option out, and begin with --replace True"
+                f"{option}: the labels that have changed ({self}) are not among those. Take the option out, and begin "
+                "with --replace True"
             )
 
     def _path(self, image: str) -> str:
         return os.path.join(os.path.abspath(self.options.dataset_dir), image)
 
 
-def _opened(run: Path, before: Path, number: int) -> Path:
+def _opened(run: Path, before: Path) -> Path:
     """Open a round with the bundles of the one before, and what they know without labels; whole, or not at all."""
-    target = run / BELOW / str(number)
-    half = target.with_name(f".{number}")
-    with at_work(before / "run.lock"):
+    target = run / BELOW / str(number_of(before, run) + 1)
+    half = target.with_name(f".{target.name}")
+    with at_work(before / "run.lock"), contextlib.ExitStack() as afterwards:
         shutil.rmtree(half, ignore_errors=True)
+        afterwards.callback(shutil.rmtree, half, ignore_errors=True)
         for bundle in sorted(before.glob("ufc_*")):
             if bundle.is_dir() and bundle.name.startswith(BUNDLES):
                 left = shutil.ignore_patterns("cache", "checkpoint*.pt", *NOT_COPIED.get(bundle.name, ()))
-                shutil.copytree(bundle, half / bundle.name, ignore=left)
+                shutil.copytree(bundle, half / bundle.name, ignore=left, copy_function=_copy)
         half.rename(target)
     return target
+
+
+def _copy(source: str, target: str) -> None:
+    with readable_disk_errors(target):  # copytree would gather the system's errors, and go on
+        shutil.copy2(source, target)

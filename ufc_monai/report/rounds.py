@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ufc_monai.base.chain import FINE_TUNING, QUALITY, record_of
 from ufc_monai.base.files import found_json
-from ufc_monai.base.rounds import is_trained, round_folders
+from ufc_monai.base.rounds import is_trained, number_of, round_folders
 from ufc_monai.report.page import aligned, listed
 from ufc_monai.report.quality import read_quality
 from ufc_monai.report.summary import OWN, column_means, dice_files
@@ -65,7 +65,7 @@ def rounds_text(rounds: list[Round]) -> str:
 def _rounds(folders: list[Path]) -> Iterator[Round]:
     then: dict[str, str] = {}
     predicted: dict[str, float | None] = {}
-    for number, folder in enumerate(folders, start=1):
+    for folder in folders:
         if not is_trained(folder):
             continue
         now = found_json(folder / "labels.json", "--folder").get("labels", {})
@@ -75,5 +75,7 @@ def _rounds(folders: list[Path]) -> Iterator[Round]:
         volumes = record_of(folder, FINE_TUNING).get("settings", {}).get("training_volumes", 0)
         tables = dice_files(folder)
         test = column_means(tables[OWN])["mean"] if OWN in tables else None
-        yield Round(number, volumes, test, added, corrected, statistics.fmean(known) if known else None)
+        yield Round(
+            number_of(folder, folders[0]), volumes, test, added, corrected, statistics.fmean(known) if known else None
+        )
         then, predicted = now, {scan.scan: scan.dice for scan in read_quality(folder / QUALITY)}

@@ -15,7 +15,7 @@ from ufc_monai.report.page import data_uri
 from ufc_monai.report.quality import ScanQuality, two_digits
 
 MEASURES = {"dice": "Dice", "hd95_mm": "HD95, mm", "surface_dice_2mm": "surface Dice, 2 mm"}
-"""Columns of structures.csv, and what they are called."""
+"""Columns of structures.csv, and what they are called; of pictures, mm are pixels."""
 Figures = Mapping[str, float]
 """The measures that are defined, by their columns."""
 
@@ -55,8 +55,8 @@ def volumes_of_test(tables: Mapping[str, Path], own: str) -> dict[str, Any]:
     # of one or two volumes none is the median
     of_note = {ranked[len(ranked) // 2]: "median", ranked[-1]: "best", ranked[0]: "worst"} if ranked[2:] else {}
     names = [*next(iter(next(iter(figures.values()), {}).values()), {})]
-    shown = []
-    for volume in ranked:
+    shown, kept = [], next(iter(planes.values()), {})
+    for volume in [volume for volume in ranked if volume in kept]:  # other arms keep planes of their own worst
         rows = [of.get(volume, {}) for of in figures.values()]
         table = [[name, *_cells([of.get(name, {}) for of in rows])] for name in names]
         said = ", ".join(f"{arm} {_cell('dice', of.get(volume, {}))}" for arm, of in means.items())

@@ -171,12 +171,10 @@ def pretraining_verdict(history: Sequence[Mapping[str, float]], *, embedding_siz
     if chance is None:
         return f"No collapse: embeddings use {rank:.1f} of {embedding_size} directions (loss {loss:.3g})."
     if chance - loss < MIN_FALL * abs(chance):
-        return (
-            f"The loss is still at its chance level ({loss:.3g}, chance {chance:.3g}): train longer (epochs), and look "
-            "at the clusters of stage 1."
-        )
+        advice = "(epochs), and look at the clusters of stage 1" if "step" not in last else "(min_steps, patch_steps)"
+        return f"The loss is still at its chance level ({loss:.3g}, chance {chance:.3g}): train longer {advice}."
     alike = [epoch for epoch in history if epoch.get("step") == last.get("step")]  # a later step has other terms
-    start = alike[0]["loss"] if len(history) > 1 else chance
+    start = alike[0]["loss"] if len(alike) > 1 else chance
     return (
         f"The embeddings have learned: the loss fell from {start:.3g} to {loss:.3g} (chance {chance:.3g}) and "
         f"embeddings use {rank:.1f} of {embedding_size} directions."

@@ -168,6 +168,8 @@ RULES: dict[str, tuple[Fits, str]] = {
     **dict.fromkeys(("batch_size", "val_interval", "latent_size", "head_hidden", "embedding_size"), AT_LEAST_1),
     **dict.fromkeys(("warm_up_steps", "region_steps"), COUNT),
     **dict.fromkeys(("round_steps", "patch_steps", "patch_grid", "regions"), AT_LEAST_1),
+    "local_regions": (_number(int, lambda n: n >= 2), "a whole number of 2 or more"),
+    "local_region_size": AT_LEAST_1,
     "missing": NOT_NEGATIVE,
     "keep": (_number(REAL, lambda x: 0 < x <= 1), "a number above 0, 1 at most"),
     "smooth_slices": (_number(int, lambda n: n >= 1 and n % 2 == 1), "an odd number of 1 or more"),

@@ -23,16 +23,21 @@ from ufc_monai.base.formats import dicom_files
 nib, _ = optional_import("nibabel")
 
 
+ANATOMY = "91723000|Anatomical Structure"
+
+
 class Code(NamedTuple):
-    """What a structure is called in a terminology, e.g. ``10200004``, ``SCT``, ``Liver``."""
+    """What a structure is called in a terminology, e.g. ``10200004``, ``SCT``, ``Liver``.
+
+    ``category`` is a code of SNOMED CT and its meaning, of DICOM's list of segmentation categories (CID 7150).
+    """
 
     value: str
     scheme: str
     meaning: str
+    category: str = ANATOMY
 
 
-ANATOMY = Code("123037004", "SCT", "Anatomical Structure")
-"""The category of all segments."""
 SNOMED = {
     "spleen": "78961009",
     "kidney": "64033007",
@@ -74,9 +79,9 @@ SNOMED = {
 }
 """SNOMED CT's codes of the usual organs, by their names in small letters."""
 COLUMNS = ("structure", "code", "scheme", "meaning")
-"""Of a table of further codes."""
-ON_GRID = 0.01
-"""Pixels by which a slice may lie off the mask's grid."""
+"""Of a table of further codes, which may also have ``category``, for what is no organ."""
+OFF_GRID = (0.01, 0.01, 0.5)
+"""Pixels, and slices, by which a slice may lie off the mask's grid, which is even: headers round positions."""
 
 
 def highdicom() -> Any:
@@ -118,14 +123,21 @@ def codes_of(names: Sequence[str], table: Path | None = None) -> list[Code]:
 def _read_codes(table: Path) -> dict[str, Code]:
     try:
         rows = list(csv.DictReader(table.read_text(encoding="utf-8-sig").splitlines()))
-        found = {_plain(row["structure"]): Code(*(row[column].strip() for column in COLUMNS[1:])) for row in rows}
-    except (OSError, UnicodeDecodeError, KeyError, AttributeError) as e:
+        found = {
+            _plain(row["structure"]): Code(
+                *(row[column].strip() for column in COLUMNS[1:]), category=(row.get("category") or ANATOMY).strip()
+            )
+            for row in rows
+        }
+    except (OSError, UnicodeDecodeError, KeyError, AttributeError, csv.Error) as e:
         raise InputError(
             f"--codes: {table} cannot be read ({type(e).__name__}). Its first line must be {','.join(COLUMNS)}, and "
             "each line must have all four."
         ) from e
     if empty := [name for name, code in found.items() if not all(code)]:
         raise InputError(f"--codes: {table} leaves a column of {empty[0]} empty. Fill in code, scheme and meaning.")
+    if wrong := [code.category for code in found.values() if not all(code.category.partition("|"))]:
+        raise InputError(f"--codes: {table}: a category must be code|meaning of SNOMED CT, got {wrong[0]}.")
     return found
 
 
@@ -162,7 +174,7 @@ def write_dicom_seg(
             warnings.simplefilter("ignore")
             image = nib.load(mask)
             slices = [pydicom.dcmread(file, stop_before_pixels=True, force=True) for file in files]
-            order = _frames(slices, np.asarray(image.affine))
+            order = _frames(series, slices, np.asarray(image.affine))
             volume = np.asarray(image.dataobj)
             segments = np.zeros(volume.shape, np.uint8 if len(ids) < 256 else np.uint16)
             for number, i in enumerate(ids.values(), start=1):
@@ -196,7 +208,7 @@ def write_dicom_seg(
         ) from e
 
 
-def _frames(slices: Sequence[Any], affine: NDArray[np.float64]) -> list[int]:
+def _frames(series: Path, slices: Sequence[Any], affine: NDArray[np.float64]) -> list[int]:
     """For each DICOM slice its place along the mask's third axis."""
     to_voxel = np.linalg.inv(orientation_ras_lps(affine))
     found = []
@@ -207,8 +219,11 @@ def _frames(slices: Sequence[Any], affine: NDArray[np.float64]) -> list[int]:
         last = first + across * beside * (header.Columns - 1) + down * below * (header.Rows - 1)
         ends = np.array([to_voxel @ [*corner, 1] for corner in (first, last)])[:, :3]
         k = int(np.rint(ends[0, 2]))
-        if not np.allclose(ends, [[0, 0, k], [header.Columns - 1, header.Rows - 1, k]], atol=ON_GRID):
-            raise InputError("a DICOM slice does not lie on the grid of the mask. Segment with --format same instead.")
+        off = np.abs(ends - [[0, 0, k], [header.Columns - 1, header.Rows - 1, k]])
+        if k in found or not (off <= OFF_GRID).all():
+            raise InputError(
+                f"{series}: a DICOM slice does not lie on the grid of the mask. Segment with --format same instead."
+            )
         found.append(k)
     return found
 
@@ -220,10 +235,11 @@ def _descriptions(hd: Any, names: Sequence[str], codes: Sequence[Code]) -> list[
         hd.seg.SegmentDescription(
             segment_number=number,
             segment_label=name[:64],
-            segmented_property_category=hd.sr.CodedConcept(*ANATOMY),
-            segmented_property_type=hd.sr.CodedConcept(*code),
+            segmented_property_category=hd.sr.CodedConcept(category, "SCT", meaning),
+            segmented_property_type=hd.sr.CodedConcept(*kind),
             algorithm_type=hd.seg.SegmentAlgorithmTypeValues.AUTOMATIC,
             algorithm_identification=algorithm,
         )
-        for number, (name, code) in enumerate(zip(names, codes, strict=True), start=1)
+        for number, (name, (*kind, of)) in enumerate(zip(names, codes, strict=True), start=1)
+        for category, _, meaning in [of.partition("|")]
     ]

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,6 +38,15 @@ GRID_ADVICE = {
 """What to do about each kind of :func:`label_fault`."""
 
 
+@contextmanager
+def _without_codec() -> Iterator[None]:
+    """Where pydicom is installed, MONAI makes a reader that logs and warns of a missing GPU codec; nothing uses it."""
+    logging.getLogger("monai.data.nvimgcodec_pydicom_plugin").setLevel(logging.ERROR)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "NvImgCodecPydicomReader: nvImageCodec decoder plugin did not register")
+        yield
+
+
 class LoadVolume(LoadImage):
     """MONAI's ``LoadImage`` for 3D volumes and pictures, channel first, with errors that name the file.
 
@@ -52,9 +63,8 @@ class LoadVolume(LoadImage):
     """
 
     def __init__(self, channels: int = 1, dtype: DtypeLike | torch.dtype = np.float32) -> None:
-        # else MONAI says each time that a GPU's codec is missing, if pydicom is there
-        logging.getLogger("monai.data.nvimgcodec_pydicom_plugin").setLevel(logging.ERROR)
-        super().__init__(image_only=True, ensure_channel_first=True, dtype=dtype)
+        with _without_codec():
+            super().__init__(image_only=True, ensure_channel_first=True, dtype=dtype)
         if channels not in (1, 3):
             raise InputError(f"channels must be 1, or 3 for colour pictures; got {channels!r}.")
         self.channels = channels
@@ -125,7 +135,8 @@ class LoadVolumed(LoadImaged):
         window: Sequence[float] | None = None,
         dtype: DtypeLike | torch.dtype = np.float32,
     ) -> None:
-        super().__init__(keys, image_only=True, allow_missing_keys=allow_missing_keys)
+        with _without_codec():
+            super().__init__(keys, image_only=True, allow_missing_keys=allow_missing_keys)
         self.window = window
         self._loader = LoadVolume(channels, dtype)
         self._label_loader = LoadVolume(dtype=dtype)
