@@ -12,6 +12,7 @@ import torch
 from conftest import refused
 from torch import Tensor, nn
 
+from ufc_monai.base.files import sha256_of
 from ufc_monai.data.store import StoreEntry, write_entry
 from ufc_monai.report import slices as drawn
 from ufc_monai.self_training.handler import SelfTraining, averaged_copy
@@ -92,7 +93,7 @@ def test_a_round_is_due_after_the_warm_up_and_each_interval_and_old_labels_go(co
     assert course.last_round is not None
     assert course.last_round.content["agreement"] == [1, 1, 1]
     assert course.last_round.content["step"] == 7
-    assert course.state_dict()["sha256"] == course.last_round.sha256
+    assert course.state_dict()["sha256"] == sha256_of(Path(course.folder, "round_2", "round.json"))
     assert at(course, 10) == ["round_1*", "round_2*", "round_3*"], "a checkpoint comes back to the first"
     course.state_dict()
     assert at(course, 13) == ["round_1", "round_2*", "round_3*", "round_4*"]
@@ -104,6 +105,7 @@ def test_unlabelled_slices_are_drawn_by_the_structures_that_the_round_shows(cour
     at(course, 4)
     assert course.sampler.partner_weights is not None
     assert course.sampler.partner_weights.tolist() == [0, 0, *[1.1, 1.1, 0.1, 0.1] * 2]
+    assert torch.equal(course.slices.foreground_weights(3)[0], weights[0])
 
 
 @pytest.mark.parametrize(("steps", "warned"), [(4, True), (5, False)])
