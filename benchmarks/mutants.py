@@ -38,7 +38,7 @@ ROOMS: dict[str, tuple[str, tuple[str, ...]]] = {
     "split": ("data/split.py", ("tests/data/test_split.py", "tests/data/test_official_split.py")),
     "transfer": ("artifacts/transfer.py", ("tests/artifacts/test_transfer.py",)),
     "clustering": ("clustering/*.py", ("tests/clustering",)),
-    "self-training": ("self_training/*.py", ("tests/self_training", "tests/training/test_self_training.py")),
+    "self-training": ("self_training/*.py", ("tests/self_training",)),
 }
 """Modules below ``ufc_monai``, and the tests that mirror them; doctests of the modules run, too."""
 PYTEST = ("-p", "no:cacheprovider", "-q", "-W", "ignore::pytest.PytestAssertRewriteWarning")

@@ -20,6 +20,8 @@ from full_disk import content
 
 from ufc_monai.__main__ import main
 
+CPU: tuple[object, ...] = ("--threads", 1, "--device", "cpu")
+FEW: tuple[object, ...] = ("--steps", 1, *CPU)
 COMMANDS: dict[str, Callable[[Path, Path], list[object]]] = {
     "agreement": lambda at, data: [
         "agreement",
@@ -42,8 +44,6 @@ COMMANDS: dict[str, Callable[[Path, Path], list[object]]] = {
     "segment": lambda at, data: ["segment", "--weights", at / "run", some_scan(data), at / "masks" / "a.nii.gz"],
     "skin": lambda at, _: ["phantom", at / "made", "--kind", "skin", "--patients", 1],
 }
-CPU = ("--threads", 1, "--device", "cpu")
-FEW = ("--steps", 1, *CPU)
 MAY_LACK = {"split.checked.json"}
 """What saves time and is left out where it cannot be written."""
 FAULTS = {errno.ENOSPC: "the disk is full", errno.EROFS: "(Read-only file system)"}

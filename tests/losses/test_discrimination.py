@@ -139,7 +139,7 @@ def test_memberships_and_their_entropy_in_closed_form() -> None:
 
 def test_entropy_has_a_slope_where_a_share_is_0_or_1() -> None:
     shares = torch.tensor([0.0, 0.5, 1.0], requires_grad=True)
-    binary_entropy(shares).sum().backward()
+    binary_entropy(shares).sum().backward()  # type: ignore[no-untyped-call]
     assert shares.grad is not None
     assert shares.grad.isfinite().all()
 
