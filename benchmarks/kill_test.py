@@ -50,6 +50,7 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--epochs", type=int, default=12)
     parser.add_argument("--methods", default="", help="of stage 2, beside ufc: moco,byol,glcl")
+    parser.add_argument("--only", choices=("stages", "study"), help="that part of the kills")
     parser.add_argument("--seed", type=int, default=0)
     chosen = parser.parse_args()
     drawn = random.Random(chosen.seed)
@@ -63,14 +64,16 @@ def main() -> int:
         n = len(stages) + 1  # and the study
         *shares, of_study = (chosen.kills * (i + 1) // n - chosen.kills * i // n for i in range(n))
         good = True
-        for (bundle, method), kills in zip(stages, shares, strict=True):
+        for (bundle, method), kills in zip(stages, shares, strict=True) if chosen.only != "study" else ():
             good &= try_stage(folder, bundle, method, kills, chosen.epochs, drawn)
             if (bundle, method) == (VAE, ()):
                 run(
                     folder, bundle_command(VAE, ["inference"], "data", {"n_clusters": 4, "threads": 1, "device": "cpu"})
                 )
-        good &= try_study(folder, of_study, drawn)
-    print(f"RESULT kills={chosen.kills} same={int(good)}")
+        if chosen.only != "stages":
+            good &= try_study(folder, of_study, drawn)
+    kills = {"stages": sum(shares), "study": of_study}.get(chosen.only, chosen.kills)
+    print(f"RESULT kills={kills} same={int(good)}")
     return 0 if good else 1
 
 
