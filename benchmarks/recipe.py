@@ -73,6 +73,15 @@ VARIANTS: dict[str, tuple[list[str], dict[str, Any]]] = {
     "mixed_all_elastic": ([], {"mixed_augment::elastic": 0.03, "min_steps": 1200}),
     "mixed_more_elastic": ([], {"elastic": 0.06, "min_steps": 1200}),
     "mixed_most_elastic": ([], {"elastic": 0.09, "min_steps": 1200}),
+    "mixed_averaged": (
+        [],
+        {
+            "min_steps": 1200,
+            "+imports": ["$import averages"],
+            "+train::handlers": [{"_target_": "averages.Averages", "network": "@network", "folder": "@ckpt_dir"}],
+        },
+    ),
+    "mixed_elastic_16": ([], {"batch_size": 16, "min_steps": 1200}),
     "mixed_16": ([], {**STILL, "batch_size": 16, "min_steps": 800}),
     "mixed_small_boxes": ([], {**STILL, "mix::area": [0.02, 0.3], "min_steps": 1200}),
     "self_elastic": (["self_training"], {"min_steps": 1500}),
@@ -151,18 +160,20 @@ def judge(data: Path, out: Path, folder: Path) -> dict[str, Any]:
     parser.update({"cache_dir": str(out / "cache"), "split_path": str(out / "split.json"), "pretrained_path": "none"})
     content = {name: parser.get_parsed_content(name) for name in ("network", "validate::dataset", "validate::inferer")}
     network, volumes, inferer = content.values()
-    load_weights(network, folder / "models")
-    network.eval()
     names = list(parser.get_parsed_content("class_ids"))
     kept = parser.get_parsed_content("train::dataset").connected_classes(len(names) + 1)
     scores: dict[str, list[list[float]]] = {}
-    for item in volumes:
-        label = np.asarray(item["label"][0]).astype(np.int64)
-        logits = inferer(item["image"][None], network)[0].as_tensor()
-        for way, slices in (("raw", 1), ("smooth", 3)):
-            found = smooth_slices(logits.clone(), slices)
-            for name, scored in ((way, found.clone()), (f"{way} clean", keep_largest(found, kept))):
-                scores.setdefault(name, []).append(dice(scored.argmax(0).numpy(), label, len(names)))
+    for weights in (folder / "models", *sorted(folder.glob("models/average/*"))):
+        load_weights(network, weights)
+        network.eval()
+        of = "" if weights.name == "models" else f"{weights.name} "
+        for item in volumes:
+            label = np.asarray(item["label"][0]).astype(np.int64)
+            logits = inferer(item["image"][None], network)[0].as_tensor()
+            for way, slices in (("raw", 1), ("smooth", 3)):
+                found = smooth_slices(logits.clone(), slices)
+                for name, scored in ((way, found.clone()), (f"{way} clean", keep_largest(found, kept))):
+                    scores.setdefault(of + name, []).append(dice(scored.argmax(0).numpy(), label, len(names)))
     last = json.loads((folder / "metrics.jsonl").read_text().splitlines()[-1])
     row = {"steps": last["iteration"], "seconds": int((folder / "seconds.txt").read_text()), "loss": last["loss"]}
     row |= {way: 100 * float(np.nanmean(np.nanmean(values, axis=1))) for way, values in scores.items()}
