@@ -16,6 +16,9 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+import numpy as np
+
+from ufc_monai.quality.predict import rank_correlation
 from ufc_monai.report.page import markdown_cell, markdown_table
 from ufc_monai.study.results import Results
 from ufc_monai.study.tables import study_tables, verdict
@@ -32,6 +35,10 @@ BESIDE = {
     "mixed_elastic": "mixed",
     "mixed_more_elastic": "mixed_elastic",
     "mixed_most_elastic": "mixed_more_elastic",
+    "mixed_elastic_16": "mixed_elastic",
+    "mixed_ema_0.99": "mixed_elastic",
+    "mixed_ema_0.998": "mixed_elastic",
+    "mixed_late": "mixed_elastic",
     "self_elastic": "self_training",
     "self_more_elastic": "self_elastic",
 }
@@ -156,6 +163,36 @@ def round_labels(recorded: Path) -> str:
     return markdown_table([f"%, {' / '.join(f'`{v}`' for v in variants)}", *shares], rows)
 
 
+def rounds(recorded: Path) -> str:
+    """Test Dice by strategy and number of labelled volumes: the mean, and each draw's difference to the first."""
+    dice: dict[str, dict[str, dict[str, float]]] = {}
+    for row in _rows(recorded / "btcv_rounds.csv"):
+        dice.setdefault(row["volumes"], {}).setdefault(row["strategy"], {})[row["draw"]] = float(row["dice"])
+    first, *others = next(iter(dice.values()))
+    rows = []
+    for volumes, of in dice.items():
+        ahead = ([f"{value - of[first][draw]:+.1f}" for draw, value in of[name].items()] for name in others)
+        means = [f"{fmean(of[name].values()):.1f}" for name in (first, *others)]
+        rows.append([volumes, means[0], *(f"{mean} ({' '.join(a)})" for mean, a in zip(means[1:], ahead, strict=True))])
+    return markdown_table(["labelled volumes", first, *(f"{name} (ahead of {first})" for name in others)], rows)
+
+
+def calibration(recorded: Path) -> str:
+    """Predicted beside true Dice of each organ in scans that the networks of the rounds had no label of."""
+    found: dict[str, list[tuple[float, float]]] = {}
+    for row in _rows(recorded / "btcv_calibration.csv"):
+        found.setdefault(row["structure"], []).append((float(row["predicted_dice"]), float(row["dice"])))
+    found["all"] = [pair for pairs in found.values() for pair in pairs]
+    rows = []
+    for name, pairs in found.items():
+        predicted, true = zip(*pairs, strict=True)
+        error = fmean(abs(p - t) for p, t in pairs)
+        rank = rank_correlation(np.array(predicted), np.array(true))
+        figures = [f"{100 * value:.1f}" for value in (fmean(predicted), fmean(true), error)]
+        rows.append([ORGANS.get(name, name.replace("_", " ")), str(len(pairs)), *figures, f"{rank:.2f}"])
+    return markdown_table(["organ", "masks", "predicted Dice, %", "true", "mean error", "rank correlation"], rows)
+
+
 TABLES: dict[str, Callable[[Path], str]] = {
     "btcv_two_labels, stages": stages,
     "btcv_two_labels, draws": draws,
@@ -163,6 +200,8 @@ TABLES: dict[str, Callable[[Path], str]] = {
     "btcv_methods": methods,
     "btcv_recipes": recipes,
     "btcv_round_labels": round_labels,
+    "btcv_rounds": rounds,
+    "btcv_calibration": calibration,
 }
 
 
