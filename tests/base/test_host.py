@@ -69,7 +69,7 @@ def test_each_stage_is_as_if_it_were_alone(
 
 @pytest.mark.skipif(not host.FORKS, reason="each stage is its own host")
 def test_a_stage_ends_with_its_host_and_another_host_goes_on(folder: Path, started: Host) -> None:
-    (folder / "pack" / "alone.py").write_text("import os, time; os.kill(os.getppid(), 9); time.sleep(60)")
+    (folder / "pack" / "alone.py").write_text("import os, time; os.kill(os.getppid(), 9); time.sleep(600)")
     started.start(["pack.alone"])
     assert started.wait(60) == -signal.SIGKILL
     started.start(["pack.stage", "0"])
@@ -100,3 +100,19 @@ def test_training_in_one_process_and_by_hand_leaves_the_same_bits(phantom: Path,
             assert started.wait(600) == 0
         found.append(sha256_of(tmp_path / name / "model.pt"))
     assert found[0] == found[1] == found[2]
+
+
+ASKED = """
+import torch
+asked = []
+for name in ("is_available", "device_count", "init", "_lazy_init"):
+    setattr(torch.cuda, name, lambda *_, name=name, ask=getattr(torch.cuda, name): asked.append(name) or ask())
+import monai
+print(asked, torch.cuda._is_in_bad_fork())
+"""
+
+
+def test_what_a_host_imports_asks_for_no_gpu() -> None:
+    """A process that has asked for one has none in its forks."""
+    words = [sys.executable, "-W", "ignore", "-c", ASKED]
+    assert subprocess.run(words, capture_output=True, text=True, check=True).stdout == "[] False\n"

@@ -153,7 +153,7 @@ def serve() -> None:
 def _become(words: list[str], variables: Mapping[str, str], connection: socket.socket, end: int) -> None:
     """Run the module that the words name, as ``python -m`` does."""
     if FORKS:
-        connection.close()
+        os.close(connection.detach())  # so that the end of the host shows
         os.setpgid(0, 0)
         threading.Thread(target=_end_with_parent, args=(end,), daemon=True).start()
     else:
