@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -82,6 +83,16 @@ def test_threads_that_wait_do_not_spin(folder: Path, started: Host, monkeypatch:
     started.start(["policy"])
     assert started.wait(60) == 0
     assert (folder / "log.txt").read_text() == "PASSIVE\n"
+
+
+@pytest.mark.parametrize(("given", "found"), [({}, "PASSIVE"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "ACTIVE")])
+def test_nor_do_those_of_a_command(given: dict[str, str], found: str) -> None:
+    code = "import atexit, os, runpy; atexit.register(lambda: print(os.environ['OMP_WAIT_POLICY'])); "
+    code += "runpy.run_module('ufc_monai', run_name='__main__', alter_sys=True)"
+    environment = {key: value for key, value in os.environ.items() if key != "OMP_WAIT_POLICY"} | given
+    words = [sys.executable, "-c", code, "--version"]
+    said = subprocess.run(words, env=environment, capture_output=True, text=True, check=True).stdout
+    assert said.split()[-1] == found
 
 
 @pytest.mark.slow
