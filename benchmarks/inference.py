@@ -126,6 +126,12 @@ def make_inputs(folder: Path, options: argparse.Namespace) -> None:
     save_network(folder / "models", network.state_dict(), record)
 
 
+def load_weights(parser: ConfigParser) -> None:
+    """Do that step of a bundle's ``run``, wherever it stands."""
+    place = next(i for i, step in enumerate(parser["run"]) if "load_weights" in step)
+    parser.get_parsed_content(f"run#{place}")
+
+
 def segment(folder: Path, name: str, options: argparse.Namespace, changes: dict[str, Any]) -> tuple[float, float]:
     """Seconds and GB that one chain takes, its parts being built beforehand."""
     parser = ConfigParser()
@@ -136,7 +142,7 @@ def segment(folder: Path, name: str, options: argparse.Namespace, changes: dict[
     parser.update({"handlers": []})
     parser.get_parsed_content("initialize")
     evaluator = parser.get_parsed_content("evaluator")
-    parser.get_parsed_content("run#1")  # the weights
+    load_weights(parser)
     memory = Memory()
     memory.start()
     began = time.perf_counter()

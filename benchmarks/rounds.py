@@ -32,6 +32,7 @@ from recipe import ROOT
 
 from ufc_monai.base.bundles import UNET, VAE
 from ufc_monai.base.files import read_json, write_json
+from ufc_monai.base.host import Host
 from ufc_monai.base.lock import at_work
 from ufc_monai.clustering.pseudo_labels import PseudoLabels
 from ufc_monai.commands.arguments import override
@@ -82,8 +83,9 @@ class Simulation:
             return
         (out / place).mkdir(parents=True, exist_ok=True)
         log = out / place / "log.txt"
-        if step.run(out, {}, self.lock, log, goes_on=state == BEGUN, aloud=False, stop=self.stop):
-            raise SystemExit(f"{place} failed, see {log}")
+        with Host(out, self.lock, log, aloud=False) as host:
+            if step.run(host, {}, goes_on=state == BEGUN, stop=self.stop):
+                raise SystemExit(f"{place} failed, see {log}")
 
     def clusters(self) -> PseudoLabels:
         """Those of the training volumes."""

@@ -2,15 +2,17 @@
 
     python benchmarks/start.py [--dataset_dir DIR] [--labels ...] [--preset cpu] [--rounds 5]
 
-Every stage is started as a user starts it and stopped behind its first step; starts take turns. Beside them stand two
-floors, also from the start of the interpreter: ``import`` is that of MONAI and ignite, ``optimizer`` makes an AdamW as
-well, with which PyTorch imports its compiler. Prints medians of the seconds, of the seconds that processors worked, and
-a RESULT line. Without ``--dataset_dir`` synthetic patients are made. Stage 2 is SimCLR, which needs no stage 1.
+Every stage is started as a user starts it, and as ``run`` starts its second and later stages (``forked``), and stopped
+behind its first step; starts take turns. Beside them stand two floors, also from the start of the interpreter:
+``import`` is that of MONAI and ignite, ``optimizer`` makes an AdamW as well, with which PyTorch imports its compiler.
+Prints medians of the seconds, of the seconds that processors worked, and a RESULT line. Without ``--dataset_dir``
+synthetic patients are made. Stage 2 is SimCLR, which needs no stage 1.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import shutil
 import subprocess
@@ -21,18 +23,19 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from ufc_monai.base import host
 from ufc_monai.base.bundles import BUNDLES, CONTRASTIVE, UNET, VAE
+from ufc_monai.base.host import Host
+from ufc_monai.base.lock import at_work
 
 SOURCE = Path(__file__).parents[1] / "bundles"
-BEGIN = "import sys, time; began = float(sys.argv.pop(1))"
-TELL = "print('AFTER', time.time() - began, time.process_time(), flush=True)"
+TELL = "print('AFTER', time.time() - float(os.environ['BEGAN']), time.process_time(), flush=True)"
 FLOORS = {
-    "import": f"{BEGIN}; import monai, ignite; {TELL}",
-    "optimizer": f"{BEGIN}; import monai, ignite, torch; torch.optim.AdamW([torch.zeros(1)]); {TELL}",
+    "import": f"import os, time; import monai, ignite; {TELL}",
+    "optimizer": f"import os, time; import monai, ignite, torch; torch.optim.AdamW([torch.zeros(1)]); {TELL}",
 }
-STAGE = f"""
-{BEGIN}
-import os, runpy
+STOP = f"""
+import os, time
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
 def stop(*_):
@@ -40,18 +43,31 @@ def stop(*_):
     os._exit(0)
 
 register_optimizer_step_post_hook(stop)
-runpy.run_module("monai.bundle", run_name="__main__", alter_sys=True)
 """
+FORKED = "{}_forked"
+STAGE = f"{STOP}\nimport runpy; runpy.run_module('monai.bundle', run_name='__main__', alter_sys=True)"
 
 
 def measure(program: str, words: list[str]) -> tuple[float, float]:
     """Seconds, and seconds of work, from the start of a process to where it tells them."""
-    command = [sys.executable, "-W", "ignore", "-c", program, str(time.time()), *words]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    told = [line for line in done.stdout.splitlines() if line.startswith("AFTER")]
-    if not told:
-        raise SystemExit(f"a start failed:\n{done.stdout}\n{done.stderr}")
-    _, seconds, work = told[0].split()
+    command = [sys.executable, "-W", "ignore", "-c", program, *words]
+    environment = {**os.environ, "BEGAN": str(time.time())}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    return told(done.stdout + done.stderr)
+
+
+def measure_forked(begun: Host, words: list[str]) -> tuple[float, float]:
+    """The same of a stage that is forked from a process which has imported MONAI."""
+    begun.start(["monai.bundle", *words], {"BEGAN": str(time.time())})
+    begun.wait()
+    return told(begun.log.read_text(encoding="utf-8"))
+
+
+def told(output: str) -> tuple[float, float]:
+    """What a process has told last."""
+    if not (lines := [line for line in output.splitlines() if line.startswith("AFTER")]):
+        raise SystemExit(f"a start failed:\n{output}")
+    _, seconds, work = lines[-1].split()
     return float(seconds), float(work)
 
 
@@ -81,9 +97,13 @@ def main() -> None:
     parser.add_argument("--threads", type=int)
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
-    found: dict[str, list[tuple[float, float]]] = {name: [] for name in (*FLOORS, VAE, CONTRASTIVE, UNET)}
-    with tempfile.TemporaryDirectory() as place:
+    stages = (VAE, CONTRASTIVE, UNET)
+    found: dict[str, list[tuple[float, float]]] = {name: [] for name in (*FLOORS, *stages, *map(FORKED.format, stages))}
+    host.START = f"{STOP}\n{host.START}"
+    with tempfile.TemporaryDirectory() as place, contextlib.ExitStack() as stack:
         folder = Path(place)
+        lock = stack.enter_context(at_work(folder / "lock"))
+        begun = stack.enter_context(Host(folder, lock, folder / "log.txt", aloud=False))
         if options.dataset_dir is None:
             from ufc_monai.phantom.ct import make_phantom
 
@@ -91,16 +111,19 @@ def main() -> None:
             make_phantom(options.dataset_dir, patients=8, matrix=128)
         for name in BUNDLES:
             shutil.copytree(SOURCE / name / "configs", folder / name / "configs")
-            measure(STAGE, words_of(folder, name, options))  # builds the store
+            measure_forked(begun, words_of(folder, name, options))  # builds the store
         for _ in range(options.rounds):
-            for name, runs in found.items():
-                words = words_of(folder, name, options) if name in BUNDLES else []
-                runs.append(measure(FLOORS.get(name, STAGE), words))
+            for name, program in FLOORS.items():
+                found[name].append(measure(program, []))
+            for name in stages:
+                words = words_of(folder, name, options)
+                found[name].append(measure(STAGE, words))
+                found[FORKED.format(name)].append(measure_forked(begun, words))
     result = []
     for name, runs in found.items():
         seconds, work = (median(values) for values in zip(*runs, strict=True))
         floor = median(run[0] for run in found["import"])
-        print(f"{name:<25} {seconds:6.2f} s, {seconds / floor:.2f} of the import; {work:.2f} s of work")
+        print(f"{name:<30} {seconds:6.2f} s, {seconds / floor:.2f} of the import; {work:.2f} s of work")
         result.append(f"{name}_s={seconds:.2f} {name}_work_s={work:.2f}")
     print("RESULT " + " ".join(result))
 

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 
 from ufc_monai.base.errors import last_words
+from ufc_monai.base.host import PATIENT
 from ufc_monai.commands.arguments import parse, run_command
 
 
@@ -37,5 +38,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    os.environ |= PATIENT | os.environ  # OpenMP reads it when PyTorch is loaded, which no command has done yet
     logging.raiseExceptions = False  # of a pipe that its reader has closed, as "| head" does
     sys.exit(main())

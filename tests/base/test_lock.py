@@ -22,10 +22,12 @@ from ufc_monai.base.lock import at_work
 HOLDER = """
 import sys
 from pathlib import Path
-from ufc_monai.base.lock import at_work, stage_at_work
+from ufc_monai.base.host import Host
+from ufc_monai.base.lock import at_work
 place = Path(sys.argv[1])
-with at_work(place / "run.lock") as held, stage_at_work(["stage"], held, place, sys.stderr) as stage:
-    stage.wait()
+with at_work(place / "run.lock") as held, Host(place, held, place / "log.txt") as host:
+    host.start(["stage"])
+    host.wait()
 """
 """Holds a folder and starts a stage."""
 STAGE = """
@@ -101,7 +103,7 @@ def test_what_a_killed_process_has_started_ends_with_it(tmp_path: Path, hold: An
     holder, numbers = hold(STAGE)
     kill(holder)
     with at_work(tmp_path / "run.lock"):
-        assert not any(is_alive(number) for number in numbers)
+        until(lambda: not any(is_alive(number) for number in numbers))  # they are ending
 
 
 def test_one_left_behind_that_does_not_end_keeps_the_folder(

@@ -18,7 +18,7 @@ from torch.multiprocessing.spawn import spawn
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from ufc_monai.__main__ import main
-from ufc_monai.base import lock
+from ufc_monai.base import host
 from ufc_monai.base.errors import InputError
 from ufc_monai.commands.label import put_into_app
 from ufc_monai.data.case import MMWHS_LABELS
@@ -294,13 +294,13 @@ def resumed(training: Training, cut: bool) -> None:
 def study(training: Training, cut: bool, **_: Any) -> None:
     """By the command, whose stages get killed or not; it goes on by itself."""
     words = study_words(training)
-    begin, code = lock.START, 0
+    begin, code = host.START, 0
     try:
         if cut:
-            lock.START = f"{KILLED}; {begin}"
+            host.START = f"{KILLED}; {begin}"
         code = main(words)
     finally:
-        lock.START = begin
+        host.START = begin
     if code and not cut:
         raise RuntimeError("the study failed")
     assert bool(code) == cut

@@ -15,6 +15,7 @@ from monai.bundle import ConfigParser
 
 from ufc_monai.base.errors import InputError
 from ufc_monai.base.files import sha256_of, write_json
+from ufc_monai.base.host import Host
 from ufc_monai.base.lock import at_work
 from ufc_monai.planning.stages import BEGUN, COMPLETE, TO_DO, Step, bundle_command, config_files, config_path, shown
 
@@ -127,8 +128,8 @@ def test_what_an_earlier_run_left_goes_before_a_new_one_begins(folder: Path, goe
     checkpoint.touch()
     (folder / "stage.py").write_text(ENDING)
     step = replace(a_step(), command=("python", "-m", "stage", *a_step().command[3:]))
-    with at_work(folder / "run.lock") as lock:
-        assert step.run(folder, DATA, lock, log, goes_on=goes_on) == 3
+    with at_work(folder / "run.lock") as lock, Host(folder, lock, log) as host:
+        assert step.run(host, DATA, goes_on=goes_on) == 3
     assert checkpoint.exists() == (folder / RECORD).exists() == goes_on
     assert json.loads((folder / "asked").read_text()) == step.asked(folder, DATA)
     assert log.read_text().startswith("\n# train\npython -m stage run --config_file")
@@ -139,15 +140,16 @@ WAITING = """
 import sys
 from pathlib import Path
 from ufc_monai.planning.stages import Step
+from ufc_monai.base.host import Host
 from ufc_monai.base.lock import at_work
 place = Path(sys.argv[1])
 (place / "a.json").touch()
 (place / "stage.py").write_text(
     "import os, time; open('pid.new', 'w').write(str(os.getpid())); os.rename('pid.new', 'pid'); time.sleep(60)"
 )
-with at_work(place / "run.lock") as lock:
+with at_work(place / "run.lock") as lock, Host(place, lock, place / "log.txt") as host:
     step = Step("a step", ("python", "-m", "stage", "run", "--config_file", "a.json"), "run.json")
-    step.run(place, {}, lock, place / "log.txt", goes_on=True)
+    step.run(host, {}, goes_on=True)
 """
 
 

@@ -1,4 +1,4 @@
-"""Locks of folders, released when their processes end; and stages that end with the process that started them."""
+"""Locks of folders, released when their processes end."""
 
 from __future__ import annotations
 
@@ -7,17 +7,13 @@ import errno
 import json
 import logging
 import os
-import runpy
 import shlex
-import signal
 import socket
-import subprocess
 import sys
-import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from filelock import lock_descriptor
 
@@ -26,8 +22,6 @@ from ufc_monai.base.files import readable_disk_errors
 
 logger = logging.getLogger(__name__)
 
-START = "import ufc_monai.base.lock; ufc_monai.base.lock.run_watched()"
-"""What a stage begins with: before its imports, which take seconds."""
 PATIENCE = 30.0
 """Seconds that the stages of a killed process have to end."""
 NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)
@@ -40,7 +34,7 @@ SHOWN = 100
 def at_work(path: Path, *, wait: bool = False) -> Iterator[int]:
     """Hold the lock of a folder while the block runs.
 
-    The system gives the lock back when this process and all stages of :func:`stage_at_work` have ended, however
+    The system gives the lock back when this process and all stages that it has started have ended, however
     they end. The file stays: it names the processes at work.
 
     Args:
@@ -66,58 +60,10 @@ def at_work(path: Path, *, wait: bool = False) -> Iterator[int]:
             time.sleep(0.1)
             waited += 0.1
         os.ftruncate(lock, 0)
-        _enter(lock, os.getpid(), sys.orig_argv)
+        enter(lock, os.getpid(), sys.orig_argv)
         yield lock
     finally:
         os.close(lock)
-
-
-@contextlib.contextmanager
-def stage_at_work(
-    words: Sequence[str],
-    lock: int,
-    folder: Path,
-    out: IO[bytes],
-    errors: IO[bytes] | None = None,
-    variables: Mapping[str, str] | None = None,
-) -> Iterator[subprocess.Popen[bytes]]:
-    """Start a stage that holds a lock, too, and that ends when this process is gone, however that ended.
-
-    It has a process group of its own, so that Ctrl-C reaches it through this process alone.
-
-    Args:
-        words: of its command, behind ``python -m``.
-        lock: from :func:`at_work`.
-        folder: where it runs.
-        out: takes its standard output.
-        errors: takes its standard error; ``None`` leaves that to the terminal.
-        variables: of its environment, beside our own.
-    """
-    reading, writing = os.pipe()
-    command = [sys.executable, "-W", "ignore::UserWarning", "-c", START, str(reading), *words]
-    # waiting threads that spin make two busy processes slow each other many times over
-    environment = {"OMP_WAIT_POLICY": "PASSIVE", **os.environ, **(variables or {})}
-    try:
-        with subprocess.Popen(
-            command, cwd=folder, env=environment, stdout=out, stderr=errors, process_group=0, pass_fds=(lock, reading)
-        ) as program:
-            _enter(lock, program.pid, ["python", "-m", *words])
-            yield program
-    finally:
-        os.close(reading)
-        os.close(writing)
-
-
-def run_watched() -> None:
-    """Run the module that the command line names, as ``python -m`` does, and end it when its parent is gone."""
-    _, end, *sys.argv = sys.argv
-    threading.Thread(target=_end_with_parent, args=(int(end),), daemon=True).start()
-    runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
-
-
-def _end_with_parent(end: int) -> None:
-    os.read(end, 1)  # never written to: returns at the end of the file
-    os.killpg(0, signal.SIGKILL)
 
 
 def _locked(lock: int, path: Path) -> bool:
@@ -130,7 +76,8 @@ def _locked(lock: int, path: Path) -> bool:
         return True
 
 
-def _enter(lock: int, process: int, words: Sequence[str]) -> None:
+def enter(lock: int, process: int, words: Sequence[str]) -> None:
+    """Name another process that holds a lock, and its command, to those who are refused."""
     command = " ".join(shlex.join([Path(words[0]).name, *words[1:]]).split())[:SHOWN]
     entry = {"machine": socket.gethostname(), "process": process, "command": command}
     os.write(lock, f"{json.dumps(entry)}\n".encode())

@@ -17,6 +17,7 @@ from ufc_monai.base.bundles import BUNDLES, UNET
 from ufc_monai.base.chain import FINE_TUNING, PROBE, SPLIT
 from ufc_monai.base.errors import InputError
 from ufc_monai.base.files import atomic_path, files_below, sha256_of, write_json
+from ufc_monai.base.host import Host
 from ufc_monai.base.lock import at_work
 from ufc_monai.base.machine import refuse_too_little
 from ufc_monai.data.case import Case
@@ -89,7 +90,7 @@ def run_stages(options: RunOptions, cases: Sequence[Case], steps: Sequence[Step]
     folder = options.folder
     if (folder / "study.lock").exists():
         raise InputError(f"--folder: {folder} holds a study. Name another for the run.")
-    with at_work(folder / "run.lock") as lock:
+    with at_work(folder / "run.lock") as lock, Host(folder, lock, folder / "log.txt") as host:
         if (folder / SPLIT).is_file():
             open_split_of(options, folder / SPLIT)  # refuses other files, as every stage would
         if not options.replace:
@@ -114,7 +115,7 @@ def run_stages(options: RunOptions, cases: Sequence[Case], steps: Sequence[Step]
                 known = _same_labels(options, cases, data["labels"])
                 if step.title == FINE_TUNING.title:  # until now the file tells of the fine-tuning before
                     write_json(folder / "labels.json", known)
-            if code := step.run(folder, data, lock, folder / "log.txt", goes_on=state == BEGUN):
+            if code := step.run(host, data, goes_on=state == BEGUN):
                 raise InputError(
                     f"'{step.title}' ended with exit code {code}; its message stands above. Mend it and run the same "
                     "command again: complete stages are skipped, a training goes on."

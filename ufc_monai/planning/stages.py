@@ -8,7 +8,6 @@ import os
 import re
 import shlex
 import signal
-import subprocess
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from typing import Any
 
 from ufc_monai.base.chain import ASKED, is_as_recorded
 from ufc_monai.base.files import append_line, found_json, inert, sha256_of
-from ufc_monai.base.lock import stage_at_work
+from ufc_monai.base.host import Host
 
 HOW = ("--threads", "--device", "--tracking", "--tracking_uri", "--experiment_name")
 """Options of a command by which a stage is not another one."""
@@ -25,8 +24,6 @@ RESUME = ("--resume", "True")
 """What makes a training go on."""
 
 COMPLETE, BEGUN, TO_DO = "complete", "begun", "to do"
-PATIENCE = 30.0
-"""Seconds that a command has to end after it was told to."""
 
 
 def bundle_command(
@@ -142,25 +139,19 @@ class Step:
 
     def run(
         self,
-        folder: Path,
+        host: Host,
         data: Mapping[str, str],
-        lock: int,
-        log: Path,
         *,
         goes_on: bool,
-        aloud: bool = True,
         device: str | None = None,
         stop: threading.Event | None = None,
     ) -> int:
         """Do the step, or go on with it, and wait for it; whatever stops us stops it first.
 
         Args:
-            folder: where it runs.
+            host: starts it; its log takes the command, too.
             data: as for :meth:`asked`.
-            lock: of the folder, from :func:`ufc_monai.base.lock.at_work`.
-            log: takes the command and its standard output.
             goes_on: resume its training; else what an earlier attempt has left is taken away first.
-            aloud: leave its standard error to the terminal; else the log takes that, too.
             device: where it computes; ``None`` leaves it to the bundle.
             stop: stops it from another thread, as Ctrl-C does in the main one.
 
@@ -170,31 +161,24 @@ class Step:
         Raises:
             KeyboardInterrupt: if it was stopped.
         """
+        folder = host.folder
         if not goes_on:
             self._withdraw(folder)
         words = (*self.command, *(("--device", device) if device else ()), *(RESUME if goes_on else ()))
-        append_line(log, f"\n# {self.title}\n{shown(words)}")
-        asked = {ASKED: json.dumps(self.asked(folder, data))}
+        append_line(host.log, f"\n# {self.title}\n{shown(words)}")
         before = self._written(folder)
-        with (
-            stopped_by_signals(),
-            open(log, "ab") as out,
-            stage_at_work(words[2:], lock, folder, out, None if aloud else out, asked) as program,
-        ):
+        with stopped_by_signals():
             try:
+                host.start(words[2:], {ASKED: json.dumps(self.asked(folder, data))})
                 while not (stop and stop.is_set()):
-                    with contextlib.suppress(subprocess.TimeoutExpired):
-                        return program.wait(timeout=0.5)
+                    with contextlib.suppress(TimeoutError):
+                        return host.wait(0.5)
                 raise KeyboardInterrupt
             except KeyboardInterrupt:
                 # before it has written its record a stage has nothing to tidy up, and would show where its imports
                 # stood; what a script starts with & is deaf to SIGINT, and so is all that it starts
                 tidies_up = self._written(folder) != before and signal.getsignal(signal.SIGINT) is not signal.SIG_IGN
-                program.send_signal(signal.SIGINT if tidies_up else signal.SIGTERM)
-                try:
-                    program.wait(PATIENCE)
-                except (subprocess.TimeoutExpired, KeyboardInterrupt):  # too late, or we are asked again
-                    program.kill()
+                host.end(signal.SIGINT if tidies_up else signal.SIGTERM)
                 raise
 
     def _withdraw(self, folder: Path) -> None:

@@ -15,6 +15,7 @@ import numpy as np
 
 from ufc_monai.base.errors import InputError
 from ufc_monai.base.files import read_json, sha256_of, write_json
+from ufc_monai.base.host import Host
 from ufc_monai.base.lock import at_work
 from ufc_monai.clustering.coverage import covering_order
 from ufc_monai.clustering.pseudo_labels import PseudoLabels
@@ -147,19 +148,21 @@ def perform(folder: Path, run: Run, device: str | None = None, stop: threading.E
     if not (folder / "study.json").is_file():
         return f"{folder} is not on {socket.gethostname()}: every worker must see the study at the same path"
     place = folder / run.folder
-    with at_work(place.with_name(f".{place.name}.lock"), wait=stop is None) as lock:
+    with (
+        at_work(place.with_name(f".{place.name}.lock"), wait=stop is None) as lock,
+        Host(folder, lock, place / "log.txt", aloud=False) as host,
+    ):
         if run.state(folder) == COMPLETE:
             return None
         place.mkdir(parents=True, exist_ok=True)
-        log = place / "log.txt"
         for step in run.steps:
             state = step.state(folder, {})
             if state == COMPLETE:
                 continue
             logger.info("%s\n  %s", run.name, shown(step.command))
             goes_on = state == BEGUN
-            if code := step.run(folder, {}, lock, log, goes_on=goes_on, aloud=False, device=device, stop=stop):
-                return _last_line(log, code)
+            if code := step.run(host, {}, goes_on=goes_on, device=device, stop=stop):
+                return _last_line(host.log, code)
         if not run.commands:
             work_on_clusters(folder, run)
             source = folder / "runs" / run.needs[0] / "pseudo_labels.json"
