@@ -29,7 +29,7 @@ def methods(bundles: Path) -> list[str]:
 
 
 def laid_over(names: str) -> list[str]:
-    """The configurations that some names mean, in the order in which they are laid over each other.
+    """The configurations that some names mean, each once, in the order in which they are laid over each other.
 
     Args:
         names: of methods or features, with ``+`` between them.
@@ -38,7 +38,7 @@ def laid_over(names: str) -> list[str]:
         >>> laid_over("shape_prior+ufc")
         ['local_discrimination', 'shape_prior', 'ufc']
     """
-    return [each for name in names.split("+") for each in LAID_OVER.get(name, (name,))]
+    return list(dict.fromkeys(each for name in names.split("+") for each in LAID_OVER.get(name, (name,))))
 
 
 def features(bundles: Path) -> list[str]:

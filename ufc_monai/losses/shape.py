@@ -25,8 +25,8 @@ class ShapePriorLoss(nn.Module):
         weight: of the network's term.
 
     Attributes:
-        figures: beside those of ``local``, ``shape_loss`` of the network and ``discriminator_loss``; both are log 2 where
-            the discriminator cannot tell.
+        figures: beside those of ``local``, ``shape_loss`` of the network and ``discriminator_loss``; both are log 2
+            where the discriminator cannot tell.
     """
 
     def __init__(self, local: LocalDiscriminationLoss, discriminator: nn.Module, weight: float = 1.0) -> None:

@@ -1,4 +1,4 @@
-"""The up-sampling path of the UNet with its last layer, what is trained of both paths without labels, and its regions."""
+"""The up-sampling path of the UNet with its last layer, and what is trained of both paths without labels."""
 
 from __future__ import annotations
 
@@ -108,8 +108,8 @@ class LocalDiscriminationNetwork(nn.Module):
 class RegionUNet(BasicUNet):
     """The first region of a :class:`LocalDiscriminationNetwork` as a segmentation: background, and the region.
 
-    Its state dict is that of the encoder and the decoder. The softmax of what it returns is a pixel's share in the first
-    region, and in all others together.
+    Its state dict is that of encoder and decoder. The softmax of what it returns is a pixel's share in all other
+    regions, and in the first.
 
     Args:
         features: the six widths of ``BasicUNet``.

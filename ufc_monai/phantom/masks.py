@@ -1,4 +1,4 @@
-"""Masks of a shape without any image: vessels as trees that branch and narrow, lungs and heart as an X-ray shows them."""
+"""Masks of a shape without images: vessels, trees that branch and narrow; lungs and heart as an X-ray shows them."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def grow_tree(
 
 
 def paint_tree(mask: Mask, vessels: list[NDArray[np.float64]]) -> None:
-    """Set the pixels of a mask that lie on a tree, which covers the unit square, one pixel about each point at least."""
+    """Set the pixels of a mask of the unit square that lie on a tree, and one about each of its points at least."""
     size = len(mask)
     x, y, r = (np.concatenate(vessels) * size).T[..., None, None]
     r = np.maximum(r, 0.75)
@@ -139,5 +139,7 @@ def frontal_masks(rng: np.random.Generator, size: int) -> dict[str, Mask]:
     lung = (np.abs(hu - LUNG) < 100) & closed[:, None]
     heart = np.isin(label, [s.id for name, s in STRUCTURES.items() if name not in VESSELS_APART])
     larger = {"zoom": size / COARSE, "order": 1, "mode": "nearest", "grid_mode": True}
-    smooth = {name: ndimage.gaussian_filter(inside.mean(axis=1), 1) for name, inside in (("lungs", lung), ("heart", heart))}
+    smooth = {
+        name: ndimage.gaussian_filter(inside.mean(axis=1), 1) for name, inside in (("lungs", lung), ("heart", heart))
+    }
     return {name: ndimage.zoom(share, **larger) > SEEN[name] for name, share in smooth.items()}

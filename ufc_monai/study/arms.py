@@ -7,9 +7,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from ufc_monai.base.bundles import CONTRASTIVE, UNET, VAE, fine_tunings
+from ufc_monai.base.bundles import CONTRASTIVE, UNET, VAE, fine_tunings, laid_over
 from ufc_monai.base.bundles import clusterings as stage_1_clusterings
-from ufc_monai.base.bundles import laid_over
 from ufc_monai.base.bundles import methods as stage_2_methods
 from ufc_monai.base.errors import InputError, meant
 from ufc_monai.base.files import read_json
