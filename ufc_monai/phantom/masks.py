@@ -131,8 +131,14 @@ def frontal_masks(rng: np.random.Generator, size: int) -> dict[str, Mask]:
     mm, depth = side / COARSE, 2 * chest.depth / rows
     x = (np.arange(COARSE) + 0.5) * mm - side / 2 + rng.uniform(-8, 8)
     z = (np.arange(COARSE) + 0.5) * mm - side / 2 + chest.size * (30 + rng.uniform(-10, 10))
-    seen = {"matrix": (COARSE, rows, COARSE), "spacing": (mm, depth, mm), "noise": 0.0, "stray": False}
-    hu, label = render(patient._replace(**seen, origin=(x[0], chest.middle - chest.depth, z[0])), rng)
+    seen = patient._replace(
+        matrix=(COARSE, rows, COARSE),
+        spacing=(mm, depth, mm),
+        origin=(x[0], chest.middle - chest.depth, z[0]),
+        noise=0.0,
+        stray=False,
+    )
+    hu, label = render(seen, rng)
     top, apex = 40 * chest.size, rng.uniform(115, 150) * chest.size
     dome = np.clip(1 - ((z - top).clip(0) / (apex - top)) ** 2, 0, 1) ** 0.5
     closed = np.abs(np.abs(x)[:, None] - 0.45 * chest.width) < 0.55 * chest.width * dome
