@@ -106,9 +106,8 @@ def test_pictures_have_no_positions(method: str, words: str, pictures: tuple[Pat
     ("number", "words"),
     [(1, "picture0.png is the only slice, and a shape is found"), (3, "the slices are empty, as of ")],
 )
-def test_a_shape_is_found_in_several_pictures_that_show_something(
-    number: int, words: str, bundles: Path, tmp_path: Path
-) -> None:
+def test_a_shape_is_found_in_several_pictures_that_show_something(number: int, words: str, tmp_path: Path) -> None:
+    bundles = copy_bundles(tmp_path / "bundles")
     (tmp_path / "data").mkdir()
     for i in range(number):
         grey = np.full((40, 40), 90, np.uint8)
@@ -119,8 +118,9 @@ def test_a_shape_is_found_in_several_pictures_that_show_something(
     assert not (tmp_path / "models").exists()
 
 
-def test_the_region_of_the_shape_becomes_masks(bundles: Path, phantom: Path, tmp_path: Path) -> None:
+def test_the_region_of_the_shape_becomes_masks(phantom: Path, tmp_path: Path) -> None:
     """By ``segment``; of the same weights as the encoder's and decoder's of stage 2."""
+    bundles = copy_bundles(tmp_path / "bundles")
     folder, steps = bundles / CONTRASTIVE / "shape", {"patch_steps": 1, "region_steps": 1}
     pretrain(bundles, folder, "shape_prior", phantom, **steps)
     structure, of_stage_2 = folder / "models" / "structure", folder / "models"
