@@ -41,6 +41,8 @@ SETTINGS: dict[str, dict[str, Any]] = {
 }
 NO_METHODS = {"cpu", "isic", "inference", "metadata", "multi_gpu_train", "probe", "train"}
 """Configurations of stage 2 that are no method's."""
+UNDER = {"shape_prior": ["local_discrimination"]}
+"""What a method's configuration is laid over, beside the training's."""
 
 
 def main() -> int:
@@ -127,7 +129,15 @@ def _chain(tree: Path, data: Path, work: Path, methods: Sequence[str]) -> None:
     _run(tree, work, VAE, ["inference"], data, clusters | {"threads": 1, "device": "cpu"}, work / "vae")
     for method in methods:
         uses = {} if "none" in _pseudo_labels(tree, method) else {"pseudo_labels_path": labels}
-        _run(tree, work, CONTRASTIVE, ["train", method], data, SETTINGS[CONTRASTIVE] | split | uses, work / method)
+        _run(
+            tree,
+            work,
+            CONTRASTIVE,
+            ["train", *UNDER.get(method, []), method],
+            data,
+            SETTINGS[CONTRASTIVE] | split | uses,
+            work / method,
+        )
     many = len(list(data.glob("*_image*"))) >= 8  # else there are no test patients
     for name, start in (("random", "none"), ("pretrained", work / methods[-1] / "model.pt")):
         keys = SETTINGS[UNET] | split | {"pretrained_path": start} | ({"labelled_volumes": 2} if many else {})

@@ -22,7 +22,7 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from ufc_monai.base.bundles import CONTRASTIVE, UNET, VAE, methods
+from ufc_monai.base.bundles import CONTRASTIVE, UNET, VAE, laid_over, methods
 from ufc_monai.planning.stages import RESUME
 
 BUNDLES = Path(__file__).parents[1] / "bundles"
@@ -81,7 +81,7 @@ class Study:
         elif method == "vae_init":
             self.run(VAE, "train+unet_encoder+cpu", place / "pretraining", **where)
         else:
-            self.run(CONTRASTIVE, f"train+cpu+{method}", place / "pretraining", **where)
+            self.run(CONTRASTIVE, "+".join(["train", "cpu", *laid_over(method)]), place / "pretraining", **where)
             self.run(CONTRASTIVE, "probe", place / "probe", ckpt_dir=models, **known, **self.labels)
         tuned = {"ckpt_dir": place / "fine_tuned", "pretrained_path": pretrained, "labelled_volumes": self.labelled}
         self.run(UNET, "train+cpu", place / "fine_tuning", **tuned, **self.data, **self.labels)

@@ -8,8 +8,9 @@ from monai.networks.nets import BasicUNet
 from torch import nn
 
 from ufc_monai.base.errors import InputError
+from ufc_monai.losses.discrimination import memberships_of
 from ufc_monai.networks.build import build_network
-from ufc_monai.networks.decoder import GlobalLocalNetwork, UNetDecoder
+from ufc_monai.networks.decoder import GlobalLocalNetwork, MaskDiscriminator, RegionUNet, UNetDecoder
 from ufc_monai.networks.encoder import (
     BootstrapNetwork,
     ContrastiveNetwork,
@@ -196,6 +197,23 @@ def test_encoder_and_decoder_are_basic_unet() -> None:
     decoder.load_state_dict({name: own[name] for name in decoder.state_dict()})
     x = torch.rand(2, 1, 32, 32)
     assert torch.equal(decoder(encoder.feature_maps(x)), unet(x))
+
+
+def test_the_first_region_as_a_segmentation() -> None:
+    """Its softmax is the first region's share of a pixel, of the very weights of encoder and decoder."""
+    features, norm, x = (4, 4, 8, 8, 16, 4), "batch", torch.rand(2, 1, 32, 32)
+    encoder, decoder = UNetEncoder(features, norm).eval(), UNetDecoder(features, norm, 7).eval()
+    network = RegionUNet(features, norm, 1, embedding_size=4, regions=3).eval()
+    network.load_state_dict(encoder.state_dict() | decoder.state_dict())
+    share = memberships_of(decoder(encoder.feature_maps(x))[:, 4:])[:, 0]
+    torch.testing.assert_close(network(x).softmax(dim=1), torch.stack([1 - share, share], dim=1))
+
+
+def test_a_discriminator_takes_masks_of_any_size() -> None:
+    judge = MaskDiscriminator()
+    assert [m.out_channels for m in judge if isinstance(m, nn.Conv2d)] == [16, 16, 32, 32, 32, 32, 1]
+    assert judge(torch.rand(3, 1, 32, 32)).shape == (3,)
+    assert judge(torch.rand(1, 1, 100, 60)).shape == (1,)
 
 
 def test_no_gradient_of_the_local_loss_reaches_the_encoder() -> None:

@@ -19,6 +19,7 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from ufc_monai.__main__ import main
 from ufc_monai.base import host
+from ufc_monai.base.bundles import laid_over
 from ufc_monai.base.errors import InputError
 from ufc_monai.commands.label import put_into_app
 from ufc_monai.data.case import MMWHS_LABELS
@@ -27,9 +28,9 @@ from ufc_monai.phantom.skin import make_skin_phantom
 
 VAE, CONTRASTIVE, UNET = NAMES
 RANKS, VOLUMES = 2, 8
-METHODS = {"method": "moco", "dense": "local_discrimination"}
+METHODS = {"method": "moco", "dense": "shape_prior"}
 DENSE = {"patch_steps": 2, "train::trainer::max_epochs": 2}
-"""Both steps of local discrimination, in two epochs."""
+"""Both steps of local discrimination and of its shape prior, in two epochs."""
 STUDY = ["--budgets", "2", "--folds", "1", "--seeds", "1", "--init_seeds", "1"]
 
 
@@ -128,7 +129,7 @@ def with_method(training: Training) -> None:
 
 def methods_of(training: Training) -> list[str]:
     """The configuration of stage 2, if a feature asks for one."""
-    return [name for feature, name in METHODS.items() if feature in training.features]
+    return [config for feature, name in METHODS.items() if feature in training.features for config in laid_over(name)]
 
 
 def with_unlabelled(training: Training) -> None:
@@ -366,7 +367,9 @@ def server_here(training: Training, cut: bool) -> None:
     items = [{"image": str(training.data / i), "label": str(training.data / training.label_of(i))} for i in first]
     overrides: dict[str, Any] = {"train#trainer#max_epochs": 2, "train#dataset#data": items[:3]}
     # the others are those of the encoder and of the clusters
-    configs = [name for name in training.configs if name not in (*METHODS.values(), "contrastive_ae")]
+    configs = [
+        name for name in training.configs if name not in (*laid_over("+".join(METHODS.values())), "contrastive_ae")
+    ]
     with cut_off(training) if cut else contextlib.nullcontext():
         workflow = ConfigWorkflow(
             config_file=[str(root / "configs" / f"{name}.json") for name in configs],

@@ -28,9 +28,7 @@ REFUSED = {
     frozenset({"prototypes", "two ranks"}): "this method also trains a ContrastiveAutoEncoder, whose gradients are not",
     # the queue would hold other keys on each rank; patches are told apart within the batch of one
     frozenset({"method", "two ranks"}): "which QueueContrastiveLoss does not support. Train this method on one device.",
-    frozenset(
-        {"dense", "two ranks"}
-    ): "which LocalDiscriminationLoss does not support. Train this method on one device.",
+    frozenset({"dense", "two ranks"}): "which ShapePriorLoss does not support. Train this method on one device.",
 }
 """Pairs that are refused, what the line says, and why."""
 PAIRS = [pair for pair in itertools.combinations(FEATURES, 2) if pair != ("method", "dense")]  # one is stage 2's

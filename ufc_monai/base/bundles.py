@@ -12,8 +12,11 @@ NO_METHODS = {
     *("train", "cpu", "inference", "evaluate", "metadata", "probe", "isic", "multi_gpu_train", "multi_gpu_inference"),
 }
 """Configurations that are no method."""
-LAID_OVER = {"contrastive_vae": ("contrastive_ae", "contrastive_vae")}
-"""Configurations of stage 1 that are laid over another, with that one."""
+LAID_OVER = {
+    "contrastive_vae": ("contrastive_ae", "contrastive_vae"),
+    "shape_prior": ("local_discrimination", "shape_prior"),
+}
+"""Configurations of stages 1 and 2 that are laid over another, with that one."""
 
 
 def methods(bundles: Path) -> list[str]:
@@ -23,6 +26,19 @@ def methods(bundles: Path) -> list[str]:
         bundles: folder of the three bundles.
     """
     return sorted({path.stem for path in (bundles / CONTRASTIVE / "configs").glob("*.json")} - NO_METHODS)
+
+
+def laid_over(names: str) -> list[str]:
+    """The configurations that some names mean, each once, in the order in which they are laid over each other.
+
+    Args:
+        names: of methods or features, with ``+`` between them.
+
+    Example:
+        >>> laid_over("shape_prior+ufc")
+        ['local_discrimination', 'shape_prior', 'ufc']
+    """
+    return list(dict.fromkeys(each for name in names.split("+") for each in LAID_OVER.get(name, (name,))))
 
 
 def features(bundles: Path) -> list[str]:

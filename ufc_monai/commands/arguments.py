@@ -103,7 +103,7 @@ OPTIONS = (
     Option("--folder", Path, "where everything goes", "demo", "demo"),
     Option("--folder", Path, "of the run", "next label cut", "run"),
     Option("--folder", Path, "of the run or study", "report", "run"),
-    Option("--weights", Path, "folder of a run, or of the segmentation bundle", "segment", ...),
+    Option("--weights", Path, "folder of a run, of the segmentation bundle, or of weights", "segment", ...),
     Option("--weights", Path, "folder of a run", "agreement sample match", ...),
     Option("--image", Path, "the scan with the marked point", "match", ..., {"metavar": "A"}),
     Option("--point", numbers, "voxel indices x,y,z of its file, of a picture x,y", "match", ..., {"metavar": "X,Y,Z"}),

@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from ufc_monai.artifacts.network_file import read_record
 from ufc_monai.artifacts.served import check_mask_values
-from ufc_monai.artifacts.transfer import load_weights
+from ufc_monai.artifacts.transfer import load_weights, read_network
 from ufc_monai.base.bundles import UNET
 from ufc_monai.base.chain import (
     ALONE_FINE_TUNING,
@@ -58,7 +58,8 @@ def segment(
     ``quality.csv`` beside the masks predicts the Dice of each structure; of masks that are kept its rows are, too.
 
     Args:
-        weights: the folder of a run, whose newest round is taken, or of a round, or a segmentation bundle with weights.
+        weights: the folder of a run, whose newest round is taken, or of a round, or a segmentation bundle with weights;
+            or a folder of weights alone somewhere below the folder of the bundles, such as that of a shape prior.
         source: a file, a folder with one DICOM series, or a folder of scans.
         target: for one scan the file to write, or a folder; for several a folder.
         keys: further keys of the bundle's inference.json.
@@ -79,9 +80,10 @@ def segment(
     """
     if codes and format != "dicom_seg":
         raise InputError("--codes: only a DICOM SEG holds codes. Pass --format dicom_seg, too, or leave --codes out.")
-    bundle = _find_bundle(weights)
+    alone = arm is None and (weights / "model.pt").is_file() and _bundle_above(weights)
+    bundle = alone or _find_bundle(weights)
     check_mask_values(bundle)
-    ckpt_dir = _find_arm(bundle, arm)
+    ckpt_dir = weights if alone else _find_arm(bundle, arm)
     if not source.exists():
         raise InputError(f"IN: there is no file or folder {source}.")
     scans = [item["image"] for item in image_items(source)]
@@ -116,6 +118,13 @@ def segment(
     if failed:
         raise InputError("\n".join(failed))
     return written
+
+
+def _bundle_above(weights: Path) -> Path | None:
+    """The nearest segmentation bundle beside one of the folders that hold some weights."""
+    read_network(weights, UNET)  # refuses those of another stage
+    bundles = (folder / UNET for folder in Path(os.path.abspath(weights)).parents)
+    return next((bundle for bundle in bundles if (bundle / "configs" / "inference.json").is_file()), None)
 
 
 def _find_bundle(weights: Path) -> Path:

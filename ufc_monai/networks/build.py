@@ -10,12 +10,14 @@ from monai.networks.nets import BasicUNet
 from torch import nn
 
 from ufc_monai.base.errors import InputError
+from ufc_monai.networks.decoder import RegionUNet
 from ufc_monai.networks.encoder import UNetEncoder
 from ufc_monai.networks.unet_vae import UNetFeatureVAE, UNetVAE
 from ufc_monai.networks.vae import BetaVAE, FeatureVAE
 
 NETWORKS: dict[str, Callable[..., nn.Module]] = {
     "BasicUNet": partial(BasicUNet, 2),
+    "RegionUNet": RegionUNet,
     "UNetEncoder": UNetEncoder,
     "BetaVAE": FeatureVAE,
     "UNetVAE": UNetFeatureVAE,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from monai.networks.nets.basic_unet import UpCat
+from monai.networks.nets.basic_unet import BasicUNet, UpCat
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -103,3 +103,44 @@ class LocalDiscriminationNetwork(nn.Module):
         embeddings, regions = pixels.tensor_split([self.embedding_size], dim=1)
         views, of_mixed = embeddings.tensor_split([len(x)])
         return views, regions[: len(x)], of_mixed, shares
+
+
+class RegionUNet(BasicUNet):
+    """The first region of a :class:`LocalDiscriminationNetwork` as a segmentation: background, and the region.
+
+    Its state dict is that of encoder and decoder. The softmax of what it returns is a pixel's share in all other
+    regions, and in the first.
+
+    Args:
+        features: the six widths of ``BasicUNet``.
+        norm: as in :class:`UNetEncoder`.
+        in_channels: of the image.
+        embedding_size: channels in front of those of the regions.
+        regions: how many, 2 at least.
+    """
+
+    def __init__(
+        self, features: Sequence[int], norm: str | Sequence[object], in_channels: int, embedding_size: int, regions: int
+    ) -> None:
+        norm = norm if isinstance(norm, str) else tuple(norm)
+        super().__init__(2, in_channels, embedding_size + regions, features, LEAKY_RELU, norm)
+        self.embedding_size = embedding_size
+
+    def forward(self, x: Tensor) -> Tensor:
+        """From slices (B, C, H, W) to logits (B, 2, H, W)."""
+        logs = F.logsigmoid(super().forward(x)[:, self.embedding_size :])
+        return torch.cat([logs[:, 1:].logsumexp(dim=1, keepdim=True), logs[:, :1]], dim=1)
+
+
+class MaskDiscriminator(nn.Sequential):
+    """Tells true masks from made ones: seven convolutions of 16 and 32 channels, whose last map is averaged.
+
+    (B, 1, H, W) with values in [0, 1] becomes logits (B,), above 0 for true ones.
+    """
+
+    def __init__(self) -> None:
+        layers: list[nn.Module] = []
+        for before, after, stride in ((1, 16, 1), (16, 16, 2), (16, 32, 1), (32, 32, 2), (32, 32, 1), (32, 32, 2)):
+            layers += [nn.Conv2d(before, after, kernel_size=3, stride=stride, padding=1), nn.LeakyReLU(0.2)]
+        last = nn.Conv2d(32, 1, kernel_size=3, padding=1)
+        super().__init__(*layers, last, nn.AdaptiveAvgPool2d(1), nn.Flatten(start_dim=0))

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from monai.bundle import ConfigParser
 
-from ufc_monai.base.bundles import BUNDLES, CONTRASTIVE, LAID_OVER, UNET, VAE, features, methods
+from ufc_monai.base.bundles import BUNDLES, CONTRASTIVE, UNET, VAE, features, laid_over, methods
 from ufc_monai.base.errors import InputError, checked_bool, meant, unwrapped
 from ufc_monai.base.files import read_json
 from ufc_monai.base.merged import is_plain
@@ -183,8 +183,8 @@ def training_configs(options: ChainOptions, bundle: str) -> list[str]:
     configs, chosen = options.bundles / bundle / "configs", preset_of(options).split("+")
     own = {CONTRASTIVE: options.method, UNET: options.unlabelled}.get(bundle) or "none"
     laid = [name for name in chosen if (configs / f"{name}.json").is_file()]
-    first = LAID_OVER.get(options.features, (options.features,)) if bundle == VAE and options.features else ()
-    return ["train", *first, *laid, *([] if own == "none" else own.split("+"))]
+    first = laid_over(options.features) if bundle == VAE and options.features else []
+    return ["train", *first, *laid, *([] if own == "none" else laid_over(own))]
 
 
 def cluster_configs(options: ChainOptions) -> list[str]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from ufc_monai.base.bundles import CONTRASTIVE, UNET, VAE, fine_tunings
+from ufc_monai.base.bundles import CONTRASTIVE, UNET, VAE, fine_tunings, laid_over
 from ufc_monai.base.bundles import clusterings as stage_1_clusterings
 from ufc_monai.base.bundles import methods as stage_2_methods
 from ufc_monai.base.errors import InputError, meant
@@ -123,12 +123,13 @@ def _arm(name: str, bundles: Path) -> Arm:
 
 def _method(name: str, bundles: Path) -> Arm:
     path: Any = "@default_pseudo_labels_path"
-    for part in name.split("+"):
+    configs = laid_over(name)
+    for part in configs:
         _check_known("--methods: unknown method", part, CONTRASTIVE, stage_2_methods(bundles), ARMS)
         config = read_json(bundles / CONTRASTIVE / "configs" / f"{part}.json", "--bundles")
         path = config.get("pseudo_labels_path", path)
     guided = str(path).lower() not in ("none", "null")
-    return Arm(name, CONTRASTIVE, tuple(name.split("+")), Clusters() if guided else None)
+    return Arm(name, CONTRASTIVE, tuple(configs), Clusters() if guided else None)
 
 
 def _clustering(text: str, bundles: Path) -> Arm:

@@ -10,6 +10,7 @@ from typing import Any
 from monai.transforms import Transform
 from torch import nn
 
+from ufc_monai.artifacts.features import spread
 from ufc_monai.base.errors import InputError
 from ufc_monai.clustering.pseudo_labels import PseudoLabels
 from ufc_monai.data.slices import SliceDataset
@@ -19,6 +20,8 @@ from ufc_monai.losses.contrastive import uses_groups
 logger = logging.getLogger(__name__)
 
 MATES = ("cluster", "position", "partition")
+LOOKED_AT = 64
+"""Slices, spread over the data set, that tell whether there is anything to see."""
 NO_CLUSTER = -1
 """The cluster of every slice when no pseudo-labels are used."""
 
@@ -72,6 +75,25 @@ class SliceNumberd(Transform):
     def __call__(self, data: Mapping[str, Any]) -> dict[str, Any]:
         """Number one slice. Should two slices share a number, each misses one negative of thousands."""
         return {**data, "slice": zlib.crc32(data["id"].encode())}
+
+
+def check_slices(dataset: SliceDataset) -> None:
+    """Refuse slices in which no shape can be found.
+
+    Raises:
+        InputError: if there is but one, or all of those that are looked at are of one grey.
+    """
+    if len(dataset) == 1:
+        raise InputError(
+            f"dataset_dir: {dataset.data[0]['image']} is the only slice, and a shape is found by what several have in "
+            "common. Add more."
+        )
+    looked_at = (dataset.stored(i)["image"] for i in spread(len(dataset), LOOKED_AT))
+    if all(image.min() == image.max() for image in looked_at):
+        raise InputError(
+            f"dataset_dir: the slices are empty, as of {dataset.data[0]['image']}: each is of one grey. Look at the "
+            "images, and at window."
+        )
 
 
 def check_guidance(

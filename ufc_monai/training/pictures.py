@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from ignite.engine import Engine, Events
 from monai.data import MetaTensor, affine_to_spacing
+from monai.networks.utils import eval_mode
 from monai.transforms import Orientation
 from numpy.typing import NDArray
 from torch import Tensor, nn
@@ -22,6 +23,7 @@ from torch.utils.data import default_collate
 from ufc_monai.artifacts.features import encode, spread
 from ufc_monai.base.ranks import Handler, Reporter
 from ufc_monai.data.slices import SliceDataset
+from ufc_monai.losses.discrimination import memberships_of
 from ufc_monai.training.loaders import PrepareBatch
 from ufc_monai.transforms.chain import Standardise
 from ufc_monai.transforms.crop import BodyCrop
@@ -134,6 +136,35 @@ class EmbeddingPicture(Reporter):
         clusters = np.array([self.dataset[i]["cluster"] for i in some])
         positions = np.array([self.dataset.items[i]["position"] for i in some])
         save_embedding_map(Path(self.output_dir, "embedding.png"), points, clusters, positions)
+
+
+@dataclass(eq=False)
+class RegionPicture(Reporter):
+    """Draw ``structure.png`` at the end of stage 2: slices, and the share of each pixel in the first region.
+
+    Args:
+        output_dir: folder of the picture.
+        dataset: the slices that were trained on.
+        name: of the region.
+        normalise: what slices go through on their way into the network.
+    """
+
+    output_dir: str | os.PathLike[str]
+    dataset: SliceDataset
+    name: str
+    normalise: Callable[[Tensor], Tensor] | None = None
+
+    @torch.no_grad()
+    def _completed(self, engine: Engine) -> None:
+        images = _sample(self.dataset)["image"].to(engine.state.device)
+        with eval_mode(engine.network):
+            scores = engine.network(self.normalise(images) if self.normalise else images)[1]
+        region = memberships_of(scores)[:, :1]
+        outlined = torch.where(region > 0.5, 1, images / 2)
+        from ufc_monai.report.drawing import save_rows
+
+        rows = [_pictures(pictures) for pictures in (images, region.expand_as(images), outlined)]
+        save_rows(Path(self.output_dir, "structure.png"), rows, ["slice", self.name, "mask"])
 
 
 @dataclass(eq=False)

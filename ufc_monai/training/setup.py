@@ -174,7 +174,7 @@ RULES: dict[str, tuple[Fits, str]] = {
     "keep": (_number(REAL, lambda x: 0 < x <= 1), "a number above 0, 1 at most"),
     "smooth_slices": (_number(int, lambda n: n >= 1 and n % 2 == 1), "an odd number of 1 or more"),
     **dict.fromkeys(("learning_rate", "weight_decay", "beta", "checkpoint_seconds", "elastic"), NOT_NEGATIVE),
-    **dict.fromkeys(("region_weight", "entropy_weight"), NOT_NEGATIVE),
+    **dict.fromkeys(("region_weight", "entropy_weight", "shape_weight"), NOT_NEGATIVE),
     "reconstruction_weight": NOT_NEGATIVE,
     "prototype_momentum": (_number(REAL, lambda x: 0 <= x <= 1), "a number of 0 to 1"),
     **dict.fromkeys(("key_momentum", "target_momentum"), SHARE),

@@ -1,0 +1,26 @@
+"""Masks of a shape beside a batch."""
+
+from __future__ import annotations
+
+import torch
+
+from ufc_monai.transforms.batch import BatchAugment
+from ufc_monai.transforms.shape import ShapeMasksd
+
+
+def test_masks_are_drawn_and_turned_by_the_generator_of_the_images() -> None:
+    bank = torch.stack([torch.full((1, 32, 32), float(n)) for n in range(4)]) / 4
+    bank[:, :, :16] += 0.1
+    augment = BatchAugment(rotation=180, field=(0.5, 1.0), shift=None, seed=1)
+    add = ShapeMasksd(bank, augment)
+    state, batch = augment.state_dict(), {"image": torch.rand(6, 3, 32, 32)}
+    found = add(batch)
+    assert found["image"] is batch["image"]
+    assert found["masks"].shape == (6, 1, 32, 32)
+    again = add(batch)["masks"]
+    assert not torch.equal(again, found["masks"])
+    augment.load_state_dict(state)
+    assert torch.equal(add(batch)["masks"], found["masks"])
+    augment.load_state_dict(state)
+    chosen = torch.randint(4, (6,), generator=augment.generator)
+    assert torch.equal(augment(bank[chosen])[0], found["masks"])
