@@ -31,6 +31,8 @@ SAMPLED = 1e6
 FEW_SLICES = 5
 ODD_SPACING = 2.0
 """How many times larger or smaller than the median a spacing is when it is an outlier."""
+TINY = 0.02
+"""Millimetres that no voxel of a patient's scan is as thin as along each axis; metres are taken for such."""
 
 
 class Preview(NamedTuple):
@@ -61,7 +63,7 @@ class VolumeFacts:
         problems: what is odd about it.
         seconds: that reading it took.
         preview: a slice of it, where one was asked for.
-        digest: a hash of its voxels along the patient's axes; empty if the image cannot be read.
+        digest, label_digest: hashes of voxels along the patient's axes; empty of what cannot be read.
     """
 
     image: str
@@ -74,6 +76,7 @@ class VolumeFacts:
     seconds: float = 0.0
     preview: Preview | None = field(default=None, compare=False, repr=False)
     digest: str = field(default="", compare=False, repr=False)
+    label_digest: str = field(default="", compare=False, repr=False)
 
     @property
     def slices(self) -> int:
@@ -153,6 +156,7 @@ def _inspect(root: Path, case: Case, claimed: Mapping[int, int] | None, shown: b
         problems=tuple(problems),
         preview=_preview(image, label, grid) if shown else None,
         digest=_digest(image),
+        label_digest="" if label is None else _digest(label),
         seconds=time.monotonic() - began,
     )
 
@@ -194,12 +198,14 @@ def _preview(image: NDArray[np.float32], label: NDArray[np.float32] | None, grid
 
 
 def _same_content(facts: Sequence[VolumeFacts]) -> Iterator[tuple[str, Problem]]:
-    """Images with the same voxels, in whatever format."""
-    first_of = dict[str, VolumeFacts]()
+    """Images with the same voxels, in whatever format; and labels of different images, which are of one at most."""
+    first_of, drawn_first = dict[str, VolumeFacts](), dict[str, VolumeFacts]()
     for f in facts:
         if f.digest and (first := first_of.setdefault(f.digest, f)) is not f:
             kind = "same content" if f.patient != first.patient else "same content, same patient"
             yield f.image, Problem(kind, f"has the same content as {first.image}.")
+        if f.label_digest and (first := drawn_first.setdefault(f.label_digest, f)).digest != f.digest:
+            yield f.image, Problem("same label", f"its label has the same content as that of {first.image}.")
 
 
 def digests_of_alike(root: Path, images: Sequence[str]) -> dict[str, str]:
@@ -280,6 +286,8 @@ def _odd_spacing(facts: Sequence[VolumeFacts]) -> Iterator[tuple[str, Problem]]:
         if (np.maximum(spacing / usual, usual / spacing) > ODD_SPACING).any():
             text = f"its voxels measure {_mm(spacing)} mm, those of most volumes {_mm(usual)} mm."
             yield image, Problem("odd spacing", text)
+        elif (spacing < TINY).all():
+            yield image, Problem("odd spacing", f"its voxels measure {_mm(spacing)} mm: is its header in metres?")
 
 
 def _mm(spacing: NDArray[np.float64]) -> str:
