@@ -209,6 +209,7 @@ LABELS_OF_IMAGE: dict[str, tuple[Build, str, str]] = {
     "colours": (lambda d: typed(d / "l.nii.gz", COLOURS), "got colours", "label unreadable"),
     "no affine": (lambda d: volume(d / "l.nii.gz", organ(), None), "no affine", "label unreadable"),
     "four axes": (lambda d: volume(d / "l.nii.gz", organ((16, 16, 6, 2))), "expected a 3D volume", "label unreadable"),
+    "JPEG": (lambda d: photograph(d / "l.jpg"), "JPEG changes the values that it stores", "label unreadable"),
     "a slice less": (
         lambda d: volume(d / "l.nii.gz", organ((16, 16, 5))),
         "has another shape than the image: 16x16x5",

@@ -29,6 +29,11 @@ def test_scans_of_one_name_in_folders_may_be_visits_of_one_patient(tmp_path: Pat
     assert account(tmp_path)[-1].startswith("scans whose names are alike: 2019/p3 and 2024/P3. Are they of one")
 
 
+def test_scans_of_one_name_in_a_folder_each_are_of_several_patients(tmp_path: Path) -> None:
+    write(tmp_path, *(f"p{i}/abdomen.nii.gz" for i in range(3)))
+    assert account(tmp_path) == ["pairs by their names: 3 */* without label"]
+
+
 def test_patients_whose_names_differ_in_what_is_hardly_seen_may_be_one(tmp_path: Path) -> None:
     write(tmp_path, *(f"{name}.nii.gz" for name in "abc"))
     named = {"a": "Anna", "b": "anna ", "c": "Berta"}

@@ -23,6 +23,7 @@ from ufc_monai.data.datalist import find_cases
 from ufc_monai.data.problems import MOST_IDS, Problem, label_problems, value_problems
 from ufc_monai.data.store import read_together, stored_bytes
 from ufc_monai.transforms.labels import RemapLabels
+from ufc_monai.transforms.pictures import refuse_lossy
 from ufc_monai.transforms.reader import NiftiReader
 from ufc_monai.transforms.volume import Grid, LoadVolume, label_fault
 
@@ -32,7 +33,7 @@ FEW_SLICES = 5
 ODD_SPACING = 2.0
 """How many times larger or smaller than the median a spacing is when it is an outlier."""
 TINY = 0.02
-"""Millimetres that no voxel of a patient's scan is as thin as along each axis; metres are taken for such."""
+"""Millimetres above which patients' voxels measure along some axis."""
 
 
 class Preview(NamedTuple):
@@ -141,6 +142,7 @@ def _inspect(root: Path, case: Case, claimed: Mapping[int, int] | None, shown: b
     label, voxels = None, Counter[float]()
     if case.label is not None:
         try:
+            refuse_lossy(root / case.label)
             label, label_grid = _read(root / case.label)
             voxels = _count(label)
             problems += label_problems(voxels, claimed)

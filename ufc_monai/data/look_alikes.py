@@ -6,7 +6,7 @@ import functools
 import math
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
 
@@ -125,8 +125,5 @@ def of_one_patient(cases: Sequence[Case]) -> list[list[str]]:
         folders_of["", scan.rpartition("/")[2].casefold()][case.patient] = scan
     # folders of many scans are no patients', but may be visits: 2019/p1 and 2024/p1
     many = any(folder and len(group) > MOST_VISITS for (folder, _), group in groups.items())
-    return (not many and _of_some_visits(groups)) or _of_some_visits(folders_of)
-
-
-def _of_some_visits(groups: Mapping[tuple[str, str], Mapping[str, str]]) -> list[list[str]]:
-    return [sorted(group.values()) for group in groups.values() if 1 < len(group) <= MOST_VISITS]
+    found = folders_of if many else groups
+    return [sorted(group.values()) for group in found.values() if 1 < len(group) <= MOST_VISITS]

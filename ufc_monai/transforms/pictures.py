@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import functools
 import logging
+import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from monai.utils import optional_import
 
-from ufc_monai.base.errors import InputError
+from ufc_monai.base.errors import BadFileError, InputError
 from ufc_monai.base.formats import suffix_of
 from ufc_monai.transforms.series import simple_itk
 
@@ -20,6 +21,7 @@ logger = logging.getLogger(__name__)
 
 LUMINANCE = (2125, 7154, 721)
 """Weights of red, green and blue (Rec. 709) in ten-thousandths: whole numbers keep a grey colour's value exactly."""
+LOSSY = (".jpg", ".jpeg")
 JPEG_SCAN, JPEG_END = b"\xff\xda", b"\xff\xd9"
 """What the pixels of a JPEG stand between."""
 
@@ -39,6 +41,16 @@ def check_picture(path: Path) -> None:
     written = path.read_bytes() if suffix_of(path) != ".png" else b""
     if written.rfind(JPEG_END) < written.rfind(JPEG_SCAN):
         raise InputError(f"{path}: the picture is cut off. Copy it again or remove it.")
+
+
+def refuse_lossy(label: str | os.PathLike[str]) -> None:
+    """Refuse a label in JPEG: small ids are lost in it, and others stray.
+
+    Raises:
+        BadFileError: naming it.
+    """
+    if suffix_of(label) in LOSSY:
+        raise BadFileError(f"{label}: JPEG changes the values that it stores: no ids. Export the label as PNG.")
 
 
 def picture_as_slice(picture: Any, channels: int) -> Any:
