@@ -14,7 +14,7 @@ from ufc_monai.planning.options import RunOptions
 from ufc_monai.planning.plan import plan_stages
 
 FIRST, SECOND = ({"image": f"images/p{i}.nii.gz", "label": f"labels/p{i}.nii.gz"} for i in range(2))
-NOBODY = (None, "", float("nan"), True, ["a"], ["a"] * 999)
+NOBODY = (None, "", " ", float("nan"), True, ["a"], ["a"] * 999)
 
 
 def volumes(*names: str) -> Callable[[Path], object]:

@@ -199,6 +199,10 @@ REFUSED: dict[str, tuple[Callable[[Path], object], str]] = {
     "labelled test list": (lambda d: find_cases(listed(d, training=ONE, test=ONE)), "the list 'test' holds labels"),
     "labels are a list": (lambda d: resolve_labels(None, listed(d, labels=["liver"])), "should map names to ids"),
     "label of several ids": (lambda d: resolve_labels(None, listed(d, labels={"a": [1, 2]})), "place of one id"),
+    "a name of two labels": (
+        lambda d: resolve_labels(None, listed(d, labels={"1": "liver", "2": "liver"})),
+        "label 'liver' stands for 1 and 2. Give each id a name",
+    ),
     "nobody names labels": (lambda d: resolve_labels(None, listed(d)), "labels: neither given nor found"),
     "official split cut off": (
         lambda d: content(data_set(d) / "official_split.json", "{") and find_cases(d),
@@ -363,6 +367,14 @@ REFUSED: dict[str, tuple[Callable[[Path], object], str]] = {
     "network.json with a label too many": (
         lambda d: described(d, labels={"a": 1, "b": 2, "c": 3}, architecture={"out_channels": 3}),
         "labels name 3 structures, the network tells 3 classes apart",
+    ),
+    "network.json that standardises by a text": (
+        lambda d: described(d, preprocessing={"standardise": "false"}),
+        "standardise should be true or false, got 'false'",
+    ),
+    "network.json that ignores a structure": (
+        lambda d: described(d, labels={"a": 1, "b": 2}, ignore_id=2),
+        "ignore_id 2 is the id of a structure, too",
     ),
     "network.json with an id twice": (lambda d: described(d, labels={"a": 1, "b": 1}), "should name each id once"),
     "network.json with a number in quotes": (

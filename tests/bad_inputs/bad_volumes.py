@@ -121,6 +121,13 @@ def compressed(path: Path) -> Path:
     return path
 
 
+def unoriented(path: Path, words: bytes) -> Path:
+    """A volume without the lines of its header that begin so."""
+    sitk.WriteImage(sitk.GetImageFromArray(voxels().T), path)
+    lines = path.read_bytes().split(b"\n")
+    return content(path, b"\n".join(line for line in lines if not line.startswith(words)))
+
+
 def empty(folder: Path) -> Path:
     folder.mkdir()
     return folder
@@ -171,6 +178,11 @@ IMAGES: dict[str, tuple[Build, str]] = {
     ),
     "no affine": (lambda d: volume(d / "a.nii.gz", affine=None), "its header holds no affine"),
     "Analyze 7.5": (lambda d: analyze(d / "a.hdr"), "expected NIfTI, got Analyze 7.5, which has no orientation"),
+    "MetaImage without orientation": (
+        lambda d: unoriented(d / "a.mha", b"TransformMatrix"),
+        "its header holds no orientation (space of NRRD, TransformMatrix of MetaImage)",
+    ),
+    "NRRD without orientation": (lambda d: unoriented(d / "a.nrrd", b"space"), "its header holds no orientation"),
     "affine that cannot be inverted": (lambda d: volume_with(d / "a.nii", srow_z=FLAT), "cannot be inverted"),
     "affine of NaN": (lambda d: volume_with(d / "a.nii", srow_z=[np.nan] * 4), "cannot be inverted"),
     "JPEG that viewers turn": (lambda d: photograph(d / "a.jpg", turned=True), "viewers turn it, as its EXIF says"),
@@ -197,6 +209,7 @@ LABELS_OF_IMAGE: dict[str, tuple[Build, str, str]] = {
     "colours": (lambda d: typed(d / "l.nii.gz", COLOURS), "got colours", "label unreadable"),
     "no affine": (lambda d: volume(d / "l.nii.gz", organ(), None), "no affine", "label unreadable"),
     "four axes": (lambda d: volume(d / "l.nii.gz", organ((16, 16, 6, 2))), "expected a 3D volume", "label unreadable"),
+    "JPEG": (lambda d: photograph(d / "l.jpg"), "JPEG changes the values that it stores", "label unreadable"),
     "a slice less": (
         lambda d: volume(d / "l.nii.gz", organ((16, 16, 5))),
         "has another shape than the image: 16x16x5",

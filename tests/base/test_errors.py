@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from monai.utils import optional_import
 
 from ufc_monai.__main__ import main
-from ufc_monai.base.errors import InputError, find_input_error, unwrapped
+from ufc_monai.base.errors import InputError, find_input_error, last_words, unwrapped
 from ufc_monai.phantom.ct import make_phantom
 
 
@@ -74,6 +74,14 @@ def test_the_error_that_monai_has_wrapped_is_raised_and_never_its_own_cause() ->
     with pytest.raises(KeyError) as other, unwrapped():
         raise KeyError("a bug")
     assert other.value.__cause__ is None
+
+
+@pytest.mark.parametrize("place", ["a", "a/b"])
+def test_a_file_in_the_place_of_a_folder_is_named(tmp_path: Path, place: str) -> None:
+    (tmp_path / "a").touch()
+    with pytest.raises(OSError, match=r"exists|Not a directory") as caught:
+        (tmp_path / place).mkdir()
+    assert last_words(caught.value).startswith(f"{tmp_path / place} cannot be made: a file lies where a folder")
 
 
 def test_the_log_holds_the_traceback(

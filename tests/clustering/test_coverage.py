@@ -7,10 +7,11 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ufc_monai.clustering.coverage import choose_volumes, cluster_histograms
+from ufc_monai.clustering.coverage import choose_volumes, cluster_histograms, covering_order
+from ufc_monai.clustering.pseudo_labels import PseudoLabels
 
 
 def covered(histograms: np.ndarray, chosen: tuple[int, ...] | list[int]) -> float:
@@ -21,6 +22,7 @@ def covered(histograms: np.ndarray, chosen: tuple[int, ...] | list[int]) -> floa
     return total / len(histograms)
 
 
+@settings(deadline=None)
 @given(st.integers(2, 9), st.integers(1, 5), st.integers(0, 99))
 def test_greedy_is_near_the_best_set(n: int, k: int, seed: int) -> None:
     histograms = np.random.default_rng(seed).dirichlet(np.full(k, 0.3), size=n)
@@ -68,3 +70,9 @@ def test_histograms_are_shares() -> None:
 def test_a_budget_that_there_is_not(budget: int) -> None:
     with pytest.raises(ValueError, match="expected a budget of 1 to 2"):
         choose_volumes(np.eye(3), budget, labelled=[0])
+
+
+def test_an_order_covers_all_images_by_those_that_are_asked_for() -> None:
+    labels = PseudoLabels({"a": [0, 0, 0], "b": [0, 0, 1], "c": [2, 2, 2], "d": [0, 1, 1]}, 3, {})
+    assert covering_order(labels, ["d", "c", "b", "a"]) == ["b", "c", "a", "d"]
+    assert covering_order(labels, ["c", "a"]) == ["a", "c"]

@@ -31,7 +31,7 @@ def curve_of(features: NDArray[Any]) -> Callable[[Sequence[int]], Iterable[Curve
 KS = list(range(2, 21))
 
 
-@pytest.mark.parametrize("hinge", [4, 7, 12])
+@pytest.mark.parametrize("hinge", [3, 4, 7, 12])
 def test_hinge_curve_gives_its_hinge(hinge: int) -> None:
     curve = [max(hinge - k, 0) + 0.05 * (20 - k) for k in KS]
     assert find_knee(KS, curve) == hinge

@@ -9,7 +9,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
-from conftest import NAMES, refused, run_bundle
+from conftest import NAMES, ROOT, refused, run_bundle
 from PIL import Image
 from scans import sitk
 
@@ -17,6 +17,7 @@ from ufc_monai.__main__ import main
 from ufc_monai.base.chain import FINE_TUNING, RANDOM_FINE_TUNING
 from ufc_monai.base.errors import InputError
 from ufc_monai.base.files import sha256_of
+from ufc_monai.commands import segment as command
 from ufc_monai.commands.segment import _check_kept, _find_arm
 from ufc_monai.data.case import MMWHS_LABELS
 
@@ -144,6 +145,17 @@ def test_a_dicom_seg_is_kept_without_a_word(tmp_path: Path, caplog: pytest.LogCa
     (tmp_path / "a_seg.dcm").touch()
     _check_kept(tmp_path / "a_seg.dcm", [205])
     assert not caplog.records
+
+
+@pytest.mark.parametrize(("out", "warned"), [("scans/masks", True), ("masks", False)])
+def test_masks_beside_the_scans_would_be_labels(
+    out: str, warned: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(command, "_infer", lambda *_: [])
+    (tmp_path / "scans").mkdir()
+    nib.save(nib.Nifti1Image(np.arange(8.0).reshape(2, 2, 2), np.eye(4)), tmp_path / "scans" / "a.nii.gz")
+    assert command.segment(ROOT / "bundles" / NAMES[2], tmp_path / "scans", tmp_path / out) == []
+    assert ("OUT lies in IN, where check and run will take these masks for labels" in caplog.text) == warned
 
 
 def test_codes_are_for_dicom_seg(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

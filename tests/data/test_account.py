@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,32 @@ def test_the_account_is_short_and_of_one_line(tmp_path: Path) -> None:
 def test_scans_in_the_folder_of_a_case_may_be_of_one_patient(tmp_path: Path) -> None:
     write(tmp_path, *(f"p{i}/{name}.nii.gz" for i in range(2) for name in ("ct", "seg", "late")))
     assert account(tmp_path)[-1].startswith("scans whose names are alike: p0 and p0/late, p1 and p1/late. Are they")
+
+
+def test_scans_of_one_name_in_folders_may_be_visits_of_one_patient(tmp_path: Path) -> None:
+    write(tmp_path, *(f"2019/p{i}.nii.gz" for i in range(11)), "2024/P3.nii.gz", "2024/p11.nii.gz")
+    assert account(tmp_path)[-1].startswith("scans whose names are alike: 2019/p3 and 2024/P3. Are they of one")
+
+
+def test_scans_of_one_name_in_a_folder_each_are_of_several_patients(tmp_path: Path) -> None:
+    write(tmp_path, *(f"p{i}/abdomen.nii.gz" for i in range(3)))
+    assert account(tmp_path) == ["pairs by their names: 3 */* without label"]
+
+
+def test_patients_whose_names_differ_in_what_is_hardly_seen_may_be_one(tmp_path: Path) -> None:
+    write(tmp_path, *(f"{name}.nii.gz" for name in "abc"))
+    named = {"a": "Anna", "b": "anna ", "c": "Berta"}
+    listed = [{"image": f"{name}.nii.gz", "patient": patient} for name, patient in named.items()]
+    (tmp_path / "dataset.json").write_text(json.dumps({"training": listed}))
+    assert account(tmp_path)[-1].startswith("scans whose names are alike: a and b. Are they")
+
+
+def test_labels_that_a_list_may_have_swapped_are_named(tmp_path: Path) -> None:
+    write(tmp_path, *(f"{folder}/p{i}.nii.gz" for folder in ("images", "labels") for i in range(3)))
+    listed = [{"image": f"images/p{i}.nii.gz", "label": f"labels/p{k}.nii.gz"} for i, k in enumerate((0, 2, 1))]
+    (tmp_path / "dataset.json").write_text(json.dumps({"training": listed}))
+    pairs = "images/p1.nii.gz with labels/p2.nii.gz, images/p2.nii.gz with labels/p1.nii.gz"
+    assert account(tmp_path)[1] == f"listed with the label that is called as another scan: {pairs}. Are they swapped?"
 
 
 def test_a_label_that_is_linked_to_has_a_scan(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from scans import make_image, sitk, write_dicom
 
-from ufc_monai.data.datalist import find_cases
+from ufc_monai.data.datalist import account, find_cases
 
 IDS = {"a": "Doe 17", "b": "Doe 17", "c": "Roe 4", "d": ""}
 
@@ -39,6 +39,13 @@ def test_series_with_one_patient_id_are_of_one_patient(root: Path, caplog: pytes
     (said,) = {record.getMessage() for record in caplog.records}
     assert f"DICOM series with one PatientID count as one patient, 2 scans as 1, called {hashed}" in said
     assert "Doe" not in said
+
+
+def test_a_series_in_two_folders_is_asked_about(tmp_path: Path) -> None:
+    for name, uid in {"a": "1.2.3", "b": "1.2.4", "c": "1.2.3"}.items():
+        write_series(tmp_path / name, name, uid)
+    said = "parts or copies of one DICOM series: a and c. Are they parts? Put its files into one folder."
+    assert account(tmp_path)[-1] == said
 
 
 def test_a_list_that_names_patients_is_right(root: Path) -> None:

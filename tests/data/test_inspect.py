@@ -105,6 +105,13 @@ def copy(folder: Path) -> None:
     shutil.copy(folder / "ct_train_1001_label.nii.gz", folder / LABEL)
 
 
+def copy_label(folder: Path) -> None:
+    """On a scan of the same grid."""
+    copy(folder)
+    image, affine = arrays(folder / IMAGE)
+    write(folder / IMAGE, image + 1, affine)
+
+
 def change_image(change: Any) -> Any:
     def apply(folder: Path) -> None:
         image, affine = arrays(folder / IMAGE)
@@ -155,6 +162,7 @@ def eight_bit(image: NDArray[np.float32]) -> NDArray[np.uint8]:
         (change_label(lambda x, a: (x * 0, a)), "empty label", "empty"),
         (change_label(lambda x, a: (x * 0 + 9, a)), "empty label", "empty"),
         (copy, "same content", "ct_train_1001_image.nii.gz"),
+        (copy_label, "same label", "as that of ct_train_1001_image.nii.gz"),
     ],
 )
 def test_odd_files_are_named_and_the_rest_is_read(folder: Path, spoil: Any, kind: str, words: str) -> None:
@@ -172,6 +180,16 @@ def test_few_slices_and_odd_spacing(folder: Path) -> None:
     write(folder / IMAGE, image[..., :3], affine @ np.diag([1, 1, 9, 1]))
     (folder / LABEL).unlink()
     assert kinds(third(folder)) == ["few slices", "odd spacing"]
+
+
+def test_voxels_of_a_few_micrometres_may_be_in_metres(tmp_path: Path) -> None:
+    for i, size in enumerate((0.0007, 0.0008)):
+        voxels = np.arange(600.0).reshape(10, 10, 6) - 300 - i
+        write(tmp_path / f"{i}.nii.gz", voxels, np.diag([size, size, 0.003, 1]))
+    for facts in inspect_cases(tmp_path):
+        (problem,) = facts.problems
+        assert problem.kind == "odd spacing"
+        assert "0.003 mm: is its header in metres?" in problem.text
 
 
 def test_two_scans_of_one_patient_may_be_the_same_but_are_named(folder: Path) -> None:

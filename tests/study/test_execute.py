@@ -326,14 +326,14 @@ def test_a_process_that_dies_with_its_run_fails_it(folder: Path) -> None:
     def submit(run: Run, *_: object) -> Future[str | None]:
         future = Future[str | None]()
         if run.name == "a":
-            future.set_exception(MemoryError("3 workers have died"))
+            future.set_exception(RuntimeError("3 workers have died"))
         else:
             future.set_result(perform(folder, run))
         return future
 
     execute(folder, runs, submit, [None] * 3, lambda: None)
     assert states_of(folder, runs) == {"a": "failed", "b": "waiting", "c": "complete"}
-    assert runs[0].error == "MemoryError: 3 workers have died"
+    assert runs[0].error == "RuntimeError: 3 workers have died"
 
 
 def test_a_cluster_that_goes_away_fails_no_run(folder: Path) -> None:

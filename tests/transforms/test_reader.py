@@ -14,7 +14,7 @@ from scans import FILES, OBLIQUE, SHAPE, STRAIGHT, make_image, sitk, write_all, 
 
 from ufc_monai.base.errors import InputError
 from ufc_monai.report.drawing import radiological
-from ufc_monai.transforms import reader
+from ufc_monai.transforms import pictures
 from ufc_monai.transforms.reader import SimpleITKReader
 from ufc_monai.transforms.volume import LoadVolume, LoadVolumed
 
@@ -172,7 +172,7 @@ def test_a_picture_stands_upright(tmp_path: Path) -> None:
 
 
 def test_colours_become_grey_and_that_is_said_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    reader._say_that_colours_are_lost.cache_clear()
+    pictures._say_that_colours_are_lost.cache_clear()
     grey = np.arange(256, dtype=np.uint8).reshape(16, 16)
     green = np.stack([0 * grey, grey, 0 * grey], axis=-1)
     for name, pixels in {"grey": np.stack([grey] * 3, axis=-1), "green": green}.items():

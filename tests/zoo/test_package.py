@@ -244,6 +244,10 @@ def test_patients_stay_at_home(dist: Path, tmp_path: Path) -> None:
         assert after["patients"].tolist() == [str(n) for n in range(len(before["patients"]))]
         assert set(after.files) == set(before.files) - {"patient_means"}
         np.testing.assert_array_equal(after["centroids"], before["centroids"])
+    for name in NAMES:
+        packed = bundle_files(dist.parent / "bundles" / name)
+        assert "models/network.json" in packed
+        assert not [path for path, content in packed.items() if b"ct_train_" in content]
 
 
 def _change(bundle: Path, **values: Any) -> None:

@@ -46,6 +46,8 @@ def _impossible(network: Mapping[str, Any]) -> Iterator[str]:
     ends = window if isinstance(window, list | tuple) and len(window) == 2 else [1, 0]
     if not all(type(end) in (int, float) and math.isfinite(end) for end in ends) or ends[0] >= ends[1]:
         yield f"window should be two numbers, the lower first, got {window!r}"
+    if type(standardise := preprocessing["standardise"]) is not bool:  # a text of false would be true
+        yield f"standardise should be true or false, got {standardise!r}"
     if not isinstance(labels, dict):
         yield f"labels should map names to ids, got {labels!r}"
         return
@@ -54,6 +56,8 @@ def _impossible(network: Mapping[str, Any]) -> Iterator[str]:
             yield f"{name} should be a whole number above 0, got {value!r}"
     if len(set(labels.values())) < len(labels):
         yield f"labels should name each id once, got {labels!r}"
+    if (ignored := network.get("ignore_id")) in labels.values():
+        yield f"ignore_id {ignored} is the id of a structure, too"
     classes = network["architecture"].get("out_channels", len(labels) + 1)
     if labels and classes != len(labels) + 1:
         yield f"labels name {len(labels)} structures, the network tells {classes} classes apart, background among them"

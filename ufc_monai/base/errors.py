@@ -130,6 +130,10 @@ def _readable(error: BaseException) -> InputError | None:
             f"{error.filename} may not be read or written ({error.strerror}). Change its permissions, or name another "
             "place."
         )
+    if isinstance(error, FileExistsError | NotADirectoryError) and error.filename is not None:
+        return InputError(
+            f"{error.filename} cannot be made: a file lies where a folder is needed. Move it, or name another place."
+        )
     # MONAI's error of a missing package is no ModuleNotFoundError, and holds its words
     if isinstance(error, ImportError) and (missing := re.search(r"No module named '(?!ufc_monai)(\w+)", _text(error))):
         package = missing[1]

@@ -92,6 +92,8 @@ def segment(
     labels = read_record(ckpt_dir / "network.json", "--weights")["labels"]
     coded = _coded(scans, source, target, [*labels], codes) if format == "dicom_seg" else []
     goals = _goals(scans, target, root, ".dcm" if coded else "")
+    if source.is_dir() and _lies_in(target, source):
+        logger.warning("OUT lies in IN, where check and run will take these masks for labels: correct or move them")
     known = Known.beside(ckpt_dir)  # here, so that a damaged file is told of once and not for each scan
     scans = _to_do(goals, existing, list(labels.values()))
     beside = target.parent if _is_file(target) else target
@@ -176,9 +178,13 @@ def _coded(scans: Sequence[str], source: Path, target: Path, names: Sequence[str
     highdicom()
     if other := [scan for scan in scans if not (Path(scan).is_dir() or is_dicom(Path(scan)))]:
         raise InputError(f"--format dicom_seg: {other[0]} is no DICOM series that a DICOM SEG could refer to.")
-    if source.is_dir() and Path(os.path.realpath(target)).is_relative_to(os.path.realpath(source)):
+    if source.is_dir() and _lies_in(target, source):
         raise InputError(f"OUT: {target} lies in IN, where a DICOM SEG would be taken for a scan. Name another folder.")
     return codes_of(names, table)
+
+
+def _lies_in(target: Path, source: Path) -> bool:
+    return Path(os.path.realpath(target)).is_relative_to(os.path.realpath(source))
 
 
 def _moved(

@@ -124,12 +124,13 @@ def _listed_case(entry: Mapping[str, Any], root: Path) -> Case:
     if "image" not in paths:
         raise InputError(f"{root / 'dataset.json'}: entry {dict(entry)!r:.80} has no 'image'.")
     patient = entry.get("patient", "")
-    if "patient" in entry and (not isinstance(patient, str | int) or isinstance(patient, bool) or not str(patient)):
+    named = isinstance(patient, str | int) and not isinstance(patient, bool) and bool(str(patient).strip())
+    if "patient" in entry and not named:
         raise InputError(
             f"{root / 'dataset.json'}: the patient of {paths['image']} is {patient!r:.80}, which names nobody. Name "
             "the patient, or take the key out where every volume is a patient of its own."
         )
-    return Case(paths["image"], paths.get("label"), str(patient), named=bool(str(patient)))
+    return Case(paths["image"], paths.get("label"), str(patient), named=named)
 
 
 def with_roles(cases: Sequence[Case], root: Path) -> list[Case]:

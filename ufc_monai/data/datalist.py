@@ -7,7 +7,7 @@ import functools
 import logging
 import os
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -16,7 +16,7 @@ from ufc_monai.base.errors import InputError
 from ufc_monai.base.files import printable
 from ufc_monai.base.formats import FORMATS, suffix_of
 from ufc_monai.data.case import Case, listed_cases, with_roles
-from ufc_monai.data.dicom_patients import with_dicom_patients
+from ufc_monai.data.dicom_patients import of_one_series, with_dicom_patients
 from ufc_monai.data.look_alikes import of_one_patient
 from ufc_monai.data.names import read_name
 from ufc_monai.data.pairing import ALONE, DICOM_LABEL, pair_names
@@ -206,7 +206,7 @@ def _look(root: Path) -> Inventory:
 
 
 def account(dataset_dir: str | os.PathLike[str]) -> list[str]:
-    """Lines that say how scans were paired with labels, what was left out and why, and which patients may be one.
+    """Lines that say how scans were paired with labels, what was left out and why, and what may be mixed up.
 
     Args:
         dataset_dir: as in :func:`image_items`.
@@ -219,6 +219,11 @@ def account(dataset_dir: str | os.PathLike[str]) -> list[str]:
     lines = [f"pairs by {by}: " + ", ".join(f"{n} {how}" for how, n in sorted(pairs.items()))]
     if inventory.left_out:
         lines.append(f"left out: {len(inventory.left_out)}: {grouped(inventory.left_out)}")
+    if crossed := _crossed(inventory.cases):
+        lines.append(f"listed with the label that is called as another scan: {few(crossed)}. Are they swapped?")
+    if parts := of_one_series(inventory.cases, Path(dataset_dir)):
+        names = few([" and ".join(group) for group in parts])
+        lines.append(f"parts or copies of one DICOM series: {names}. Are they parts? Put its files into one folder.")
     if alike := of_one_patient(inventory.cases):
         names = few([" and ".join(group) for group in alike])
         lines.append(
@@ -236,6 +241,13 @@ def grouped(left_out: Mapping[str, str]) -> str:
     named = [f"{len(p)} {r}" if r.startswith(".") else f"{r}: {len(p)} ({few(p)})" for r, p in common[:MOST_GROUPS]]
     more = [f"and {len(common) - MOST_GROUPS} more kinds"] if len(common) > MOST_GROUPS else []
     return printable(", ".join(named + more))
+
+
+def _crossed(cases: Sequence[Case]) -> list[str]:
+    """Pairs of a list that names would not make: the label is called as another of the scans."""
+    called = {read_name(case.image).key: case for case in cases}
+    labels = [(case, called.get(read_name(case.label).key)) for case in cases if case.label]
+    return [f"{case.image} with {case.label}" for case, other in labels if other not in (None, case)]
 
 
 def _how(case: Case) -> str:

@@ -23,6 +23,7 @@ from ufc_monai.data.datalist import find_cases
 from ufc_monai.data.problems import MOST_IDS, Problem, label_problems, value_problems
 from ufc_monai.data.store import read_together, stored_bytes
 from ufc_monai.transforms.labels import RemapLabels
+from ufc_monai.transforms.pictures import refuse_lossy
 from ufc_monai.transforms.reader import NiftiReader
 from ufc_monai.transforms.volume import Grid, LoadVolume, label_fault
 
@@ -31,6 +32,8 @@ SAMPLED = 1e6
 FEW_SLICES = 5
 ODD_SPACING = 2.0
 """How many times larger or smaller than the median a spacing is when it is an outlier."""
+TINY = 0.02
+"""Millimetres above which patients' voxels measure along some axis."""
 
 
 class Preview(NamedTuple):
@@ -61,7 +64,7 @@ class VolumeFacts:
         problems: what is odd about it.
         seconds: that reading it took.
         preview: a slice of it, where one was asked for.
-        digest: a hash of its voxels along the patient's axes; empty if the image cannot be read.
+        digest, label_digest: hashes of voxels along the patient's axes; empty of what cannot be read.
     """
 
     image: str
@@ -74,6 +77,7 @@ class VolumeFacts:
     seconds: float = 0.0
     preview: Preview | None = field(default=None, compare=False, repr=False)
     digest: str = field(default="", compare=False, repr=False)
+    label_digest: str = field(default="", compare=False, repr=False)
 
     @property
     def slices(self) -> int:
@@ -138,6 +142,7 @@ def _inspect(root: Path, case: Case, claimed: Mapping[int, int] | None, shown: b
     label, voxels = None, Counter[float]()
     if case.label is not None:
         try:
+            refuse_lossy(root / case.label)
             label, label_grid = _read(root / case.label)
             voxels = _count(label)
             problems += label_problems(voxels, claimed)
@@ -153,6 +158,7 @@ def _inspect(root: Path, case: Case, claimed: Mapping[int, int] | None, shown: b
         problems=tuple(problems),
         preview=_preview(image, label, grid) if shown else None,
         digest=_digest(image),
+        label_digest="" if label is None else _digest(label),
         seconds=time.monotonic() - began,
     )
 
@@ -194,12 +200,14 @@ def _preview(image: NDArray[np.float32], label: NDArray[np.float32] | None, grid
 
 
 def _same_content(facts: Sequence[VolumeFacts]) -> Iterator[tuple[str, Problem]]:
-    """Images with the same voxels, in whatever format."""
-    first_of = dict[str, VolumeFacts]()
+    """Images with the same voxels, in whatever format; and labels of different images, which are of one at most."""
+    first_of, drawn_first = dict[str, VolumeFacts](), dict[str, VolumeFacts]()
     for f in facts:
         if f.digest and (first := first_of.setdefault(f.digest, f)) is not f:
             kind = "same content" if f.patient != first.patient else "same content, same patient"
             yield f.image, Problem(kind, f"has the same content as {first.image}.")
+        if f.label_digest and (first := drawn_first.setdefault(f.label_digest, f)).digest != f.digest:
+            yield f.image, Problem("same label", f"its label has the same content as that of {first.image}.")
 
 
 def digests_of_alike(root: Path, images: Sequence[str]) -> dict[str, str]:
@@ -280,6 +288,8 @@ def _odd_spacing(facts: Sequence[VolumeFacts]) -> Iterator[tuple[str, Problem]]:
         if (np.maximum(spacing / usual, usual / spacing) > ODD_SPACING).any():
             text = f"its voxels measure {_mm(spacing)} mm, those of most volumes {_mm(usual)} mm."
             yield image, Problem("odd spacing", text)
+        elif (spacing < TINY).all():
+            yield image, Problem("odd spacing", f"its voxels measure {_mm(spacing)} mm: is its header in metres?")
 
 
 def _mm(spacing: NDArray[np.float64]) -> str:

@@ -67,7 +67,7 @@ def _named_ids(labels: Mapping[str, int] | None, dataset_dir: str | os.PathLike[
     if not listed:
         images = [stem_of(case.image) for case in find_cases(root, include_test_images=True)]
         return dict(MMWHS_LABELS) if all(image.endswith("_image") for image in images) else None
-    named = {}
+    named = dict[str, int]()
     for key, value in listed.items():
         # in Decathlon's order, or in nnU-Net's
         name, i = (str(value), key) if key.isdecimal() and not str(value).isdecimal() else (key, str(value))
@@ -76,7 +76,10 @@ def _named_ids(labels: Mapping[str, int] | None, dataset_dir: str | os.PathLike[
                 f"{root / 'dataset.json'}: label {key!r} has {value!r} in the place of one id; regions of several ids "
                 "are not supported. Name single ids with --labels."
             )
-        named[name] = int(i)
+        if named.setdefault(name, int(i)) != int(i):
+            raise InputError(
+                f"{root / 'dataset.json'}: label {name!r} stands for {named[name]} and {i}. Give each id a name."
+            )
     return _checked_labels({name: i for name, i in named.items() if i}, f"{root / 'dataset.json'}, labels")
 
 

@@ -114,11 +114,16 @@ def _read(path: Path, _changed: int) -> tuple[bool, Grid]:
 
 def of_one_patient(cases: Sequence[Case]) -> list[list[str]]:
     """Groups of scans whose names or folders are so alike that their patients may be one: p01_a and p01_b."""
-    groups = defaultdict[tuple[str, str], dict[str, str]](dict)
+    groups, folders_of = (defaultdict[tuple[str, str], dict[str, str]](dict) for _ in range(2))
     scans = [read_name(case.image).scan for case in cases]
     folders = {scan.rpartition("/")[0] for scan in scans}
     for case, scan in zip(cases, scans, strict=True):
         # p0/ct is called p0, and beside p0/late it lies in that folder
-        folder, visit = scan if scan in folders else scan.rpartition("/")[0], VISIT.fullmatch(case.patient)
-        groups[folder, "" if folder else visit["patient"] if visit else case.patient][case.patient] = scan
-    return [sorted(group.values()) for group in groups.values() if 1 < len(group) <= MOST_VISITS]
+        folder, name = scan if scan in folders else scan.rpartition("/")[0], case.patient.casefold().strip()
+        visit = VISIT.fullmatch(name)
+        groups[folder, "" if folder else visit["patient"] if visit else name][case.patient] = scan
+        folders_of["", scan.rpartition("/")[2].casefold()][case.patient] = scan
+    # folders of many scans are no patients', but may be visits: 2019/p1 and 2024/p1
+    many = any(folder and len(group) > MOST_VISITS for (folder, _), group in groups.items())
+    found = folders_of if many else groups
+    return [sorted(group.values()) for group in found.values() if 1 < len(group) <= MOST_VISITS]

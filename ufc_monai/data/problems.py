@@ -34,6 +34,7 @@ ADVICE = {
     "empty label": "If it is yet to be drawn, remove the label file: the volume then counts as unlabelled.",
     "same content": "Remove one of them: one scan under two patients' names leaks from training into the test.",
     "same content, same patient": "Remove one of them: it counts twice.",
+    "same label": "Look on the preview on which of them it was drawn, and take the other away.",
     "8-bit": "Pictures are such: choose the --window to match, or --preset isic for those in colour. For CT, find the "
     "original volumes.",
     "clipped": "A window that reaches beyond that range wastes contrast: choose the --window within it.",

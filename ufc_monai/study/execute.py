@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ufc_monai.base.errors import InputError
+from ufc_monai.base.errors import InputError, find_input_error
 from ufc_monai.base.files import read_json, sha256_of, write_json
 from ufc_monai.base.host import Host
 from ufc_monai.base.lock import at_work
@@ -180,10 +180,8 @@ def _error_of(future: Future[str | None]) -> str | None:
         return future.result()
     except CancelledError as e:
         raise InputError("--scheduler: the cluster is gone. Start it, and give the same command again.") from e
-    except InputError as e:
-        return str(e)
     except Exception as e:
-        return f"{type(e).__name__}: {e}"
+        return str(find_input_error(e) or f"{type(e).__name__}: {e}")
 
 
 def _last_line(path: Path, code: int) -> str:

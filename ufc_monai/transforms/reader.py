@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import functools
 import gzip
-import logging
 import os
 import re
 import zlib
@@ -20,20 +18,16 @@ from numpy.typing import NDArray
 
 from ufc_monai.base.errors import InputError
 from ufc_monai.base.formats import DETACHED, DICOM, FORMATS, HEADER, NIFTI, PICTURES, dicom_files, parts_of, suffix_of
+from ufc_monai.transforms.pictures import check_picture, picture_as_slice
 from ufc_monai.transforms.series import read_header, read_series, simple_itk
 
 nib, _ = optional_import("nibabel")
 igzip, quicker = optional_import("isal.igzip")
-Image, _ = optional_import("PIL.Image")
-ExifTags, _ = optional_import("PIL.ExifTags")
-logger = logging.getLogger(__name__)
 
-LUMINANCE = (2125, 7154, 721)
-"""Weights of red, green and blue (Rec. 709) in ten-thousandths: whole numbers keep a grey colour's value exactly."""
 UNITS = {1: "metres", 3: "micrometres"}
 """NIfTI's codes of units of length that are not millimetres."""
-JPEG_SCAN, JPEG_END = b"\xff\xda", b"\xff\xd9"
-"""What the pixels of a JPEG stand between."""
+ORIENTED = re.compile(rb"^(space:|(TransformMatrix|Rotation|Orientation)\s*=)", re.MULTILINE)
+"""The line of NRRD's header, or MetaImage's, by which axes are those of a patient."""
 PIECE = 2**20
 """Bytes that are read at once of what is not kept."""
 
@@ -112,8 +106,9 @@ class SimpleITKReader(ImageReader):
         else:
             image = simple_itk(path).ReadImage(path)
             if suffix_of(path) in PICTURES:
-                _check_picture(path)
-                return _as_slice(image, self.channels)
+                check_picture(path)
+                return picture_as_slice(image, self.channels)
+            _check_oriented(path)
             if suffix_of(path) in (".mha", ".mhd"):
                 _check_inflated(path)
         if image.GetDimension() != 3 or image.GetNumberOfComponentsPerPixel() != 1:
@@ -240,10 +235,23 @@ def _usable(image: Any) -> Any:
     return correct_nifti_header_if_necessary(image) if header["qform_code"] else image
 
 
+def _check_oriented(path: Path) -> None:
+    """Refuse a header that does not say how the voxels lie in the patient, in whose place ITK takes a guess."""
+    if not ORIENTED.search(_header(path)):
+        raise InputError(
+            f"{path}: its header holds no orientation (space of NRRD, TransformMatrix of MetaImage): left and right "
+            "are unknown. Export it again with its position."
+        )
+
+
+def _header(path: Path) -> bytes:
+    with open(path, "rb") as file:
+        return file.read(HEADER)
+
+
 def _check_inflated(path: Path) -> None:
     """Compare the checksum of compressed voxels, which ITK does of NRRD and not of MetaImage."""
-    with open(path, "rb") as file:
-        header = file.read(HEADER)
+    header = _header(path)
     if not re.search(rb"^CompressedData\s*=\s*[Tt1]", header, re.MULTILINE):
         return
     for number, part in enumerate(parts_of(path)):
@@ -257,37 +265,3 @@ def _check_inflated(path: Path) -> None:
                 inflater.decompress(piece)
         if not inflater.eof:
             raise EOFError("its compressed voxels end too early")
-
-
-def _check_picture(path: Path) -> None:
-    """Refuse a picture that viewers turn, and a JPEG without an end, of which ITK reads what there is."""
-    with Image.open(path) as picture:
-        if picture.getexif().get(ExifTags.Base.Orientation, 1) != 1:
-            raise InputError(
-                f"{path}: viewers turn it, as its EXIF says, and its label may lie on either. Save it upright, "
-                "without that tag."
-            )
-    written = path.read_bytes() if suffix_of(path) != ".png" else b""
-    if written.rfind(JPEG_END) < written.rfind(JPEG_SCAN):
-        raise InputError(f"{path}: the picture is cut off. Copy it again or remove it.")
-
-
-def _as_slice(picture: Any, channels: int) -> Any:
-    """A picture as a volume of one slice; size 1 and the patient's position, lying on the back, are made up."""
-    sitk = simple_itk()
-    pixels = np.atleast_3d(sitk.GetArrayFromImage(picture))
-    colours = pixels.shape[2] >= 3  # red, green, blue and perhaps opacity; else grey and perhaps opacity
-    if channels == 3:
-        pixels = pixels[..., :3] if colours else np.repeat(pixels[..., :1], 3, axis=2)
-        return sitk.GetImageFromArray(pixels[None], isVector=True)
-    if colours:
-        _say_that_colours_are_lost()
-        pixels = (pixels[..., :3] @ np.array(LUMINANCE, dtype=np.float64) / sum(LUMINANCE)).astype(np.float32)
-    else:
-        pixels = pixels[..., 0]
-    return sitk.GetImageFromArray(pixels[None])
-
-
-@functools.cache
-def _say_that_colours_are_lost() -> None:
-    logger.info("colour pictures are read as grey ones (luminance); channels 3 keeps the colours")

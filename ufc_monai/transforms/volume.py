@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ufc_monai.base.errors import BadFileError, InputError
+from ufc_monai.transforms.pictures import refuse_lossy
 from ufc_monai.transforms.reader import AsStored, reader_for
 
 nib, _ = optional_import("nibabel")
@@ -237,6 +238,7 @@ def _warn_of_values(image: MetaTensor, window: Sequence[float], path: Any) -> No
 
 def _check_grids(image: MetaTensor, label: MetaTensor, image_path: Any, label_path: Any) -> None:
     """Refuse a label that does not lie on its image; one that is merely shifted, by its header, gets a warning."""
+    refuse_lossy(label_path)
     fault = label_fault(*(Grid.of(volume.affine, volume.shape[1:]) for volume in (image, label)))
     if fault is None:
         return
