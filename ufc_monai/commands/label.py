@@ -8,8 +8,8 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-import nibabel as nib
 import numpy as np
+from monai.utils import optional_import
 
 from ufc_monai.artifacts.network_file import read_record
 from ufc_monai.artifacts.served import check_mask_values, named_classes
@@ -19,8 +19,9 @@ from ufc_monai.base.errors import InputError
 from ufc_monai.base.files import atomic_path, copy_below
 from ufc_monai.base.formats import stem_of
 from ufc_monai.base.rounds import newest_round
-from ufc_monai.report.page import counted
 from ufc_monai.zoo.metadata import write_metadata
+
+nib, _ = optional_import("nibabel")
 
 logger = logging.getLogger(__name__)
 
@@ -81,7 +82,7 @@ def put_into_app(folder: Path, app: Path, values: str = "ids", studies: Path | N
             ", ".join(map(str, ids)),
         )
     if studies:
-        logger.info("drafts of %s in %s", counted(_put_drafts(folder, studies, values), "scan"), studies)
+        logger.info("drafts: %d, in %s", _put_drafts(folder, studies, values), studies / "labels" / "original")
     logger.info("bundles %s in %s; start the server with --conf models %s", ", ".join(present), models, UNET)
     return copied
 
