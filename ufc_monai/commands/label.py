@@ -51,21 +51,9 @@ def put_into_app(folder: Path, app: Path, values: str = "ids", studies: Path | N
             run the name of a class. Nothing is copied then.
     """
     models, folder = app / "model", newest_round(folder)
-    if not (app / "main.py").is_file():
-        raise InputError(
-            f"APP: {app} is not an app. python -m monailabel.main apps --download --name monaibundle makes one."
-        )
-    if not (folder / UNET / "configs" / "train.json").is_file():
-        raise InputError(f"--folder: there is no {folder / UNET} with its configs. Is it a run's folder?")
+    present = _served_bundles(folder, app)
     if studies and not studies.is_dir():
         raise InputError(f"--studies: there is no folder {studies}. Name that of the server's .nii.gz files.")
-    check_mask_values(folder / UNET)
-    present = [name for name in BUNDLES if (folder / name / "configs").is_dir()]
-    if not any((folder / name / "models" / "model.pt").is_file() for name in present):
-        raise InputError(f"--folder: no bundle in {folder} has weights. Name a finished run's folder, not a study's.")
-    for name in present:
-        if (models / name).exists():
-            raise InputError(f"APP: {models / name} is there already, perhaps with weights of the server: remove it.")
     models.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(dir=models, prefix=".label-") as temporary:
         for name in present:
@@ -87,9 +75,27 @@ def put_into_app(folder: Path, app: Path, values: str = "ids", studies: Path | N
     return copied
 
 
+def _served_bundles(folder: Path, app: Path) -> list[str]:
+    """The bundles to copy, once it is sure that they can be served and that the app has none of them."""
+    if not (app / "main.py").is_file():
+        raise InputError(
+            f"APP: {app} is not an app. python -m monailabel.main apps --download --name monaibundle makes one."
+        )
+    if not (folder / UNET / "configs" / "train.json").is_file():
+        raise InputError(f"--folder: there is no {folder / UNET} with its configs. Is it a run's folder?")
+    check_mask_values(folder / UNET)
+    present = [name for name in BUNDLES if (folder / name / "configs").is_dir()]
+    if not any((folder / name / "models" / "model.pt").is_file() for name in present):
+        raise InputError(f"--folder: no bundle in {folder} has weights. Name a finished run's folder, not a study's.")
+    for copy in (app / "model" / name for name in present):
+        if copy.exists():
+            raise InputError(f"APP: {copy} is there already, perhaps with weights of the server: remove it.")
+    return present
+
+
 def _put_drafts(folder: Path, studies: Path, values: str) -> int:
     """Copy a run's masks of unlabelled scans to the drafts of those that have neither a draft nor a final mask."""
-    labels, done = read_record(folder / UNET / "models" / "network.json", "--folder")["labels"], 0
+    done = 0
     for mask in sorted((folder / MASKS.place).rglob("*_seg.nii.gz")) if standing_record(folder, MASKS) else []:
         name = f"{stem_of(mask).removesuffix('_seg')}.nii.gz"
         draft, final = (studies / "labels" / tag / name for tag in ("original", "final"))
@@ -98,6 +104,7 @@ def _put_drafts(folder: Path, studies: Path, values: str) -> int:
         image = nib.load(mask)
         voxels = np.asarray(image.dataobj)
         if values == "channels":
+            labels = read_record(folder / UNET / "models" / "network.json", "--folder")["labels"]
             channels = np.zeros(voxels.shape, np.uint8)
             for channel, i in enumerate(labels.values(), start=1):
                 channels[voxels == i] = channel
