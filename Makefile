@@ -19,9 +19,9 @@ $(VENV)/installed: setup.cfg constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt torch==2.13.0 --editable ".[dev]"
 	touch $@
 
-# MLflow brings fifty packages that nothing else needs.
-$(VENV)/tracking: $(VENV)/installed
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt torch==2.13.0 --editable ".[tracking]"
+# MLflow and Jupyter's kernel bring eighty packages that nothing else needs.
+$(VENV)/slow: $(VENV)/installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt torch==2.13.0 --editable ".[tracking,docs]"
 	touch $@
 
 check: venv
@@ -32,7 +32,7 @@ check: venv
 test: check
 	$(PYTEST)
 
-test-slow: $(VENV)/tracking
+test-slow: $(VENV)/slow
 	$(PYTEST) -m slow --dist loadfile
 
 fuzz: venv

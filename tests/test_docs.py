@@ -63,7 +63,17 @@ def test_keys_exist(page: Path) -> None:
         "variants",
         "mutants",
     }  # benchmarks, mount
-    known |= {"download", "name", "app", "studies", "conf", "host", "port", "no"}  # MONAI Label, pip --no-deps
+    known |= {
+        "download",
+        "name",
+        "app",
+        "studies",
+        "conf",
+        "host",
+        "port",
+        "no",
+        "to",
+    }  # MONAI Label, pip --no-deps, jupytext
     known |= {"nproc_per_node", "nnodes", "rdzv_backend", "rdzv_endpoint"}  # torchrun
     used = set(re.findall(r"(?<![\w-])--([a-z]\w*)", page.read_text(encoding="utf-8")))
     assert used - known <= {"help"}

@@ -2,68 +2,26 @@
 
 from __future__ import annotations
 
-import contextlib
-import errno
-import itertools
 import json
-import os
-import random
 import shutil
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from conftest import NAMES
-from test_run import content, pretend_to_run, stop
+from pretended_rounds import Loop, kept
+from pretended_run import content, pretend_to_run
 
-from ufc_monai.base.chain import FINE_TUNING, MASKS, QUALITY, SPLIT, TEST
+from ufc_monai.base.chain import FINE_TUNING, QUALITY, SPLIT, TEST
 from ufc_monai.base.errors import InputError
 from ufc_monai.base.files import read_json
 from ufc_monai.base.rounds import newest_round, round_folders, run_of
 from ufc_monai.commands import run
-from ufc_monai.planning.options import RunOptions
-from ufc_monai.planning.stages import Step
 from ufc_monai.quality.table import HEAD, write_quality
 from ufc_monai.report.rounds import NO_TEST, read_rounds, rounds_text
 
 VAE, CONTRASTIVE, UNET = NAMES
-
-
-@dataclass
-class Loop:
-    """A run on eight labelled volumes and four unlabelled, of which the last is of a labelled patient."""
-
-    options: RunOptions
-    labelled: int = 8
-
-    def write_list(self, **more: Any) -> None:
-        names = [{"image": f"image{i}.nii.gz"} for i in range(12)]
-        names[11]["patient"] = names[0]["patient"] = "anna"
-        entries = [{**name, "label": f"label{i}.nii.gz"} for i, name in enumerate(names[: self.labelled])]
-        listed = {"training": entries, "unlabelled": names[self.labelled :], "labels": {"liver": 1}, **more}
-        (self.options.dataset_dir / "dataset.json").write_text(json.dumps(listed))
-
-    def label(self, upto: int) -> None:
-        self.labelled = upto
-        for i in range(upto):
-            if not (path := self.path(i)).is_file():
-                path.write_text(f"label{i}")
-        self.write_list()
-
-    def path(self, i: int) -> Path:
-        return self.options.dataset_dir / f"label{i}.nii.gz"
-
-    def correct(self, i: int) -> None:
-        self.path(i).write_text(self.path(i).read_text() + "!")
-
-    def one_that(self, *roles: str) -> int:
-        """The number of a labelled volume whose patient has one of some roles, but not that with two scans."""
-        fold = read_json(self.options.folder / SPLIT, "split_path")["folds"][0]
-        return next(i for i in range(1, 8) if f"image{i}" in {name for role in roles for name in fold[role]})
-
-    def run(self, **changes: Any) -> None:
-        run.run_all(replace(self.options, **changes))
 
 
 @pytest.fixture
@@ -73,11 +31,6 @@ def loop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Loop:
         (loop.options.dataset_dir / f"image{i}.nii.gz").write_text(f"image{i}")
     loop.write_list()
     return loop
-
-
-def kept(folder: Path) -> dict[Path, tuple[bytes, int]]:
-    """All that a round has left, without the rounds after it."""
-    return {path: what for path, what in content(folder).items() if "rounds" not in path.relative_to(folder).parts}
 
 
 def test_each_change_of_labels_is_a_round_and_those_before_stay(loop: Loop, caplog: pytest.LogCaptureFixture) -> None:
@@ -176,80 +129,6 @@ def test_a_budget_that_no_new_label_is_in_teaches_nothing(loop: Loop) -> None:
         loop.run()
 
 
-@pytest.mark.parametrize("more", [False, True], ids=["as it was", "labelled meanwhile"])
-def test_a_round_that_was_killed_goes_on(loop: Loop, monkeypatch: pytest.MonkeyPatch, more: bool) -> None:
-    loop.run()
-    loop.label(9)
-    pretend, seen = Step.run, list[tuple[str, bool]]()
-
-    def stop_fine_tuning(step: Step, *rest: Any, **how: Any) -> int:
-        return (stop if step.title == FINE_TUNING.title else pretend)(step, *rest, **how)
-
-    def watch(step: Step, *rest: Any, **how: Any) -> int:
-        seen.append((step.title, how["goes_on"]))
-        return pretend(step, *rest, **how)
-
-    with monkeypatch.context() as context, pytest.raises(KeyboardInterrupt):
-        context.setattr(Step, "run", stop_fine_tuning)
-        loop.run()
-    assert newest_round(loop.options.folder) == loop.options.folder, "what is not trained serves nobody"
-    if more:
-        loop.label(10)
-    with pytest.raises(InputError, match="holds a run with other options"):
-        loop.run(keys={"seed": 1})
-    monkeypatch.setattr(Step, "run", watch)
-    loop.run()
-    assert seen == [(FINE_TUNING.title, not more), (TEST.title, False), (MASKS.title, False)]
-    assert [p.name for p in round_folders(loop.options.folder)][1:] == ["2"]
-
-
-def test_a_round_appears_whole_or_not_at_all(loop: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
-    loop.run()
-    loop.label(9)
-    with monkeypatch.context() as context, pytest.raises(OSError, match="disk full"):
-        context.setattr("shutil.copytree", lambda *_, **__: (_ for _ in ()).throw(OSError("disk full")))
-        loop.run()
-    assert len(round_folders(loop.options.folder)) == 1
-    loop.run()
-    assert newest_round(loop.options.folder).name == "2"
-
-
-def test_a_full_disk_is_one_line_and_leaves_no_half_round(loop: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
-    copy = shutil.copyfile
-
-    def full(source: str, target: str, **how: Any) -> None:
-        if target.endswith("model.pt"):
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        copy(source, target, **how)
-
-    loop.run()
-    loop.label(9)
-    with monkeypatch.context() as context, pytest.raises(InputError, match=r"^the disk is full: .*model\.pt was not"):
-        context.setattr(shutil, "copyfile", full)
-        loop.run()
-    assert [*(loop.options.folder / "rounds").iterdir()] == []
-
-
-@pytest.mark.parametrize("change", ["added", "corrected"])
-def test_labels_that_change_while_it_works_stop_it(loop: Loop, monkeypatch: pytest.MonkeyPatch, change: str) -> None:
-    pretend, seen = Step.run, list[str]()
-
-    def meanwhile(step: Step, *rest: Any, **how: Any) -> int:
-        seen.append(step.title)
-        code = pretend(step, *rest, **how)
-        if step.title == FINE_TUNING.title:
-            loop.label(9) if change == "added" else loop.correct(loop.one_that("training"))
-        return code
-
-    loop.options = replace(loop.options, compare=True)
-    with monkeypatch.context() as context, pytest.raises(InputError, match=r"labels .* have changed while the run was"):
-        context.setattr(Step, "run", meanwhile)
-        loop.run()
-    assert seen[-1] == FINE_TUNING.title, "the other arm would learn from other labels"
-    loop.run()
-    assert newest_round(loop.options.folder).name == "2"
-
-
 def test_a_configuration_edited_in_the_copy_says_what_labels_are_called(loop: Loop) -> None:
     run.copy_bundles(loop.options.bundles, loop.options.folder)
     path = loop.options.folder / UNET / "configs" / "train.json"
@@ -257,39 +136,6 @@ def test_a_configuration_edited_in_the_copy_says_what_labels_are_called(loop: Lo
     loop.run()
     loop.run()
     loop.label(9)
-    loop.run()
-    assert newest_round(loop.options.folder).name == "2"
-
-
-def look(*_: Any, **__: Any) -> None:
-    raise InputError("the data set has to be mended first")
-
-
-def test_a_round_whose_labels_are_taken_back_trains_nothing(loop: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
-    loop.run()
-    loop.label(9)
-    with monkeypatch.context() as context, pytest.raises(InputError, match="mended first"):
-        context.setattr(run, "_look_first", look)
-        loop.run(estimate=True)
-    loop.label(8)
-    with monkeypatch.context() as context:
-        context.setattr(Step, "run", None)
-        loop.run()
-    loop.label(10)
-    loop.run()
-    assert [p.name for p in round_folders(loop.options.folder)][1:] == ["2"]
-    assert len(read_json(newest_round(loop.options.folder) / "labels.json", "")["labels"]) == 10
-
-
-def test_what_was_learned_from_is_told_until_fine_tuning_begins_anew(
-    loop: Loop, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    loop.run()
-    loop.label(9)
-    with monkeypatch.context() as context, pytest.raises(InputError, match="mended first"):
-        context.setattr(run, "_look_first", look)
-        loop.run(replace=True, estimate=True)
-    loop.label(10)
     loop.run()
     assert newest_round(loop.options.folder).name == "2"
 
@@ -326,6 +172,14 @@ def test_a_round_that_is_missing_keeps_its_number(loop: Loop, caplog: pytest.Log
     assert "round 4: " in caplog.text
 
 
+def test_the_first_round_has_a_name_too(loop: Loop) -> None:
+    loop.run()
+    loop.label(9)
+    loop.run()
+    assert newest_round(loop.options.folder / "rounds" / "1") == loop.options.folder
+    assert newest_round(loop.options.folder / "rounds" / "2").name == "2"
+
+
 def test_a_run_in_a_folder_that_is_called_like_a_round_is_none(loop: Loop, tmp_path: Path) -> None:
     loop.options = replace(loop.options, folder=tmp_path / "rounds" / "2")
     loop.run()
@@ -351,53 +205,6 @@ def test_rounds_of_every_kind_have_their_controls(
     loop.label(11)
     with pytest.raises(InputError, match="none is left"):  # image11 is of a held-out patient
         loop.run()
-
-
-def test_a_new_label_that_is_a_bad_file_takes_no_scan_from_stage_1(loop: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
-    bad: dict[str, str] = {}
-
-    def leave_out(cases: list[Any], *_: object) -> tuple[list[Any], dict[str, str]]:
-        return [case for case in cases if case.image not in bad], dict(bad)
-
-    for module in ("data.split_file", "planning.options"):
-        monkeypatch.setattr(f"ufc_monai.{module}.without_bad", leave_out)
-    loop.options = replace(loop.options, keys={"skip_bad": True})
-    loop.run()
-    loop.label(10)
-    bad["image8.nii.gz"] = "its label is damaged."
-    before = content(loop.options.folder)
-    with pytest.raises(InputError, match=r"--skip_bad: image8.*its label is damaged\. Mend its label"):
-        loop.run()
-    assert content(loop.options.folder) == before
-    bad.clear()
-    loop.run()
-    assert newest_round(loop.options.folder).name == "2"
-
-
-@pytest.mark.parametrize("seed", range(6))
-def test_any_order_of_labelling_correcting_and_killing_keeps_what_was_done(
-    loop: Loop, monkeypatch: pytest.MonkeyPatch, seed: int
-) -> None:
-    draw, pretend, whole = random.Random(seed), Step.run, dict[Path, Any]()
-    loop.run()
-    for act in [*draw.choices(["label", "correct", "kill", "run"], k=8), "run"]:
-        if act == "label":
-            loop.label(min(11, loop.labelled + 1))
-        elif act == "correct":
-            loop.correct(loop.one_that("training"))
-        else:
-            place = draw.choice([FINE_TUNING.title, TEST.title]) if act == "kill" else ""
-
-            def kill(step: Step, *rest: Any, place: str = place, **how: Any) -> int:
-                return (stop if step.title == place else pretend)(step, *rest, **how)
-
-            with monkeypatch.context() as context, contextlib.suppress(KeyboardInterrupt):
-                context.setattr(Step, "run", kill)
-                loop.run()
-                whole = {folder: kept(folder) for folder in round_folders(loop.options.folder)} | whole
-        assert all(kept(folder) == what for folder, what in whole.items())
-    held = [read_json(folder / "labels.json", "")["labels"] for folder in round_folders(loop.options.folder)]
-    assert all(one != other and one.keys() <= other.keys() for one, other in itertools.pairwise(held))
 
 
 @pytest.mark.parametrize("tested", [False, True])

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pretended_run import content, pretend_to_run
 from test_every_seam import FAULTS, writes
-from test_run import content, pretend_to_run
 
 from ufc_monai.base.errors import last_words
 from ufc_monai.commands import run

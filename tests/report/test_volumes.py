@@ -79,31 +79,32 @@ def test_arms_stand_beside_the_reference() -> None:
     assert "axial: vein" in written
 
 
-def test_volumes_are_ordered_by_the_runs_own_arm_and_figures_have_three_digits(tmp_path: Path) -> None:
+def test_volumes_are_ordered_by_the_first_arm_and_figures_have_three_digits(tmp_path: Path) -> None:
     own = {"a": (0.9, 0.81234), "b": (0.2, 0.6), "c": (0.5, 0.5)}
-    tables = {RANDOM: an_arm(tmp_path / "r", dict.fromkeys(own, (0.1, 0.3))), OWN: an_arm(tmp_path / "o", own)}
-    found = volumes_of_test(tables, OWN)
+    tables = {OWN: an_arm(tmp_path / "o", own), RANDOM: an_arm(tmp_path / "r", dict.fromkeys(own, (0.1, 0.3)))}
+    found = volumes_of_test(tables)
     assert [v["title"] for v in found["shown"]] == ["worst: b", "median: c", "best: a"]
     assert found["head"][:3] == ["", f"Dice, {OWN}", f"Dice, {RANDOM}"]
     assert found["means"][0] == ["liver", "0.533", "0.100", "5.3", "1.0", "0.267", "0.050"]
     assert found["means"][-1][:3] == ["mean", "0.585", "0.200"]
     worst, *_, best = found["shown"]
-    assert worst["said"] == f"mean Dice: {OWN} 0.400, {RANDOM} 0.200"
+    assert worst["said"] == f"Mean Dice: {OWN} 0.400, {RANDOM} 0.200"
     assert best["table"][1] == ["vein", "0.812", "0.300", "8.1", "3.0", "0.406", "0.150"]
     assert worst["through"] == "planes through liver: axial, coronal, sagittal"
     assert best["through"].startswith("planes through vein")
     assert f"reference, {OWN}, {RANDOM}" in worst["alt"]
     assert worst["picture"].startswith("data:image/jpeg;base64,/9j/")
+    assert worst["columns"] == 3
     assert found["left_out"] == 0
 
 
 def test_of_two_volumes_none_is_the_median_and_those_without_picture_are_counted(tmp_path: Path) -> None:
     table = an_arm(tmp_path / "o", {"a": (0.9, 0.9), "b": (0.2, 0.6)})
     save_planes(table.with_name("planes.npz"), {"b": planes_of(blocks(1), blocks(1))})
-    found = volumes_of_test({OWN: table}, OWN)
+    found = volumes_of_test({OWN: table})
     assert [v["title"] for v in found["shown"]] == ["b"]
     assert found["left_out"] == 1
-    assert found["head"] == ["", "Dice", "HD95, mm", "surface Dice, 2 mm"]
+    assert found["head"] == ["", "Dice", "HD95, mm", "surface Dice, 2\u00a0mm"]
 
 
 def test_of_several_arms_the_volumes_are_those_that_the_first_one_kept(tmp_path: Path) -> None:
@@ -111,20 +112,20 @@ def test_of_several_arms_the_volumes_are_those_that_the_first_one_kept(tmp_path:
     control = an_arm(tmp_path / "r", {"a": (0.9, 0.9), "b": (0.2, 0.2)})
     for table, kept in ((own, "a"), (control, "b")):
         save_planes(table.with_name("planes.npz"), {kept: planes_of(blocks(1), blocks(1))})
-    found = volumes_of_test({OWN: own, RANDOM: control}, OWN)
+    found = volumes_of_test({OWN: own, RANDOM: control})
     assert [v["title"] for v in found["shown"]] == ["a"]
     assert found["left_out"] == 1
 
 
 def test_a_test_of_an_earlier_version_has_neither_pictures_nor_surfaces(tmp_path: Path) -> None:
     (tmp_path / "structures.csv").write_text("volume,structure,dice,hd95_mm\na,liver,0.5,\n")
-    found = volumes_of_test({OWN: tmp_path / "dice.csv"}, OWN)
+    found = volumes_of_test({OWN: tmp_path / "dice.csv"})
     assert found["means"] == [["liver", "0.500", "-", "-"], ["mean", "0.500", "-", "-"]]
     assert found["shown"] == []
-    assert volumes_of_test({}, OWN)["means"] == []
+    assert volumes_of_test({})["means"] == []
     (tmp_path / "structures.csv").write_text("volume,structure,dice\na,liver,much\n")
     with pytest.raises(InputError, match=r"structures.csv is damaged"):
-        volumes_of_test({OWN: tmp_path / "dice.csv"}, OWN)
+        volumes_of_test({OWN: tmp_path / "dice.csv"})
 
 
 def test_unlabelled_scans_are_shown_through_the_worst_that_was_found(tmp_path: Path) -> None:
@@ -133,6 +134,6 @@ def test_unlabelled_scans_are_shown_through_the_worst_that_was_found(tmp_path: P
     scans = [ScanQuality("a", NAMES, {"vein": 0.1, "liver": 0.8}, "not found: vein"), ScanQuality("b", NAMES, {}, "")]
     found = unlabelled_volumes(tmp_path, scans)
     (shown,) = found["shown"]
-    assert shown["said"] == "predicted Dice 0.45; not found: vein"
+    assert shown["said"] == "Predicted Dice 0.45; not found: vein"
     assert re.match("planes through liver", shown["through"])
     assert found["left_out"] == 1

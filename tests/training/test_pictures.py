@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from ufc_monai.networks.vae import BetaVAE
 from ufc_monai.report import clusters, drawing
-from ufc_monai.report.masks import read_planes
+from ufc_monai.report.masks import read_planes, save_planes
 from ufc_monai.training.loaders import PrepareBatch
 from ufc_monai.training.pictures import EmbeddingPicture, MasksPicture, ReconstructionsPicture, ViewsPicture
 from ufc_monai.transforms.batch import BatchAugment
@@ -186,6 +186,17 @@ def test_the_worst_are_kept_worst_first(monkeypatch: pytest.MonkeyPatch, tmp_pat
     monkeypatch.setattr("ufc_monai.training.pictures.MOST", 3)
     items = [evaluated(tmp_path, f"{i}.nii.gz", moved) for i, moved in enumerate((0, 2, 0, 1, 1))]
     assert list(shown_of(tmp_path, items)) == ["1.nii.gz", "3.nii.gz", "4.nii.gz"]
+
+
+def test_beside_another_test_its_volumes_are_kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("ufc_monai.training.pictures.MOST", 1)
+    items = [evaluated(tmp_path, f"{i}.nii.gz", moved) for i, moved in enumerate((0, 2))]
+    (tmp_path / "own").mkdir()
+    beside = tmp_path / "own" / "planes.npz"
+    assert list(shown_of(tmp_path, items, beside=beside)) == ["1.nii.gz"], "it has not run"
+    save_planes(beside, {"0.nii.gz": {}})
+    assert list(shown_of(tmp_path, items, beside=beside)) == ["0.nii.gz"]
+    assert list(shown_of(tmp_path, items, beside=tmp_path / "planes.npz")) == ["1.nii.gz"], "its own are of before"
 
 
 def test_of_scans_without_labels_the_predicted_dice_tells(tmp_path: Path) -> None:

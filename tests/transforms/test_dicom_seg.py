@@ -116,6 +116,10 @@ def test_a_structure_without_a_code_is_an_error_that_says_what_to_do(tmp_path: P
     table.write_text("structure,code,scheme,meaning\ntumour,,SCT,Tumor\n")
     with pytest.raises(InputError, match=r"leaves a column of tumour empty"):
         codes_of(["tumour"], table)
+    for most, line in ((16, f"1,{'S' * 17},Tumor,"), (64, f"1,SCT,{'t' * 65},"), (64, f"1,SCT,Tumor,1|{'t' * 65}")):
+        table.write_text(f"structure,code,scheme,meaning,category\ntumour,{line}\n")
+        with pytest.raises(InputError, match=rf"codes.csv: DICOM has room for {most} characters"):
+            codes_of(["tumour"], table)
 
 
 def test_a_segment_has_the_category_of_its_code(tmp_path: Path) -> None:
@@ -152,6 +156,16 @@ def test_positions_may_be_rounded_as_the_reader_allows_but_no_two_slices_share_a
         with pytest.raises(InputError, match=r"series: a DICOM slice does not lie on the grid of the mask"):
             write_dicom_seg(tmp_path / "seg.dcm", mask, series, IDS, codes_of(list(IDS)))
         files[1].write_bytes(before)
+
+
+def test_words_as_long_as_codes_may_be_are_written(tmp_path: Path) -> None:
+    table = tmp_path / "codes.csv"
+    words = f"{'1' * 40},{'S' * 16},{'t' * 64},{'2' * 40}|{'u' * 64}"
+    table.write_text(f"structure,code,scheme,meaning,category\nliver,{words}\n")
+    series = a_series(tmp_path / "series", STRAIGHT)
+    write_dicom_seg(tmp_path / "seg.dcm", a_mask(tmp_path, series)[0], series, {"liver": 7}, codes_of(["liver"], table))
+    segment = pydicom.dcmread(tmp_path / "seg.dcm").SegmentSequence[0]
+    assert segment.SegmentedPropertyTypeCodeSequence[0].LongCodeValue == "1" * 40
 
 
 def test_what_is_wrong_names_no_patient(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -28,13 +28,24 @@ def run_of(folder: Path) -> Path:
     return run if is_round else folder
 
 
+def is_first(folder: Path) -> bool:
+    """Whether this names the first round, ``rounds/1`` below the run's folder, which is no folder of its own."""
+    return folder.parts[-2:] == (BELOW, "1") and not folder.exists()
+
+
 def number_of(folder: Path, run: Path) -> int:
     """The number of a round among those of a run."""
     return 1 if folder == run else int(folder.name)
 
 
 def newest_round(folder: Path) -> Path:
-    """The folder of the newest round whose fine-tuning is complete; that of the run, if none is."""
+    """The folder of the newest round whose fine-tuning is complete; that of the run, if none is.
+
+    Args:
+        folder: of the run, or of one of its rounds, which is taken then.
+    """
+    if is_first(folder):
+        return folder.parent.parent
     folders = round_folders(folder)
     found = next((place for place in reversed(folders) if is_trained(place)), folder)
     if len(folders) > 1:

@@ -179,6 +179,7 @@ OPTIONS = (
     Option("target", Path, "folder of the masks; for one scan also a file", "segment", more={"metavar": "OUT"}),
     Option("app", Path, "folder of the app, e.g. apps/monaibundle", "label", more={"metavar": "APP"}),
     Option("--values", ("ids", "channels"), "what masks hold: the data set's ids, or 1 to n by class", "label", "ids"),
+    Option("--studies", Path, "folder of the server's scans, for first drafts of their masks", "label"),
     Option("--allow_stale", (True, False), "even if the features have changed", "cut", "False"),
     Option("--output", Path, "the preview picture", "check", "check_preview.png"),
     Option("--output", Path, "the HTML file (default: report.html in the run's folder)", "report"),

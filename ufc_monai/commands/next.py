@@ -14,7 +14,7 @@ from ufc_monai.base.bundles import CONTRASTIVE, VAE, features
 from ufc_monai.base.chain import CLUSTERS, LABELS, MASKS, QUALITY, VAE_TRAINING, record_of, standing_record
 from ufc_monai.base.errors import InputError
 from ufc_monai.base.files import sha256_of, write_json
-from ufc_monai.base.rounds import newest_round
+from ufc_monai.base.rounds import is_first, newest_round
 from ufc_monai.clustering.coverage import choose_volumes, cluster_histograms
 from ufc_monai.clustering.pseudo_labels import PseudoLabels
 from ufc_monai.commands.arguments import KEYS, value_of
@@ -66,10 +66,11 @@ def next_volumes(options: RunOptions, budget: int, strategy: str = "coverage") -
         InputError: if the data set or an option does not fit, a stage fails, there are not as many volumes, or no masks
             have been judged for a strategy that goes by them.
     """
-    target = options.folder / f"selection_{strategy}.json"
+    newest = newest_round(options.folder)
+    target = (newest if is_first(options.folder) else options.folder) / f"selection_{strategy}.json"
     asked_for = options.overrides or options.keys.keys() - {"seed"} or options.preset != "auto" or options.features
     seed, picture = options.keys.get("seed", 0), target.with_suffix(".png")
-    options = as_recorded(replace(options, folder=newest_round(options.folder)))
+    options = as_recorded(replace(options, folder=newest))
     cases = usable_cases(options)
     _check_budget(budget, sum(not case.label for case in cases), options.dataset_dir)
     if asked_for or options.replace or not standing_record(options.folder, CLUSTERS):

@@ -52,7 +52,7 @@ def package(
         raise InputError(f"--version must be three numbers like 0.2.0, got {version!r}.")
     if output.exists() and not output.is_dir():
         raise InputError(f"--output: {output} is a file. Name a folder.")
-    bundles = newest_round(find_bundles(bundles))
+    bundles = find_bundles(bundles and newest_round(bundles))
     contents = {name: bundle_files(bundles / name, version=version, change=change) for name in BUNDLES}
     metadata = (json.loads(files["configs/metadata.json"]) for files in contents.values())
     if unsaid := ", ".join(sorted({key for content in metadata for key in placeholders(content)})):

@@ -7,7 +7,7 @@ import pkgutil
 from pathlib import Path
 
 from ufc_monai.base.errors import InputError
-from ufc_monai.base.rounds import newest_round
+from ufc_monai.base.rounds import is_first, newest_round
 from ufc_monai.report.run import write_report
 
 logger = logging.getLogger(__name__)
@@ -29,8 +29,9 @@ def report(folder: Path, output: Path | None = None) -> None:
         # needs pandas; and the study's room builds on this one
         pkgutil.resolve_name("ufc_monai.study.report:report_study")(folder)
         return
-    path = output or folder / "report.html"
+    found = newest_round(folder)
+    path = output or (found if is_first(folder) else folder) / "report.html"
     if path.is_dir():
         raise InputError(f"--output: {path} is a folder. Name the HTML file.")
-    write_report(newest_round(folder), path)
+    write_report(found, path)
     logger.info("report: %s", path)

@@ -41,6 +41,8 @@ from ufc_monai.transforms.save import mask_paths
 from ufc_monai.transforms.volume import LoadVolume
 
 logger = logging.getLogger(__name__)
+Series = tuple[Path, Mapping[str, int], Sequence[Code]]
+"""The DICOM series, the ids and the codes of a mask that becomes a DICOM SEG."""
 
 
 def segment(
@@ -95,24 +97,11 @@ def segment(
     if source.is_dir() and _lies_in(target, source):
         logger.warning("OUT lies in IN, where check and run will take these masks for labels: correct or move them")
     known = Known.beside(ckpt_dir)  # here, so that a damaged file is told of once and not for each scan
-    scans = _to_do(goals, existing, list(labels.values()))
+    goals = {scan: goals[scan] for scan in _to_do(goals, existing, list(labels.values()))}
     beside = target.parent if _is_file(target) else target
-    beside.mkdir(parents=True, exist_ok=True)
-    failed, written = [], []
-    with tempfile.TemporaryDirectory(dir=beside, prefix=".segment-") as temporary:
-        settings = {"dataset_dir": root, "output_dir": config_path(temporary, "OUT"), **(keys or {})}
-        settings["ckpt_dir"] = config_path(ckpt_dir, "--weights")
-        for scan, error in _infer(bundle, scans, settings):
-            if error:
-                failed.append(error)
-                for rest in filter(Path.is_file, [*Path(temporary).rglob("*")]):  # a mask without its row
-                    rest.unlink()
-                continue
-            join_quality(Path(temporary, "quality.csv"), beside / "quality.csv")
-            try:  # last: a mask that is there is refused the next time
-                written += _moved(Path(temporary), goals[scan], (Path(scan), labels, coded) if coded else None)
-            except InputError as e:
-                failed.append(str(e))
+    settings = {"dataset_dir": root, **(keys or {}), "ckpt_dir": config_path(ckpt_dir, "--weights")}
+    series = {scan: (Path(scan), labels, coded) for scan in goals if coded}
+    written, failed = _segmented(bundle, goals, beside, settings, series)
     if written:
         named = ", ".join(f"{i} {name}" for name, i in labels.items())
         logger.info("%s: %s (0 background, %s)", counted(len(written), "mask"), target, named)
@@ -127,6 +116,35 @@ def _bundle_above(weights: Path) -> Path | None:
     read_network(weights, UNET)  # refuses those of another stage
     bundles = (folder / UNET for folder in Path(os.path.abspath(weights)).parents)
     return next((bundle for bundle in bundles if (bundle / "configs" / "inference.json").is_file()), None)
+
+
+def _segmented(
+    bundle: Path, goals: Mapping[str, Path], beside: Path, settings: Mapping[str, Any], series: Mapping[str, Series]
+) -> tuple[list[Path], list[str]]:
+    """Segment scans to their goals: the masks that are there, and what is wrong with the other scans.
+
+    Args:
+        bundle: with its configuration.
+        goals: the place of each scan's mask.
+        beside: the folder for ``quality.csv``.
+        settings: keys of inference.json.
+        series: of scans whose masks become DICOM SEG.
+    """
+    written, failed = list[Path](), list[str]()
+    beside.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=beside, prefix=".segment-") as temporary:
+        for scan, error in _infer(bundle, [*goals], {"output_dir": config_path(temporary, "OUT"), **settings}):
+            if error:
+                failed.append(error)
+                for rest in filter(Path.is_file, [*Path(temporary).rglob("*")]):  # a mask without its row
+                    rest.unlink()
+                continue
+            join_quality(Path(temporary, "quality.csv"), beside / "quality.csv")
+            try:  # last: a mask that is there is refused the next time
+                written += _moved(Path(temporary), goals[scan], series.get(scan))
+            except InputError as e:
+                failed.append(str(e))
+    return written, failed
 
 
 def _find_bundle(weights: Path) -> Path:
@@ -187,16 +205,8 @@ def _lies_in(target: Path, source: Path) -> bool:
     return Path(os.path.realpath(target)).is_relative_to(os.path.realpath(source))
 
 
-def _moved(
-    temporary: Path, goal: Path, coded: tuple[Path, Mapping[str, int], Sequence[Code]] | None = None
-) -> list[Path]:
-    """Put the mask that was written in a temporary folder in its place, and beside it where views disagree.
-
-    Args:
-        temporary: the folder.
-        goal: the place.
-        coded: the series, ids and codes of a mask that becomes a DICOM SEG.
-    """
+def _moved(temporary: Path, goal: Path, coded: Series | None = None) -> list[Path]:
+    """Put the mask that was written in a temporary folder in its place, and beside it where views disagree."""
     masks, beside = (
         [path for path in temporary.rglob(f"*_{ending}.*") if path.is_file()] for ending in ("seg", "uncertainty")
     )

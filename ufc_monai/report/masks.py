@@ -131,18 +131,18 @@ def draw_masks(arms: Mapping[str, Planes], structure: int, names: Sequence[str])
     chosen = shown_in(own, structure)
     heights = [SIDE * cut.image.shape[1] * cut.aspect / cut.image.shape[0] for cut in (own[s][j] for s, j in chosen)]
     heights = [min(height, HIGHEST) for height in heights]
-    figure, grid = black_figure(heights, 1 + len(arms), SIDE * max(3, 1 + len(arms)), 0.05, names)
+    figure, grid = black_figure(heights, 1 + len(arms), SIDE * (1 + len(arms)), 0.05, names)
     for row, (s, j) in zip(grid, chosen, strict=True):
         for k, (axes, title, planes) in enumerate(zip(row, ["", *arms], [own, *arms.values()], strict=True)):
             cut, in_space = planes[s][j], len(own[structure]) > 1
             show(axes, cut, cut.prediction if k else cut.reference, len(names))
             _write(axes, 0.98, 0.02, title or ("image" if cut.reference is None else "reference"), "right", "bottom")
             _write(axes, 0.01, 0.5, LEFT[cut.title] * in_space, "left", "center")
-            _write(axes, 0.02, 0.98, f"{cut.title}: {shortened(names[s - 1], 30)}" * in_space, "left", "top")
+            _write(axes, 0.02, 0.98, f"{cut.title}: {shortened(names[s - 1], 24)}" * in_space, "left", "top")
     return figure
 
 
 def _write(axes: Axes, x: float, y: float, text: str, across: str, up: str) -> None:
     """Write on a picture, on a ground that is dark whatever is there."""
     ground = {"facecolor": "black", "alpha": 0.5, "pad": 1, "edgecolor": "none"} if text else None
-    axes.text(x, y, text, color="white", fontsize=9, ha=across, va=up, transform=axes.transAxes, bbox=ground)
+    axes.text(x, y, text, color="white", fontsize=11, ha=across, va=up, transform=axes.transAxes, bbox=ground)

@@ -26,7 +26,7 @@ from ufc_monai.report.quality import HEAD as QUALITY_HEAD
 from ufc_monai.report.quality import quality_rows, read_quality
 from ufc_monai.report.rounds import HEAD as ROUNDS_HEAD
 from ufc_monai.report.rounds import NO_TEST, read_rounds
-from ufc_monai.report.summary import OWN, PAIRS_HEAD, PAIRS_MEAN, column_means, dice_files, judgement, pair_rows
+from ufc_monai.report.summary import PAIRS_HEAD, PAIRS_MEAN, column_means, dice_files, judgement, pair_rows
 from ufc_monai.report.volumes import unlabelled_volumes, volumes_of_test
 
 DICE = [["loss"], ["val_mean_dice"]]
@@ -129,11 +129,11 @@ def _other_clusters(folder: Path) -> str:
 
 def _dice(folder: Path) -> dict[str, Any]:
     """Dice of the fine-tuning and its controls: of each test volume, and the means on test and training volumes."""
-    files = dice_files(folder)
+    files = dict(reversed(dice_files(folder).items()))  # the run's own arm first
     training = {arm: dice for arm in files if (dice := _training_dice(folder, arm))}
     return {
         "volumes": {arm: _three_digits(path) for arm, path in files.items()},
-        "test": volumes_of_test(files, OWN),
+        "test": volumes_of_test(files),
         "means": {arm: column_means(path)["mean"] for arm, path in files.items()},
         "training_dice": training,
         "budget": standing_record(folder, chain.FINE_TUNING).get("settings", {}).get("labelled_volumes"),
@@ -142,8 +142,9 @@ def _dice(folder: Path) -> dict[str, Any]:
 
 
 def _three_digits(path: Path) -> list[list[str]]:
-    """A ``dice.csv`` to as many digits as Dice has everywhere."""
+    """A ``dice.csv``, worst first, to as many digits as Dice has everywhere."""
     head, *rows = csv.reader(io.StringIO(path.read_text("utf-8")))
+    rows.sort(key=lambda row: float(row[1] or 2))
     return [head, *([volume, *(f"{float(cell):.3f}" if cell else "-" for cell in cells)] for volume, *cells in rows)]
 
 

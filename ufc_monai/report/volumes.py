@@ -14,7 +14,7 @@ from ufc_monai.report.masks import Planes, draw_masks, read_planes
 from ufc_monai.report.page import data_uri
 from ufc_monai.report.quality import ScanQuality, two_digits
 
-MEASURES = {"dice": "Dice", "hd95_mm": "HD95, mm", "surface_dice_2mm": "surface Dice, 2 mm"}
+MEASURES = {"dice": "Dice", "hd95_mm": "HD95, mm", "surface_dice_2mm": "surface Dice, 2\u00a0mm"}
 """Columns of structures.csv, and what they are called; of pictures, mm are pixels."""
 Figures = Mapping[str, float]
 """The measures that are defined, by their columns."""
@@ -39,14 +39,12 @@ def read_structures(path: Path) -> dict[str, dict[str, Figures]]:
     return found
 
 
-def volumes_of_test(tables: Mapping[str, Path], own: str) -> dict[str, Any]:
+def volumes_of_test(arms: Mapping[str, Path]) -> dict[str, Any]:
     """The tables of the test, and each volume's masks.
 
     Args:
-        tables: the ``dice.csv`` of each arm, by its title; the other files lie beside it.
-        own: the arm by which volumes are ordered, if it was tested.
+        arms: the ``dice.csv`` of each arm, by its title; the other files lie beside it. The first orders the volumes.
     """
-    arms = {arm: tables[arm] for arm in sorted(tables, key=lambda arm: arm != own)}
     figures = {arm: read_structures(path.with_name("structures.csv")) for arm, path in arms.items()}
     planes = {arm: read_planes(path.with_name("planes.npz")) for arm, path in arms.items()}
     means = {arm: {volume: _means(rows.values()) for volume, rows in of.items()} for arm, of in figures.items()}
@@ -56,14 +54,14 @@ def volumes_of_test(tables: Mapping[str, Path], own: str) -> dict[str, Any]:
     of_note = {ranked[len(ranked) // 2]: "median", ranked[-1]: "best", ranked[0]: "worst"} if ranked[2:] else {}
     names = [*next(iter(next(iter(figures.values()), {}).values()), {})]
     shown, kept = [], next(iter(planes.values()), {})
-    for volume in [volume for volume in ranked if volume in kept]:  # other arms keep planes of their own worst
+    for volume in [volume for volume in ranked if volume in kept]:
         rows = [of.get(volume, {}) for of in figures.values()]
         table = [[name, *_cells([of.get(name, {}) for of in rows])] for name in names]
         said = ", ".join(f"{arm} {_cell('dice', of.get(volume, {}))}" for arm, of in means.items())
         worst = sorted((row["dice"], name) for name, row in rows[0].items() if "dice" in row)
         drawn = _drawn({arm: of[volume] for arm, of in planes.items() if volume in of}, [n for _, n in worst], names)
         title = f"{of_note[volume]}: {volume}" if volume in of_note else volume
-        shown += [{"title": title, "said": f"mean Dice: {said}", "table": table, **drawn}] if drawn else []
+        shown += [{"title": title, "said": f"Mean Dice: {said}", "table": table, **drawn}] if drawn else []
     of_structures = {
         name: _cells([_means(row[name] for row in of.values() if name in row) for of in figures.values()])
         for name in names
@@ -88,12 +86,12 @@ def unlabelled_volumes(folder: Path, scans: Sequence[ScanQuality]) -> dict[str, 
     for scan in scans:
         worst = sorted(scan.structures, key=scan.structures.__getitem__)
         drawn = _drawn({"mask": planes[scan.scan]}, worst, scan.names) if scan.scan in planes else {}
-        said = "; ".join(filter(None, [f"predicted Dice {two_digits(scan.dice)}", scan.notes]))
+        said = "; ".join(filter(None, [f"Predicted Dice {two_digits(scan.dice)}", scan.notes]))
         shown += [{"title": scan.scan, "said": said, "table": [], **drawn}] if drawn else []
     return {"shown": shown, "left_out": len(scans) - len(shown)}
 
 
-def _drawn(arms: Mapping[str, Planes], worst: Sequence[str], names: Sequence[str]) -> dict[str, str]:
+def _drawn(arms: Mapping[str, Planes], worst: Sequence[str], names: Sequence[str]) -> dict[str, Any]:
     """The picture of a volume through the first structure that its planes hold, and what is on it in words."""
     held = next(iter(arms.values()), {})
     order = [*worst, *names]
@@ -105,6 +103,7 @@ def _drawn(arms: Mapping[str, Planes], worst: Sequence[str], names: Sequence[str
     return {
         "through": through,
         "alt": f"{through}. Beside each other: {parts}",
+        "columns": 1 + len(arms),
         "picture": data_uri(jpeg(draw_masks(arms, structure, names)), "jpeg"),
     }
 

@@ -182,6 +182,7 @@ class MasksPicture(Handler):
         channels: of the images.
         ids: what stands in ``pred`` for the classes 1..n, if not these numbers.
         quality: predicts the Dice of a volume without a label; it comes before this handler.
+        beside: ``planes.npz`` of another test, if it has run; its volumes are kept then, so that both can be compared.
     """
 
     output_dir: str | os.PathLike[str]
@@ -191,9 +192,14 @@ class MasksPicture(Handler):
     channels: int = 1
     ids: Sequence[int] | None = None
     quality: Predicted | None = None
+    beside: str | os.PathLike[str] = ""
 
     def _started(self, engine: Engine) -> None:
+        from ufc_monai.report.masks import read_planes
+
         self._volumes: dict[str, tuple[float, Any]] = {}
+        own = os.path.realpath(os.path.dirname(self.beside)) == os.path.realpath(self.output_dir)
+        self._wanted = {} if own else read_planes(Path(self.beside))
 
     def _iteration_completed(self, engine: Engine) -> None:
         for item in engine.state.output:
@@ -203,9 +209,11 @@ class MasksPicture(Handler):
             masks = [to_ras(item[key]).as_tensor()[0].cpu().numpy() for key in keys]
             masks[0] = self._classes(masks[0])
             dice = _mean_dice(*masks) if self.quality is None else self.quality.predicted
-            if len(self._volumes) < MOST or dice < max(self._volumes.values(), key=itemgetter(0))[0]:
+            name = Path(os.path.relpath(file, self.root)).as_posix()
+            worse = len(self._volumes) < MOST or dice < max(self._volumes.values(), key=itemgetter(0))[0]
+            if name in self._wanted if self._wanted else worse:
                 planes = self._planes(to_ras(LoadVolume(self.channels)(file)), masks)
-                self._volumes[Path(os.path.relpath(file, self.root)).as_posix()] = (dice, planes)
+                self._volumes[name] = (dice, planes)
                 self._volumes = dict(sorted(self._volumes.items(), key=lambda entry: entry[1][0])[:MOST])
 
     def _classes(self, mask: NDArray[Any]) -> NDArray[Any]:

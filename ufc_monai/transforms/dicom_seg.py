@@ -136,6 +136,10 @@ def _read_codes(table: Path) -> dict[str, Code]:
         ) from e
     if empty := [name for name, code in found.items() if not all(code)]:
         raise InputError(f"--codes: {table} leaves a column of {empty[0]} empty. Fill in code, scheme and meaning.")
+    for code in found.values():
+        for word, most in ((code.scheme, 16), (code.meaning, 64), (code.category.partition("|")[2], 64)):
+            if len(word) > most:
+                raise InputError(f"--codes: {table}: DICOM has room for {most} characters, got {word!r}. Shorten it.")
     if wrong := [code.category for code in found.values() if not all(code.category.partition("|"))]:
         raise InputError(f"--codes: {table}: a category must be code|meaning of SNOMED CT, got {wrong[0]}.")
     return found
@@ -165,40 +169,12 @@ def write_dicom_seg(
             is passed on, since that may name the patient.
     """
     hd = highdicom()
-    pydicom, _ = optional_import("pydicom")
-    files = dicom_files(series) if series.is_dir() else [series]
     for name in ("pydicom", "highdicom"):  # they log, and warn of, values in the headers
         logging.getLogger(name).setLevel(logging.CRITICAL + 1)
     try:
         with warnings.catch_warnings(), atomic_path(path) as temporary:
             warnings.simplefilter("ignore")
-            image = nib.load(mask)
-            slices = [pydicom.dcmread(file, stop_before_pixels=True, force=True) for file in files]
-            order = _frames(series, slices, np.asarray(image.affine))
-            volume = np.asarray(image.dataobj)
-            segments = np.zeros(volume.shape, np.uint8 if len(ids) < 256 else np.uint16)
-            for number, i in enumerate(ids.values(), start=1):
-                segments[volume == i] = number
-            between = float(np.linalg.norm(image.affine[:3, 2]))
-            for header in slices:  # what highdicom reads of them: a CT may leave out the one, or lie about the other
-                header.SliceThickness = header.get("SliceThickness") or between
-                header.SpacingBetweenSlices = between
-            hd.seg.Segmentation(
-                source_images=slices,
-                pixel_array=np.stack([segments[:, :, k].T for k in order]),
-                segmentation_type=hd.seg.SegmentationTypeValues.BINARY,
-                segment_descriptions=_descriptions(hd, [*ids], codes),
-                series_instance_uid=hd.UID(),
-                series_number=1000,
-                sop_instance_uid=hd.UID(),
-                instance_number=1,
-                manufacturer="ufc_monai",
-                manufacturer_model_name="ufc_unet_segmentation",
-                software_versions=__version__,
-                device_serial_number="0",
-                content_label="SEGMENTATION",
-                series_description="ufc_monai segmentation, not for clinical use",
-            ).save_as(temporary)
+            _segmentation(hd, mask, series, [*ids.values()], _descriptions(hd, [*ids], codes)).save_as(temporary)
     except InputError:
         raise
     except Exception as e:
@@ -206,6 +182,39 @@ def write_dicom_seg(
         raise InputError(
             f"{series}: no DICOM SEG can be made for it ({type(e).__name__}{said}). Take --format same instead."
         ) from e
+
+
+def _segmentation(hd: Any, mask: Path, series: Path, ids: Sequence[int], descriptions: Sequence[Any]) -> Any:
+    """The DICOM SEG of a mask; arguments as of :func:`write_dicom_seg`, and what it says of each segment."""
+    pydicom, _ = optional_import("pydicom")
+    files = dicom_files(series) if series.is_dir() else [series]
+    image = nib.load(mask)
+    slices = [pydicom.dcmread(file, stop_before_pixels=True, force=True) for file in files]
+    order = _frames(series, slices, np.asarray(image.affine))
+    volume = np.asarray(image.dataobj)
+    segments = np.zeros(volume.shape, np.uint8 if len(ids) < 256 else np.uint16)
+    for number, i in enumerate(ids, start=1):
+        segments[volume == i] = number
+    between = float(np.linalg.norm(image.affine[:3, 2]))
+    for header in slices:  # what highdicom reads of them: a CT may leave out the one, or lie about the other
+        header.SliceThickness = header.get("SliceThickness") or between
+        header.SpacingBetweenSlices = between
+    return hd.seg.Segmentation(
+        source_images=slices,
+        pixel_array=np.stack([segments[:, :, k].T for k in order]),
+        segmentation_type=hd.seg.SegmentationTypeValues.BINARY,
+        segment_descriptions=descriptions,
+        series_instance_uid=hd.UID(),
+        series_number=1000,
+        sop_instance_uid=hd.UID(),
+        instance_number=1,
+        manufacturer="ufc_monai",
+        manufacturer_model_name="ufc_unet_segmentation",
+        software_versions=__version__,
+        device_serial_number="0",
+        content_label="SEGMENTATION",
+        series_description="ufc_monai segmentation, not for clinical use",
+    )
 
 
 def _frames(series: Path, slices: Sequence[Any], affine: NDArray[np.float64]) -> list[int]:
