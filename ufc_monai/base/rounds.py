@@ -28,7 +28,7 @@ def run_of(folder: Path) -> Path:
     return run if is_round else folder
 
 
-def is_first(folder: Path) -> bool:
+def names_first_round(folder: Path) -> bool:
     """Whether this names the first round, ``rounds/1`` below the run's folder, which is no folder of its own."""
     return folder.parts[-2:] == (BELOW, "1") and not folder.exists()
 
@@ -44,7 +44,7 @@ def newest_round(folder: Path) -> Path:
     Args:
         folder: of the run, or of one of its rounds, which is taken then.
     """
-    if is_first(folder):
+    if names_first_round(folder):
         return folder.parent.parent
     folders = round_folders(folder)
     found = next((place for place in reversed(folders) if is_trained(place)), folder)
