@@ -8,7 +8,6 @@ import sys
 from collections.abc import Sequence
 
 from ufc_monai.base.errors import last_words
-from ufc_monai.base.host import PATIENT
 from ufc_monai.commands.arguments import parse, run_command
 
 
@@ -38,6 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    os.environ |= PATIENT | os.environ  # OpenMP reads it when PyTorch is loaded, which no command has done yet
+    # threads that spin while they wait slow busy processes many times over; read when PyTorch is loaded: not yet
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     logging.raiseExceptions = False  # of a pipe that its reader has closed, as "| head" does
     sys.exit(main())

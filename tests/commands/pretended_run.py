@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 
+from ufc_monai.base.host import Host
 from ufc_monai.commands import run
 from ufc_monai.data.split_file import open_split
 from ufc_monai.planning.options import RunOptions
@@ -23,7 +24,8 @@ def pretend_to_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunOption
             (data / f"{part}{i}.nii.gz").write_text(f"{part}{i}")
     write_list(data)
 
-    def pretend(step: Step, folder: Path, data_set: dict[str, str], *_: object, goes_on: bool) -> int:
+    def pretend(step: Step, host: Host, data_set: dict[str, str], *, goes_on: bool) -> int:
+        folder = host.folder
         begin(step, folder, data_set, goes_on)
         for name in step.outputs:
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -49,8 +51,8 @@ def begin(step: Step, folder: Path, data_set: dict[str, str], goes_on: bool, sta
     (folder / step.record).write_text(json.dumps(content))
 
 
-def stop(step: Step, folder: Path, data_set: dict[str, str], *_: object, goes_on: bool) -> int:
-    begin(step, folder, data_set, goes_on)
+def stop(step: Step, host: Host, data_set: dict[str, str], *, goes_on: bool) -> int:
+    begin(step, host.folder, data_set, goes_on)
     raise KeyboardInterrupt
 
 

@@ -10,6 +10,7 @@ from conftest import NAMES
 from pretended_run import content, pretend_to_run, stop, write_list
 
 from ufc_monai.base.errors import InputError
+from ufc_monai.base.host import Host
 from ufc_monai.commands import run
 from ufc_monai.data.datalist import find_cases
 from ufc_monai.planning.options import RunOptions
@@ -66,9 +67,9 @@ def test_a_training_that_was_stopped_goes_on_unless_it_would_be_another(
 ) -> None:
     seen: list[bool] = []
 
-    def look_and_stop(step: Step, folder: Path, data: dict[str, str], *_: object, goes_on: bool) -> int:
+    def look_and_stop(step: Step, host: Host, data: dict[str, str], *, goes_on: bool) -> int:
         seen.append(goes_on)
-        return stop(step, folder, data, goes_on=goes_on)
+        return stop(step, host, data, goes_on=goes_on)
 
     monkeypatch.setattr(Step, "run", look_and_stop)
     for options in (pretended, pretended, replace(pretended, keys={"seed": 1}, replace=True)):

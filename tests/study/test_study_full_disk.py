@@ -18,6 +18,7 @@ from test_study_report import ABOUT, Study, pattern
 
 from ufc_monai.base.errors import last_words
 from ufc_monai.base.files import read_json, write_json
+from ufc_monai.base.host import Host
 from ufc_monai.clustering.pseudo_labels import PseudoLabels
 from ufc_monai.planning.stages import Step
 from ufc_monai.study import command, statistics
@@ -59,8 +60,9 @@ def test_plans(tmp_path: Path) -> None:
     assert read_plan(tmp_path) == (study.runs, {"a": 2})
 
 
-def pretend(step: Step, folder: Path, *_: Any, **__: Any) -> int:
+def pretend(step: Step, host: Host, *_: Any, **__: Any) -> int:
     """Leave what a stage leaves, and compute nothing."""
+    folder = host.folder
     run = next(run for run in read_plan(folder)[0] if run.name == step.title)
     if run.kind == CLUSTERS:
         images = read_json(folder / "split.json", "--folder")["images"]
