@@ -11,9 +11,25 @@ import numpy as np
 import pytest
 
 from ufc_monai.base.bundles import UNET
-from ufc_monai.base.chain import MASKS
+from ufc_monai.base.chain import MASKS, QUALITY
 from ufc_monai.base.errors import InputError
 from ufc_monai.commands import label
+from ufc_monai.quality.table import HEAD, write_quality
+
+
+def volume(path: Path, value: int = 0, depth: int = 4, shift: float = 0) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    affine = np.diag([2.0, 2, 5, 1])
+    affine[0, 3] = shift
+    nib.save(nib.Nifti1Image(np.full((2, 3, depth), value, np.uint8), affine), path)
+
+
+def judge(place: Path, *scans: str) -> None:
+    """The run's masks, and what it says of them."""
+    for scan in scans:
+        volume(place / "run" / MASKS.place / f"{scan}_seg.nii.gz", 7)
+    rows = [(f"{scan}.nii.gz", name, *[""] * (len(HEAD) - 2)) for scan in scans for name in ("spleen", "liver")]
+    write_quality(place / "run" / QUALITY, rows)
 
 
 @pytest.fixture
@@ -23,12 +39,7 @@ def a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for part in ("configs/train.json", "models/model.pt", "models/network.json"):
         (bundle / part).parent.mkdir(parents=True, exist_ok=True)
         (bundle / part).write_text(json.dumps({"labels": {"spleen": 3, "liver": 7}}))
-    masks = tmp_path / "run" / MASKS.place / "images"
-    masks.mkdir(parents=True)
-    for name in ("anna", "ben", "cleo"):
-        nib.save(
-            nib.Nifti1Image(np.full((2, 3, 4), 7, np.uint8), np.diag([2.0, 2, 5, 1])), masks / f"{name}_seg.nii.gz"
-        )
+    judge(tmp_path, "images/anna", "images/ben", "images/cleo")
     (tmp_path / "app").mkdir()
     (tmp_path / "app" / "main.py").touch()
     monkeypatch.setattr(label, "check_mask_values", lambda _: None)
@@ -41,8 +52,7 @@ def a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def studies_of(place: Path, **there: str) -> Path:
     """Scans of anna, ben and dora; by tag, whose label is there already."""
     for name in ("anna", "ben", "dora"):
-        (place / "studies" / f"{name}.nii.gz").parent.mkdir(exist_ok=True)
-        (place / "studies" / f"{name}.nii.gz").touch()
+        volume(place / "studies" / f"{name}.nii.gz")
     for tag, name in there.items():
         (place / "studies" / "labels" / tag).mkdir(parents=True)
         (place / "studies" / "labels" / tag / f"{name}.nii.gz").write_text("painted")
@@ -70,10 +80,42 @@ def test_what_somebody_has_painted_stays(a_run: Path) -> None:
     assert content(studies) == {"original/anna.nii.gz": True, "final/ben.nii.gz": True}
 
 
-def test_masks_that_are_out_of_date_are_no_drafts(a_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_masks_that_are_out_of_date_are_no_drafts(
+    a_run: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     monkeypatch.setattr(label, "standing_record", lambda *_: {})
     label.put_into_app(a_run / "run", a_run / "app", studies=studies_of(a_run))
     assert content(a_run / "studies") == {}
+    assert "no drafts: the run has no masks that are up to date" in caplog.text
+
+
+def test_a_mask_of_another_scan_is_no_draft(a_run: Path, caplog: pytest.LogCaptureFixture) -> None:
+    judge(a_run, "p1/anna", "p2/anna", "ben", "dora", "emil")
+    studies = studies_of(a_run)
+    volume(studies / "ben.nii.gz", depth=9)
+    volume(studies / "dora.nii.gz", shift=3)
+    (studies / "emil.nii.gz").touch()
+    label.put_into_app(a_run / "run", a_run / "app", studies=studies)
+    assert content(studies) == {}
+    assert "no draft of anna.nii.gz, ben.nii.gz, dora.nii.gz, emil.nii.gz: several scans" in caplog.text
+
+
+def test_a_mask_that_an_earlier_run_left_is_no_draft(a_run: Path) -> None:
+    judge(a_run, "images/anna")
+    studies = studies_of(a_run)
+    label.put_into_app(a_run / "run", a_run / "app", studies=studies)
+    assert content(studies) == {"original/anna.nii.gz": False}
+
+
+def test_where_drafts_cannot_be_written_the_command_can_be_given_again(a_run: Path) -> None:
+    studies = studies_of(a_run)
+    (studies / "labels").touch()
+    with pytest.raises(InputError, match="Not a directory"):
+        label.put_into_app(a_run / "run", a_run / "app", studies=studies)
+    assert list((a_run / "app" / "model").iterdir()) == []
+    (studies / "labels").unlink()
+    label.put_into_app(a_run / "run", a_run / "app", studies=studies)
+    assert len(content(studies)) == 2
 
 
 def test_a_folder_that_is_not_there_is_refused_before_anything_is_copied(a_run: Path) -> None:

@@ -3,22 +3,30 @@
 from __future__ import annotations
 
 import logging
+import os
 import shutil
 import tempfile
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from monai.utils import optional_import
+from numpy.typing import NDArray
 
 from ufc_monai.artifacts.network_file import read_record
 from ufc_monai.artifacts.served import check_mask_values, named_classes
 from ufc_monai.base.bundles import BUNDLES, UNET
-from ufc_monai.base.chain import MASKS, standing_record
+from ufc_monai.base.chain import MASKS, QUALITY, standing_record
 from ufc_monai.base.errors import InputError
 from ufc_monai.base.files import atomic_path, copy_below
 from ufc_monai.base.formats import stem_of
 from ufc_monai.base.rounds import newest_round
+from ufc_monai.report.quality import read_quality
+from ufc_monai.transforms.labels import few
+from ufc_monai.transforms.save import mask_paths
+from ufc_monai.transforms.volume import Grid, label_fault
 from ufc_monai.zoo.metadata import write_metadata
 
 nib, _ = optional_import("nibabel")
@@ -48,7 +56,7 @@ def put_into_app(folder: Path, app: Path, values: str = "ids", studies: Path | N
     Raises:
         InputError: if the app or the scans' folder is missing, the run has no weights, no segmentation bundle or one
             of an earlier version, the app has one of the bundles already, a link leads out of a bundle, or MONAI would
-            run the name of a class. Nothing is copied then.
+            run the name of a class, or a draft cannot be written. No bundle is copied then.
     """
     models, folder = app / "model", newest_round(folder)
     present = _served_bundles(folder, app)
@@ -61,6 +69,8 @@ def put_into_app(folder: Path, app: Path, values: str = "ids", studies: Path | N
             copy_below(folder / name, copy, *SERVED, key="--folder")
             if (copy / "models" / "model.pt").is_file():
                 write_metadata(copy, served=values == "ids")
+        if studies:  # first: with the bundles in the app, the same command would be refused
+            _put_drafts(folder, studies, values)
         copied = _moved(Path(temporary), models, present)
     ids = sorted(named_classes(models / UNET).values())
     if ids != list(range(1, len(ids) + 1)):
@@ -69,8 +79,6 @@ def put_into_app(folder: Path, app: Path, values: str = "ids", studies: Path | N
             "--values channels",
             ", ".join(map(str, ids)),
         )
-    if studies:
-        logger.info("drafts: %d, in %s", _put_drafts(folder, studies, values), studies / "labels" / "original")
     logger.info("bundles %s in %s; start the server with --conf models %s", ", ".join(present), models, UNET)
     return copied
 
@@ -93,26 +101,50 @@ def _served_bundles(folder: Path, app: Path) -> list[str]:
     return present
 
 
-def _put_drafts(folder: Path, studies: Path, values: str) -> int:
+def _put_drafts(folder: Path, studies: Path, values: str) -> None:
     """Copy a run's masks of unlabelled scans to the drafts of those that have neither a draft nor a final mask."""
-    done = 0
-    for mask in sorted((folder / MASKS.place).rglob("*_seg.nii.gz")) if standing_record(folder, MASKS) else []:
+    if not standing_record(folder, MASKS):
+        logger.warning("no drafts: the run has no masks that are up to date. Give its run command again first.")
+        return
+    # the folder may also hold masks of an earlier data set or fold
+    masks = mask_paths((scan.scan for scan in read_quality(folder / QUALITY)), folder / MASKS.place, os.curdir).values()
+    called = Counter(mask.name for mask in masks)
+    done, left_out = 0, list[str]()
+    for mask in masks:
         name = f"{stem_of(mask).removesuffix('_seg')}.nii.gz"
         draft, final = (studies / "labels" / tag / name for tag in ("original", "final"))
-        if draft.exists() or final.exists() or not (studies / name).is_file():
+        if draft.exists() or final.exists() or not mask.match("*.nii.gz") or not (studies / name).is_file():
+            continue
+        if called[mask.name] > 1 or not _is_mask_of(studies / name, mask):
+            left_out.append(name)
             continue
         image = nib.load(mask)
         voxels = np.asarray(image.dataobj)
         if values == "channels":
-            labels = read_record(folder / UNET / "models" / "network.json", "--folder")["labels"]
-            channels = np.zeros(voxels.shape, np.uint8)
-            for channel, i in enumerate(labels.values(), start=1):
-                channels[voxels == i] = channel
-            voxels = channels
+            voxels = _as_channels(voxels, folder)
         with atomic_path(draft) as temporary:
             nib.save(nib.Nifti1Image(voxels, image.affine), temporary)
         done += 1
-    return done
+    if left_out:
+        named = few(sorted({*left_out}))
+        logger.warning("no draft of %s: several scans of the run have this name, or its mask has another grid", named)
+    logger.info("drafts: %d, in %s", done, studies / "labels" / "original")
+
+
+def _as_channels(mask: NDArray[Any], folder: Path) -> NDArray[np.uint8]:
+    labels = read_record(folder / UNET / "models" / "network.json", "--folder")["labels"]
+    channels = np.zeros(mask.shape, np.uint8)
+    for channel, i in enumerate(labels.values(), start=1):
+        channels[mask == i] = channel
+    return channels
+
+
+def _is_mask_of(scan: Path, mask: Path) -> bool:
+    """Whether a mask lies on the grid of a scan; that of a file that cannot be read is not known."""
+    try:
+        return label_fault(*(Grid.of(image.affine, image.shape) for image in map(nib.load, (scan, mask)))) is None
+    except Exception:  # whoever opens the scan will see why
+        return False
 
 
 def _moved(source: Path, target: Path, names: Sequence[str]) -> list[Path]:
