@@ -29,6 +29,13 @@ def test_scans_of_one_name_in_folders_may_be_visits_of_one_patient(tmp_path: Pat
     assert account(tmp_path)[-1].startswith("scans whose names are alike: 2019/p3 and 2024/P3. Are they of one")
 
 
+def test_beside_a_folder_of_many_scans_those_of_a_patient_are_named_still(tmp_path: Path) -> None:
+    write(tmp_path, *(f"p{i}/{name}.nii.gz" for i in range(2) for name in ("early", "late")))
+    write(tmp_path, *(f"p9/s{i}.nii.gz" for i in range(11)))
+    alike = "p0/early and p0/late, p1/early and p1/late"
+    assert account(tmp_path)[-1].startswith(f"scans whose names are alike: {alike}. Are they")
+
+
 def test_scans_of_one_name_in_a_folder_each_are_of_several_patients(tmp_path: Path) -> None:
     write(tmp_path, *(f"p{i}/abdomen.nii.gz" for i in range(3)))
     assert account(tmp_path) == ["pairs by their names: 3 */* without label"]

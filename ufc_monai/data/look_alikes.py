@@ -123,7 +123,9 @@ def of_one_patient(cases: Sequence[Case]) -> list[list[str]]:
         visit = VISIT.fullmatch(name)
         groups[folder, "" if folder else visit["patient"] if visit else name][case.patient] = scan
         folders_of["", scan.rpartition("/")[2].casefold()][case.patient] = scan
-    # folders of many scans are no patients', but may be visits: 2019/p1 and 2024/p1
-    many = any(folder and len(group) > MOST_VISITS for (folder, _), group in groups.items())
-    found = folders_of if many else groups
-    return [sorted(group.values()) for group in found.values() if 1 < len(group) <= MOST_VISITS]
+    # folders of many scans are no patients', but may be visits, and so those of equal names: 2019/p1 and 2024/p1
+    many = tuple(f"{folder}/" for (folder, _), group in groups.items() if folder and len(group) > MOST_VISITS)
+    visits = [group for group in folders_of.values() if any(scan.startswith(many) for scan in group.values())]
+    of_visits = {scan.rpartition("/")[0] for group in visits if len(group) > 1 for scan in group.values()} - {""}
+    found = [*(group for (folder, _), group in groups.items() if folder not in of_visits), *visits]
+    return [sorted(group.values()) for group in found if 1 < len(group) <= MOST_VISITS]
