@@ -57,6 +57,13 @@ def test_labels_that_a_list_may_have_swapped_are_named(tmp_path: Path) -> None:
     assert account(tmp_path)[1] == f"listed with the label that is called as another scan: {pairs}. Are they swapped?"
 
 
+def test_labels_of_images_that_are_called_alike_are_not_swapped(tmp_path: Path) -> None:
+    write(tmp_path, *(f"{folder}/a_t{i}.nii.gz" for folder in ("imagesTr", "labelsTr") for i in (1, 2)))
+    listed = [{"image": f"imagesTr/a_t{i}.nii.gz", "label": f"labelsTr/a_t{i}.nii.gz"} for i in (1, 2)]
+    (tmp_path / "dataset.json").write_text(json.dumps({"training": listed}))
+    assert not any("swapped" in line for line in account(tmp_path))
+
+
 def test_a_label_that_is_linked_to_has_a_scan(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     write(tmp_path, "store/c0/ct.nii.gz", "store/c0/seg.nii.gz")
     for place, name in (("imagesTr/c0_0000", "ct"), ("labelsTr/c0", "seg")):

@@ -245,9 +245,10 @@ def grouped(left_out: Mapping[str, str]) -> str:
 
 def _crossed(cases: Sequence[Case]) -> list[str]:
     """Pairs of a list that names would not make: the label is called as another of the scans."""
-    called = {read_name(case.image).key: case for case in cases}
-    labels = [(case, called.get(read_name(case.label).key)) for case in cases if case.label]
-    return [f"{case.image} with {case.label}" for case, other in labels if other not in (None, case)]
+    keys = [(read_name(case.image).key, read_name(case.label).key if case.label else None) for case in cases]
+    images = {image for image, _ in keys}
+    crossed = [label != image and label in images for image, label in keys]
+    return [f"{case.image} with {case.label}" for case, wrong in zip(cases, crossed, strict=True) if wrong]
 
 
 def _how(case: Case) -> str:
