@@ -197,6 +197,8 @@ def test_beside_another_test_its_volumes_are_kept(monkeypatch: pytest.MonkeyPatc
     save_planes(beside, {"0.nii.gz": {}})
     assert list(shown_of(tmp_path, items, beside=beside)) == ["0.nii.gz"]
     assert list(shown_of(tmp_path, items, beside=tmp_path / "planes.npz")) == ["1.nii.gz"], "its own are of before"
+    save_planes(beside, {"other.nii.gz": {}})
+    assert list(shown_of(tmp_path, items, beside=beside)) == ["1.nii.gz"], "it is of another data set"
 
 
 def test_of_scans_without_labels_the_predicted_dice_tells(tmp_path: Path) -> None:

@@ -182,7 +182,8 @@ class MasksPicture(Handler):
         channels: of the images.
         ids: what stands in ``pred`` for the classes 1..n, if not these numbers.
         quality: predicts the Dice of a volume without a label; it comes before this handler.
-        beside: ``planes.npz`` of another test, if it has run; its volumes are kept then, so that both can be compared.
+        beside: ``planes.npz`` of another test, if it has run; its volumes are kept then where this test has them,
+            so that both can be compared.
     """
 
     output_dir: str | os.PathLike[str]
@@ -197,7 +198,7 @@ class MasksPicture(Handler):
     def _started(self, engine: Engine) -> None:
         from ufc_monai.report.masks import read_planes
 
-        self._volumes: dict[str, tuple[float, Any]] = {}
+        self._volumes: dict[str, tuple[tuple[bool, float], Any]] = {}
         own = os.path.realpath(os.path.dirname(self.beside)) == os.path.realpath(self.output_dir)
         self._wanted = {} if own else read_planes(Path(self.beside))
 
@@ -210,10 +211,10 @@ class MasksPicture(Handler):
             masks[0] = self._classes(masks[0])
             dice = _mean_dice(*masks) if self.quality is None else self.quality.predicted
             name = Path(os.path.relpath(file, self.root)).as_posix()
-            worse = len(self._volumes) < MOST or dice < max(self._volumes.values(), key=itemgetter(0))[0]
-            if name in self._wanted if self._wanted else worse:
+            rank = (name not in self._wanted, dice)
+            if len(self._volumes) < MOST or rank < max(self._volumes.values(), key=itemgetter(0))[0]:
                 planes = self._planes(to_ras(LoadVolume(self.channels)(file)), masks)
-                self._volumes[name] = (dice, planes)
+                self._volumes[name] = (rank, planes)
                 self._volumes = dict(sorted(self._volumes.items(), key=lambda entry: entry[1][0])[:MOST])
 
     def _classes(self, mask: NDArray[Any]) -> NDArray[Any]:
@@ -242,7 +243,8 @@ class MasksPicture(Handler):
         from ufc_monai.report.drawing import save
         from ufc_monai.report.masks import draw_masks, save_planes
 
-        volumes = {name: planes for name, (_, planes) in self._volumes.items()}
+        both = self._wanted.keys() & self._volumes  # none, if the other test is of another data set or fold
+        volumes = {name: planes for name, (_, planes) in self._volumes.items() if name in both or not both}
         save_planes(Path(self.output_dir, "planes.npz"), volumes)
         if worst := next(filter(None, volumes.values()), None):
             save(draw_masks({"prediction": worst}, min(worst), self.names), Path(self.output_dir, "overlays.png"))
