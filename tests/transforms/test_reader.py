@@ -141,6 +141,12 @@ def test_an_unreadable_file_is_named_in_one_line(tmp_path: Path, name: str) -> N
     assert "\n" not in str(caught.value)
 
 
+def test_nrrd_may_write_its_fields_in_capitals(tmp_path: Path) -> None:
+    sitk.WriteImage(make_image(OBLIQUE), tmp_path / "a.nrrd")
+    (tmp_path / "b.nrrd").write_bytes((tmp_path / "a.nrrd").read_bytes().replace(b"\nspace: ", b"\nSpace: "))
+    assert torch.equal(*(LoadVolume()(str(tmp_path / name)).as_tensor() for name in ("a.nrrd", "b.nrrd")))
+
+
 def test_volumes_of_several_channels_are_refused(tmp_path: Path) -> None:
     vectors = sitk.GetImageFromArray(np.zeros((4, 5, 6, 3), dtype=np.uint8), isVector=True)
     four_d = sitk.GetImageFromArray(np.zeros((2, 4, 5, 6), dtype=np.uint8))

@@ -26,7 +26,7 @@ igzip, quicker = optional_import("isal.igzip")
 
 UNITS = {1: "metres", 3: "micrometres"}
 """NIfTI's codes of units of length that are not millimetres."""
-ORIENTED = re.compile(rb"^(space:|(TransformMatrix|Rotation|Orientation)\s*=)", re.MULTILINE)
+ORIENTED = re.compile(rb"^((?i:space:)|(TransformMatrix|Rotation|Orientation)\s*=)", re.MULTILINE)
 """The line of NRRD's header, or MetaImage's, by which axes are those of a patient."""
 PIECE = 2**20
 """Bytes that are read at once of what is not kept."""
