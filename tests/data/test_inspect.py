@@ -202,6 +202,12 @@ def test_two_scans_of_one_patient_may_be_the_same_but_are_named(folder: Path) ->
     assert not second.problems[0].blocking
 
 
+def test_registered_scans_of_one_patient_may_have_the_same_label(folder: Path) -> None:
+    copy_label(folder)
+    cases = [case for case in find_cases(folder) if case.patient != "ct_train_1002"]
+    assert not any(f.problems for f in inspect_cases(folder, [type(c)(c.image, c.label, "anna") for c in cases]))
+
+
 def test_without_names_every_id_may_be(folder: Path) -> None:
     assert not any(f.problems for f in inspect_cases(folder))
 

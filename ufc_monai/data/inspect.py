@@ -206,7 +206,8 @@ def _same_content(facts: Sequence[VolumeFacts]) -> Iterator[tuple[str, Problem]]
         if f.digest and (first := first_of.setdefault(f.digest, f)) is not f:
             kind = "same content" if f.patient != first.patient else "same content, same patient"
             yield f.image, Problem(kind, f"has the same content as {first.image}.")
-        if f.label_digest and (first := drawn_first.setdefault(f.label_digest, f)).digest != f.digest:
+        first = drawn_first.setdefault(f.label_digest, f) if f.label_digest else f
+        if first.digest != f.digest and first.patient != f.patient:  # phases of one scan may share a label
             yield f.image, Problem("same label", f"its label has the same content as that of {first.image}.")
 
 
