@@ -120,6 +120,9 @@ def test_a_structure_without_a_code_is_an_error_that_says_what_to_do(tmp_path: P
         table.write_text(f"structure,code,scheme,meaning,category\ntumour,{line}\n")
         with pytest.raises(InputError, match=rf"codes.csv: DICOM has room for {most} characters"):
             codes_of(["tumour"], table)
+    table.write_text("structure,code,scheme,meaning\ntumour,1,SCT,left\\right\n")
+    with pytest.raises(InputError, match="a backslash parts values in DICOM"):
+        codes_of(["tumour"], table)
 
 
 def test_a_segment_has_the_category_of_its_code(tmp_path: Path) -> None:

@@ -140,6 +140,8 @@ def _read_codes(table: Path) -> dict[str, Code]:
         for word, most in ((code.scheme, 16), (code.meaning, 64), (code.category.partition("|")[2], 64)):
             if len(word) > most:
                 raise InputError(f"--codes: {table}: DICOM has room for {most} characters, got {word!r}. Shorten it.")
+        if parted := [word for word in code if "\\" in word]:
+            raise InputError(f"--codes: {table}: a backslash parts values in DICOM, got {parted[0]}. Leave it out.")
     if wrong := [code.category for code in found.values() if not all(code.category.partition("|"))]:
         raise InputError(f"--codes: {table}: a category must be code|meaning of SNOMED CT, got {wrong[0]}.")
     return found
