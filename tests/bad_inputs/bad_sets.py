@@ -280,7 +280,7 @@ REFUSED: dict[str, tuple[Callable[[Path], object], str]] = {
     # the slice store
     "cache on a file": (
         lambda d: content(d / "cache", "x") and slices(d, volume(d / "a.nii.gz")),
-        "cannot be written (Not a directory)",
+        "cannot be written (Not a directory). Move the file above it, or name another",
     ),
     "cache removed while it is read": (lambda d: store(d, shutil.rmtree), "is gone or damaged"),
     "cache cut off": (lambda d: store(d, lambda entry: cut_off(entry / "image.npy", 200)), "is gone or damaged"),

@@ -81,7 +81,7 @@ def test_a_file_in_the_place_of_a_folder_is_named(tmp_path: Path, place: str) ->
     (tmp_path / "a").touch()
     with pytest.raises(OSError, match=r"exists|Not a directory") as caught:
         (tmp_path / place).mkdir()
-    assert last_words(caught.value).startswith(f"{tmp_path / place} cannot be made: a file lies where a folder")
+    assert last_words(caught.value).startswith(f"{tmp_path / place} exists already, or lies below a file. Move")
 
 
 def test_the_log_holds_the_traceback(

@@ -132,7 +132,7 @@ def _readable(error: BaseException) -> InputError | None:
         )
     if isinstance(error, FileExistsError | NotADirectoryError) and error.filename is not None:
         return InputError(
-            f"{error.filename} cannot be made: a file lies where a folder is needed. Move it, or name another place."
+            f"{error.filename} exists already, or lies below a file. Move what is there, or name another place."
         )
     # MONAI's error of a missing package is no ModuleNotFoundError, and holds its words
     if isinstance(error, ImportError) and (missing := re.search(r"No module named '(?!ufc_monai)(\w+)", _text(error))):

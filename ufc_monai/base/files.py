@@ -181,8 +181,9 @@ def readable_disk_errors(path: str | os.PathLike[str]) -> Iterator[None]:
     except (OSError, RuntimeError) as e:
         number = e.errno if isinstance(e, OSError) else None
         if number in (*FORBIDDEN, errno.ENOTDIR):
+            what = "Move the file above it" if number == errno.ENOTDIR else "Make its folder writable"
             raise InputError(
-                f"{path} cannot be written ({os.strerror(number)}). Make its folder writable, or name "
+                f"{path} cannot be written ({os.strerror(number)}). {what}, or name "
                 "another (--output_dir, --ckpt_dir, --cache_dir, --split_path)."
             ) from e
         # ITK and NumPy give no number
