@@ -104,6 +104,11 @@ def test_a_finished_run_needs_no_other_word_and_each_strategy_has_its_file(
         assert set(next_of(judged, strategy)) < set(left)
     assert {tuple(next_of(judged, "random", "--seed", str(seed))) for seed in range(9)} > {(left[0], left[1])}
     assert "# 1 of" not in caplog.text, "no stage runs"
+    before = (judged / "selection_quality.json").read_bytes()
+    words = ["--folder", str(judged / "rounds" / "1"), "--budget", "1", "--strategy", "quality"]
+    assert main(["next", *words]) == 0
+    assert (judged / "selection_quality.json").read_bytes() == before, "that of the newest round stays"
+    assert json.loads((judged / "selection_quality_1.json").read_text())["chosen"] == [left[0]]
 
 
 def test_what_is_probably_good_need_not_be_covered(judged: Path) -> None:

@@ -17,6 +17,7 @@ from jinja2 import UndefinedError
 from ufc_monai.base.chain import TEST, standing_record
 from ufc_monai.base.errors import InputError
 from ufc_monai.base.files import sha256_of
+from ufc_monai.commands.report import report
 from ufc_monai.report.curves import read_metrics
 from ufc_monai.report.drawing import save_rows
 from ufc_monai.report.page import write_page
@@ -89,6 +90,13 @@ def test_report_holds_what_ran(a_run: Path) -> None:
     assert text.count("data:image/svg+xml;base64,") == 2
     assert text.count("data:image/png;base64,") == 1
     assert text.count("<section>") == text.count("</section>") == 7
+
+
+def test_a_report_of_the_first_round_leaves_that_of_the_newest(a_run: Path) -> None:
+    (a_run / "report.html").write_text("of the newest")
+    report(a_run / "rounds" / "1")
+    assert (a_run / "report.html").read_text() == "of the newest"
+    assert (a_run / "report_1.html").is_file()
 
 
 def test_masks_that_are_probably_bad_come_first(a_run: Path) -> None:

@@ -261,18 +261,6 @@ def data_set_of(record: Mapping[str, Any]) -> str:
     return words[words.index("--dataset_dir") + 1] if "--dataset_dir" in words[:-1] else ""
 
 
-def data_set_of_run(folder: Path) -> Path:
-    """The folder of the data set that a run is of.
-
-    Raises:
-        InputError: if nothing has run there.
-    """
-    found = data_set_of(record_of(folder, VAE_TRAINING))
-    if not found:
-        raise InputError(f"--folder: no run was begun in {folder}. Name another, or the data set by --dataset_dir DIR.")
-    return Path(found)
-
-
 def standing_record(folder: Path, stage: Stage) -> dict[str, Any]:
     """The record of a stage that is complete and up to date; empty otherwise.
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
-from ufc_monai.base.chain import FINE_TUNING, SPLIT, record_of
+from ufc_monai.base.chain import FINE_TUNING, SPLIT, VAE_TRAINING, data_set_of, record_of
+from ufc_monai.base.errors import InputError
 
 logger = logging.getLogger(__name__)
 BELOW = "rounds"
@@ -28,9 +29,31 @@ def run_of(folder: Path) -> Path:
     return run if is_round else folder
 
 
+def data_set_of_run(folder: Path) -> Path:
+    """The folder of the data set that a run is of, or the run of a round.
+
+    Raises:
+        InputError: if nothing has run there.
+    """
+    found = data_set_of(record_of(run_of(folder), VAE_TRAINING))
+    if not found:
+        raise InputError(f"--folder: no run was begun in {folder}. Name another, or the data set by --dataset_dir DIR.")
+    return Path(found)
+
+
 def names_first_round(folder: Path) -> bool:
     """Whether this names the first round, ``rounds/1`` below the run's folder, which is no folder of its own."""
     return folder.parts[-2:] == (BELOW, "1") and not folder.exists()
+
+
+def place_in(folder: Path, name: str) -> Path:
+    """Where a file about a round goes: into the folder by which it was named.
+
+    About the first round, if it was named ``rounds/1``, it goes to the run's folder with ``_1`` after its stem: the
+    file without is about the newest.
+    """
+    path = folder / name
+    return folder.parent.parent / f"{path.stem}_1{path.suffix}" if names_first_round(folder) else path
 
 
 def number_of(folder: Path, run: Path) -> int:

@@ -260,7 +260,7 @@ def run_command(command: str, given: dict[str, Any]) -> Any:
         of_run = {"folder": Path("run"), "bundles": found}
         of_run |= {field.name: given.pop(field.name) for field in fields(options) if field.name in given}
         if "dataset_dir" not in of_run:
-            of_run["dataset_dir"] = pkgutil.resolve_name("ufc_monai.base.chain:data_set_of_run")(of_run["folder"])
+            of_run["dataset_dir"] = pkgutil.resolve_name("ufc_monai.base.rounds:data_set_of_run")(of_run["folder"])
         given["options"] = options(**of_run)
     return pkgutil.resolve_name(f"ufc_monai.{where}")(**given)
 

@@ -14,7 +14,7 @@ from ufc_monai.base.bundles import CONTRASTIVE, VAE, features
 from ufc_monai.base.chain import CLUSTERS, LABELS, MASKS, QUALITY, VAE_TRAINING, record_of, standing_record
 from ufc_monai.base.errors import InputError
 from ufc_monai.base.files import sha256_of, write_json
-from ufc_monai.base.rounds import names_first_round, newest_round
+from ufc_monai.base.rounds import newest_round, place_in
 from ufc_monai.clustering.coverage import choose_volumes, cluster_histograms
 from ufc_monai.clustering.pseudo_labels import PseudoLabels
 from ufc_monai.commands.arguments import KEYS, value_of
@@ -60,14 +60,15 @@ def next_volumes(options: RunOptions, budget: int, strategy: str = "coverage") -
             ``"random"`` any, by ``seed``.
 
     Returns:
-        ``selection_STRATEGY.json``; beside it lies a picture of what is covered.
+        ``selection_STRATEGY.json``, or ``selection_STRATEGY_1.json`` of ``rounds/1``; beside it lies a picture of what
+        is covered.
 
     Raises:
         InputError: if the data set or an option does not fit, a stage fails, there are not as many volumes, or no masks
             have been judged for a strategy that goes by them.
     """
     newest = newest_round(options.folder)
-    target = (newest if names_first_round(options.folder) else options.folder) / f"selection_{strategy}.json"
+    target = place_in(options.folder, f"selection_{strategy}.json")
     asked_for = options.overrides or options.keys.keys() - {"seed"} or options.preset != "auto" or options.features
     seed, picture = options.keys.get("seed", 0), target.with_suffix(".png")
     options = as_recorded(replace(options, folder=newest))

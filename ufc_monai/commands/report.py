@@ -7,7 +7,7 @@ import pkgutil
 from pathlib import Path
 
 from ufc_monai.base.errors import InputError
-from ufc_monai.base.rounds import names_first_round, newest_round
+from ufc_monai.base.rounds import newest_round, place_in
 from ufc_monai.report.run import write_report
 
 logger = logging.getLogger(__name__)
@@ -18,7 +18,7 @@ def report(folder: Path, output: Path | None = None) -> None:
 
     Args:
         folder: of the run or the study.
-        output: the HTML file; ``None`` is ``report.html`` in the folder.
+        output: the HTML file; ``None`` is ``report.html`` in the folder, or ``report_1.html`` of ``rounds/1``.
 
     Raises:
         InputError: if the file is a folder, or named for a study.
@@ -30,7 +30,7 @@ def report(folder: Path, output: Path | None = None) -> None:
         pkgutil.resolve_name("ufc_monai.study.report:report_study")(folder)
         return
     found = newest_round(folder)
-    path = output or (found if names_first_round(folder) else folder) / "report.html"
+    path = output or place_in(folder, "report.html")
     if path.is_dir():
         raise InputError(f"--output: {path} is a folder. Name the HTML file.")
     write_report(found, path)
