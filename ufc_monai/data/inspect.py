@@ -20,7 +20,7 @@ from ufc_monai.base.errors import InputError
 from ufc_monai.base.formats import NIFTI, PICTURES, suffix_of
 from ufc_monai.data.case import Case
 from ufc_monai.data.datalist import find_cases
-from ufc_monai.data.problems import MOST_IDS, Problem, label_problems, value_problems
+from ufc_monai.data.problems import Problem, count_values, label_problems, value_problems
 from ufc_monai.data.store import read_together, stored_bytes
 from ufc_monai.transforms.labels import RemapLabels
 from ufc_monai.transforms.pictures import refuse_lossy
@@ -144,7 +144,7 @@ def _inspect(root: Path, case: Case, claimed: Mapping[int, int] | None, shown: b
         try:
             refuse_lossy(root / case.label)
             label, label_grid = _read(root / case.label)
-            voxels = _count(label)
+            voxels = count_values(label)
             problems += label_problems(voxels, claimed)
             if fault := label_fault(grid, label_grid):
                 problems.append(Problem(fault[0], f"its label {fault[1]}."))
@@ -176,17 +176,6 @@ def _percentiles(image: NDArray[np.float32]) -> tuple[float, float]:
     step = int(np.ceil((image.size / SAMPLED) ** (1 / image.ndim)))
     low, high = np.percentile(image[::step, ::step, ::step], [1, 99])
     return float(low), float(high)
-
-
-def _count(label: NDArray[np.float32]) -> Counter[float]:
-    """Voxels of each value, slice by slice: sorting a whole volume would take several times its memory."""
-    counts = Counter[float]()
-    for axial in np.moveaxis(label, -1, 0):
-        values, voxels = np.unique(axial, return_counts=True)
-        counts.update(dict(zip(values.tolist(), voxels.tolist(), strict=True)))
-        if len(counts) > MOST_IDS:
-            break
-    return counts
 
 
 def _preview(image: NDArray[np.float32], label: NDArray[np.float32] | None, grid: Grid) -> Preview:

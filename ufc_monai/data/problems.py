@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -12,6 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from monai.utils import optional_import
+from numpy.typing import NDArray
 from tqdm.contrib.concurrent import thread_map
 
 from ufc_monai.base.errors import BadFileError, InputError
@@ -108,6 +110,17 @@ def value_problems(low: float, high: float, channels: int = 1) -> list[Problem]:
         return []
     found = ((kind, text) for kind, holds, text in HU_RULES if holds(low, high))
     return [Problem(kind, f"its values, {low:g} to {high:g}, {text}.") for kind, text in islice(found, 1)]
+
+
+def count_values(label: NDArray[np.float32]) -> Counter[float]:
+    """Voxels of each value of a label, (H, W, D), not of all once they are more than :data:`MOST_IDS`."""
+    counts = Counter[float]()
+    for axial in np.moveaxis(label, -1, 0):  # sorting a whole volume would take several times its memory
+        values, voxels = np.unique(axial, return_counts=True)
+        counts.update(dict(zip(values.tolist(), voxels.tolist(), strict=True)))
+        if len(counts) > MOST_IDS:
+            break
+    return counts
 
 
 def label_problems(voxels: Mapping[float, int], claimed: Mapping[Any, int] | None) -> list[Problem]:
