@@ -19,16 +19,9 @@ from ufc_monai.artifacts.network_file import read_record
 from ufc_monai.artifacts.served import check_mask_values
 from ufc_monai.artifacts.transfer import load_weights, read_network
 from ufc_monai.base.bundles import UNET
-from ufc_monai.base.chain import (
-    ALONE_FINE_TUNING,
-    FINE_TUNING,
-    RANDOM_FINE_TUNING,
-    Stage,
-    record_of,
-    standing_record,
-)
+from ufc_monai.base.chain import ALONE_FINE_TUNING, FINE_TUNING, RANDOM_FINE_TUNING, Stage, record_of, standing_record
 from ufc_monai.base.errors import InputError, find_input_error, last_words, unwrapped
-from ufc_monai.base.formats import is_dicom, stem_of, suffix_of
+from ufc_monai.base.formats import stem_of, suffix_of
 from ufc_monai.base.rounds import newest_round
 from ufc_monai.data.datalist import account, image_items
 from ufc_monai.planning.stages import config_path
@@ -36,7 +29,7 @@ from ufc_monai.quality.known import Known
 from ufc_monai.quality.table import join_quality
 from ufc_monai.report.page import counted
 from ufc_monai.report.quality import quality_text, read_quality
-from ufc_monai.transforms.dicom_seg import Code, codes_of, highdicom, write_dicom_seg
+from ufc_monai.transforms.dicom_seg import Code, codes_for, write_dicom_seg
 from ufc_monai.transforms.save import mask_paths
 from ufc_monai.transforms.volume import LoadVolume
 
@@ -92,9 +85,11 @@ def segment(
     logger.info("%s", "\n".join(account(source)))
     root = config_path(source.parent if len(scans) == 1 and source.is_file() else source, "IN")
     labels = read_record(ckpt_dir / "network.json", "--weights")["labels"]
-    coded = _coded(scans, source, target, [*labels], codes) if format == "dicom_seg" else []
+    coded = codes_for(scans, [*labels], codes) if format == "dicom_seg" else []
     goals = _goals(scans, target, root, ".dcm" if coded else "")
     if source.is_dir() and _lies_in(target, source):
+        if coded:
+            raise InputError(f"OUT: {target} lies in IN, where a DICOM SEG would be taken for a scan: name another.")
         logger.warning("OUT lies in IN, where check and run will take these masks for labels: correct or move them")
     known = Known.beside(ckpt_dir)  # here, so that a damaged file is told of once and not for each scan
     goals = {scan: goals[scan] for scan in _to_do(goals, existing, list(labels.values()))}
@@ -189,16 +184,6 @@ def _standing(bundle: Path, stages: Mapping[str, Stage]) -> list[str]:
         return list(stages)
     data = {name: record.get("asked", {}).get("data") for name, record in records.items()}
     return [n for n in stages if standing_record(bundle.parent, stages[n]) and data[n] == data["pretrained"]]
-
-
-def _coded(scans: Sequence[str], source: Path, target: Path, names: Sequence[str], table: Path | None) -> list[Code]:
-    """The codes of all structures, once it is sure that each scan can have a DICOM SEG, and where."""
-    highdicom()
-    if other := [scan for scan in scans if not (Path(scan).is_dir() or is_dicom(Path(scan)))]:
-        raise InputError(f"--format dicom_seg: {other[0]} is no DICOM series that a DICOM SEG could refer to.")
-    if source.is_dir() and _lies_in(target, source):
-        raise InputError(f"OUT: {target} lies in IN, where a DICOM SEG would be taken for a scan. Name another folder.")
-    return codes_of(names, table)
 
 
 def _lies_in(target: Path, source: Path) -> bool:

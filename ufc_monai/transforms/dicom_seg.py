@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from ufc_monai import __version__
 from ufc_monai.base.errors import InputError
 from ufc_monai.base.files import atomic_path
-from ufc_monai.base.formats import dicom_files
+from ufc_monai.base.formats import dicom_files, is_dicom
 
 nib, _ = optional_import("nibabel")
 
@@ -97,6 +97,23 @@ def highdicom() -> Any:
             "ufc-monai."
         )
     return module
+
+
+def codes_for(scans: Sequence[str], names: Sequence[str], table: Path | None = None) -> list[Code]:
+    """The codes of structures, once it is sure that the mask of each scan can be a DICOM SEG.
+
+    Args:
+        scans: their paths.
+        names: of the structures.
+        table: as of :func:`codes_of`.
+
+    Raises:
+        InputError: if highdicom is missing, a scan is no DICOM series, or :func:`codes_of` refuses.
+    """
+    highdicom()
+    if other := [scan for scan in scans if not (Path(scan).is_dir() or is_dicom(Path(scan)))]:
+        raise InputError(f"--format dicom_seg: {other[0]} is no DICOM series that a DICOM SEG could refer to.")
+    return codes_of(names, table)
 
 
 def codes_of(names: Sequence[str], table: Path | None = None) -> list[Code]:
