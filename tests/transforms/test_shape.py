@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import torch
+from conftest import ROOT, SMALL
+from monai.bundle import ConfigParser
 
+from ufc_monai.base.bundles import CONTRASTIVE, laid_over
 from ufc_monai.transforms.batch import BatchAugment
 from ufc_monai.transforms.shape import ShapeMasksd
 
@@ -13,7 +16,7 @@ def test_masks_are_drawn_and_turned_by_the_generator_of_the_images() -> None:
     bank[:, :, :16] += 0.1
     augment = BatchAugment(rotation=180, field=(0.5, 1.0), shift=None, seed=1)
     add = ShapeMasksd(bank, augment)
-    state, batch = augment.state_dict(), {"image": torch.rand(6, 3, 32, 32)}
+    state, batch = augment.state_dict(), {"image": torch.rand(12, 3, 32, 32)}
     found = add(batch)
     assert found["image"] is batch["image"]
     assert found["masks"].shape == (6, 1, 32, 32)
@@ -24,3 +27,14 @@ def test_masks_are_drawn_and_turned_by_the_generator_of_the_images() -> None:
     augment.load_state_dict(state)
     chosen = torch.randint(4, (6,), generator=augment.generator)
     assert torch.equal(augment(bank[chosen])[0], found["masks"])
+
+
+def test_there_is_a_mask_for_each_first_view_and_none_for_the_second() -> None:
+    """Which may be mirrored."""
+    parser = ConfigParser()
+    configs = ROOT / "bundles" / CONTRASTIVE / "configs"
+    parser.read_config([configs / f"{name}.json" for name in ("train", "cpu", *laid_over("shape_prior"))])
+    parser.update({**SMALL[CONTRASTIVE], "device": "cpu"})
+    prepare = parser.get_parsed_content("train::trainer::prepare_batch")
+    views, (affine, masks) = prepare({"image": torch.rand(4, 1, 32, 32)}, "cpu")
+    assert (len(views), len(affine), len(masks)) == (8, 8, 4)
