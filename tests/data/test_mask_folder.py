@@ -37,3 +37,6 @@ def test_what_is_no_folder_of_masks_is_refused(tmp_path: Path) -> None:
     Image.fromarray(np.zeros((40, 40), np.uint8)).save(tmp_path / "a.png")
     with pytest.raises(InputError, match=r"shape_dir: all 1 masks in .* are empty"):
         masks_in(tmp_path, 32)
+    Image.fromarray(np.eye(40, dtype=np.uint8) * 255).save(tmp_path / "b.jpg")  # grey around the edges
+    with pytest.raises(InputError, match=r"b\.jpg: JPEG changes the values"):
+        masks_in(tmp_path, 32)

@@ -12,6 +12,7 @@ from torch import Tensor
 from ufc_monai.base.errors import InputError
 from ufc_monai.base.formats import suffix_of
 from ufc_monai.transforms.grid import NetworkGridd
+from ufc_monai.transforms.pictures import refuse_lossy
 from ufc_monai.transforms.volume import LoadVolumed
 
 
@@ -26,11 +27,13 @@ def masks_in(folder: str | os.PathLike[str], size: int) -> Tensor:
         (n, 1, size, size), 0 or 1, as the network sees images.
 
     Raises:
-        InputError: if there are no files, one cannot be read, or all are empty.
+        InputError: if there are no files, one is a JPEG or cannot be read, or all are empty.
     """
     files = [{"image": str(path)} for path in sorted(Path(folder).rglob("*")) if suffix_of(path)]
     if not files:
         raise InputError(f"shape_dir: there are no pictures or volumes in {folder}. Name a folder of masks.")
+    for file in files:
+        refuse_lossy(file["image"])
     read = Compose([LoadVolumed("image"), NetworkGridd("image", size, (0, 1))])
     masks = torch.cat([read(file)["image"].as_tensor().movedim(-1, 0) for file in files]) >= 0.5
     masks = masks[masks.flatten(1).any(dim=1)]
