@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import torch
-from conftest import ROOT, SMALL
-from monai.bundle import ConfigParser
+from conftest import SMALL, merged
 
 from ufc_monai.base.bundles import CONTRASTIVE, laid_over
 from ufc_monai.transforms.batch import BatchAugment
@@ -31,10 +30,7 @@ def test_masks_are_drawn_and_turned_by_the_generator_of_the_images() -> None:
 
 def test_there_is_a_mask_for_each_first_view_and_none_for_the_second() -> None:
     """Which may be mirrored."""
-    parser = ConfigParser()
-    configs = ROOT / "bundles" / CONTRASTIVE / "configs"
-    parser.read_config([configs / f"{name}.json" for name in ("train", "cpu", *laid_over("shape_prior"))])
-    parser.update({**SMALL[CONTRASTIVE], "device": "cpu"})
+    parser = merged(CONTRASTIVE, "train", *laid_over("shape_prior"), **SMALL[CONTRASTIVE], device="cpu")
     prepare = parser.get_parsed_content("train::trainer::prepare_batch")
     views, (affine, masks) = prepare({"image": torch.rand(4, 1, 32, 32)}, "cpu")
     assert (len(views), len(affine), len(masks)) == (8, 8, 4)
