@@ -126,6 +126,9 @@ def test_the_region_of_the_shape_becomes_masks(phantom: Path, tmp_path: Path) ->
     structure, of_stage_2 = folder / "models" / "structure", folder / "models"
     weights, others = (torch.load(f / "model.pt", weights_only=True) for f in (structure, of_stage_2))
     assert all(torch.equal(weights[name], others[name]) for name in weights.keys() | others.keys())
+    known, pretraining = (json.loads((f / "network.json").read_text()) for f in (structure, of_stage_2))
+    told = ("fold", "split_sha256", "pretrained_on")  # by which stage 3 refuses what has seen its test
+    assert [known.get(key) for key in told] == [pretraining[key] for key in told]
     scan = next(phantom.glob("*_image.nii.gz"))
     assert main(["segment", "--weights", str(structure), str(scan), str(tmp_path / "mask.nii.gz")]) == 0
     assert {*np.unique(nib.load(tmp_path / "mask.nii.gz").dataobj)} <= {0, 1}
