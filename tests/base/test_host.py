@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -75,6 +75,18 @@ def test_a_stage_ends_with_its_host_and_another_host_goes_on(folder: Path, start
     assert started.wait(60) == -signal.SIGKILL
     started.start(["pack.stage", "0"])
     assert started.wait(60) == 0
+
+
+def test_an_end_that_is_interrupted_is_an_end(started: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(program: subprocess.Popen[bytes], ended: Callable[..., int] = subprocess.Popen.wait) -> int:
+        ended(program)
+        raise KeyboardInterrupt
+
+    started.start(["pack.stage", "0"])
+    assert started.wait(60) == 0
+    monkeypatch.setattr(subprocess.Popen, "wait", interrupted)
+    with pytest.raises(KeyboardInterrupt), started:
+        started.end(signal.SIGINT)
 
 
 def test_threads_that_wait_do_not_spin(folder: Path, started: Host, monkeypatch: pytest.MonkeyPatch) -> None:

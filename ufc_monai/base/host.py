@@ -125,11 +125,11 @@ class Host:
                 os.kill(self._stage, signal.SIGKILL)
             self._ours.recv(4, socket.MSG_WAITALL)
             self._stage = 0
+        program, self._program = self._program, None  # first: Ctrl-C may cut the wait short, and bring us here again
         os.close(self._alive)  # which ends the host
         self._ours.close()
-        assert self._program
-        code, self._program = self._program.wait(), None
-        return code
+        assert program
+        return program.wait()
 
 
 def serve() -> None:
