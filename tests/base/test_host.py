@@ -89,6 +89,13 @@ def test_an_end_that_is_interrupted_is_an_end(started: Host, monkeypatch: pytest
         started.end(signal.SIGINT)
 
 
+def test_a_stage_fails_where_the_ends_of_children_are_ignored(started: Host) -> None:
+    before = signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    started.start(["pack.stage", "3"])
+    signal.signal(signal.SIGCHLD, before)
+    assert started.wait(60) == 3
+
+
 def test_threads_that_wait_do_not_spin(folder: Path, started: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     (folder / "policy.py").write_text("import os; print(os.environ['OMP_WAIT_POLICY'])")
     monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)

@@ -134,6 +134,7 @@ class Host:
 
 def serve() -> None:
     """Be a host; returns in none but a stage, at its end."""
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # whose parent ignores it is told nothing of its children's ends
     connection, end = socket.socket(fileno=int(sys.argv[1])), int(sys.argv[2])
     threading.Thread(target=_end_with_parent, args=(end,), daemon=True).start()
     requests, stage = connection.makefile("rb"), 1
