@@ -173,6 +173,7 @@ def test_methods_share_everything_but_the_method() -> None:
         ("local_discrimination", {"region_temperature": 0}, "region_temperature must be a number above 0"),
         ("local_discrimination", {"loss_preset": "ufc"}, "this method contrasts nothing"),
         ("shape_prior", {"shape": "bones"}, "shape must be vessels, lungs or heart, got 'bones'"),
+        ("shape_prior", {"shape": 3}, "shape must be a name, got 3"),
         ("shape_prior", {"shape_dir": "/nowhere"}, "shape_dir: there are no pictures or volumes in /nowhere"),
         ("shape_prior", {"shape_weight": -1}, "shape_weight must be a number of 0 or more"),
         ("glcl", {"partitions": 2.5}, "partitions must be a whole number of 2 or more"),

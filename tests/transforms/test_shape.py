@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from conftest import SMALL, merged
 
@@ -26,6 +27,19 @@ def test_masks_are_drawn_and_turned_by_the_generator_of_the_images() -> None:
     augment.load_state_dict(state)
     chosen = torch.randint(4, (6,), generator=augment.generator)
     assert torch.equal(augment(bank[chosen])[0], found["masks"])
+
+
+@pytest.mark.parametrize(
+    ("keys", "name"),
+    [
+        ({}, "vessels"),
+        ({"shape": "heart"}, "heart"),
+        ({"shape_dir": "a"}, "structure"),
+        ({"shape": "b", "shape_dir": "a"}, "b"),
+    ],
+)
+def test_a_structure_is_called_what_its_masks_show(keys: dict[str, str], name: str) -> None:
+    assert merged(CONTRASTIVE, "train", *laid_over("shape_prior"), **keys).get_parsed_content("structure") == name
 
 
 def test_there_is_a_mask_for_each_first_view_and_none_for_the_second() -> None:
