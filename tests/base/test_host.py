@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -94,6 +96,17 @@ def test_a_stage_fails_where_the_ends_of_children_are_ignored(started: Host) -> 
     started.start(["pack.stage", "3"])
     signal.signal(signal.SIGCHLD, before)
     assert started.wait(60) == 3
+
+
+def test_many_files_may_be_open(started: Host) -> None:
+    with contextlib.ExitStack() as stack:
+        limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+        stack.callback(resource.setrlimit, resource.RLIMIT_NOFILE, limits)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (2048, limits[1]))
+        for _ in range(1024):
+            stack.callback(os.close, os.dup(0))
+        started.start(["pack.stage", "3"])
+        assert started.wait(60) == 3
 
 
 def test_threads_that_wait_do_not_spin(folder: Path, started: Host, monkeypatch: pytest.MonkeyPatch) -> None:

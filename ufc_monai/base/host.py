@@ -6,9 +6,9 @@ import contextlib
 import gc
 import importlib
 import json
+import multiprocessing.connection
 import os
 import runpy
-import select
 import signal
 import socket
 import subprocess
@@ -83,7 +83,7 @@ class Host:
         Raises:
             TimeoutError: if it is still at work then.
         """
-        while select.select([self._ours], [], [], timeout)[0]:
+        while multiprocessing.connection.wait([self._ours], timeout):  # select() refuses descriptors from 1024 on
             if not (answer := self._ours.recv(4, socket.MSG_WAITALL)):
                 return self._close()
             number = int.from_bytes(answer, signed=True)
