@@ -51,6 +51,7 @@ def test_each_stage_is_as_if_it_were_alone(
 ) -> None:
     if not forks:
         monkeypatch.setattr(host, "START", ONE_EACH)
+        monkeypatch.setattr(host, "FORKS", False)
     codes = []
     for words, variables in (
         (["stage", "3", "a b"], {"ONE": "1"}),
@@ -107,6 +108,13 @@ def test_many_files_may_be_open(started: Host) -> None:
             stack.callback(os.close, os.dup(0))
         started.start(["pack.stage", "3"])
         assert started.wait(60) == 3
+
+
+@pytest.mark.skipif(not host.FORKS, reason="each stage is its own host")
+def test_a_host_that_ends_without_a_stage_is_no_success(folder: Path, started: Host) -> None:
+    (folder / "pack" / "__init__.py").write_text("import os; os._exit(0)")
+    started.start(["pack.stage", "0"])
+    assert started.wait(60) == 1
 
 
 def test_threads_that_wait_do_not_spin(folder: Path, started: Host, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -75,7 +75,7 @@ class Host:
         self._ours.sendall(json.dumps([words, dict(variables or {})]).encode() + b"\n")
 
     def wait(self, timeout: float | None = None) -> int:
-        """The exit code of the stage, or of the host if that ends first; negative if a signal ended it.
+        """The exit code of the stage, or, never 0, of the host if that ends first; negative if a signal ended it.
 
         Args:
             timeout: seconds to wait at most, twice if the stage has just begun.
@@ -85,7 +85,7 @@ class Host:
         """
         while multiprocessing.connection.wait([self._ours], timeout):  # select() refuses descriptors from 1024 on
             if not (answer := self._ours.recv(4, socket.MSG_WAITALL)):
-                return self._close()
+                return self._close() or int(FORKS)  # not 0, which an import may have ended it with
             number = int.from_bytes(answer, signed=True)
             if self._stage:
                 self._stage = 0
