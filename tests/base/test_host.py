@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from conftest import SMALL, copy_bundles
+from test_lock import is_alive, until
 
 from ufc_monai.base import host
 from ufc_monai.base.files import sha256_of
@@ -27,6 +28,7 @@ print(sys.argv[1:], os.environ.pop("ONE", None), os.environ.get("LEFT"), os.getp
 os.environ["LEFT"] = "by the one before"
 sys.exit(int(sys.argv[1]))
 """
+ALONE = "import os, time; open('begun', 'w').write(str(os.getpid())); os.kill(os.getppid(), 9); time.sleep(600)"
 ONE_EACH = "import ufc_monai.base.host as host; host.FORKS = False; host.serve()"
 
 
@@ -73,9 +75,11 @@ def test_each_stage_is_as_if_it_were_alone(
 
 @pytest.mark.skipif(not host.FORKS, reason="each stage is its own host")
 def test_a_stage_ends_with_its_host_and_another_host_goes_on(folder: Path, started: Host) -> None:
-    (folder / "pack" / "alone.py").write_text("import os, time; os.kill(os.getppid(), 9); time.sleep(600)")
+    (folder / "pack" / "alone.py").write_text(ALONE)
     started.start(["pack.alone"])
     assert started.wait(60) == -signal.SIGKILL
+    stage = int((folder / "begun").read_text())
+    until(lambda: not is_alive(stage))
     started.start(["pack.stage", "0"])
     assert started.wait(60) == 0
 
@@ -154,16 +158,22 @@ def test_training_in_one_process_and_by_hand_leaves_the_same_bits(phantom: Path,
 
 
 ASKED = """
+import os
 import torch
 asked = []
 for name in ("is_available", "device_count", "init", "_lazy_init"):
     setattr(torch.cuda, name, lambda *_, name=name, ask=getattr(torch.cuda, name): asked.append(name) or ask())
+import ufc_monai.base.host
 import monai
-print(asked, torch.cuda._is_in_bad_fork())
+print(asked, flush=True)
+if not os.fork():
+    os._exit(torch.cuda._is_in_bad_fork())
+print(os.wait()[1])
 """
 
 
+@pytest.mark.skipif(not host.FORKS, reason="each stage is its own host")
 def test_what_a_host_imports_asks_for_no_gpu() -> None:
     """A process that has asked for one has none in its forks."""
     words = [sys.executable, "-W", "ignore", "-c", ASKED]
-    assert subprocess.run(words, capture_output=True, text=True, check=True).stdout == "[] False\n"
+    assert subprocess.run(words, capture_output=True, text=True, check=True).stdout == "[]\n0\n"
