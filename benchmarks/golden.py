@@ -42,7 +42,8 @@ SETTINGS: dict[str, dict[str, Any]] = {
 NO_METHODS = {"cpu", "isic", "inference", "metadata", "multi_gpu_train", "probe", "train"}
 """Configurations of stage 2 that are no method's."""
 UNDER = {"shape_prior": ["local_discrimination"]}
-"""What a method's configuration is laid over, beside the training's."""
+"""What a method's configuration is laid over, beside the training's. Both are kept here, since an older commit may have
+no ``base/bundles.py`` to ask."""
 
 
 def main() -> int:

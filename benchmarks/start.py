@@ -59,8 +59,10 @@ def measure(program: str, words: list[str]) -> tuple[float, float]:
 def measure_forked(begun: Host, words: list[str]) -> tuple[float, float]:
     """The same of a stage that is forked from a process which has imported MONAI."""
     begun.start(["monai.bundle", *words], {"BEGAN": str(time.time())})
-    begun.wait()
-    return told(begun.log.read_text(encoding="utf-8"))
+    code, output = begun.wait(), begun.log.read_text(encoding="utf-8")
+    if code:  # the log also has what earlier stages have told
+        raise SystemExit(f"a start failed:\n{output}")
+    return told(output)
 
 
 def told(output: str) -> tuple[float, float]:

@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 import torch
-from monai.bundle import ConfigWorkflow
+from monai.bundle import ConfigParser, ConfigWorkflow
 
 from ufc_monai.base.errors import InputError, find_input_error, last_words
 from ufc_monai.phantom.ct import make_phantom
@@ -75,6 +75,14 @@ def run_bundle(bundles: Path, name: str, configs: str, dataset_dir: Path, **over
     workflow.run()
     workflow.finalize()
     return workflow
+
+
+def merged(name: str, *configs: str, **overrides: Any) -> ConfigParser:
+    """The configuration of a bundle, to evaluate parts of."""
+    parser = ConfigParser()
+    parser.read_config([ROOT / "bundles" / name / "configs" / f"{config}.json" for config in configs])
+    parser.update(overrides)
+    return parser
 
 
 @contextlib.contextmanager

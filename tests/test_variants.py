@@ -126,6 +126,9 @@ def test_the_region_of_the_shape_becomes_masks(phantom: Path, tmp_path: Path) ->
     structure, of_stage_2 = folder / "models" / "structure", folder / "models"
     weights, others = (torch.load(f / "model.pt", weights_only=True) for f in (structure, of_stage_2))
     assert all(torch.equal(weights[name], others[name]) for name in weights.keys() | others.keys())
+    known, pretraining = (json.loads((f / "network.json").read_text()) for f in (structure, of_stage_2))
+    told = ("fold", "split_sha256", "pretrained_on")  # by which stage 3 refuses what has seen its test
+    assert [known.get(key) for key in told] == [pretraining[key] for key in told]
     scan = next(phantom.glob("*_image.nii.gz"))
     assert main(["segment", "--weights", str(structure), str(scan), str(tmp_path / "mask.nii.gz")]) == 0
     assert {*np.unique(nib.load(tmp_path / "mask.nii.gz").dataobj)} <= {0, 1}
@@ -170,6 +173,7 @@ def test_methods_share_everything_but_the_method() -> None:
         ("local_discrimination", {"region_temperature": 0}, "region_temperature must be a number above 0"),
         ("local_discrimination", {"loss_preset": "ufc"}, "this method contrasts nothing"),
         ("shape_prior", {"shape": "bones"}, "shape must be vessels, lungs or heart, got 'bones'"),
+        ("shape_prior", {"shape": 3}, "shape must be a name, got 3"),
         ("shape_prior", {"shape_dir": "/nowhere"}, "shape_dir: there are no pictures or volumes in /nowhere"),
         ("shape_prior", {"shape_weight": -1}, "shape_weight must be a number of 0 or more"),
         ("glcl", {"partitions": 2.5}, "partitions must be a whole number of 2 or more"),

@@ -8,10 +8,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
-from conftest import NAMES, ROOT, SMALL, refused, run_bundle
+from conftest import NAMES, ROOT, SMALL, merged, refused, run_bundle
 from monai.bundle import ConfigParser
+from PIL import Image
 
+from ufc_monai.base.bundles import laid_over
 from ufc_monai.base.merged import WITHOUT_A_SAY, configuration, sections_of, settings_of
 
 VAE, CONTRASTIVE, UNET = NAMES
@@ -60,6 +63,21 @@ def test_another_order_of_labels_is_another_run(trained: dict[str, Any], chain: 
         run_bundle(chain, UNET, "train", phantom, **trained)
     assert "differs in label_order " in message[0]
     path.write_text(before)
+
+
+def test_masks_of_a_shape_count_by_their_content_and_not_by_their_folder(tmp_path: Path) -> None:
+    masks, known = [], []
+    for name, width in (("a", 5), ("b", 5), ("c", 9)):
+        pixels = np.zeros((32, 32), np.uint8)
+        pixels[:, :width] = 255
+        (tmp_path / name).mkdir()
+        Image.fromarray(pixels).save(tmp_path / name / "mask.png")
+        keys = {**SMALL[CONTRASTIVE], "shape_dir": str(tmp_path / name), "structure_dir": str(tmp_path / name)}
+        parser = merged(CONTRASTIVE, "train", *laid_over("shape_prior"), **keys)
+        masks.append(parser.get_parsed_content("run_record::resolved::shape_masks"))
+        known.append((settings_of(parser.config), sections_of(parser.config)))
+    assert masks[0] == masks[1] != masks[2]
+    assert known[0] == known[1] == known[2]
 
 
 def another(value: Any) -> Any:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from conftest import SMALL, copy_bundles
+from test_lock import is_alive, until
 
 from ufc_monai.base import host
 from ufc_monai.base.files import sha256_of
@@ -25,6 +28,7 @@ print(sys.argv[1:], os.environ.pop("ONE", None), os.environ.get("LEFT"), os.getp
 os.environ["LEFT"] = "by the one before"
 sys.exit(int(sys.argv[1]))
 """
+ALONE = "import os, time; open('begun', 'w').write(str(os.getpid())); os.kill(os.getppid(), 9); time.sleep(600)"
 ONE_EACH = "import ufc_monai.base.host as host; host.FORKS = False; host.serve()"
 
 
@@ -49,6 +53,7 @@ def test_each_stage_is_as_if_it_were_alone(
 ) -> None:
     if not forks:
         monkeypatch.setattr(host, "START", ONE_EACH)
+        monkeypatch.setattr(host, "FORKS", False)
     codes = []
     for words, variables in (
         (["stage", "3", "a b"], {"ONE": "1"}),
@@ -70,11 +75,50 @@ def test_each_stage_is_as_if_it_were_alone(
 
 @pytest.mark.skipif(not host.FORKS, reason="each stage is its own host")
 def test_a_stage_ends_with_its_host_and_another_host_goes_on(folder: Path, started: Host) -> None:
-    (folder / "pack" / "alone.py").write_text("import os, time; os.kill(os.getppid(), 9); time.sleep(600)")
+    (folder / "pack" / "alone.py").write_text(ALONE)
     started.start(["pack.alone"])
     assert started.wait(60) == -signal.SIGKILL
+    stage = int((folder / "begun").read_text())
+    until(lambda: not is_alive(stage))
     started.start(["pack.stage", "0"])
     assert started.wait(60) == 0
+
+
+def test_an_end_that_is_interrupted_is_an_end(started: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(program: subprocess.Popen[bytes], ended: Callable[..., int] = subprocess.Popen.wait) -> int:
+        ended(program)
+        raise KeyboardInterrupt
+
+    started.start(["pack.stage", "0"])
+    assert started.wait(60) == 0
+    monkeypatch.setattr(subprocess.Popen, "wait", interrupted)
+    with pytest.raises(KeyboardInterrupt), started:
+        started.end(signal.SIGINT)
+
+
+def test_a_stage_fails_where_the_ends_of_children_are_ignored(started: Host) -> None:
+    before = signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    started.start(["pack.stage", "3"])
+    signal.signal(signal.SIGCHLD, before)
+    assert started.wait(60) == 3
+
+
+def test_many_files_may_be_open(started: Host) -> None:
+    with contextlib.ExitStack() as stack:
+        limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+        stack.callback(resource.setrlimit, resource.RLIMIT_NOFILE, limits)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (2048, limits[1]))
+        for _ in range(1024):
+            stack.callback(os.close, os.dup(0))
+        started.start(["pack.stage", "3"])
+        assert started.wait(60) == 3
+
+
+@pytest.mark.skipif(not host.FORKS, reason="each stage is its own host")
+def test_a_host_that_ends_without_a_stage_is_no_success(folder: Path, started: Host) -> None:
+    (folder / "pack" / "__init__.py").write_text("import os; os._exit(0)")
+    started.start(["pack.stage", "0"])
+    assert started.wait(60) == 1
 
 
 def test_threads_that_wait_do_not_spin(folder: Path, started: Host, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -114,16 +158,22 @@ def test_training_in_one_process_and_by_hand_leaves_the_same_bits(phantom: Path,
 
 
 ASKED = """
+import os
 import torch
 asked = []
 for name in ("is_available", "device_count", "init", "_lazy_init"):
     setattr(torch.cuda, name, lambda *_, name=name, ask=getattr(torch.cuda, name): asked.append(name) or ask())
+import ufc_monai.base.host
 import monai
-print(asked, torch.cuda._is_in_bad_fork())
+print(asked, flush=True)
+if not os.fork():
+    os._exit(torch.cuda._is_in_bad_fork())
+print(os.wait()[1])
 """
 
 
+@pytest.mark.skipif(not host.FORKS, reason="each stage is its own host")
 def test_what_a_host_imports_asks_for_no_gpu() -> None:
     """A process that has asked for one has none in its forks."""
     words = [sys.executable, "-W", "ignore", "-c", ASKED]
-    assert subprocess.run(words, capture_output=True, text=True, check=True).stdout == "[] False\n"
+    assert subprocess.run(words, capture_output=True, text=True, check=True).stdout == "[]\n0\n"

@@ -223,7 +223,7 @@ def test_no_mask_takes_the_place_of_a_scan(
     ("weights", "source", "target", "words"),
     [
         ("nowhere", "scan", "out", "neither the folder of a finished run"),
-        ("phantom", "scan", "out", "neither the folder of a finished run nor a bundle"),
+        ("phantom", "scan", "out", "nor, without --arm, weights that lie below the folder of the bundles."),
         ("model.pt", "scan", "out", "model.pt is a file. Name the folder of the run or bundle that it is in."),
         ("chain", "nowhere", "out", "there is no file or folder"),
         ("chain", "phantom", "out.nii.gz", "Name a folder"),

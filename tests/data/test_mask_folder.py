@@ -35,5 +35,9 @@ def test_what_is_no_folder_of_masks_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"shape_dir: there are no pictures or volumes in .*nowhere"):
         masks_in(tmp_path / "nowhere", 32)
     Image.fromarray(np.zeros((40, 40), np.uint8)).save(tmp_path / "a.png")
-    with pytest.raises(InputError, match=r"shape_dir: all 1 masks in .* are empty"):
+    Image.fromarray(np.full((40, 40), 9, np.uint8)).save(tmp_path / "c.png")
+    with pytest.raises(InputError, match=r"shape_dir: all 2 masks in .* are empty or full"):
+        masks_in(tmp_path, 32)
+    Image.fromarray(np.eye(40, dtype=np.uint8) * 255).save(tmp_path / "b.jpg")  # grey around the edges
+    with pytest.raises(InputError, match=r"b\.jpg: JPEG changes the values"):
         masks_in(tmp_path, 32)

@@ -6,9 +6,9 @@ import contextlib
 import gc
 import importlib
 import json
+import multiprocessing.connection
 import os
 import runpy
-import select
 import signal
 import socket
 import subprocess
@@ -75,7 +75,7 @@ class Host:
         self._ours.sendall(json.dumps([words, dict(variables or {})]).encode() + b"\n")
 
     def wait(self, timeout: float | None = None) -> int:
-        """The exit code of the stage, or of the host if that ends first; negative if a signal ended it.
+        """The exit code of the stage, or, never 0, of the host if that ends first; negative if a signal ended it.
 
         Args:
             timeout: seconds to wait at most, twice if the stage has just begun.
@@ -83,9 +83,9 @@ class Host:
         Raises:
             TimeoutError: if it is still at work then.
         """
-        while select.select([self._ours], [], [], timeout)[0]:
+        while multiprocessing.connection.wait([self._ours], timeout):  # select() refuses descriptors from 1024 on
             if not (answer := self._ours.recv(4, socket.MSG_WAITALL)):
-                return self._close()
+                return self._close() or int(FORKS)  # not 0, which an import may have ended it with
             number = int.from_bytes(answer, signed=True)
             if self._stage:
                 self._stage = 0
@@ -125,15 +125,16 @@ class Host:
                 os.kill(self._stage, signal.SIGKILL)
             self._ours.recv(4, socket.MSG_WAITALL)
             self._stage = 0
+        program, self._program = self._program, None  # first: Ctrl-C may cut the wait short, and bring us here again
         os.close(self._alive)  # which ends the host
         self._ours.close()
-        assert self._program
-        code, self._program = self._program.wait(), None
-        return code
+        assert program
+        return program.wait()
 
 
 def serve() -> None:
     """Be a host; returns in none but a stage, at its end."""
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # whose parent ignores it is told nothing of its children's ends
     connection, end = socket.socket(fileno=int(sys.argv[1])), int(sys.argv[2])
     threading.Thread(target=_end_with_parent, args=(end,), daemon=True).start()
     requests, stage = connection.makefile("rb"), 1

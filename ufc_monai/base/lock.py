@@ -34,8 +34,8 @@ SHOWN = 100
 def at_work(path: Path, *, wait: bool = False) -> Iterator[int]:
     """Hold the lock of a folder while the block runs.
 
-    The system gives the lock back when this process and all stages that it has started have ended, however
-    they end. The file stays: it names the processes at work.
+    The system gives the lock back as this process and the last of all stages that it has started end, however they
+    do. The file stays: it names the processes at work.
 
     Args:
         path: the lock's file.

@@ -13,11 +13,12 @@ from monai.bundle import ConfigParser, ReferenceResolver
 from ufc_monai.base.errors import InputError
 
 WITHOUT_A_SAY = {
-    *("bundle_root", "dataset_dir", "cache_dir", "output_dir", "ckpt_dir"),
+    *("bundle_root", "dataset_dir", "cache_dir", "output_dir", "ckpt_dir", "structure_dir", "shape_dir"),
     *("device", "precision", "threads", "num_workers", "slices_at_once"),
     *("resume", "checkpoint_seconds", "tensorboard", "allow_stale", "skip_bad", "split_seed"),
 }
-"""Keys that do not make another run, and all that end with ``_path``: the files count by their content."""
+"""Keys that do not make another run, and all that end with ``_path``: files count by their content, also masks of
+``shape_dir``."""
 TRACKER = "MLFlowHandler"
 """What ``--tracking mlflow`` adds to lists of handlers."""
 

@@ -150,8 +150,8 @@ def _find_bundle(weights: Path) -> Path:
     if weights.is_file():
         raise InputError(f"--weights: {weights} is a file. Name the folder of the run or bundle that it is in.")
     raise InputError(
-        f"--weights: {weights} is neither the folder of a finished run nor a bundle {UNET} with models/model.pt in it. "
-        "python -m ufc_monai run makes one."
+        f"--weights: {weights} is neither the folder of a finished run nor a bundle {UNET} with models/model.pt in it; "
+        "nor, without --arm, weights that lie below the folder of the bundles. python -m ufc_monai run makes one."
     )
 
 

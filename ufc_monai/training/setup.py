@@ -171,6 +171,7 @@ RULES: dict[str, tuple[Fits, str]] = {
     "local_regions": (_number(int, lambda n: n >= 2), "a whole number of 2 or more"),
     "local_region_size": AT_LEAST_1,
     "missing": NOT_NEGATIVE,
+    "shape": (lambda s: s is None or isinstance(s, str), "a name"),
     "keep": (_number(REAL, lambda x: 0 < x <= 1), "a number above 0, 1 at most"),
     "smooth_slices": (_number(int, lambda n: n >= 1 and n % 2 == 1), "an odd number of 1 or more"),
     **dict.fromkeys(("learning_rate", "weight_decay", "beta", "checkpoint_seconds", "elastic"), NOT_NEGATIVE),

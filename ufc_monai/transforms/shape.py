@@ -13,13 +13,14 @@ from ufc_monai.transforms.batch import BatchAugment
 
 @dataclass(eq=False)
 class ShapeMasksd:
-    """Add masks of a shape to a batch, one for each image, drawn with replacement and augmented.
+    """Add masks of a shape to a batch of two views, one for each first view, drawn with replacement and augmented.
 
     Attributes:
         masks: to draw from, (n, 1, H, W), in [0, 1].
         augment: what turns and crops them, as it does the images; all is drawn from its generator.
         key: of the masks in the batch.
-        image_key: of the images, (b, C, H, W).
+        image_key: of the views, (2b, C, H, W), the first before the second; see
+            :class:`~ufc_monai.transforms.TwoViewsd`.
     """
 
     masks: Tensor
@@ -30,5 +31,5 @@ class ShapeMasksd:
     def __call__(self, data: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Add (b, 1, H, W) on the images' device."""
         image = data[self.image_key]
-        chosen = torch.randint(len(self.masks), (len(image),), generator=self.augment.generator)
+        chosen = torch.randint(len(self.masks), (len(image) // 2,), generator=self.augment.generator)
         return {**data, self.key: self.augment(self.masks[chosen].to(image.device))[0]}
