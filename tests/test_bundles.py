@@ -210,7 +210,7 @@ def test_evaluation_meets_labels_stored_in_another_orientation(turn: list[list[i
     preprocessing = {"image_size": 16, "window": [-250, 650], "region": None, "standardise": False}
     labels: dict[str, Any] = {"class_ids": {"bright": 1}, "background_labels": [], "ignore_id": None}
     labels["cleaning"] = {"slices": 1, "connected": [1]}
-    parser.update({**labels, "preprocessing": preprocessing})
+    parser.update({**labels, "preprocessing": preprocessing, "output_dir": str(tmp_path / "masks")})
     parser["architecture"] = {"in_channels": 1}
     before, after = (parser.get_parsed_content(f"validate::{part}processing") for part in ("pre", "post"))
     item = before({key: str(tmp_path / f"{key}.nii.gz") for key in ("image", "label")})

@@ -109,14 +109,13 @@ def test_what_a_killed_process_has_started_ends_with_it(tmp_path: Path, hold: An
 def test_one_left_behind_that_does_not_end_keeps_the_folder(
     tmp_path: Path, hold: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lock, "PATIENCE", 0.3)
     holder, (stage, child) = hold(DEAF + STAGE)
     kill(holder)
-    with (
-        pytest.raises(InputError, match=rf"is in use \(process {stage} on [^;\n]*\)\. Wait"),
-        at_work(tmp_path / "run.lock"),
-    ):
-        pass
+    with monkeypatch.context() as context:
+        context.setattr(lock, "PATIENCE", 0.3)
+        in_use = rf"is in use \(process {stage} on [^;\n]*\)\. Wait"
+        with pytest.raises(InputError, match=in_use), at_work(tmp_path / "run.lock"):
+            pass
     for number in (stage, child):
         os.kill(number, signal.SIGKILL)
     with at_work(tmp_path / "run.lock"):
