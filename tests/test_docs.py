@@ -62,6 +62,7 @@ def test_keys_exist(page: Path) -> None:
         "keys",
         "variants",
         "mutants",
+        "kills",
     }  # benchmarks, mount
     known |= {
         "download",
