@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from pretended_run import content
+import pytest
+from pretended_run import content, pretend_to_run
 
 from ufc_monai.base.chain import SPLIT
 from ufc_monai.base.files import read_json
@@ -49,6 +50,14 @@ class Loop:
 
     def run(self, **changes: Any) -> None:
         run.run_all(replace(self.options, **changes))
+
+
+def pretend_to_loop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Loop:
+    loop = Loop(pretend_to_run(tmp_path, monkeypatch))
+    for i in range(8, 12):
+        (loop.options.dataset_dir / f"image{i}.nii.gz").write_text(f"image{i}")
+    loop.write_list()
+    return loop
 
 
 def kept(folder: Path) -> dict[Path, tuple[bytes, int]]:

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 from conftest import NAMES
-from pretended_rounds import Loop, kept
-from pretended_run import content, pretend_to_run
+from pretended_rounds import Loop, kept, pretend_to_loop
+from pretended_run import content
 
 from ufc_monai.base.chain import FINE_TUNING, QUALITY, SPLIT, TEST
 from ufc_monai.base.errors import InputError
@@ -26,11 +26,7 @@ VAE, CONTRASTIVE, UNET = NAMES
 
 @pytest.fixture
 def loop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Loop:
-    loop = Loop(pretend_to_run(tmp_path, monkeypatch))
-    for i in range(8, 12):
-        (loop.options.dataset_dir / f"image{i}.nii.gz").write_text(f"image{i}")
-    loop.write_list()
-    return loop
+    return pretend_to_loop(tmp_path, monkeypatch)
 
 
 def test_each_change_of_labels_is_a_round_and_those_before_stay(loop: Loop, caplog: pytest.LogCaptureFixture) -> None:

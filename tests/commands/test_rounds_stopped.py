@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 from conftest import NAMES
-from pretended_rounds import Loop, kept
-from pretended_run import content, pretend_to_run, stop
+from pretended_rounds import Loop, kept, pretend_to_loop
+from pretended_run import content, stop
 
 from ufc_monai.base.chain import FINE_TUNING, MASKS, TEST
 from ufc_monai.base.errors import InputError
@@ -29,11 +29,7 @@ VAE, CONTRASTIVE, UNET = NAMES
 
 @pytest.fixture
 def loop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Loop:
-    loop = Loop(pretend_to_run(tmp_path, monkeypatch))
-    for i in range(8, 12):
-        (loop.options.dataset_dir / f"image{i}.nii.gz").write_text(f"image{i}")
-    loop.write_list()
-    return loop
+    return pretend_to_loop(tmp_path, monkeypatch)
 
 
 @pytest.mark.parametrize("more", [False, True], ids=["as it was", "labelled meanwhile"])
