@@ -16,7 +16,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -28,10 +28,11 @@ from monai.bundle import ConfigParser
 from numpy.typing import NDArray
 
 from ufc_monai.artifacts.transfer import load_weights
+from ufc_monai.base.bundles import UNET, VAE
 from ufc_monai.transforms.clean import keep_largest, smooth_slices
 
 ROOT = Path(__file__).parents[1]
-BUNDLE = ROOT / "bundles" / "ufc_unet_segmentation"
+BUNDLE = ROOT / "bundles" / UNET
 LAST = {"val_interval": 10**6}
 """Validate once, at the end: the last weights are kept, and nothing is chosen by these volumes."""
 
@@ -43,20 +44,23 @@ PLAINLY = {"brightness": 0.0, "contrast": [1.0, 1.0], "gamma": [1.0, 1.0], "nois
 STILL = {"elastic": 0}
 SYMMETRIC = {**STILL, "min_steps": 1500, "missing": 0}
 """Self-training as it was when the guards were tried."""
+TODAYS = {"min_steps": 1500}
+"""Self-training as it is."""
 CLUSTERS = "$training.clusters_of(@pseudo_labels_path, @slice_items, @split, @fold)"
 DEALT_ANEW = f"$guards.dealt_anew({CLUSTERS[1:]})"
 
 
 def guard(target: str, **arguments: str) -> tuple[list[str], dict[str, Any]]:
-    """A variant of self-training by another class, of guards.py."""
+    """A variant of self-training as it was by another class, of guards.py; by clusters of today's."""
     changed = {f"self_training::{key}": value for key, value in {"_target_": f"guards.{target}", **arguments}.items()}
-    return ["self_training"], {**SYMMETRIC, "+imports": ["$import guards"], **changed}
+    base = TODAYS if "clusters" in arguments else SYMMETRIC
+    return ["self_training"], {**base, "+imports": ["$import guards"], **changed}
 
 
 def partners(clusters: str) -> tuple[list[str], dict[str, Any]]:
     """A variant of self-training that mixes slices of the same cluster."""
     changed = {"train::sampler::partners": "cluster", "train::sampler::clusters": clusters}
-    return ["self_training"], {**SYMMETRIC, "+imports": ["$import guards"], **changed}
+    return ["self_training"], {**TODAYS, "+imports": ["$import guards"], **changed}
 
 
 VARIANTS: dict[str, tuple[list[str], dict[str, Any]]] = {
@@ -84,7 +88,7 @@ VARIANTS: dict[str, tuple[list[str], dict[str, Any]]] = {
     "mixed_elastic_16": ([], {"batch_size": 16, "min_steps": 1200}),
     "mixed_16": ([], {**STILL, "batch_size": 16, "min_steps": 800}),
     "mixed_small_boxes": ([], {**STILL, "mix::area": [0.02, 0.3], "min_steps": 1200}),
-    "self_elastic": (["self_training"], {"min_steps": 1500}),
+    "self_elastic": (["self_training"], TODAYS),
     "self_more_elastic": (["self_training"], {"elastic": 0.06, "min_steps": 1500}),
     "self_training": (["self_training"], {**STILL, "min_steps": 1500}),
     "self_sampled": (
@@ -103,7 +107,7 @@ VARIANTS: dict[str, tuple[list[str], dict[str, Any]]] = {
     "self_early": (["self_training"], {**SYMMETRIC, "warm_up_steps": 400, "round_steps": 200}),
     "self_sure": (["self_training"], {**SYMMETRIC, "keep": 0.6}),
     "self_all": (["self_training"], {**SYMMETRIC, "keep": 0.95}),
-    "self_each_epoch": (["self_training"], {**SYMMETRIC, "round_steps": 1}),
+    "self_each_epoch": (["self_training"], {**TODAYS, "round_steps": 1}),
     "less_of_unstable": guard("LessOfUnstable"),
     "fewer_slices": guard("FewerSlices"),
     "by_position": guard("Plausible"),
@@ -124,25 +128,46 @@ def train(data: Path, out: Path, keys: Mapping[str, Any], name: str, fold: int, 
     folder = out / f"{name}_{fold}_{draw}"
     if (folder / "seconds.txt").is_file():
         return folder
-    folder.mkdir(parents=True, exist_ok=True)
     config = {**keys, **LAST, **VARIANTS[name][1], "fold": fold, "label_draw": draw, "seed": draw, "threads": 1}
-    (folder / "variant.json").write_text(json.dumps(config, indent=1))
-    words = [sys.executable, "-m", "monai.bundle", "run", "--config_file", str(files(name, folder))]
-    places = {"bundle_root": BUNDLE, "dataset_dir": data, "output_dir": folder, "ckpt_dir": folder / "models"}
-    places |= {"cache_dir": out / "cache", "split_path": out / "split.json", "pretrained_path": "none"}
+    config |= {"output_dir": str(folder), "ckpt_dir": str(folder / "models"), "pretrained_path": "none"}
     if "self_training" in VARIANTS[name][0]:
-        places["pseudo_labels_path"] = out / f"stage1_{fold}" / "clusters" / "pseudo_labels.json"
-    words += [word for key, value in places.items() for word in (f"--{key}", str(value))]
+        config["pseudo_labels_path"] = str(out / f"stage1_{fold}" / "clusters" / "pseudo_labels.json")
+    write(folder / "variant.json", data, out, config)
     began = time.monotonic()
-    environment = {
-        **os.environ,
-        "OMP_NUM_THREADS": "1",
-        "PYTHONPATH": os.pathsep.join(map(str, (ROOT, ROOT / "benchmarks"))),
-    }
-    with open(folder / "log.txt", "w") as log:
-        subprocess.run(words, stdout=log, stderr=log, check=True, env=environment)
+    run_bundle(UNET, files(name, folder))
     (folder / "seconds.txt").write_text(f"{time.monotonic() - began:.0f}")
     return folder
+
+
+def stage_1(data: Path, out: Path, keys: Mapping[str, Any], fold: int) -> None:
+    """Features and clusters of a fold's training volumes, unless they are there; they are of no labels."""
+    folder = out / f"stage1_{fold}"
+    if (folder / "clusters" / "pseudo_labels.json").is_file():
+        return
+    own = {name: value for name, value in keys.items() if name == "window"}
+    own |= {"fold": fold, "threads": 1, "ckpt_dir": str(folder / "models")}
+    for stage, configs in (("train", ["train", "cpu"]), ("clusters", ["inference"])):
+        write(folder / f"{stage}.json", data, out, {**own, "output_dir": str(folder / stage)})
+        own.pop("window", None)  # inference takes the training's
+        places = [str(ROOT / "bundles" / VAE / "configs" / f"{name}.json") for name in configs]
+        run_bundle(VAE, [*places, str(folder / f"{stage}.json")])
+
+
+def write(file: Path, data: Path, out: Path, keys: Mapping[str, Any]) -> None:
+    """Write the configuration of a run, with what all runs share."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    shared = {"dataset_dir": str(data), "cache_dir": str(out / "cache"), "split_path": str(out / "split.json")}
+    file.write_text(json.dumps({**shared, **keys}, indent=1))
+
+
+def run_bundle(bundle: str, configs: Sequence[str]) -> None:
+    """Run a bundle in a process of its own; what it prints goes into log.txt beside the last configuration."""
+    words = [sys.executable, "-m", "monai.bundle", "run", "--config_file", str(list(configs))]
+    words += ["--bundle_root", str(ROOT / "bundles" / bundle)]
+    paths = os.pathsep.join(map(str, (ROOT, ROOT / "benchmarks")))
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": paths}
+    with open(Path(configs[-1]).parent / "log.txt", "a") as log:
+        subprocess.run(words, stdout=log, stderr=log, check=True, env=environment)
 
 
 def files(name: str, folder: Path) -> list[str]:
@@ -152,12 +177,11 @@ def files(name: str, folder: Path) -> list[str]:
 
 
 @torch.inference_mode()
-def judge(data: Path, out: Path, folder: Path) -> dict[str, Any]:
+def judge(folder: Path) -> dict[str, Any]:
     """Dice of a run's last weights on its validation volumes, by ways of cleaning up."""
     parser = ConfigParser()
     parser.read_config(files(folder.name.rsplit("_", 2)[0], folder))
-    parser.update({"bundle_root": str(BUNDLE), "dataset_dir": str(data), "ckpt_dir": str(folder / "models")})
-    parser.update({"cache_dir": str(out / "cache"), "split_path": str(out / "split.json"), "pretrained_path": "none"})
+    parser.update({"bundle_root": str(BUNDLE)})
     content = {name: parser.get_parsed_content(name) for name in ("network", "validate::dataset", "validate::inferer")}
     network, volumes, inferer = content.values()
     names = list(parser.get_parsed_content("class_ids"))
@@ -205,11 +229,14 @@ def main() -> None:
     keys = {"labelled_volumes": a.volumes, **(json.loads(a.keys.read_text()) if a.keys else {})}
     runs = [(v, int(f), int(d)) for v in a.variants.split(",") for f in a.folds.split(",") for d in a.draws.split(",")]
 
+    for fold in {f for v, f, _ in runs if "self_training" in VARIANTS[v][0]}:
+        stage_1(data, out, keys, fold)
+
     def one(run: tuple[str, int, int]) -> dict[str, Any]:
         folder = train(data, out, keys, *run)
         found = folder / "scores.json"
         if not found.is_file():
-            found.write_text(json.dumps(judge(data, out, folder)))
+            found.write_text(json.dumps(judge(folder)))
         row = dict(zip(("variant", "fold", "draw"), run, strict=True)) | json.loads(found.read_text())
         print(row, flush=True)
         return row
