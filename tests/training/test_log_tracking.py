@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import json
 import shutil
+import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 from conftest import NAMES, ROOT, SMALL, copy_bundles, run_bundle
 
 import ufc_monai
 from ufc_monai.__main__ import main
 from ufc_monai.phantom.ct import make_phantom
+from ufc_monai.training.log import _Client, signals_held
 
 VAE, CONTRASTIVE, UNET = NAMES
 # MLflow and what it stands on warn of themselves while they are imported
@@ -97,6 +101,39 @@ def test_a_run_that_is_terminated_does_not_stay_running(phantom: Path, tmp_path:
     (experiment,) = client.search_experiments(filter_string="name = 'monai_experiment'")
     (run,) = client.search_runs(experiment.experiment_id)
     assert run.info.status == "FAILED"
+
+
+@pytest.mark.slow
+def test_a_run_interrupted_while_it_logs_can_still_be_marked(tmp_path: Path) -> None:
+    mlflow = pytest.importorskip("mlflow")
+    client: Any = _Client(mlflow.MlflowClient(f"sqlite:///{tmp_path / 'all.db'}"))
+    experiment, draw = client.create_experiment("mine"), np.random.default_rng(0)
+    usual = signal.signal(signal.SIGALRM, lambda *_: signal.raise_signal(signal.SIGINT))
+    try:
+        for _ in range(40):
+            run = client.create_run(experiment).info.run_id
+            with pytest.raises(KeyboardInterrupt):
+                signal.setitimer(signal.ITIMER_REAL, draw.uniform(0.001, 0.1))
+                for step in range(10**6):
+                    client.log_metric(run, "loss", 1.0, step=step)
+            client.set_terminated(run, "FAILED")
+            assert client.get_run(run).info.status == "FAILED"
+    finally:
+        signal.signal(signal.SIGALRM, usual)
+
+
+def test_a_signal_waits_and_a_second_one_does_not() -> None:
+    seen = list[str]()
+    with pytest.raises(KeyboardInterrupt), signals_held():
+        signal.raise_signal(signal.SIGINT)
+        seen.append("the block's end")
+    assert seen == ["the block's end"]
+    with pytest.raises(KeyboardInterrupt), signals_held():
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+        seen.append("never")
+    assert seen == ["the block's end"]
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 @pytest.mark.slow

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import json
 import logging
 import os
 import signal
+import threading
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
@@ -123,11 +125,49 @@ def track(handlers: Iterable[object], record: RunRecord) -> None:
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # else nothing is done at exit
 
 
+@contextlib.contextmanager
+def signals_held() -> Iterator[None]:
+    """Hold SIGINT and SIGTERM back until the block ends, and let a second one through, for the block may hang."""
+    main = threading.current_thread() is threading.main_thread()
+    both = (signal.SIGINT, signal.SIGTERM) if main else ()
+    usual = {number: handler for number in both if (handler := signal.getsignal(number)) is not None}
+    came: list[int] = []
+
+    def set_back() -> None:
+        for number, handler in usual.items():
+            signal.signal(number, handler)
+
+    def hold(number: int, _: object) -> None:
+        came.append(number)
+        set_back()
+
+    try:
+        for number in usual:
+            signal.signal(number, hold)
+        yield
+    finally:
+        set_back()
+        for held in came:
+            signal.raise_signal(held)
+
+
+class _Client:
+    """A tracking client whose calls are not broken off: a write that is leaves SQLite's lock behind, for us as well."""
+
+    def __init__(self, client: object) -> None:
+        self._client = client
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._client, name)
+        return signals_held()(found) if callable(found) else found
+
+
 class _Tracked:
     """One run in the tracking store."""
 
     def __init__(self, handler: MLFlowHandler, record: RunRecord) -> None:
         self.handler = handler
+        handler.client = _Client(handler.client)
         self.run_id: str | None = None
         self.tags = _tags(record.content)
         # a name of its own: MONAI goes on with an unfinished run of the same name
