@@ -104,8 +104,8 @@ class Place:
         whole[inside] = mask[0].numpy()[within]
         back = nib.orientations.ornt_transform(nib.orientations.axcodes2ornt("RAS"), np.array(self.turn))
         stored = torch.from_numpy(nib.apply_orientation(whole, back).copy())[None]
-        before = image.applied_operations[:-1]
-        return MetaTensor(stored, image.meta[MetaKeys.ORIGINAL_AFFINE], dict(image.meta), applied_operations=before)
+        meta = {**image.meta, MetaKeys.AFFINE: image.meta[MetaKeys.ORIGINAL_AFFINE]}
+        return MetaTensor(stored, meta=meta, applied_operations=image.applied_operations[:-1])
 
 
 class NetworkGridd(MapTransform):
@@ -142,8 +142,8 @@ class NetworkGridd(MapTransform):
         for key, volume, view in zip(self.keys, volumes, views, strict=True):
             resize = self._image_slice if view is image else self._label_slice
             found = place.slices(view, resize, air=view is image)
-            affine, operations = place.affine(volume.affine, found.shape[1:]), [*volume.applied_operations, done]
-            d[key] = MetaTensor(found, affine, dict(volume.meta), applied_operations=operations)
+            meta = {**volume.meta, MetaKeys.AFFINE: place.affine(volume.affine, found.shape[1:])}
+            d[key] = MetaTensor(found, meta=meta, applied_operations=[*volume.applied_operations, done])
         return d
 
     def _image_slice(self, pixels: Tensor) -> Tensor:

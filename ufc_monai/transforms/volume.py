@@ -16,7 +16,7 @@ import torch
 from monai.config import DtypeLike, KeysCollection
 from monai.data import MetaTensor
 from monai.transforms import LoadImage, LoadImaged, MapTransform, Transform
-from monai.utils import optional_import
+from monai.utils import MetaKeys, optional_import
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -257,7 +257,7 @@ def _stored_like(label: MetaTensor, image: MetaTensor) -> MetaTensor:
         return label
     array = nib.apply_orientation(np.asarray(label)[0], turn).copy()[None]
     affine = np.asarray(label.affine) @ nib.orientations.inv_ornt_aff(turn, label.shape[1:])
-    return MetaTensor(torch.from_numpy(array), torch.from_numpy(affine), dict(label.meta))
+    return MetaTensor(torch.from_numpy(array), meta={**label.meta, MetaKeys.AFFINE: torch.from_numpy(affine)})
 
 
 def _last_line(error: Exception) -> str:
