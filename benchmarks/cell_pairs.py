@@ -4,13 +4,13 @@
 
 The labelled training volumes of the fold that the pseudo-labels were made for, on the grid of 64 x 64 pixels of the
 body's box that cpu.json trains on; validation and test volumes are not read. KEYS.json holds ``window``, ``labels`` and
-``background_labels`` of other data than MMWHS. No network is trained: what is counted bounds what such a loss can teach.
+``background_labels`` of other data than MMWHS. No network is trained: it tells what such a loss has to learn from.
 
 Slices are mates by cluster, by position (less than 0.1 apart), by both, or by clusters dealt out anew among all slices,
 the control. For each grid of cells: of a pixel of a structure in the anchor's cell and any pixel of the key's cell, how
 often, in per cent, are the structures the same? Of other patients' keys in the same cell, for mates (positives) and
-for the rest (negatives); and of keys of the anchor's own slice: in its own cell, in one of the four cells beside it, and in
-any other cell, all of which such a loss takes for negatives.
+for the rest (negatives); and of keys of the anchor's own slice: in its own cell, in one of the four cells beside it,
+and in any other cell, all of which such a loss takes for negatives.
 
 Prints a table for each grid, and a RESULT line: positives / negatives.
 """
@@ -31,8 +31,8 @@ from numpy.typing import NDArray
 from torch.nn import functional as F
 
 from ufc_monai.clustering.pseudo_labels import PseudoLabels
-from ufc_monai.data.label_names import resolve_labels
 from ufc_monai.data import open_split
+from ufc_monai.data.label_names import resolve_labels
 from ufc_monai.transforms.chain import volume_chain
 from ufc_monai.transforms.labels import RemapLabelsd
 
@@ -44,7 +44,7 @@ Array = NDArray[Any]
 
 
 def volumes(a: argparse.Namespace, labels: Mapping[str, Any], keys: Mapping[str, Any], guide: PseudoLabels) -> Any:
-    """Of each labelled training volume: one map a structure, (D, structures, SIDE, SIDE); the clusters of its slices."""
+    """Of each labelled training volume: a map a structure, (D, structures, SIDE, SIDE), and its slices' clusters."""
     preprocessing = {
         "image_size": SIDE,
         "window": keys.get("window", [-250, 650]),
@@ -61,7 +61,7 @@ def volumes(a: argparse.Namespace, labels: Mapping[str, Any], keys: Mapping[str,
 
 
 def alike(cells: Array, chosen: Array) -> float:
-    """How often, in per cent, pixels of the same cell of chosen pairs (N, N) are of one structure; cells (N, C, G, G)."""
+    """How often, in per cent, pixels of one cell of chosen pairs (N, N) are of one structure; cells (N, C, G, G)."""
     flat = cells.reshape(len(cells), -1)
     return float(100 * (flat @ flat.T)[chosen].sum() / (flat.sum(axis=1) * chosen.sum(axis=1)).sum())
 
