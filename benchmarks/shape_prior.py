@@ -216,11 +216,13 @@ def judge(out: Path, shape: str, runs: Sequence[tuple[str, int, Path]]) -> pd.Da
     scores = {key: dice_of(found, labels) for key, found in masks.items()}
     scores |= {(f"{name}_best_of_8", seed): best_region(out, folder, labels) for name, seed, folder in runs}
     shown = [*labels][:: max(1, len(labels) // 8)][:8]
-    rows = [np.stack([found[name] for name in shown]).astype(float) for found in [labels, *masks.values()]]
-    rows.insert(0, np.stack([images[name] / 255 for name in shown]))
+    pictures = np.stack([images[name] / 255 for name in shown])
+    # masks shine through, so that what they miss is seen
+    rows = [(pictures + np.stack([found[name] for name in shown])) / 2 for found in [labels, *masks.values()]]
     # save_rows takes slices in RAS
-    rows = [np.flip(row.swapaxes(1, 2), axis=(1, 2)) for row in rows]
-    save_rows(out / "masks.png", rows, ["picture", "label", *(f"{name} {seed}" for name, seed in masks)])
+    rows = [np.flip(row.swapaxes(1, 2), axis=(1, 2)) for row in [pictures, *rows]]
+    titles = [f"{name}, seed {seed}" if name in WEIGHTS else name for name, seed in masks]
+    save_rows(out / "masks.png", rows, ["picture", "label", *titles])
     return pd.DataFrame(
         {"method": name, "seed": seed, "image": image, "dice": 100 * dice}
         for (name, seed), found in scores.items()

@@ -20,8 +20,10 @@ from ufc_monai.commands.segment import segment
 
 VAE, CONTRASTIVE, UNET = NAMES
 METHODS = methods(ROOT / "bundles")
-CHAINS = ("ufc", "simclr", "moco", "glcl", "local_discrimination", "shape_prior")
+CHAINS = ("ufc", "simclr", "moco", "glcl", "ufc_dense", "local_discrimination", "shape_prior")
 """One method of each kind goes through all that follows; the others differ from these in their loss alone."""
+DENSE = ("glcl", "ufc_dense", "local_discrimination", "shape_prior")
+"""Methods that pretrain the decoder, too."""
 BATCH = {"batch_size": 12}
 
 
@@ -80,7 +82,7 @@ def test_is_taken_over(
     with caplog.at_level("INFO"):
         small = {**SMALL[UNET], "output_dir": str(tmp_path / "unet"), "ckpt_dir": str(tmp_path / "unet")}
         run_bundle(bundles, UNET, "train", phantom, **small, pretrained_path=str(models / "model.pt"))
-    decoder = " and 64 of 64 decoder tensors" if method in ("glcl", "local_discrimination", "shape_prior") else ""
+    decoder = " and 64 of 64 decoder tensors" if method in DENSE else ""
     assert f"70 of 70 encoder tensors{decoder} from" in caplog.text
 
 
@@ -176,6 +178,8 @@ def test_methods_share_everything_but_the_method() -> None:
         ("shape_prior", {"shape": 3}, "shape must be a name, got 3"),
         ("shape_prior", {"shape_dir": "/nowhere"}, "shape_dir: there are no pictures or volumes in /nowhere"),
         ("shape_prior", {"shape_weight": -1}, "shape_weight must be a number of 0 or more"),
+        ("ufc_dense", {"cells": 0}, "cells must be a whole number of 1 or more"),
+        ("ufc_dense", {"pseudo_labels_path": "none"}, "loss_preset 'ufc' needs pseudo-labels"),
         ("glcl", {"partitions": 2.5}, "partitions must be a whole number of 2 or more"),
         ("glcl", {"local_regions": 1000}, "a map of 32 x 32 has 100"),
         ("glcl", {"local_regions": 1}, "local_regions must be a whole number of 2 or more"),

@@ -231,6 +231,13 @@ def test_no_gradient_of_the_local_loss_reaches_the_encoder() -> None:
     assert all(parameter.grad is not None for parameter in encoder.parameters())
 
 
+def test_a_joint_network_teaches_the_encoder_by_pixels() -> None:
+    encoder = UNetEncoder(WIDTHS, "batch")
+    network = GlobalLocalNetwork(encoder, ProjectionHead(16, 8, 2), UNetDecoder(WIDTHS, "batch", 5), joint=True)
+    network(torch.rand(2, 1, 32, 32))[1].sum().backward()
+    assert all(parameter.grad is not None for parameter in encoder.parameters())
+
+
 @pytest.mark.parametrize(("kind", "widths"), [(BetaVAE, (4, 8)), (UNetVAE, WIDTHS)])
 def test_standardised_colours_come_back_without_bounds(
     kind: type[BetaVAE] | type[UNetVAE], widths: tuple[int, ...]

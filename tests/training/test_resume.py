@@ -84,6 +84,7 @@ def read(folder: Path) -> dict[str, Any]:
         pytest.param(CONTRASTIVE, "train+moco", 13, marks=pytest.mark.slow),
         pytest.param(CONTRASTIVE, "train+byol", 13, marks=pytest.mark.slow),
         pytest.param(CONTRASTIVE, "train+glcl", 8, marks=pytest.mark.slow),
+        pytest.param(CONTRASTIVE, "train+ufc_dense", 8, marks=pytest.mark.slow),
         pytest.param(CONTRASTIVE, "train+local_discrimination", 8, marks=pytest.mark.slow),
         pytest.param(CONTRASTIVE, "train+local_discrimination+shape_prior", 8, marks=pytest.mark.slow),
         (UNET, "train", 20),

@@ -19,9 +19,22 @@ def matched(maps: Tensor, affine: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         (b, H, W) bool.
     """
     first, second = maps.chunk(2)
-    grid = F.affine_grid(affine[: len(first)].to(maps.dtype), list(first.shape), align_corners=False)
+    return first, *placed_back(second, affine[: len(first)])
+
+
+def placed_back(maps: Tensor, affine: Tensor) -> tuple[Tensor, Tensor]:
+    """The maps of views as their slices lie: flip, rotation and crop undone.
+
+    Args:
+        maps: of the views, (n, D, H, W).
+        affine: where each pixel of the slice lies in the view, (n, 2, 3).
+
+    Returns:
+        The maps (n, D, H, W), and which pixels of the slice its view shows, (n, H, W) bool.
+    """
+    grid = F.affine_grid(affine.to(maps.dtype), list(maps.shape), align_corners=False)
     seen = (grid.abs() <= 1).all(dim=3)
-    return first, F.grid_sample(second, grid, padding_mode="border", align_corners=False), seen
+    return F.grid_sample(maps, grid, padding_mode="border", align_corners=False), seen
 
 
 def cell_means(maps: Tensor, seen: Tensor | None, grid: int) -> tuple[Tensor, Tensor]:

@@ -9,8 +9,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ufc_monai.base.errors import InputError
-from ufc_monai.losses.cells import cells_of, matched
+from ufc_monai.losses.cells import cell_means, cells_of, matched, placed_back
 from ufc_monai.losses.contrastive import ClusterContrastiveLoss, ContrastiveLoss, pair_masks
+from ufc_monai.losses.protocol import DROPPED
 
 
 class LocalContrastiveLoss(ContrastiveLoss):
@@ -136,3 +137,119 @@ class GlobalLocalLoss(ContrastiveLoss):
 def _gathered(cells: Tensor, chosen: Tensor) -> Tensor:
     """Some of the cells (b, n, features) of each slice by their numbers (b, r): (b, r, features)."""
     return cells.gather(1, chosen[..., None].expand(-1, -1, cells.shape[2]))
+
+
+class CellContrastiveLoss(ContrastiveLoss):
+    """Cells of the decoder's maps: the same cell of slices of the same group attracts, all others are negatives.
+
+    Views are brought back to their slice, by flip, rotation and crop undone, so that a cell is the same place of the
+    body's box in all slices; what a view does not show, or shows by less than half, takes no part.
+
+    Args:
+        preset: as temperature and threshold in :class:`ContrastiveLoss`.
+        temperature: tau, above 0.
+        threshold: of positions.
+        grid: cells along each side of a slice.
+        cells: how many of them are drawn for a batch, the same in all its slices.
+        seed: of the generator that draws them.
+    """
+
+    def __init__(
+        self,
+        preset: str = "ufc",
+        temperature: float = 0.1,
+        threshold: float | None = None,
+        grid: int = 8,
+        cells: int = 16,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(preset, temperature, threshold)
+        self.grid = grid
+        self.cells = cells
+        self.generator = torch.Generator().manual_seed(seed)
+
+    def get_extra_state(self) -> Tensor:
+        """The generator's place, for a checkpoint."""
+        return self.generator.get_state()
+
+    def set_extra_state(self, state: Tensor) -> None:
+        """Go on from a saved place."""
+        self.generator.set_state(state)
+
+    def forward(self, maps: Tensor, groups: Tensor, affine: Tensor) -> Tensor:
+        """The mean loss of a batch.
+
+        Args:
+            maps: (2b, D, H, W); rows i and i + b are the two views of slice i.
+            groups: of the views, (2b,).
+            affine: where each pixel of the slice lies in the view, (2b, 2, 3).
+
+        Returns:
+            A scalar, in float32 at least.
+        """
+        chosen = torch.randperm(self.grid**2, generator=self.generator)[: self.cells].to(maps.device)
+        with torch.autocast(maps.device.type, enabled=False):
+            pixels = F.normalize(maps.to(torch.promote_types(maps.dtype, torch.float32)), dim=1)
+            f, seen = cell_means(*placed_back(pixels, affine), self.grid)
+            f, seen = f[:, chosen].flatten(0, 1), seen[:, chosen].flatten()
+            # numbers of other cells lie further apart than those of any two groups
+            apart = 2 * (groups.max() - groups.min() + 1)
+            places = torch.arange(len(chosen), device=maps.device)
+            groups = (groups[:, None] + places * apart).flatten()
+            both = seen[:, None] & seen
+            positive, negative = (mask & both for mask in pair_masks(groups, self.preset, self.threshold))
+            return self.reduced(f @ f.T / self.temperature, positive, negative)
+
+
+class GlobalCellLoss(ContrastiveLoss):
+    """The loss of whole slices and, weighted, that of their cells, both by the same groups.
+
+    Args:
+        preset: as temperature and threshold in :class:`ContrastiveLoss`, of both.
+        temperature: of both.
+        threshold: of positions.
+        grid: as cells and seed in :class:`CellContrastiveLoss`.
+        cells: drawn for a batch.
+        seed: of the cells.
+        weight: of the cells' loss.
+
+    Attributes:
+        figures: those of the loss of slices, whose ``chance`` is that of the sum; the two losses; ``cell_dropped``.
+    """
+
+    def __init__(
+        self,
+        preset: str = "ufc",
+        temperature: float = 0.1,
+        threshold: float | None = None,
+        grid: int = 8,
+        cells: int = 16,
+        seed: int = 0,
+        weight: float = 0.5,
+    ) -> None:
+        super().__init__(preset, temperature, threshold)
+        self.whole = ClusterContrastiveLoss(preset, temperature, threshold)
+        self.cells = CellContrastiveLoss(preset, temperature, threshold, grid, cells, seed)
+        self.weight = weight
+
+    def views(self, output: Any) -> tuple[Tensor, Tensor]:
+        """The embeddings of whole slices."""
+        return super().views(output[0])
+
+    def forward(self, output: tuple[Tensor, Tensor], target: tuple[Tensor, Tensor]) -> Tensor:
+        """The weighted sum for a batch.
+
+        Args:
+            output: embeddings of slices (2b, F), and of pixels (2b, D, H, W).
+            target: groups (2b,), and affines as of :class:`CellContrastiveLoss`.
+        """
+        whole, cells = self.whole(output[0], target[0]), self.cells(output[1], *target)
+        chance = self.whole.figures["chance"] + self.weight * self.cells.figures["chance"]
+        terms = {
+            "global_loss": whole.detach(),
+            "cell_loss": cells.detach(),
+            "cell_chance": self.cells.figures["chance"],
+        }
+        self.figures = {**self.whole.figures, "chance": chance, **terms, "cell_dropped": self.cells.figures[DROPPED]}
+        total: Tensor = whole + self.weight * cells
+        return total

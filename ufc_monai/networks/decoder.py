@@ -44,25 +44,27 @@ class UNetDecoder(nn.Module):
 
 
 class GlobalLocalNetwork(nn.Module):
-    """What GLCL trains: encoder and head by whole slices, the decoder by parts of them.
+    """Encoder and head that embed whole slices, and a decoder that embeds their pixels.
 
     Args:
-        encoder: no gradient of the decoder reaches it.
+        encoder: of the UNet.
         head: maps the encoder's vector (B, F) to the embedding (B, D).
         decoder: of the same widths.
+        joint: whether the gradient of pixels reaches the encoder; in GLCL it does not.
     """
 
-    def __init__(self, encoder: UNetEncoder, head: nn.Module, decoder: UNetDecoder) -> None:
+    def __init__(self, encoder: UNetEncoder, head: nn.Module, decoder: UNetDecoder, *, joint: bool = False) -> None:
         super().__init__()
         self.encoder = encoder
         self.head = head
         self.decoder = decoder
+        self.joint = joint
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Embeddings of slices, (B, D), of unit length, and of their pixels, (B, out_channels, H, W)."""
         maps = self.encoder.feature_maps(x)
         whole = F.normalize(self.head(maps[4].mean(dim=(2, 3))), dim=1)
-        return whole, self.decoder([m.detach() for m in maps])
+        return whole, self.decoder(maps if self.joint else [m.detach() for m in maps])
 
 
 class LocalDiscriminationNetwork(nn.Module):
