@@ -25,6 +25,7 @@ from tqdm.contrib.concurrent import thread_map
 from ufc_monai.base.errors import InputError, unwrapped
 from ufc_monai.base.files import inside, readable_disk_errors
 from ufc_monai.base.machine import at_once
+from ufc_monai.data.items import VolumeItems
 from ufc_monai.data.store_key import fingerprint, key_of_transforms, key_of_volume
 from ufc_monai.transforms.reader import stored_shape
 
@@ -45,7 +46,7 @@ class StoreEntry:
 
     Attributes:
         folder: where the arrays lie.
-        items: what each slice knows of itself beside arrays (``id``, ``patient``, ``position``), one dict a slice.
+        items: what each slice knows of itself beside arrays (``id``, ``patient``, ``position``), made when asked for.
         keys: names of the arrays.
     """
 
@@ -55,10 +56,10 @@ class StoreEntry:
             meta = json.loads((folder / "entry.json").read_text(encoding="utf-8"))
             if meta.pop("seal", None) != fingerprint(meta):
                 raise ValueError("its seal differs")
-            self.items: list[dict[str, Any]] = meta["items"]
+            self.items = VolumeItems(**meta["items"])
             self.keys: list[str] = meta["keys"]
-            self._sums: dict[str, list[int]] = meta["crc32"]
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as e:
+            self._sums = {key: np.array(sums, dtype=np.uint32) for key, sums in meta["crc32"].items()}
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError) as e:
             raise self._unreadable(folder / "entry.json", e) from e
         self._layouts: dict[str, tuple[np.dtype[Any], tuple[int, ...], int]] = {}
 
@@ -109,7 +110,7 @@ def write_entry(folder: Path, items: Sequence[Mapping[str, Any]], arrays: Mappin
     for key, array in arrays.items():
         np.save(inside(folder, f"{key}.npy", "cache_dir"), array, allow_pickle=False)
     sums = {key: [zlib.crc32(np.ascontiguousarray(piece).data) for piece in array] for key, array in arrays.items()}
-    meta = {"keys": list(arrays), "items": list(items), "crc32": sums}
+    meta = {"keys": list(arrays), "items": vars(VolumeItems.of(items)), "crc32": sums}
     (folder / "entry.json").write_text(json.dumps({**meta, "seal": fingerprint(meta)}), encoding="utf-8")
     return StoreEntry(folder)
 

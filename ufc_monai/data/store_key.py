@@ -25,7 +25,7 @@ from ufc_monai.base.errors import InputError
 from ufc_monai.base.files import sha256_of
 from ufc_monai.base.formats import parts_of
 
-FORMAT = 2
+FORMAT = 3
 LIBRARIES = ("monai", "torch", "numpy", "scipy", "nibabel", "SimpleITK")
 """What reads, crops and resizes voxels; known by version, as all else is by its source."""
 

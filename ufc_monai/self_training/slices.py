@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from ufc_monai.base.errors import InputError
+from ufc_monai.data.items import JoinedItems
 from ufc_monai.data.slices import SliceDataset
 from ufc_monai.data.store import StoreEntry
 from ufc_monai.self_training.rounds import Round
@@ -42,6 +43,7 @@ class JoinedSlices(Dataset[dict[str, Any]]):
     def __init__(self, labelled: SliceDataset, unlabelled: SliceDataset) -> None:
         self.labelled = labelled
         self.unlabelled = unlabelled
+        self.items = JoinedItems([labelled.items, unlabelled.items])
         self.round_entries: list[StoreEntry] = []
 
     def open_round(self, found: Round) -> None:
@@ -60,7 +62,7 @@ class JoinedSlices(Dataset[dict[str, Any]]):
         k = index - len(self.labelled)
         if k < 0:
             return self.labelled[index]
-        volume, number = self.unlabelled.place(k)
+        volume, number = self.unlabelled.items.place(k)
         return self.unlabelled[k] | {"label": self.round_entries[volume].sample(number)["label"]}
 
     def foreground_weights(self, n_classes: int, base: float = 0.1) -> tuple[Tensor, Tensor]:
