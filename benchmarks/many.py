@@ -7,7 +7,8 @@ later ones on what the earlier ones have left:
 
 - ``check``: the command, with a preset for a CPU;
 - ``split``: drawing the split, which each stage opens first;
-- ``build``, ``open``: the slice store, made and found again;
+- ``build``, ``open``: the slice store, made and found again; ``write``, which has to be asked for in the place of
+  ``build``, makes the same entries without pixels, at once;
 - ``order``: an epoch's order by PyTorch's sampler and by ``PartitionSampler``, and all positions and patients;
 - ``lookup``: the pseudo-labels, read, checked against the data set and found for every slice;
 - ``features``: ``features.npz``, written batch by batch;
@@ -59,9 +60,12 @@ from ufc_monai.commands import check as check_command  # noqa: F401  # imported 
 from ufc_monai.data.samplers import PartitionSampler
 from ufc_monai.data.slices import SliceDataset
 from ufc_monai.data.split_file import open_split
+from ufc_monai.data.store import SliceStore, write_entry
+from ufc_monai.data.store_key import key_of_volume
 from ufc_monai.report.run import write_report
 from ufc_monai.training.save import FeatureSaver
 from ufc_monai.transforms.chain import slice_chain
+from ufc_monai.transforms.volume import AxialSlicesd
 
 DEPTH, LABELLED, BATCH = 100, 20, 128
 BUNDLES = Path(__file__).parents[1] / "bundles"
@@ -141,26 +145,41 @@ class Steps:
         with watched(self.result):
             open_split(self.folder / "split.json", self.data, 0).pretraining(0)
 
-    def _open(self) -> Any:
-
+    def _stored(self) -> tuple[list[dict[str, str]], Compose]:
         files = [self.data / "imagesTr" / f"patient_{i:05d}.nii" for i in range(self.n // DEPTH)]
         how = {"image_size": 16, "window": [-250, 650], "region": None, "standardise": False}
         items = [{"image": str(file), "patient": file.stem} for file in files]
-        return lambda: SliceDataset(items, Compose(slice_chain(how, 1, self.data)), self.folder / "cache")
+        return items, Compose(slice_chain(how, 1, self.data))
+
+    def _opened(self) -> SliceDataset:
+        return SliceDataset(*self._stored(), self.folder / "cache")
 
     def build(self) -> None:
         """Make the store."""
-        made = self._open()
         with watched(self.result):
-            made()
+            self._opened()
+
+    def write(self) -> None:
+        """Write what building would leave, but for the pixels."""
+        items, steps = self._stored()
+        cut = next(i for i, step in enumerate(steps.transforms) if isinstance(step, AxialSlicesd))
+        store, pixels = SliceStore(self.folder / "cache", steps.transforms[: cut + 1]), np.zeros((DEPTH, 1, 16, 16))
+        with watched(self.result):
+            for item in items:
+                folder, name = store.folder / key_of_volume(item), Path(item["image"]).relative_to(self.data)
+                folder.mkdir(parents=True)
+                about = {"patient": item["patient"]}
+                slices = [{"id": f"{name}#{i}", **about, "position": (i + 0.5) / DEPTH} for i in range(DEPTH)]
+                write_entry(folder, slices, {"image": pixels.astype(np.float16)})
 
     def open(self) -> None:
         """Find the store."""
-        self.build()
+        with watched(self.result):
+            self._opened()
 
     def order(self) -> None:
         """Orders of an epoch, and columns."""
-        dataset = self._open()()
+        dataset = self._opened()
         with watched(self.result):
             one = sum(RandomSampler(dataset, generator=torch.Generator().manual_seed(0)))
             parts = sum(1 for _ in PartitionSampler(dataset, 4, torch.Generator().manual_seed(0)))
@@ -169,7 +188,7 @@ class Steps:
 
     def lookup(self) -> None:
         """The cluster of every slice."""
-        dataset, path = self._open()(), self.folder / "pseudo_labels.json"
+        dataset, path = self._opened(), self.folder / "pseudo_labels.json"
         images = dataset.slices_per_image()
         PseudoLabels({image: list(range(10)) * (n // 10) for image, n in images.items()}, 10, {}).save(path)
         with watched(self.result):
@@ -180,7 +199,7 @@ class Steps:
 
     def features(self) -> None:
         """Stream features."""
-        dataset, path = self._open()(), self.inference / "features.npz"
+        dataset, path = self._opened(), self.inference / "features.npz"
         names = list(dataset.slices_per_image())
         values = np.memmap(self.folder / "values.npy", np.float32, "w+", shape=(self.n, self.d))
         values[:] = make_features(self.n, self.d)
@@ -199,7 +218,7 @@ class Steps:
 
     def label(self) -> None:
         """Cluster and draw."""
-        labeller = PseudoLabeller(self.inference, self._open()(), ClusteringMethod(), {"fold": 0})
+        labeller = PseudoLabeller(self.inference, self._opened(), ClusteringMethod(), {"fold": 0})
         with watched(self.result):
             self.result["k"] = labeller.run()["n_clusters"]
 
@@ -232,7 +251,7 @@ class Steps:
         self.result |= {"page_mb": page.stat().st_size / 1e6, "pictures": page.read_text().count("<img ")}
 
 
-STEPS = ("check", "split", "build", "open", "order", "lookup", "features", "label", "moved", "report")
+STEPS = ("check", "split", "build", "write", "open", "order", "lookup", "features", "label", "moved", "report")
 UNITS = {"s": "s", "mb": "MB"}
 
 
@@ -280,7 +299,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--slices", type=int, nargs="+", default=[1_000, 10_000, 100_000, 1_000_000])
     parser.add_argument("--folder", type=Path, help="where the volumes go; they are removed; a temporary folder")
-    parser.add_argument("--steps", nargs="+", default=STEPS, choices=STEPS)
+    parser.add_argument("--steps", nargs="+", default=[s for s in STEPS if s != "write"], choices=STEPS)
     parser.add_argument("--d", type=int, default=32)
     options = parser.parse_args()
     warnings.simplefilter("ignore")

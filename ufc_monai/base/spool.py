@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+import weakref
 from typing import Any
 
 import numpy as np
@@ -30,7 +31,8 @@ class Spool:
         self.folder = folder
         with readable_disk_errors(folder):
             os.makedirs(folder, exist_ok=True)
-            self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115  # rows() maps it
+            self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115
+        weakref.finalize(self, self._file.close)  # what rows() has mapped stays
         self._kept, self._n = np.empty(0), 0
 
     def add(self, rows: NDArray[Any]) -> None:

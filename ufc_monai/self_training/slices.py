@@ -43,12 +43,16 @@ class JoinedSlices(Dataset[dict[str, Any]]):
     def __init__(self, labelled: SliceDataset, unlabelled: SliceDataset) -> None:
         self.labelled = labelled
         self.unlabelled = unlabelled
-        self.items = JoinedItems([labelled.items, unlabelled.items])
         self.round_entries: list[StoreEntry] = []
 
     def open_round(self, found: Round) -> None:
         """Take the labels of the unlabelled slices from a round."""
         self.round_entries = found.entries()
+
+    @property
+    def items(self) -> JoinedItems:
+        """As those of each part."""
+        return JoinedItems([self.labelled.items, self.unlabelled.items])
 
     def __len__(self) -> int:
         return len(self.labelled) + len(self.unlabelled)
