@@ -12,9 +12,10 @@ later ones on what the earlier ones have left:
 - ``order``: an epoch's order by PyTorch's sampler and by ``PartitionSampler``, and all positions and patients;
 - ``lookup``: the pseudo-labels, read, checked against the data set and found for every slice;
 - ``features``: ``features.npz``, written batch by batch;
-- ``label``: tree, elbow, clusters, pictures and tables of these features (``--d`` dimensions);
-- ``moved``: the share of the slices that change cluster when the tree's sample is another one (a tenth of the slices,
-  100,000 at most; clusters matched one to one), and how the clusters agree (ARI);
+- ``label``: tree, elbow, clusters, pictures and tables of these features (``--d`` dimensions), the tree of
+  ``--landmarks`` slices at most;
+- ``moved``: the share of the slices that change cluster when the tree's sample, a tenth of the slices, is another one,
+  for as many clusters, matched one to one; and the ARI of both;
 - ``report``: the page of such a run, with its size and its number of pictures.
 
 Features are simulated: smooth along the body, with an offset and noise for each patient. Seconds are those of the
@@ -126,10 +127,12 @@ class Steps:
         folder: of one size: ``data``, ``cache``, ``run``.
         n: slices.
         d: of the features.
+        landmarks: slices that the tree is made of at most; ``None`` for the package's own limit.
     """
 
-    def __init__(self, folder: Path, n: int, d: int) -> None:
-        self.folder, self.n, self.d, self.result = folder, n, d, dict[str, Any]()
+    def __init__(self, folder: Path, n: int, d: int, landmarks: int | None = None) -> None:
+        self.folder, self.n, self.d, self.landmarks = folder, n, d, landmarks
+        self.result = dict[str, Any]()
         self.data, self.inference = folder / "data", folder / "run" / "ufc_feature_vae" / "eval" / "inference"
 
     def check(self) -> None:
@@ -156,8 +159,9 @@ class Steps:
 
     def build(self) -> None:
         """Make the store."""
+        items, steps = self._stored()
         with watched(self.result):
-            self._opened()
+            SliceDataset(items, steps, self.folder / "cache")
 
     def write(self) -> None:
         """Write what building would leave, but for the pixels."""
@@ -174,8 +178,7 @@ class Steps:
 
     def open(self) -> None:
         """Find the store."""
-        with watched(self.result):
-            self._opened()
+        self.build()
 
     def order(self) -> None:
         """Orders of an epoch, and columns."""
@@ -218,7 +221,8 @@ class Steps:
 
     def label(self) -> None:
         """Cluster and draw."""
-        labeller = PseudoLabeller(self.inference, self._opened(), ClusteringMethod(), {"fold": 0})
+        method = ClusteringMethod(max_slices_in_tree=self.landmarks)
+        labeller = PseudoLabeller(self.inference, self._opened(), method, {"fold": 0})
         with watched(self.result):
             self.result["k"] = labeller.run()["n_clusters"]
 
@@ -255,11 +259,10 @@ STEPS = ("check", "split", "build", "write", "open", "order", "lookup", "feature
 UNITS = {"s": "s", "mb": "MB"}
 
 
-def measure(folder: Path, step: str, n: int, d: int) -> dict[str, Any]:
+def measure(step: str, steps: Steps) -> dict[str, Any]:
     """Run one step in a process of its own, which shares the imports."""
 
     def run(there: Connection) -> None:
-        steps = Steps(folder, n, d)
         getattr(steps, step)()
         there.send(steps.result)
 
@@ -270,7 +273,7 @@ def measure(folder: Path, step: str, n: int, d: int) -> dict[str, Any]:
     found: dict[str, Any] = here.recv()  # an EOFError where the step has failed and said why
     process.join()
     shown = ", ".join(f"{key} {value:.4g}" for key, value in found.items())
-    print(f"{n} slices, {step}: {shown}", flush=True)
+    print(f"{steps.n} slices, {step}: {shown}", flush=True)
     return found
 
 
@@ -301,6 +304,7 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, help="where the volumes go; they are removed; a temporary folder")
     parser.add_argument("--steps", nargs="+", default=[s for s in STEPS if s != "write"], choices=STEPS)
     parser.add_argument("--d", type=int, default=32)
+    parser.add_argument("--landmarks", type=int, help="slices in the tree at most; by default as in the package")
     options = parser.parse_args()
     warnings.simplefilter("ignore")
     rows: dict[str, list[dict[str, Any]]] = {step: [] for step in options.steps}
@@ -309,7 +313,7 @@ def main() -> None:
         try:
             make_volumes(folder / "data", n // DEPTH)
             for name in options.steps:
-                rows[name].append(measure(folder, name, n, options.d))
+                rows[name].append(measure(name, Steps(folder, n, options.d, options.landmarks)))
         finally:
             shutil.rmtree(folder)
     print(table(options.slices, rows))

@@ -94,9 +94,9 @@ def thumbnails_of(dataset: SliceDataset, folder: str | os.PathLike[str] | None =
         folder: on whose disk they lie until nothing holds them, 4 kB each; ``None`` takes that for temporary files.
     """
     pictures = Spool(folder or tempfile.gettempdir())
-    for i in tqdm(range(len(dataset)), "thumbnails", unit="slice", leave=False, disable=None):
-        image = dataset.stored(i)["image"].float()
-        size = min(THUMBNAIL, *image.shape[1:])
-        small = (F.adaptive_avg_pool2d(image, size).clamp(0, 1) * 255).round().to(torch.uint8)
-        pictures.add((small.movedim(0, -1) if len(small) == 3 else small[0]).numpy()[None])
+    for entry in tqdm(dataset.entries, "thumbnails", unit="volume", leave=False, disable=None):
+        images = torch.from_numpy(entry.array("image")).float()
+        size = min(THUMBNAIL, *images.shape[2:])
+        small = (F.adaptive_avg_pool2d(images, size).clamp(0, 1) * 255).round().to(torch.uint8)
+        pictures.add((small.movedim(1, -1) if small.shape[1] == 3 else small[:, 0]).numpy())
     return pictures.rows()

@@ -68,23 +68,25 @@ class StoreEntry:
 
     def array(self, key: str) -> NDArray[Any]:
         """The slices under ``key``, (n, C, H, W)."""
-        return np.stack([self._slice(key, index) for index in range(len(self))])
+        return self._read(key, 0, len(self))
 
     def sample(self, index: int) -> dict[str, Any]:
         """One slice as ``AxialSlicesd`` cut it. No file stays open, whatever the number of volumes."""
-        return {key: torch.from_numpy(self._slice(key, index)) for key in self.keys} | self.items[index]
+        return {key: torch.from_numpy(self._read(key, index, 1)[0]) for key in self.keys} | self.items[index]
 
-    def _slice(self, key: str, index: int) -> NDArray[Any]:
+    def _read(self, key: str, first: int, n: int) -> NDArray[Any]:
         path = f"{self.folder}/{key}.npy"
         try:
             if key not in self._layouts:
                 array = np.load(inside(self.folder, f"{key}.npy", "cache_dir"), mmap_mode="r")
                 self._layouts[key] = array.dtype, array.shape[1:], array.offset
             dtype, shape, start = self._layouts[key]
-            n = math.prod(shape)
-            found = np.fromfile(path, dtype, n, offset=start + index * n * dtype.itemsize).reshape(shape)
-            if zlib.crc32(found.data) != self._sums[key][index]:
-                raise ValueError(f"the checksum of slice {index} differs")
+            size = math.prod(shape)
+            found = np.fromfile(path, dtype, n * size, offset=start + first * size * dtype.itemsize)
+            found = found.reshape(n, *shape)
+            for index, piece in enumerate(found, first):
+                if zlib.crc32(piece.data) != self._sums[key][index]:
+                    raise ValueError(f"the checksum of slice {index} differs")
             return found
         except InputError:
             raise
