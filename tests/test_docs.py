@@ -63,6 +63,7 @@ def test_keys_exist(page: Path) -> None:
         "variants",
         "mutants",
         "kills",
+        "landmarks",
     }  # benchmarks, mount
     known |= {
         "download",

@@ -23,8 +23,7 @@ from ufc_monai.commands.label import put_into_app
 from ufc_monai.commands.package import package
 from ufc_monai.commands.run import copy_bundles
 from ufc_monai.data.datalist import find_cases, image_items
-from ufc_monai.data.store import StoreEntry
-from ufc_monai.data.store_key import fingerprint
+from ufc_monai.data.store import StoreEntry, sealed
 from ufc_monai.report.curves import curves_svg
 from ufc_monai.report.page import markdown_table
 from ufc_monai.study.runs import Run
@@ -191,10 +190,12 @@ def test_a_study_touches_nothing_outside(name: str, field: str) -> None:
 def test_the_store_reads_its_own_folder(tmp_path: Path) -> None:
     np.save(tmp_path / "x.npy", np.zeros(1), allow_pickle=False)
     (tmp_path / "entry").mkdir()
-    meta = {"items": [{}], "keys": ["../x"], "crc32": {"../x": [0]}}
-    (tmp_path / "entry" / "entry.json").write_text(json.dumps(meta | {"seal": fingerprint(meta)}))
+    items = {"n": 1, "shared": {}, "numbered": {}, "columns": {}}
+    meta = {"items": items, "keys": ["../x"], "crc32": {"../x": [0]}}
+    (tmp_path / "entry" / "entry.json").write_text(sealed(meta))
+    entry = StoreEntry(tmp_path / "entry")
     with pytest.raises(InputError, match="cache_dir"):
-        StoreEntry(tmp_path / "entry").sample(0)
+        entry.sample(0)
 
 
 def test_a_version_makes_no_path(tmp_path: Path) -> None:

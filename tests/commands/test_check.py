@@ -28,7 +28,7 @@ from ufc_monai.data.split import make_split
 from ufc_monai.data.split_file import open_split
 from ufc_monai.phantom.ct import make_phantom
 from ufc_monai.planning import estimate, measure
-from ufc_monai.planning.estimate import StageEstimate, estimate_stages
+from ufc_monai.planning.estimate import StageEstimate, estimate_stages, read_volumes
 from ufc_monai.planning.options import RunOptions, open_config
 from ufc_monai.planning.tables import volume_table
 from ufc_monai.transforms.volume import Grid
@@ -95,6 +95,18 @@ def test_a_sound_folder_is_ready(folder: Path, tmp_path: Path, said: Any) -> Non
     assert f"--set {VAE}.epochs=2 " in text
     assert imread(picture).std() > 0.05
     assert sorted(p.name for p in tmp_path.iterdir()) == ["data", "preview.png"]
+
+
+def test_it_is_said_beforehand_how_long_many_volumes_take(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, said: Any
+) -> None:
+    cases = find_cases(folder)
+    assert [f.image for f in read_volumes(options(folder), cases)] == [case.image for case in cases]
+    assert "volumes to read" not in said()
+    monkeypatch.setattr(estimate, "MANY", 5)
+    monkeypatch.setattr(estimate, "TRIED", 2)
+    assert [f.image for f in read_volumes(options(folder), cases)] == [case.image for case in cases]
+    assert re.search(r"^6 volumes to read: about \d+ s, by 2 of them$", said(), flags=re.MULTILINE)
 
 
 @pytest.mark.usefixtures("no_measuring")

@@ -101,6 +101,6 @@ def test_a_pixel_that_has_changed_is_damage(tmp_path: Path) -> None:
 def test_so_is_a_slice_that_is_called_otherwise(tmp_path: Path) -> None:
     entry_of(tmp_path / "entry", 1)
     path = tmp_path / "entry" / "entry.json"
-    path.write_text(path.read_text().replace("1#0", "1#2"))
+    path.write_text(path.read_text().replace('{"id": "1"}', '{"id": "2"}'))
     with pytest.raises(InputError, match=r"entry\.json is gone or damaged \(its seal differs\)"):
         StoreEntry(tmp_path / "entry")

@@ -7,17 +7,20 @@ import pytest
 import torch
 
 from ufc_monai.base.errors import InputError
+from ufc_monai.data.items import JoinedItems, VolumeItems
 from ufc_monai.data.samplers import PartitionSampler
 
 
 def slices(*sizes: int) -> Any:
-    items = [{"id": f"v{v}#{i}", "position": (i + 0.5) / n} for v, n in enumerate(sizes) for i in range(n)]
+    items = [
+        VolumeItems.of([{"id": f"v{v}#{i}", "position": (i + 0.5) / n} for i in range(n)]) for v, n in enumerate(sizes)
+    ]
 
     class Slices(SimpleNamespace):
         def __len__(self) -> int:
-            return len(items)
+            return sum(sizes)
 
-    return Slices(items=items)
+    return Slices(items=JoinedItems(items), entries=items)
 
 
 def draw(dataset: Any, partitions: int = 4, seed: int = 0) -> list[int]:
@@ -53,3 +56,17 @@ def test_short_volumes_are_passed_over() -> None:
     assert min(draw(slices(3, 16))) == 3
     with pytest.raises(InputError, match="no volume of this data set has a slice in each of 4 partitions"):
         draw(slices(3, 2))
+
+
+def test_the_columns_give_the_order_of_lists() -> None:
+    dataset, generator = slices(8, 3, 23, 12, 5), torch.Generator().manual_seed(7)
+    cells: dict[str, list[list[int]]] = {}
+    for index, item in enumerate(dataset.items):
+        of_volume = cells.setdefault(item["id"].partition("#")[0], [[] for _ in range(4)])
+        of_volume[int(item["position"] * 4)].append(index)
+    volumes = [volume for volume in cells.values() if all(volume)]
+    expected: list[int] = []
+    while len(expected) < 48:
+        for i in torch.randperm(len(volumes), generator=generator).tolist():
+            expected += [cell[int(torch.randint(len(cell), (), generator=generator))] for cell in volumes[i]]
+    assert draw(dataset, seed=7) == expected[:48]

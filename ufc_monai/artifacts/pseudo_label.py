@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,6 +21,7 @@ from ufc_monai.artifacts.labelling import Slices, group_slices, label_slices
 from ufc_monai.base.errors import InputError
 from ufc_monai.base.files import read_arrays
 from ufc_monai.base.ranks import first_rank, is_first, world_size
+from ufc_monai.base.spool import Spool
 from ufc_monai.clustering.pipeline import ClusteringMethod
 from ufc_monai.data.slices import SliceDataset
 
@@ -59,10 +61,12 @@ class PseudoLabeller:
             return {}
         items = self.dataset.items
         slices = Slices(
-            ids=[item["id"] for item in items],
-            patients=[item["patient"] for item in items],
-            positions=np.array([item["position"] for item in items]),
-            thumbnails=thumbnails_of(self.dataset) if is_first() else np.empty((0, 0, 0), dtype=np.uint8),
+            ids=items.column("id").tolist(),
+            patients=items.column("patient").tolist(),
+            positions=items.column("position"),
+            thumbnails=thumbnails_of(self.dataset, self.output_dir)
+            if is_first()
+            else np.empty((0, 0, 0), dtype=np.uint8),
         )
         with first_rank() if shared else contextlib.nullcontext():  # which has written the file
             features = self._features(slices.ids)
@@ -82,12 +86,17 @@ class PseudoLabeller:
         return file["features"]
 
 
-def thumbnails_of(dataset: SliceDataset) -> NDArray[np.uint8]:
-    """Small pictures of all slices, (n, h, w), or (n, h, w, 3) in colours."""
-    pictures = []
-    for i in tqdm(range(len(dataset)), "thumbnails", unit="slice", leave=False, disable=None):
-        image = dataset.stored(i)["image"].float()
-        size = min(THUMBNAIL, *image.shape[1:])
-        small = (F.adaptive_avg_pool2d(image, size).clamp(0, 1) * 255).round().to(torch.uint8)
-        pictures.append(small.movedim(0, -1) if len(small) == 3 else small[0])
-    return torch.stack(pictures).numpy()
+def thumbnails_of(dataset: SliceDataset, folder: str | os.PathLike[str] | None = None) -> NDArray[np.uint8]:
+    """Small pictures of all slices, (n, h, w), or (n, h, w, 3) in colours.
+
+    Args:
+        dataset: the slices.
+        folder: on whose disk they lie until nothing holds them, 4 kB each; ``None`` takes that for temporary files.
+    """
+    pictures = Spool(folder or tempfile.gettempdir())
+    for entry in tqdm(dataset.entries, "thumbnails", unit="volume", leave=False, disable=None):
+        images = torch.from_numpy(entry.array("image")).float()
+        size = min(THUMBNAIL, *images.shape[2:])
+        small = (F.adaptive_avg_pool2d(images, size).clamp(0, 1) * 255).round().to(torch.uint8)
+        pictures.add((small.movedim(1, -1) if small.shape[1] == 3 else small[:, 0]).numpy())
+    return pictures.rows()

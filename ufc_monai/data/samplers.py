@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from itertools import islice
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Sampler
 
@@ -42,7 +43,7 @@ class PartnerSampler(Sampler[int]):
         partners: str,
         generator: torch.Generator,
         *,
-        positions: Sequence[float] | None = None,
+        positions: Sequence[float] | NDArray[np.float64] | None = None,
         clusters: Sequence[int] | None = None,
         partner_weights: Tensor | None = None,
     ) -> None:
@@ -101,11 +102,14 @@ class PartitionSampler(Sampler[int]):
     def __init__(self, dataset: SliceDataset, partitions: int, generator: torch.Generator) -> None:
         if not isinstance(partitions, int) or partitions < 2:
             raise InputError(f"partitions must be a whole number of 2 or more, got {partitions!r}.")
-        cells: dict[str, list[list[int]]] = defaultdict(lambda: [[] for _ in range(partitions)])
-        for index, item in enumerate(dataset.items):
-            cells[item["id"].rpartition("#")[0]][int(item["position"] * partitions)].append(index)
-        self.volumes = [volume for volume in cells.values() if all(volume)]
-        if not self.volumes:
+        sizes = [len(entry) for entry in dataset.entries]
+        parts = (dataset.items.column("position") * partitions).astype(np.int64)
+        cells = np.repeat(np.arange(len(sizes)), sizes) * partitions + parts
+        counts = np.bincount(cells, minlength=len(sizes) * partitions).reshape(-1, partitions)
+        self._counts, self._firsts = counts, counts.cumsum().reshape(counts.shape) - counts
+        self._order = cells.argsort(kind="stable")
+        self.volumes = np.flatnonzero(counts.all(axis=1))
+        if not len(self.volumes):
             raise InputError(
                 f"no volume of this data set has a slice in each of {partitions} partitions of its axis: take a method "
                 "that needs no positions, such as simclr or ufc, or lower partitions."
@@ -121,6 +125,7 @@ class PartitionSampler(Sampler[int]):
 
     def _endless(self) -> Iterator[int]:
         while True:
-            for volume in torch.randperm(len(self.volumes), generator=self.generator).tolist():
-                for cell in self.volumes[volume]:
-                    yield cell[int(torch.randint(len(cell), (), generator=self.generator))]
+            for i in torch.randperm(len(self.volumes), generator=self.generator).tolist():
+                volume = self.volumes[i]
+                for first, count in zip(self._firsts[volume].tolist(), self._counts[volume].tolist(), strict=True):
+                    yield int(self._order[first + int(torch.randint(count, (), generator=self.generator))])

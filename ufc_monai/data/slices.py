@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-from bisect import bisect_right
 from collections.abc import Mapping, Sequence
-from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -16,6 +14,7 @@ from tqdm import tqdm
 
 from ufc_monai.base.errors import InputError
 from ufc_monai.base.ranks import first_rank
+from ufc_monai.data.items import JoinedItems
 from ufc_monai.data.store import SliceStore, StoreEntry
 from ufc_monai.transforms.clean import largest_share
 from ufc_monai.transforms.volume import AxialSlicesd
@@ -32,6 +31,10 @@ class SliceDataset(Dataset[dict[str, Any]]):
         data: items of one volume each, with the paths of ``image`` and, if wanted, ``label``.
         transform: a ``Compose`` with one ``AxialSlicesd``.
         cache_dir: folder of the store; entries are found again by what they were made of.
+
+    Attributes:
+        entries: of the store, one a volume.
+        items: ``id``, ``patient`` and ``position`` of every slice, without its pixels.
 
     Raises:
         InputError: if ``data`` is empty, ``transform`` has no ``AxialSlicesd``, or a volume cannot be used.
@@ -64,29 +67,18 @@ class SliceDataset(Dataset[dict[str, Any]]):
         self.slice_transform = Compose(steps[cut + 1 :])
         with first_rank():
             self.entries: list[StoreEntry] = SliceStore(cache_dir, steps[: cut + 1]).open(self.data)
-        self._ends = list(accumulate(len(entry) for entry in self.entries))
+        self.items = JoinedItems([entry.items for entry in self.entries])
 
     def __len__(self) -> int:
-        return self._ends[-1]
+        return len(self.items)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         return dict(self.slice_transform(self.stored(index)))
 
     def stored(self, index: int) -> dict[str, Any]:
         """A slice as the store holds it, before what is done to every sample."""
-        volume, number = self.place(index)
+        volume, number = self.items.place(index)
         return self.entries[volume].sample(number)
-
-    def place(self, index: int) -> tuple[int, int]:
-        """Which volume a slice is of, and its number in it."""
-        place = range(len(self))[index]
-        volume = bisect_right(self._ends, place)
-        return volume, place - self._ends[volume] + len(self.entries[volume])
-
-    @property
-    def items(self) -> list[dict[str, Any]]:
-        """``id``, ``patient`` and ``position`` of every slice, without reading pixels."""
-        return [item for entry in self.entries for item in entry.items]
 
     def slices_per_image(self) -> dict[str, int]:
         """Number of slices of every image, by its name in the slice ids."""

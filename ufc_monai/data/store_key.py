@@ -25,7 +25,7 @@ from ufc_monai.base.errors import InputError
 from ufc_monai.base.files import sha256_of
 from ufc_monai.base.formats import parts_of
 
-FORMAT = 2
+FORMAT = 3
 LIBRARIES = ("monai", "torch", "numpy", "scipy", "nibabel", "SimpleITK")
 """What reads, crops and resizes voxels; known by version, as all else is by its source."""
 
@@ -47,12 +47,13 @@ def key_of_volume(item: Mapping[str, Any]) -> str:
     """
     identity: dict[str, Any] = {key: str(value) for key, value in item.items()}
     for key, path in ((key, Path(identity[key])) for key in ("image", "label") if key in item):
-        if not path.exists():
+        try:
+            files = [(part.name, part.stat()) for part in parts_of(path)]
+        except (FileNotFoundError, NotADirectoryError) as e:
             raise InputError(
                 f"{key}: there is no file {path}. If dataset_dir was moved or is not mounted, bring it back and give "
                 "the same command again."
-            )
-        files = [(part.name, part.stat()) for part in parts_of(path)]
+            ) from e
         identity[key] = [os.path.abspath(path), [[name, s.st_size, s.st_mtime_ns] for name, s in files]]
     return fingerprint(identity)
 

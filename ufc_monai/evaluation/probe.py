@@ -162,7 +162,7 @@ def _positions(slices: SliceDataset) -> NDArray[np.float64] | None:
     """The slices' positions in their volumes; ``None`` for single pictures, which have none."""
     if all(n == 1 for n in slices.slices_per_image().values()):
         return None
-    return np.array([item["position"] for item in slices.items])
+    return slices.items.column("position")
 
 
 def calibrate_norms(encoder: nn.Module, dataset: SliceDataset, device: torch.device | str, seed: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import statistics
 from collections.abc import Iterable, Sequence
@@ -25,8 +26,14 @@ from ufc_monai.training.compute import set_threads
 from ufc_monai.training.log import duration
 from ufc_monai.transforms.labels import is_id
 
+logger = logging.getLogger(__name__)
+
 TRAININGS = {VAE: VAE_TRAINING, CONTRASTIVE: PRETRAINING, UNET: FINE_TUNING}
 DAY = 86400.0
+MANY = 500
+"""With more volumes than these, it is said beforehand how long reading them will take."""
+TRIED = 10
+"""Volumes, about, that this is measured on."""
 WARD_SECONDS = 2e-8
 """Ward's tree of n slices takes this times n^2."""
 FEATURE_BYTES = 4 * 8
@@ -191,10 +198,19 @@ def _reading_sizes(cases: Sequence[Case], facts: Sequence[VolumeFacts]) -> dict[
 
 
 def read_volumes(options: ChainOptions, cases: Sequence[Case], previews: int = 0) -> list[VolumeFacts]:
-    """What the volumes are like, as a run will read them; ``previews`` of them keep a slice to show."""
+    """What the volumes are like, as a run will read them; ``previews`` of them keep a slice to show.
+
+    How long that will take is said before, where there are many.
+    """
     how = {key: open_config(options, UNET)[key] for key in ("background_labels", "channels")}
-    how |= {"ignore_id": known_ignore_id(options), "labels": known_labels(options), "previews": previews}
-    return inspect_cases(options.dataset_dir, cases, **how)
+    how |= {"ignore_id": known_ignore_id(options), "labels": known_labels(options)}
+    if len(cases) > MANY:
+        tried = inspect_cases(options.dataset_dir, cases[:: len(cases) // TRIED], **how)
+        if any(f.slices for f in tried):
+            _, seconds = _amount([case.image for case in cases], tried)
+            text = "%d volumes to read: about %s, by %d of them"
+            logger.info(text, len(cases), duration(seconds / reading_memory(cases, tried)[0]), len(tried))
+    return inspect_cases(options.dataset_dir, cases, previews=previews, **how)
 
 
 def known_labels(options: ChainOptions) -> dict[str, int] | None:

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from ufc_monai.base.errors import InputError
+from ufc_monai.data.items import JoinedItems
 from ufc_monai.data.slices import SliceDataset
 from ufc_monai.data.store import StoreEntry
 from ufc_monai.self_training.rounds import Round
@@ -48,6 +49,11 @@ class JoinedSlices(Dataset[dict[str, Any]]):
         """Take the labels of the unlabelled slices from a round."""
         self.round_entries = found.entries()
 
+    @property
+    def items(self) -> JoinedItems:
+        """As those of each part."""
+        return JoinedItems([self.labelled.items, self.unlabelled.items])
+
     def __len__(self) -> int:
         return len(self.labelled) + len(self.unlabelled)
 
@@ -60,7 +66,7 @@ class JoinedSlices(Dataset[dict[str, Any]]):
         k = index - len(self.labelled)
         if k < 0:
             return self.labelled[index]
-        volume, number = self.unlabelled.place(k)
+        volume, number = self.unlabelled.items.place(k)
         return self.unlabelled[k] | {"label": self.round_entries[volume].sample(number)["label"]}
 
     def foreground_weights(self, n_classes: int, base: float = 0.1) -> tuple[Tensor, Tensor]:

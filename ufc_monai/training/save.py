@@ -11,12 +11,12 @@ from typing import Any
 
 import numpy as np
 from ignite.engine import Engine
-from numpy.typing import NDArray
 from torch import nn
 
 from ufc_monai.artifacts.transfer import save_network
 from ufc_monai.base.files import atomic_path, found_json, write_arrays
 from ufc_monai.base.ranks import Handler, Reporter, gathered, is_first
+from ufc_monai.base.spool import Spool
 
 logger = logging.getLogger(__name__)
 
@@ -78,7 +78,7 @@ class WeightsSaver(Reporter):
 
 @dataclass(eq=False)
 class FeatureSaver(Handler):
-    """Collect an evaluator's output for every slice, not decollated, and write ``features.npz``.
+    """Stream an evaluator's output for every slice, not decollated, to disk, and write ``features.npz``.
 
     The file holds ``features`` (N, D) float32 and ``ids`` (N,), the slice ids in the same order.
 
@@ -89,16 +89,17 @@ class FeatureSaver(Handler):
     path: str | os.PathLike[str]
 
     def _started(self, engine: Engine) -> None:
-        self._features: list[NDArray[np.float32]] = []
+        self._features = Spool(Path(self.path).parent)
         self._ids: list[str] = []
 
     def _iteration_completed(self, engine: Engine) -> None:
-        self._features.append(engine.state.output["pred"].float().cpu().numpy())
+        self._features.add(engine.state.output["pred"].float().cpu().numpy())
         self._ids += engine.state.batch["id"]
 
     def _completed(self, engine: Engine) -> None:
-        parts = gathered((np.concatenate(self._features), self._ids))  # each rank's slices follow the rank's before
+        parts = gathered((self._features.rows(), self._ids))  # each rank's slices follow the rank's before
         if is_first():
-            features, ids = np.concatenate([f for f, _ in parts]), [i for _, some in parts for i in some]
+            one, *others = (features for features, _ in parts)
+            features, ids = np.concatenate([one, *others]) if others else one, [i for _, some in parts for i in some]
             with atomic_path(self.path) as temporary:
                 write_arrays(temporary, {"features": features, "ids": ids})
