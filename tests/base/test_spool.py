@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import gc
+import tempfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from ufc_monai.base.errors import InputError
 from ufc_monai.base.spool import Spool
 
 
@@ -37,3 +40,13 @@ def test_rows_of_another_shape_or_type_are_refused(tmp_path: Path) -> None:
     for other in (np.zeros((2, 4)), np.zeros((2, 3), dtype=np.float32)):
         with pytest.raises(ValueError, match=r"expected rows of \(3,\) float64"):
             spool.add(other)
+
+
+def test_a_full_disk_is_told_of_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "TemporaryFile", lambda dir: open("/dev/full", "w+b"))  # noqa: SIM115
+    spool = Spool(tmp_path)
+    spool.add(np.zeros((2, 3)))
+    with pytest.raises(InputError, match="the disk is full"):
+        spool.rows()
+    del spool
+    gc.collect()  # what is still unwritten raises nothing

@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from ufc_monai.losses.cells import placed_back
 from ufc_monai.losses.contrastive import PRESETS, ClusterContrastiveLoss, anchor_losses
 from ufc_monai.losses.local import CellContrastiveLoss, GlobalCellLoss
+from ufc_monai.losses.protocol import DROPPED
 from ufc_monai.transforms.batch import BatchAugment, inverse_affine
 
 GROUPS = torch.tensor([0, 1, 0, 0, 1, 0])
@@ -102,6 +103,14 @@ def test_slices_and_cells_are_added() -> None:
     torch.testing.assert_close(loss((whole, maps()), (GROUPS, STILL)), total)
     assert loss.figures["chance"] == one.figures["chance"] + 0.25 * two.figures["chance"]
     assert all(map(torch.equal, loss.views((whole, maps())), whole.chunk(2)))
+
+
+def test_cells_teach_where_all_slices_are_of_one_group() -> None:
+    loss = GlobalCellLoss("ufc", cells=2, grid=2)
+    whole = maps()[:, :, 0, 0]
+    assert float(loss((whole, maps()), (torch.zeros(6), STILL))) > 0
+    assert float(loss.whole.figures[DROPPED]) == 1
+    assert float(loss.figures[DROPPED]) == 0
 
 
 def test_cell_loss_gradcheck() -> None:

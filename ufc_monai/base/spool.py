@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import tempfile
 import weakref
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,7 +33,7 @@ class Spool:
         with readable_disk_errors(folder):
             os.makedirs(folder, exist_ok=True)
             self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115
-        weakref.finalize(self, self._file.close)  # what rows() has mapped stays
+        weakref.finalize(self, _close, self._file)  # what rows() has mapped stays
         self._kept, self._n = np.empty(0), 0
 
     def add(self, rows: NDArray[Any]) -> None:
@@ -56,3 +57,8 @@ class Spool:
         if not self._n:
             return self._kept
         return np.memmap(self._file, self._kept.dtype, "r", shape=(self._n, *self._kept.shape[1:]))
+
+
+def _close(file: IO[bytes]) -> None:
+    with contextlib.suppress(OSError):  # a disk that was full when rows were added is full for what is left of them
+        file.close()

@@ -39,6 +39,9 @@ class Items(Sequence[Item]):
     def __iter__(self) -> Iterator[Item]:
         return map(self._at, range(len(self)))
 
+    def __add__(self, other: Items) -> JoinedItems:
+        return JoinedItems([self, other])  # configurations of earlier versions add what were lists
+
 
 @dataclass(frozen=True)
 class VolumeItems(Items):
@@ -87,7 +90,7 @@ class VolumeItems(Items):
             values = [f"{self.numbered[key]}#{i}" for i in range(self.n)]
         else:
             values = [self.shared[key]] * self.n
-        return np.array(values, dtype=object if isinstance(values[0], str) else None)
+        return np.array(values, dtype=object if any(isinstance(value, str) for value in values) else None)
 
 
 class JoinedItems(Items):

@@ -87,58 +87,6 @@ class LocalContrastiveLoss(ContrastiveLoss):
             return self.reduced(similarity.flatten(0, 1), positive, negative)
 
 
-class GlobalLocalLoss(ContrastiveLoss):
-    """Both losses of GLCL added: that of slices, which teaches the encoder, and that of regions, for the decoder.
-
-    Args:
-        preset: of the loss of slices, as temperature and threshold in :class:`ContrastiveLoss`.
-        temperature: of both.
-        threshold: of positions.
-        regions: as size and seed in :class:`LocalContrastiveLoss`.
-        size: of a region.
-        seed: of the regions.
-
-    Attributes:
-        figures: those of the loss of slices, whose ``chance`` is that of the sum; and the two losses.
-    """
-
-    def __init__(
-        self,
-        preset: str = "fn_elim",
-        temperature: float = 0.1,
-        threshold: float | None = None,
-        regions: int = 13,
-        size: int = 3,
-        seed: int = 0,
-    ) -> None:
-        super().__init__(preset, temperature, threshold)
-        self.whole = ClusterContrastiveLoss(preset, temperature, threshold)
-        self.local = LocalContrastiveLoss(regions, size, temperature, seed)
-
-    def views(self, output: Any) -> tuple[Tensor, Tensor]:
-        """The embeddings of whole slices."""
-        return super().views(output[0])
-
-    def forward(self, output: tuple[Tensor, Tensor], target: tuple[Tensor, Tensor]) -> Tensor:
-        """The sum for a batch.
-
-        Args:
-            output: embeddings of slices (2b, F), and of pixels (2b, D, H, W).
-            target: groups (2b,), and affines as of :class:`LocalContrastiveLoss`.
-        """
-        whole, local = self.whole(output[0], target[0]), self.local(output[1], target[1])
-        chance = self.whole.figures["chance"] + self.local.figures["chance"]
-        terms = {"global_loss": whole.detach(), "local_loss": local.detach()}
-        self.figures = {**self.whole.figures, "chance": chance, **terms}
-        total: Tensor = whole + local
-        return total
-
-
-def _gathered(cells: Tensor, chosen: Tensor) -> Tensor:
-    """Some of the cells (b, n, features) of each slice by their numbers (b, r): (b, r, features)."""
-    return cells.gather(1, chosen[..., None].expand(-1, -1, cells.shape[2]))
-
-
 class CellContrastiveLoss(ContrastiveLoss):
     """Cells of the decoder's maps: the same cell of slices of the same group attracts, all others are negatives.
 
@@ -201,7 +149,71 @@ class CellContrastiveLoss(ContrastiveLoss):
             return self.reduced(f @ f.T / self.temperature, positive, negative)
 
 
-class GlobalCellLoss(ContrastiveLoss):
+class _SlicesAndParts(ContrastiveLoss):
+    """The loss of whole slices and, weighted, that of parts of them.
+
+    Attributes:
+        figures: those of the loss of slices, whose ``chance`` is that of the sum; and the two losses. An anchor counts
+            as dropped where both drop it: what teaches by its parts alone is no batch to pass over.
+    """
+
+    local: ContrastiveLoss
+    told = slice(None)
+    """Of the target: what ``local`` is told."""
+
+    def __init__(self, preset: str, temperature: float, threshold: float | None, weight: float = 1.0) -> None:
+        super().__init__(preset, temperature, threshold)
+        self.whole = ClusterContrastiveLoss(preset, temperature, threshold)
+        self.weight = weight
+
+    def views(self, output: Any) -> tuple[Tensor, Tensor]:
+        """The embeddings of whole slices."""
+        return super().views(output[0])
+
+    def forward(self, output: tuple[Tensor, Tensor], target: tuple[Tensor, Tensor]) -> Tensor:
+        """The weighted sum for a batch.
+
+        Args:
+            output: embeddings of slices (2b, F), and of pixels (2b, D, H, W).
+            target: groups (2b,), and where each pixel lies, as the loss of parts takes it.
+        """
+        whole, local = self.whole(output[0], target[0]), self.local(output[1], *target[self.told])
+        one, other = self.whole.figures, self.local.figures
+        chance, dropped = one["chance"] + self.weight * other["chance"], torch.minimum(one[DROPPED], other[DROPPED])
+        terms = {"global_loss": whole.detach(), "local_loss": local.detach()}
+        self.figures = {**one, "chance": chance, DROPPED: dropped, **terms}
+        total: Tensor = whole + self.weight * local
+        return total
+
+
+class GlobalLocalLoss(_SlicesAndParts):
+    """Both losses of GLCL added: that of slices, which teaches the encoder, and that of regions, for the decoder.
+
+    Args:
+        preset: of the loss of slices, as temperature and threshold in :class:`ContrastiveLoss`.
+        temperature: of both.
+        threshold: of positions.
+        regions: as size and seed in :class:`LocalContrastiveLoss`, which is told the affines.
+        size: of a region.
+        seed: of the regions.
+    """
+
+    told = slice(1, None)
+
+    def __init__(
+        self,
+        preset: str = "fn_elim",
+        temperature: float = 0.1,
+        threshold: float | None = None,
+        regions: int = 13,
+        size: int = 3,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(preset, temperature, threshold)
+        self.local = LocalContrastiveLoss(regions, size, temperature, seed)
+
+
+class GlobalCellLoss(_SlicesAndParts):
     """The loss of whole slices and, weighted, that of their cells, both by the same groups.
 
     Args:
@@ -212,9 +224,6 @@ class GlobalCellLoss(ContrastiveLoss):
         cells: drawn for a batch.
         seed: of the cells.
         weight: of the cells' loss.
-
-    Attributes:
-        figures: those of the loss of slices, whose ``chance`` is that of the sum; the two losses; ``cell_dropped``.
     """
 
     def __init__(
@@ -227,29 +236,10 @@ class GlobalCellLoss(ContrastiveLoss):
         seed: int = 0,
         weight: float = 0.5,
     ) -> None:
-        super().__init__(preset, temperature, threshold)
-        self.whole = ClusterContrastiveLoss(preset, temperature, threshold)
-        self.cells = CellContrastiveLoss(preset, temperature, threshold, grid, cells, seed)
-        self.weight = weight
+        super().__init__(preset, temperature, threshold, weight)
+        self.local = CellContrastiveLoss(preset, temperature, threshold, grid, cells, seed)
 
-    def views(self, output: Any) -> tuple[Tensor, Tensor]:
-        """The embeddings of whole slices."""
-        return super().views(output[0])
 
-    def forward(self, output: tuple[Tensor, Tensor], target: tuple[Tensor, Tensor]) -> Tensor:
-        """The weighted sum for a batch.
-
-        Args:
-            output: embeddings of slices (2b, F), and of pixels (2b, D, H, W).
-            target: groups (2b,), and affines as of :class:`CellContrastiveLoss`.
-        """
-        whole, cells = self.whole(output[0], target[0]), self.cells(output[1], *target)
-        chance = self.whole.figures["chance"] + self.weight * self.cells.figures["chance"]
-        terms = {
-            "global_loss": whole.detach(),
-            "cell_loss": cells.detach(),
-            "cell_chance": self.cells.figures["chance"],
-        }
-        self.figures = {**self.whole.figures, "chance": chance, **terms, "cell_dropped": self.cells.figures[DROPPED]}
-        total: Tensor = whole + self.weight * cells
-        return total
+def _gathered(cells: Tensor, chosen: Tensor) -> Tensor:
+    """Some of the cells (b, n, features) of each slice by their numbers (b, r): (b, r, features)."""
+    return cells.gather(1, chosen[..., None].expand(-1, -1, cells.shape[2]))

@@ -206,10 +206,10 @@ def read_volumes(options: ChainOptions, cases: Sequence[Case], previews: int = 0
     how |= {"ignore_id": known_ignore_id(options), "labels": known_labels(options)}
     if len(cases) > MANY:
         tried = inspect_cases(options.dataset_dir, cases[:: len(cases) // TRIED], **how)
-        if any(f.slices for f in tried):
+        if readable := sum(bool(f.slices) for f in tried):
             _, seconds = _amount([case.image for case in cases], tried)
             text = "%d volumes to read: about %s, by %d of them"
-            logger.info(text, len(cases), duration(seconds / reading_memory(cases, tried)[0]), len(tried))
+            logger.info(text, len(cases), duration(seconds / reading_memory(cases, tried)[0]), readable)
     return inspect_cases(options.dataset_dir, cases, previews=previews, **how)
 
 

@@ -25,7 +25,7 @@ from ufc_monai.data.store import StoreEntry, write_entry
 from ufc_monai.self_training.choose import LEVELS, Choice, Predicted, chosen_labels, confidences, dice_of, overlap
 from ufc_monai.transforms.labels import IGNORE
 
-FORMAT = 2
+FORMAT = 3
 SMALLEST, LARGEST = 0.1, 10.0
 """A class whose share of the voxels is outside of this many times that of the true labels has collapsed."""
 STABLE = 0.3

@@ -129,7 +129,7 @@ def track(handlers: Iterable[object], record: RunRecord) -> None:
 def signals_held() -> Iterator[None]:
     """Hold SIGINT and SIGTERM back until the block ends, and let a second one through, for the block may hang."""
     main = threading.current_thread() is threading.main_thread()
-    both = (signal.SIGINT, signal.SIGTERM) if main else ()
+    both = (signal.SIGTERM, signal.SIGINT) if main else ()  # set back in this order, the one that interrupts last
     usual = {number: handler for number in both if (handler := signal.getsignal(number)) is not None}
     came: list[int] = []
 
@@ -167,7 +167,8 @@ class _Tracked:
 
     def __init__(self, handler: MLFlowHandler, record: RunRecord) -> None:
         self.handler = handler
-        handler.client = _Client(handler.client)
+        if str(handler.client.tracking_uri).startswith("sqlite:"):  # a server may not answer for long
+            handler.client = _Client(handler.client)
         self.run_id: str | None = None
         self.tags = _tags(record.content)
         # a name of its own: MONAI goes on with an unfinished run of the same name
