@@ -41,6 +41,13 @@ BESIDE = {
     "mixed_late": "mixed_elastic",
     "self_elastic": "self_training",
     "self_more_elastic": "self_elastic",
+    "self_elastic_again": "self_elastic",
+    "by_cluster": "by_cluster_random",
+    "by_cluster_random": "self_elastic_again",
+    "partners_cluster": "partners_cluster_random",
+    "partners_cluster_random": "self_elastic_again",
+    "even": "even_random",
+    "even_random": "self_elastic_again",
 }
 """What each recipe is compared with; the others with self-training before it."""
 ORGANS = {"ivc": "inferior vena cava"}
