@@ -15,6 +15,7 @@ import torch
 from conftest import NAMES, ROOT, SMALL, copy_bundles, refused, run_bundle
 
 from ufc_monai.__main__ import main
+from ufc_monai.artifacts.transfer import read_network
 from ufc_monai.base.bundles import laid_over, methods
 from ufc_monai.commands.segment import segment
 
@@ -75,6 +76,7 @@ def test_is_taken_over(
     method: str, bundles: Path, phantom: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     models = pretrain(bundles, tmp_path, method, phantom, epochs=1)
+    assert ("dense" in read_network(models, CONTRASTIVE)) == (method in DENSE)
     features = tmp_path / "features"
     run_bundle(bundles, CONTRASTIVE, "inference", phantom, ckpt_dir=str(models), output_dir=str(features))
     assert np.isfinite(np.load(features / "features.npz")["features"]).all()

@@ -131,7 +131,7 @@ def test_what_cannot_be_is_one_line(
 def test_weights_that_embed_slices_are_refused(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_run(run)
     assert main(command(run, "a.nii.gz", "21,17,3", "a.nii.gz")) == 1
-    assert "embeds slices, not pixels (OtherLoss). Name a run with --method local_discrimination." in (
+    assert "embeds slices, not pixels (OtherLoss). Name a run with a method that pretrains the decoder" in (
         capsys.readouterr().err
     )
 

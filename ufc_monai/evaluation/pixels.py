@@ -102,8 +102,8 @@ class PixelNetwork:
         record = read_network(models, CONTRASTIVE)
         if "dense" not in record:
             raise InputError(
-                f"--weights: {models / 'model.pt'} embeds slices, not pixels ({record.get('loss')}). Name a run with "
-                "--method local_discrimination."
+                f"--weights: {models / 'model.pt'} embeds slices, not pixels ({record.get('loss')}). Name a run with a "
+                "method that pretrains the decoder, such as --method local_discrimination."
             )
         network = build_network(record["dense"]).to(device).eval()
         load_weights(network, models)
