@@ -101,7 +101,7 @@ def test_examples() -> None:
 def slices_with(counts: list[list[int]], monkeypatch: pytest.MonkeyPatch) -> SliceDataset:
     """Slices a, b, ... of a patient each, by the pixels of each class."""
     items = [{"id": f"{name}#0", "patient": name} for name, _ in zip("abcdef", counts, strict=False)]
-    monkeypatch.setattr(SliceDataset, "items", items)
+    monkeypatch.setattr(SliceDataset, "items", items, raising=False)
     monkeypatch.setattr(SliceDataset, "class_counts", lambda *_: torch.tensor(counts))
     return SliceDataset.__new__(SliceDataset)
 

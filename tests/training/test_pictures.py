@@ -153,11 +153,14 @@ def evaluated(folder: Path, name: str, moved: int, labelled: bool = True, value:
     label[:2, 0, 1] = 1
     label[0, 0, 2] = 1
     path = save_volume(folder / name, image, LPS)
-    where = {"affine": torch.from_numpy(LPS), "meta": {"filename_or_obj": str(path)}}
+
+    def placed(voxels: Tensor) -> MetaTensor:
+        return MetaTensor(voxels, affine=torch.from_numpy(LPS), meta={"filename_or_obj": str(path)})
+
     classes = torch.from_numpy(label[None]).byte()
-    item = {"image": MetaTensor(torch.zeros(1, 2, 2, 3), **where)}
-    item["pred"] = MetaTensor(value * classes.roll(moved, 1), **where)
-    return {**item, "label": MetaTensor(classes, **where)} if labelled else item
+    item = {"image": placed(torch.zeros(1, 2, 2, 3))}
+    item["pred"] = placed(value * classes.roll(moved, 1))
+    return {**item, "label": placed(classes)} if labelled else item
 
 
 def shown_of(folder: Path, items: list[dict[str, Any]], **options: Any) -> Any:

@@ -52,7 +52,7 @@ def test_a_mask_is_a_label_of_the_next_data_set(name: str, ids: list[int], seed:
         (root / "dataset.json").write_text(json.dumps({"labels": dict(sorted((str(i), n) for n, i in labels.items()))}))
         volume = LoadVolume()(root / "imagesTr" / name)
         classes = torch.from_numpy(np.random.default_rng(seed).integers(0, len(ids) + 1, volume.shape)).byte()
-        mask = ClassesToIds(labels)(MetaTensor(classes, affine=volume.affine, meta=volume.meta))
+        mask = ClassesToIds(labels)(MetaTensor(classes, meta=volume.meta))
         SaveMask(root / "labelsTr")(mask)
         (case,) = find_cases(root)
         assert case.label is not None
