@@ -14,7 +14,21 @@ from ufc_monai.losses.contrastive import ClusterContrastiveLoss, ContrastiveLoss
 from ufc_monai.losses.protocol import DROPPED
 
 
-class LocalContrastiveLoss(ContrastiveLoss):
+class _DrawingLoss(ContrastiveLoss):
+    """A loss of parts of slices that are drawn by a generator of its own."""
+
+    generator: torch.Generator
+
+    def get_extra_state(self) -> Tensor:
+        """The generator's place, for a checkpoint."""
+        return self.generator.get_state()
+
+    def set_extra_state(self, state: Tensor) -> None:
+        """Go on from a saved place."""
+        self.generator.set_state(state)
+
+
+class LocalContrastiveLoss(_DrawingLoss):
     """The local loss of GLCL (Chaitanya et al. 2020, L^R): a region's positive is the same region of the other view.
 
     The negatives of a region are the other drawn regions of its slice, in both views: NT-Xent within a slice. Regions
@@ -36,14 +50,6 @@ class LocalContrastiveLoss(ContrastiveLoss):
         self.regions = regions
         self.size = size
         self.generator = torch.Generator().manual_seed(seed)
-
-    def get_extra_state(self) -> Tensor:
-        """The generator's place, for a checkpoint."""
-        return self.generator.get_state()
-
-    def set_extra_state(self, state: Tensor) -> None:
-        """Go on from a saved place."""
-        self.generator.set_state(state)
 
     def check_places(self, side: int) -> None:
         """Refuse maps of ``side`` x ``side`` pixels if they are too small, before anything is trained.
@@ -87,7 +93,7 @@ class LocalContrastiveLoss(ContrastiveLoss):
             return self.reduced(similarity.flatten(0, 1), positive, negative)
 
 
-class CellContrastiveLoss(ContrastiveLoss):
+class CellContrastiveLoss(_DrawingLoss):
     """Cells of the decoder's maps: the same cell of slices of the same group attracts, all others are negatives.
 
     Views are brought back to their slice, by flip, rotation and crop undone, so that a cell is the same place of the
@@ -115,14 +121,6 @@ class CellContrastiveLoss(ContrastiveLoss):
         self.grid = grid
         self.cells = cells
         self.generator = torch.Generator().manual_seed(seed)
-
-    def get_extra_state(self) -> Tensor:
-        """The generator's place, for a checkpoint."""
-        return self.generator.get_state()
-
-    def set_extra_state(self, state: Tensor) -> None:
-        """Go on from a saved place."""
-        self.generator.set_state(state)
 
     def forward(self, maps: Tensor, groups: Tensor, affine: Tensor) -> Tensor:
         """The mean loss of a batch.
