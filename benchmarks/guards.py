@@ -9,6 +9,7 @@ import os
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any, cast
 
@@ -21,6 +22,8 @@ from torch import Tensor
 from ufc_monai.artifacts.sampling import Codes
 from ufc_monai.artifacts.transfer import load_weights, read_network
 from ufc_monai.base.bundles import VAE
+from ufc_monai.clustering.pseudo_labels import PseudoLabels
+from ufc_monai.data.samplers import PartnerSampler
 from ufc_monai.data.slices import SliceDataset
 from ufc_monai.data.store import StoreEntry
 from ufc_monai.networks.build import build_network
@@ -115,6 +118,23 @@ class Even(SelfTraining):
         self.sampler.partner_weights = weights / in_cluster[clusters].clamp(min=1e-9)
 
 
+class SameCluster(PartnerSampler):
+    """Partners of the same cluster, where it has another one.
+
+    Args:
+        clusters: of the labelled and then the unlabelled slices.
+    """
+
+    def __init__(self, *arguments: Any, clusters: Sequence[int], **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        self.clusters = torch.tensor(clusters)
+
+    def _partner(self, one: int, ends: Tensor) -> int:
+        usual = self.partner_weights if self.partner_weights.any() else self.weights
+        beside = (usual * (self.clusters == self.clusters[one])).index_fill(0, torch.tensor(one), 0)
+        return self._drawn(beside.double().cumsum(0) if beside.any() else ends)
+
+
 class SampledSlices(JoinedSlices):
     """Slices, some of the unlabelled ones replaced by :class:`Sampled`."""
 
@@ -189,6 +209,12 @@ class Again(SelfTraining):
             last = max(Path(self.beside).glob("round_*"), key=lambda path: int(path.name.rpartition("_")[2]))
             shutil.copytree(last, Path(self.folder, last.name))
             self._open(Round.open(Path(self.folder, last.name)))
+
+
+def clusters_of(path: str, slices: JoinedSlices) -> list[int]:
+    """The clusters of the labelled and then the unlabelled slices by a file of pseudo-labels."""
+    items = chain(slices.labelled.items, slices.unlabelled.items)
+    return PseudoLabels.load(path).of_slices(item["id"] for item in items)
 
 
 def dealt_anew(clusters: Sequence[int]) -> list[int]:

@@ -46,7 +46,7 @@ SYMMETRIC = {**STILL, "min_steps": 1500, "missing": 0}
 """Self-training as it was when the guards were tried."""
 TODAYS = {"min_steps": 1500}
 """Self-training as it is."""
-CLUSTERS = "$training.clusters_of(@pseudo_labels_path, @slice_items, @split, @fold)"
+CLUSTERS = "$guards.clusters_of(@pseudo_labels_path, @joined)"
 DEALT_ANEW = f"$guards.dealt_anew({CLUSTERS[1:]})"
 
 
@@ -59,7 +59,7 @@ def guard(target: str, **arguments: str) -> tuple[list[str], dict[str, Any]]:
 
 def partners(clusters: str) -> tuple[list[str], dict[str, Any]]:
     """A variant of self-training that mixes slices of the same cluster."""
-    changed = {"train::sampler::partners": "cluster", "train::sampler::clusters": clusters}
+    changed = {"train::sampler::_target_": "guards.SameCluster", "train::sampler::clusters": clusters}
     return ["self_training"], {**TODAYS, "+imports": ["$import guards"], **changed}
 
 
@@ -115,7 +115,6 @@ VARIANTS: dict[str, tuple[list[str], dict[str, Any]]] = {
     "by_cluster_random": guard("Plausible", clusters=DEALT_ANEW),
     "even": guard("Even", clusters=CLUSTERS),
     "even_random": guard("Even", clusters=DEALT_ANEW),
-    "partners_position": (["self_training"], {**SYMMETRIC, "partners": "position"}),
     "partners_cluster": partners(CLUSTERS),
     "partners_cluster_random": partners(DEALT_ANEW),
     "again": guard("Again", beside="$@output_dir.replace('again_', 'self_symmetric_') + '/unlabelled_labels'"),

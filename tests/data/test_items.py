@@ -53,7 +53,6 @@ def test_volumes_one_behind_the_other(tmp_path: Path) -> None:
     assert [joined.place(i) for i in range(len(joined))] == [
         (v, i) for v, x in enumerate(volumes) for i in range(len(x))
     ]
-    check_same(joined + joined, 2 * [item for items in volumes for item in items])
 
 
 def test_a_slice_of_an_open_store_takes_few_bytes(tmp_path: Path) -> None:

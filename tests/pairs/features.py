@@ -136,7 +136,6 @@ def with_unlabelled(training: Training) -> None:
     """Stage 3 also learns from the scans whose labels are not used; a method trains its encoder first."""
     training.bundle, training.configs = UNET, ("train", "self_training")
     training.keys |= {"warm_up_steps": 2, "round_steps": 2}
-    training.keys |= {"partners": "cluster"} if "prototypes" in training.features else {}
 
 
 def with_region(training: Training) -> None:

@@ -10,9 +10,18 @@ from ufc_monai.training.schedule import FinalValidationHandler, epochs_for, halv
 
 
 @pytest.mark.parametrize(
-    ("interval", "epochs", "validated"), [(3, 7, [3, 6, 7]), (3, 6, [3, 6]), (5, 2, [2]), (1, 2, [1, 2])]
+    ("interval", "epochs", "validated"),
+    [
+        (3, 7, [3, 6, 7]),
+        (3, 6, [3, 6]),
+        (5, 2, [2]),
+        (1, 2, [1, 2]),
+        (None, 80, [10, 20, 30, 40, 50, 60, 70, 80]),
+        (None, 19, [3, 6, 9, 12, 15, 18, 19]),
+        (None, 3, [1, 2, 3]),
+    ],
 )
-def test_the_last_epoch_is_validated_once(interval: int, epochs: int, validated: list[int]) -> None:
+def test_the_last_epoch_is_validated_once(interval: int | None, epochs: int, validated: list[int]) -> None:
     validator = Mock(spec=Evaluator)
     trainer = Engine(lambda *_: None)
     FinalValidationHandler(interval, validator).attach(trainer)

@@ -97,13 +97,3 @@ def test_it_is_given_up_where_the_structures_collapse(
     whole, resumed = (read(tmp_path / kind) for kind in ("whole", "cut"))
     for key in whole:
         assert alike(whole[key], resumed[key]), key
-
-
-@pytest.mark.parametrize("partners", ["position", "cluster"])
-def test_a_partner_by_rule(chain: Path, phantom: Path, tmp_path: Path, partners: str) -> None:
-    few = {"epochs": 2, "min_steps": 1, "warm_up_steps": 2, "partners": partners}
-    assert fine_tune(chain, tmp_path, phantom, **few)
-    if partners == "cluster":
-        with refused() as message:
-            fine_tune(chain, tmp_path / "other", phantom, fold=1, **few)
-        assert message[0].startswith("pseudo_labels_path: made for fold 0 of split")

@@ -39,9 +39,6 @@ class Items(Sequence[Item]):
     def __iter__(self) -> Iterator[Item]:
         return map(self._at, range(len(self)))
 
-    def __add__(self, other: Items) -> JoinedItems:
-        return JoinedItems([self, other])  # configurations of earlier versions add what were lists
-
 
 @dataclass(frozen=True)
 class VolumeItems(Items):

@@ -1,21 +1,17 @@
-"""The order in which slices are drawn: one from each part of a volume, or in pairs that are mixed with each other."""
+"""The order in which slices are drawn: in pairs that are mixed with each other, or one from each part of a volume."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from itertools import islice
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Sampler
 
 from ufc_monai.base.errors import InputError
 from ufc_monai.data.slices import SliceDataset
-
-NEAR = 0.05
-"""The distance of mixing partners, as a share of the volume, that is one standard deviation."""
 
 
 class PartnerSampler(Sampler[int]):
@@ -24,40 +20,17 @@ class PartnerSampler(Sampler[int]):
     Args:
         weights: of the slices, (N,).
         num_samples: how many make an epoch.
-        partners: ``"any"``: by weight alone; ``"position"``: near the same relative position in its volume;
-            ``"cluster"``: of the same cluster of stage 1, where it has another slice.
-        positions: in [0, 1], (N,); for ``"position"``.
-        clusters: (N,); for ``"cluster"``.
         generator: of the order.
         partner_weights: of the slices as partners, (N,); those of ``weights`` where none is above 0. It may be set anew
             between epochs.
-
-    Raises:
-        InputError: at another rule, or one whose values are missing.
     """
 
     def __init__(
-        self,
-        weights: Tensor,
-        num_samples: int,
-        partners: str,
-        generator: torch.Generator,
-        *,
-        positions: Sequence[float] | NDArray[np.float64] | None = None,
-        clusters: Sequence[int] | None = None,
-        partner_weights: Tensor | None = None,
+        self, weights: Tensor, num_samples: int, generator: torch.Generator, partner_weights: Tensor | None = None
     ) -> None:
-        values = {"any": (), "position": positions, "cluster": clusters}.get(partners)
-        if values is None:
-            raise InputError(
-                f"partners must be any, position or cluster, got {partners!r}; cluster needs the pseudo_labels_path of "
-                "stage 1."
-            )
-        self.weights = weights.double()
-        self.partner_weights = self.weights if partner_weights is None else partner_weights.double()
+        self.weights = weights
+        self.partner_weights = weights if partner_weights is None else partner_weights
         self.num_samples = num_samples
-        self.partners = partners
-        self.values = torch.tensor(values, dtype=torch.float64)
         self.generator = generator
 
     def __len__(self) -> int:
@@ -67,22 +40,23 @@ class PartnerSampler(Sampler[int]):
         return islice(self._endless(), self.num_samples)
 
     def _endless(self) -> Iterator[int]:
+        partners = self.partner_weights if self.partner_weights.any() else self.weights
+        ends, ends_of_partners = (weights.double().cumsum(0) for weights in (self.weights, partners))
         while True:
-            one = self._drawn(self.weights)
+            one = self._drawn(ends)
             yield one
-            yield self._drawn(self._weights_beside(one))
+            yield self._partner(one, ends_of_partners)
 
-    def _weights_beside(self, one: int) -> Tensor:
-        usual = self.partner_weights if self.partner_weights.any() else self.weights
-        if self.partners == "any":
-            return usual
-        apart = self.values - self.values[one]
-        likely = torch.exp(-((apart / NEAR) ** 2) / 2) if self.partners == "position" else (apart == 0).double()
-        beside = (usual * likely).index_fill(0, torch.tensor(one), 0)
-        return beside if beside.any() else usual
+    def _partner(self, one: int, ends: Tensor) -> int:
+        return self._drawn(ends)
 
-    def _drawn(self, weights: Tensor) -> int:
-        return int(torch.multinomial(weights, 1, generator=self.generator))
+    def _drawn(self, ends: Tensor) -> int:
+        """Each slice is an interval as long as its weight: which one a random point lies in.
+
+        ``torch.multinomial`` would take time in proportion to the slices, and no more than 2^24 of them.
+        """
+        point = torch.rand((), dtype=torch.float64, generator=self.generator) * ends[-1]
+        return int(torch.searchsorted(ends, point, right=True))
 
 
 class PartitionSampler(Sampler[int]):

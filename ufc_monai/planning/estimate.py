@@ -24,6 +24,7 @@ from ufc_monai.planning.options import ChainOptions, RunOptions, open_config
 from ufc_monai.quality.known import MOST_VOLUMES
 from ufc_monai.training.compute import set_threads
 from ufc_monai.training.log import duration
+from ufc_monai.training.schedule import usual_interval
 from ufc_monai.transforms.labels import is_id
 
 logger = logging.getLogger(__name__)
@@ -110,7 +111,8 @@ def estimate_training(
     if "patch_steps" in parser:  # of local discrimination
         epochs = math.ceil(sum(map(parser.get_parsed_content, ("patch_steps", "region_steps"))) / batches)
     seconds = epochs * batches * measured.step
-    seconds += math.ceil(epochs / parser.get("val_interval", 1)) * looked_at * measured.forward
+    validations = math.ceil(epochs / (parser.get("val_interval", 1) or usual_interval(epochs)))
+    seconds += validations * looked_at * measured.forward
     if bundle == UNET:  # at the end, quality looks at volumes twice: whole, and by its views
         described = [some[:MOST_VOLUMES] for some in (images, validation)]
         seconds += sum(2 * _amount(some, facts)[0] for some in described) * measured.forward

@@ -11,7 +11,6 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from ufc_monai.base.errors import InputError
-from ufc_monai.data.items import JoinedItems
 from ufc_monai.data.slices import SliceDataset
 from ufc_monai.data.store import StoreEntry
 from ufc_monai.self_training.rounds import Round
@@ -48,11 +47,6 @@ class JoinedSlices(Dataset[dict[str, Any]]):
     def open_round(self, found: Round) -> None:
         """Take the labels of the unlabelled slices from a round."""
         self.round_entries = found.entries()
-
-    @property
-    def items(self) -> JoinedItems:
-        """As those of each part."""
-        return JoinedItems([self.labelled.items, self.unlabelled.items])
 
     def __len__(self) -> int:
         return len(self.labelled) + len(self.unlabelled)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from monai.transforms import Transform
@@ -29,25 +29,6 @@ NO_CLUSTER = -1
 def open_pseudo_labels(path: str | None) -> PseudoLabels | None:
     """Read the pseudo-labels at ``path``; ``None`` or ``"none"`` for a method that uses none."""
     return None if path is None or str(path).lower() == "none" else PseudoLabels.load(path)
-
-
-def clusters_of(path: str | None, items: Sequence[Mapping[str, Any]], split: Split, fold: int) -> list[int]:
-    """The cluster of each slice by a pseudo-label file.
-
-    Args:
-        path: of the file.
-        items: of slices, with their ``id``.
-        split: of the run.
-        fold: of the run.
-
-    Raises:
-        InputError: if there is no file, it is of another split, or it lacks a slice.
-    """
-    labels = open_pseudo_labels(path)
-    if labels is None:
-        raise InputError("pseudo_labels_path is none, but clusters are asked for: run stage 1.")
-    _check_origin(labels, split, fold)
-    return labels.of_slices(item["id"] for item in items)
 
 
 class PseudoLabeld(Transform):

@@ -33,6 +33,11 @@ def epochs_for(epochs: int, min_steps: int, batches: int) -> int:
     return needed
 
 
+def usual_interval(epochs: int) -> int:
+    """Epochs between two validations: an eighth of all, for few labels make short epochs, not short validations."""
+    return max(1, math.ceil(epochs / 8))
+
+
 def halved(first: int, second: int) -> Callable[[int], float]:
     """The learning rate of a training in two parts, each of which begins anew, for PyTorch's ``LambdaLR``.
 
@@ -69,17 +74,18 @@ class FinalValidationHandler(ValidationHandler):
     rates, where weights are often best.
 
     Args:
-        interval: epochs between two validations.
+        interval: epochs between two validations; :func:`usual_interval` of all by default.
         validator: MONAI's evaluator, which validates.
     """
 
-    def __init__(self, interval: int, validator: Evaluator) -> None:
-        super().__init__(interval, validator)
+    def __init__(self, interval: int | None, validator: Evaluator) -> None:
+        super().__init__(interval or 0, validator)
 
     def attach(self, engine: Engine) -> None:
         """Validate a trainer."""
 
         def is_due(trainer: Engine, epoch: int) -> bool:
-            return epoch % self.interval == 0 or epoch == int(trainer.state.max_epochs)
+            last = int(trainer.state.max_epochs)
+            return epoch % (self.interval or usual_interval(last)) == 0 or epoch == last
 
         engine.add_event_handler(Events.EPOCH_COMPLETED(event_filter=is_due), self)
