@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import os
+import resource
 import sys
 from collections.abc import Iterator, Sequence
 from itertools import accumulate
@@ -77,10 +78,6 @@ def memory_limits() -> list[Limit]:
 
 
 def _process_limits() -> list[Limit]:
-    try:
-        import resource
-    except ImportError:  # Windows has no such limits
-        return []
     named = {"ulimit -d": resource.RLIMIT_DATA, "ulimit -v": resource.RLIMIT_AS}
     limits = {what: resource.getrlimit(which)[0] for what, which in named.items()}
     # the stages are processes of their own, so that what this one uses does not count
@@ -148,11 +145,7 @@ def refuse_too_little(need: int, jobs: int = 1, less: str = LESS_MEMORY) -> None
 
 
 def own_memory() -> int:
-    """Bytes that this process has had at its largest, and needs to write a report as well; 0 where nothing tells."""
-    try:
-        import resource
-    except ImportError:  # Windows
-        return 0
+    """Bytes that this process has had at its largest, and needs to write a report as well."""
     unit = 1 if sys.platform == "darwin" else 1024
     return unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss + REPORT_BYTES
 
