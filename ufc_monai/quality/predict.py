@@ -156,16 +156,11 @@ def rank_correlation(one: NDArray[np.float64], other: NDArray[np.float64]) -> fl
         >>> rank_correlation(np.array([1.0, 2.0, 3.0, 3.0]), np.array([0.1, 0.2, 0.4, 0.4]))
         1.0
     """
-    ranks = [_ranks(values) for values in (one, other)]
-    if len(one) < 3 or any(r.std() == 0 for r in ranks):
+    if len(one) < 3 or not (np.ptp(one) and np.ptp(other)):
         return None
-    return round(float(np.corrcoef(ranks[0], ranks[1])[0, 1]), 4)
+    from scipy.stats import spearmanr  # slow to import, and needed once a training
 
-
-def _ranks(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """From 0; equal values share the mean of theirs."""
-    _, group, counts = np.unique(values, return_inverse=True, return_counts=True)
-    return np.asarray((np.cumsum(counts) - (counts + 1) / 2)[group])
+    return round(float(spearmanr(one, other).statistic), 4)
 
 
 def distance(features: NDArray[np.float32], exemplars: NDArray[np.float32]) -> float:
