@@ -106,8 +106,9 @@ def test_what_only_the_trainer_can_say_is_asked_for_once(
         _change(tmp_path / "bundles" / name, **ours)
     package(tmp_path / "bundles", tmp_path / "dist")
     assert "not yours yet" not in caplog.text
-    packed = json.loads(bundle_files(tmp_path / "bundles" / UNET)["configs/metadata.json"])
-    assert ours.items() <= packed.items()
+    files = bundle_files(tmp_path / "bundles" / UNET, version="0.1.0", change="better")
+    packed = json.loads(files["configs/metadata.json"])
+    assert {**ours, "changelog": {"0.1.0": "better"}}.items() <= packed.items()
 
 
 def test_a_run_that_is_not_packed_is_told_how(chain: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -122,6 +123,8 @@ def test_a_version_and_a_folder_are_what_they_should_be(tmp_path: Path) -> None:
     for version in ("../0.2.0", "0.2", "new"):
         with pytest.raises(InputError, match=r"--version must be three numbers like 0\.2\.0, got "):
             package(ROOT / "bundles", tmp_path / "dist", version=version)
+    with pytest.raises(InputError, match=r"--change .* pass --version, too"):
+        package(ROOT / "bundles", tmp_path / "dist", change="better")
     (tmp_path / "file").touch()
     with pytest.raises(InputError, match=r"--output: .*file is a file"):
         package(ROOT / "bundles", tmp_path / "file")

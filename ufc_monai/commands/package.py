@@ -46,10 +46,12 @@ def package(
         The files written, ``SHA256SUMS`` last.
 
     Raises:
-        InputError: if a bundle cannot be packed, or the version is not one.
+        InputError: if a bundle cannot be packed, the version is not one, or a change has no version.
     """
     if version is not None and not re.fullmatch(r"\d+(\.\d+){2}", version):
         raise InputError(f"--version must be three numbers like 0.2.0, got {version!r}.")
+    if change is not None and version is None:
+        raise InputError("--change says what is new in a version: pass --version, too, or leave --change out.")
     if output.exists() and not output.is_dir():
         raise InputError(f"--output: {output} is a file. Name a folder.")
     bundles = find_bundles(bundles and newest_round(bundles))

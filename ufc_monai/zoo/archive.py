@@ -35,7 +35,7 @@ def bundle_files(bundle: Path, *, version: str | None = None, change: str | None
     Args:
         bundle: its folder.
         version: a new version; ``None`` keeps that of ``metadata.json``.
-        change: what is new in it, for the changelog.
+        change: what is new in it, in the place of what the changelog says of it.
 
     Raises:
         InputError: if something that the zoo asks for is missing, the weights do not fit their network, a link leads
@@ -88,7 +88,9 @@ def without_patients(content: bytes) -> bytes:
 def _versioned(metadata: Mapping[str, Any], version: str | None, change: str | None) -> dict[str, Any]:
     result = dict(metadata)
     if version is not None:
-        result |= {"version": version, "changelog": {version: change or "new weights", **metadata["changelog"]}}
+        known = metadata["changelog"]
+        text = change or known.get(version, "new weights")
+        result |= {"version": version, "changelog": {version: text, **known} | {version: text}}
     if result["version"] not in result["changelog"]:
         raise InputError(f"metadata.json: the changelog does not name version {result['version']}.")
     needed = result["required_packages_version"].get("ufc-monai")
