@@ -220,10 +220,14 @@ def test_without_any_label_only_pretraining_is_foretold(folder: Path, tmp_path: 
 
 
 @pytest.mark.usefixtures("no_measuring")
-def test_the_command_names_bundles_that_would_not_be_found(folder: Path, tmp_path: Path, said: Any) -> None:
-    chosen = replace(options(folder), bundles=copy_bundles(tmp_path / "my bundles"))
+def test_the_command_has_all_options_and_bundles_that_would_not_be_found(
+    folder: Path, tmp_path: Path, said: Any
+) -> None:
+    own = {"preset": "auto", "features": "contrastive_ae", "compare": True, "overrides": {}}
+    chosen = replace(options(folder, **own), bundles=copy_bundles(tmp_path / "my bundles"))
     assert run_check(chosen, output=tmp_path / "x.png") == 0
-    assert f"--bundles '{tmp_path}/my bundles'" in said().strip().splitlines()[-1]
+    command = f"--features contrastive_ae --compare --threads 1 --bundles '{tmp_path}/my bundles'"
+    assert said().strip().endswith(f"--dataset_dir {folder} {command}")
     run_check(options(folder), output=tmp_path / "x.png")
     assert "--bundles" not in said().strip().splitlines()[-1]
 

@@ -6,8 +6,8 @@ import logging
 import shutil
 import statistics
 from collections.abc import Callable, Sequence
+from dataclasses import MISSING, fields
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -152,15 +152,16 @@ class _Findings:
         return lines
 
     def next_command(self) -> str:
-        """The command of the planned run, with the options it still needs."""
+        """The command of the planned run, with what differs from its defaults and the options it still needs."""
         options, usual = self.options, default_bundles()
-        given: dict[str, Any] = {"dataset_dir": options.dataset_dir, "labelled": options.labelled}
-        given |= {} if options.preset == "auto" else {"preset": options.preset}
-        given |= {**options.keys, **({"window": self.suggested} if self.suggested else {}), "method": options.method}
-        given |= {} if options.unlabelled == "none" else {"unlabelled": options.unlabelled}
+        values = {field.name: (getattr(options, field.name), field.default) for field in fields(options)}
+        chosen = {name: v for name, (v, default) in values.items() if default is not MISSING and v != default}
+        given = {"dataset_dir": options.dataset_dir, **chosen, **options.keys}
+        given |= {"window": self.suggested} if self.suggested else {}
         given |= {} if usual and options.bundles.samefile(usual) else {"bundles": options.bundles}
-        words = ["python", "-m", "ufc_monai", "run", *(["--compare"] if options.compare else [])]
-        words += [word for key, value in given.items() if value is not None for word in (f"--{key}", str(value))]
+        words = ["python", "-m", "ufc_monai", "run"]
+        for name, value in given.items():
+            words += [f"--{name}"] if name in chosen and value is True else [f"--{name}", str(value)]
         for bundle, changes in options.overrides.items():
             words += [word for key, value in changes.items() for word in ("--set", f"{bundle}.{key}={value}")]
         example = [tables.labels_example(self.unnamed)] if self.labels is None and self.unnamed else []
