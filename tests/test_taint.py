@@ -160,10 +160,10 @@ def test_names_of_scans_and_patients_reach_no_command(names: list[str]) -> None:
         selection=("coverage",),
     )
     commands = [stage.command for stage in plan_stages(run, cases)]
-    commands += [command for each in plan_runs(study, make_split(cases, seed=0)) for command in each.commands]
+    commands += [command for each in plan_runs(study, make_split(cases, seed=0), cases) for command in each.commands]
     plain = [Case(f"p{i}.nii.gz", case.label and f"p{i}_seg.nii.gz", f"p{i}") for i, case in enumerate(cases)]
     expected = [stage.command for stage in plan_stages(run, plain)]
-    expected += [command for each in plan_runs(study, make_split(plain, seed=0)) for command in each.commands]
+    expected += [command for each in plan_runs(study, make_split(plain, seed=0), plain) for command in each.commands]
     assert commands == expected
 
 

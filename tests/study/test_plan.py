@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -26,13 +26,13 @@ PLACES = Path("data"), Path("study"), ROOT / "bundles"
 BASE = StudyOptions(*PLACES, preset="cpu", methods=("random", "simclr", "ufc"), budgets=("1", "2"))
 
 
-def split(patients: int = 12, unlabelled: int = 3) -> dict[str, Any]:
+def volumes(patients: int = 12, unlabelled: int = 3) -> list[Case]:
     cases = [Case(f"l{i:02}.nii.gz", f"m{i}.nii.gz", f"l{i:02}") for i in range(patients)]
-    return make_split(cases + [Case(f"u{i}.nii.gz", None, f"u{i}") for i in range(unlabelled)], seed=0)
+    return cases + [Case(f"u{i}.nii.gz", None, f"u{i}") for i in range(unlabelled)]
 
 
-def plan(**changes: Any) -> list[Run]:
-    return plan_runs(replace(BASE, **changes), split())
+def plan(cases: Sequence[Case] = volumes(), **changes: Any) -> list[Run]:
+    return plan_runs(replace(BASE, **changes), make_split(cases, seed=0), cases)
 
 
 def value(command: tuple[str, ...], key: str) -> str:
@@ -104,11 +104,13 @@ def test_a_misspelt_arm_names_the_part_that_is_wrong() -> None:
 
 
 def test_a_budget_that_leaves_nothing_unlabelled_is_refused() -> None:
-    changes = replace(BASE, methods=("random", "random+self_training"), budgets=("2", "100%"))
+    labelled, changes = volumes(unlabelled=0), {"methods": ("random", "random+self_training"), "budgets": ("2", "100%")}
     with pytest.raises(InputError, match="--budgets: 100% leaves no training scan of fold 0 unlabelled"):
-        plan_runs(changes, split(unlabelled=0))
-    assert plan_runs(changes, split())
-    assert plan_runs(replace(changes, methods=("random", "random+paper")), split(unlabelled=0))
+        plan(labelled, **changes)
+    later = [Case(f"second/{case.image}", None, case.patient) for case in labelled]
+    for cases in (volumes(), [*labelled, *later]):
+        assert plan(cases, **changes)
+    assert plan(labelled, **{**changes, "methods": ("random", "random+paper")})
 
 
 def test_a_key_of_a_method_goes_to_the_arms_that_have_it() -> None:
@@ -163,9 +165,9 @@ def in_common(commands: Iterable[tuple[str, ...]]) -> set[tuple[tuple[str, str],
 @given(keys=COMMON, overrides=OVER, preset=st.sampled_from(["cpu", "paper"]))
 def test_a_study_starts_its_stages_as_a_run_does(keys: dict[str, Any], overrides: dict[str, Any], preset: str) -> None:
     shared: dict[str, Any] = {"keys": keys, "overrides": overrides, "preset": preset}
-    runs = plan_runs(replace(BASE, methods=("ufc",), budgets=("2",), folds=1, **shared), split())
+    runs = plan(methods=("ufc",), budgets=("2",), folds=1, **shared)
     options = RunOptions(BASE.dataset_dir, BASE.folder, BASE.bundles, labelled=2, method="ufc", **shared)
-    stages = plan_stages(options, [Case(f"l{i:02}.nii.gz", f"m{i}.nii.gz", f"l{i:02}") for i in range(12)])
+    stages = plan_stages(options, volumes(unlabelled=0))
     assert len(stages) == 6
     assert in_common(sum((run.commands for run in runs), ())) == in_common(stage.command for stage in stages)
 
@@ -228,7 +230,8 @@ def test_stage_1_as_a_start_is_built_like_stage_3() -> None:
 
 
 def test_budgets_in_volumes_and_shares() -> None:
-    assert [volumes_of(budget, split(), 0) for budget in ("2", "100%", "25%", "5%", "42%")] == [2, 6, 2, 1, 3]
+    split, budgets = make_split(volumes(), seed=0), ("2", "100%", "25%", "5%", "42%")
+    assert [volumes_of(budget, split, 0) for budget in budgets] == [2, 6, 2, 1, 3]
 
 
 def test_through_json_and_back() -> None:
@@ -266,7 +269,7 @@ def test_options_that_do_not_fit_are_refused(changes: dict[str, Any], words: str
 
 def test_three_labelled_volumes_measure_nothing() -> None:
     with pytest.raises(InputError, match="not measurable with 3 labelled volumes"):
-        plan_runs(BASE, split(patients=3))
+        plan(volumes(patients=3))
 
 
 def test_the_elbow_knows_the_batches_of_stage_2() -> None:

@@ -45,7 +45,7 @@ class Study:
         images = {case.image: {"patient": case.patient} for case in cases}
         (folder / "split.json").write_text(json.dumps({**self.split, "images": images}))
         chosen = {"preset": "cpu", "methods": METHODS, "budgets": ("1", "4"), "folds": 2, "seeds": 3, **options}
-        self.runs = plan_runs(StudyOptions(Path("d"), folder, ROOT / "bundles", **chosen), self.split)
+        self.runs = plan_runs(StudyOptions(Path("d"), folder, ROOT / "bundles", **chosen), self.split, cases)
 
     def finish(self, dice: Callable[[Run, str], float], stuck: Callable[[Run], list[str]] = lambda run: []) -> Study:
         """Complete all runs; ``dice`` is that of the aorta, the other structure is missed everywhere."""

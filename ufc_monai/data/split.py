@@ -58,6 +58,19 @@ def _label_orders(cases: Sequence[Case], training: Sequence[str], seed: tuple[in
     return [np.random.default_rng([*seed, draw]).permutation(images).tolist() for draw in range(N_DRAWS)]
 
 
+def pretraining_images(split: Mapping[str, Any], fold: int, cases: Iterable[Case]) -> list[str]:
+    """The images of stages 1 and 2, before anything is read: what is not held out, and no copy of it.
+
+    Args:
+        split: the content of ``split.json``, or what :func:`make_split` draws.
+        fold: which fold.
+        cases: all volumes.
+    """
+    known = split["folds"][fold]
+    held_out, copies = {*known["validation"], *known["test"]}, known.get("copies", ())
+    return [case.image for case in cases if case.patient not in held_out and case.image not in copies]
+
+
 @dataclass(frozen=True)
 class Split:
     """A split of a data set's patients, as read from ``split.json``.

@@ -18,6 +18,7 @@ from ufc_monai.clustering.clusterers import Agglomerative
 from ufc_monai.data.case import Case
 from ufc_monai.data.inspect import VolumeFacts, inspect_cases
 from ufc_monai.data.label_names import find_ignore_id, find_labels
+from ufc_monai.data.split import pretraining_images
 from ufc_monai.data.store import reading_bytes
 from ufc_monai.planning.measure import measure_step
 from ufc_monai.planning.options import ChainOptions, RunOptions, open_config
@@ -141,12 +142,11 @@ def estimate_training(
 def _images(options: ChainOptions, bundle: str, cases: Sequence[Case]) -> tuple[list[str], list[str]]:
     """The images that a bundle trains on, and those that it validates on."""
     split = options.split_of(cases)
-    fold = split["folds"][options.fold]
     if bundle == UNET:
+        fold = split["folds"][options.fold]
         granted = fold["label_orders"][options.label_draw][: options.labelled]
         return granted, [c.image for c in cases if c.label and c.patient in fold["validation"]]
-    pretrained = {*fold["training"], *split["unlabelled"]}
-    return [c.image for c in cases if c.patient in pretrained], []
+    return pretraining_images(split, options.fold, cases), []
 
 
 def _amount(images: Sequence[str], facts: Sequence[VolumeFacts]) -> tuple[int, float]:

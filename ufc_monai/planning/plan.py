@@ -17,6 +17,7 @@ from ufc_monai.base.errors import InputError
 from ufc_monai.base.files import inert, read_json
 from ufc_monai.data.case import Case
 from ufc_monai.data.datalist import find_cases
+from ufc_monai.data.split import pretraining_images
 from ufc_monai.planning.options import (
     ChainOptions,
     RunOptions,
@@ -184,10 +185,8 @@ def _store(folder: Path) -> tuple[str, str]:
 
 def _check_unlabelled(split: Mapping[str, Any], options: RunOptions, cases: Sequence[Case]) -> None:
     """Refuse to learn from unlabelled scans where there are none, before the first stage."""
-    fold = split["folds"][options.fold]
-    used = fold["label_orders"][options.label_draw][: options.labelled]
-    pool = [case.image for case in cases if case.patient in {*fold["training"], *split["unlabelled"]}]
-    if options.unlabelled != "none" and not set(pool).difference(used):
+    used = split["folds"][options.fold]["label_orders"][options.label_draw][: options.labelled]
+    if options.unlabelled != "none" and not set(pretraining_images(split, options.fold, cases)).difference(used):
         raise InputError(
             f"--unlabelled {options.unlabelled}: all {len(used)} training volumes are used with their labels, so none "
             "is left. Leave the option out, or lower --labelled."

@@ -115,12 +115,12 @@ class _Desk:
         folder = self.options.folder
         there, about = read_plan(folder) if (folder / "study.json").is_file() else ([], {})
         if self.dry_run and not about:
-            runs = plan_runs(self.options, make_split(self.cases, seed=0))
+            runs = plan_runs(self.options, make_split(self.cases, seed=0), self.cases)
             return runs, self._timing(runs, everything=False)
         split = open_split_of(self.options, folder / "split.json")
         copy_bundles(self.options.bundles, folder)
         self.options = replace(self.options, bundles=folder)
-        runs, now = plan_runs(self.options, split.content), self._about(split.sha256)
+        runs, now = plan_runs(self.options, split.content, self.cases), self._about(split.sha256)
         if about:
             _refuse_changes(folder, there, runs, about["data"], now["data"])
         if about.get("options") == now["options"]:

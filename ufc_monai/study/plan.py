@@ -15,6 +15,7 @@ from ufc_monai.base.errors import InputError
 from ufc_monai.base.files import found_json
 from ufc_monai.data.case import Case
 from ufc_monai.data.inspect import VolumeFacts
+from ufc_monai.data.split import pretraining_images
 from ufc_monai.planning.estimate import StageEstimate, estimate_training, least_memory
 from ufc_monai.planning.options import cluster_configs, stage_2_batch, training_configs
 from ufc_monai.planning.plan import stage_command
@@ -34,7 +35,7 @@ RESTORED = 4.0
 """A test reads, restores and measures a volume in this many times the time to read it."""
 
 
-def plan_runs(options: StudyOptions, split: Mapping[str, Any]) -> list[Run]:
+def plan_runs(options: StudyOptions, split: Mapping[str, Any], cases: Sequence[Case]) -> list[Run]:
     """Every run of a study, each after those that it needs.
 
     All arms have the same labels, steps and seeds; what several runs need is computed once: the features of
@@ -43,6 +44,7 @@ def plan_runs(options: StudyOptions, split: Mapping[str, Any]) -> list[Run]:
     Args:
         options: what to compare.
         split: the content of ``split.json``.
+        cases: all volumes.
 
     Raises:
         InputError: at an option that does not fit the data set or the bundles.
@@ -52,7 +54,7 @@ def plan_runs(options: StudyOptions, split: Mapping[str, Any]) -> list[Run]:
     arms = [replace(arm, covers=how == "coverage") for how in options.selection for arm in found]
     folds = range(len(split["folds"]) if options.folds is None else options.folds)
     budgets = [(fold, {b: volumes_of(b, split, fold) for b in options.budgets}) for fold in folds]
-    _check_unlabelled(found, budgets, split)
+    _check_unlabelled(found, budgets, split, cases)
     # a study that is stopped early has all arms of the first repeats, not all repeats of the first arms
     for (seed, draw), (fold, volumes), arm in itertools.product(options.repeats(), budgets, arms):
         for budget, n in volumes.items():
@@ -65,15 +67,16 @@ def plan_runs(options: StudyOptions, split: Mapping[str, Any]) -> list[Run]:
 
 
 def _check_unlabelled(
-    arms: Sequence[Arm], budgets: Sequence[tuple[int, Mapping[str, int]]], split: Mapping[str, Any]
+    arms: Sequence[Arm],
+    budgets: Sequence[tuple[int, Mapping[str, int]]],
+    split: Mapping[str, Any],
+    cases: Sequence[Case],
 ) -> None:
     """Refuse budgets that leave nothing unlabelled for the arms that learn from it."""
     learning = [arm.name for arm in arms if "self_training" in arm.training]
-    if not learning or split["unlabelled"]:
-        return
-    for fold, volumes in budgets:
-        most = len(split["folds"][fold]["label_orders"][0])
-        for budget in (budget for budget, n in volumes.items() if n == most):
+    for fold, volumes in budgets if learning else ():
+        there = len(pretraining_images(split, fold, cases))
+        for budget in (budget for budget, n in volumes.items() if n == there):
             raise InputError(
                 f"--budgets: {budget} leaves no training scan of fold {fold} unlabelled, from which {learning[0]} "
                 "could learn. Leave out one of them."
