@@ -16,6 +16,9 @@ from ufc_monai.base.errors import InputError
 from ufc_monai.commands import segment as command
 from ufc_monai.commands.segment import _check_kept
 from ufc_monai.data.case import MMWHS_LABELS
+from ufc_monai.quality import table
+from ufc_monai.report.quality import read_quality
+from ufc_monai.transforms.save import SaveMask
 
 
 def test_one_scan_to_one_file(chain: Path, phantom: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -58,6 +61,23 @@ def test_a_broken_scan_costs_no_other_its_mask(
     assert "a.nii.gz: cannot be read" in message
     assert "Traceback" not in message
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["b_seg.nii.gz", "quality.csv"]
+
+
+def test_a_picture_that_cannot_be_written_leaves_no_row_to_the_next_scan(
+    chain: Path, phantom: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "in").mkdir()
+    for scan, name in zip(sorted(phantom.glob("*_image.nii.gz")), "ab", strict=False):
+        shutil.copy(scan, tmp_path / "in" / f"{name}.nii.gz")
+
+    def written(*_: object) -> Any:
+        monkeypatch.setattr(table, "SaveMask", SaveMask)
+        raise InputError("the disk is full")
+
+    monkeypatch.setattr(table, "SaveMask", written)
+    words = ["segment", "--weights", str(chain), "--uncertainty", "True", str(tmp_path / "in"), str(tmp_path / "out")]
+    assert main(words) == 1
+    assert {scan.scan for scan in read_quality(tmp_path / "out" / "quality.csv")} == {"b.nii.gz"}
 
 
 @pytest.mark.parametrize(

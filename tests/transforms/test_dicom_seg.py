@@ -196,7 +196,12 @@ def test_without_highdicom_one_line_says_so(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_segment_writes_it(
-    chain: Path, phantom: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+    chain: Path,
+    phantom: Path,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     caplog.set_level(logging.DEBUG)
     scan = next(phantom.glob("*_image.nii.gz"))
@@ -218,6 +223,10 @@ def test_segment_writes_it(
     assert "Secret" not in caplog.text + "".join(capsys.readouterr())
     assert main([*words, "dicom_seg", str(a_series_of / "below")]) == 1
     assert "lies in IN" in capsys.readouterr().err
+    with monkeypatch.context() as patch:
+        patch.setattr(dicom_seg, "_segmentation", lambda *_: None)
+        assert main([*words, "dicom_seg", str(tmp_path / "none")]) == 1
+    assert not [*(tmp_path / "none").iterdir()], "nor a row of a mask that is not there"
     shutil.copy(scan, tmp_path / "in" / "a.nii.gz")
     words[3] = str(tmp_path / "in" / "a.nii.gz")
     assert main([*words, "dicom_seg", str(tmp_path / "out2")]) == 1

@@ -129,16 +129,19 @@ def _segmented(
     beside.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=beside, prefix=".segment-") as temporary:
         for scan, error in _infer(bundle, [*goals], {"output_dir": config_path(temporary, "OUT"), **settings}):
-            if error:
-                failed.append(error)
-                for rest in filter(Path.is_file, [*Path(temporary).rglob("*")]):  # a mask without its row
+            try:
+                if error:
+                    raise InputError(error)
+                if scan in series:
+                    _encode(Path(temporary), *series[scan])
+            except InputError as e:
+                failed.append(str(e))
+                for rest in filter(Path.is_file, [*Path(temporary).rglob("*")]):  # a mask without its row, or a row
                     rest.unlink()
                 continue
             join_quality(Path(temporary, "quality.csv"), beside / "quality.csv")
-            try:  # last: a mask that is there is refused the next time
-                written += _moved(Path(temporary), goals[scan], series.get(scan))
-            except InputError as e:
-                failed.append(str(e))
+            # last: a mask that is there is refused the next time
+            written.append(_moved(Path(temporary), goals[scan]))
     return written, failed
 
 
@@ -190,22 +193,23 @@ def _lies_in(target: Path, source: Path) -> bool:
     return Path(os.path.realpath(target)).is_relative_to(os.path.realpath(source))
 
 
-def _moved(temporary: Path, goal: Path, coded: Series | None = None) -> list[Path]:
+def _encode(temporary: Path, scan: Path, ids: Mapping[str, int], codes: Sequence[Code]) -> None:
+    """Put a DICOM SEG in the place of the mask in a temporary folder."""
+    mask = _written(temporary, "seg")[0]
+    write_dicom_seg(mask.with_name(f"{stem_of(mask)}.dcm"), mask, scan, ids, codes)
+    mask.unlink()
+
+
+def _moved(temporary: Path, goal: Path) -> Path:
     """Put the mask that was written in a temporary folder in its place, and beside it where views disagree."""
-    masks, beside = (
-        [path for path in temporary.rglob(f"*_{ending}.*") if path.is_file()] for ending in ("seg", "uncertainty")
-    )
     goal.parent.mkdir(parents=True, exist_ok=True)
-    for path in beside:
+    for path in _written(temporary, "uncertainty"):
         shutil.move(path, goal.with_name(f"{stem_of(goal).removesuffix('_seg')}_uncertainty{suffix_of(path)}"))
-    if coded:
-        for mask in masks:
-            try:
-                write_dicom_seg(goal, mask, *coded)
-            finally:
-                mask.unlink()
-        return [goal] * len(masks)
-    return [Path(shutil.move(mask, goal)) for mask in masks]
+    return Path(shutil.move(_written(temporary, "seg")[0], goal))
+
+
+def _written(temporary: Path, ending: str) -> list[Path]:
+    return [path for path in temporary.rglob(f"*_{ending}.*") if path.is_file()]
 
 
 def _is_file(target: Path) -> bool:

@@ -62,7 +62,6 @@ class QualityTable(Reporter):
     uncertainty: bool = False
 
     def __post_init__(self) -> None:
-        self._rows: list[tuple[Any, ...]] = []
         self.predicted = 2.0
         """Mean predicted Dice of the latest scan; above any Dice where none is predicted."""
 
@@ -77,6 +76,7 @@ class QualityTable(Reporter):
         engine.add_event_handler(IterationEvents.FORWARD_COMPLETED, self._look)
 
     def _started(self, engine: Engine) -> None:
+        self._rows: list[tuple[Any, ...]] = []
         self._known, self._cleaning = Known.beside(self.ckpt_dir), cleaning_beside(self.ckpt_dir)()
 
     def _look(self, engine: Engine) -> None:
