@@ -309,6 +309,7 @@ def test_volumes_without_facts_are_taken_for_average(patients: Path, facts: list
 def test_more_clusters_than_slices_are_refused_before_a_training(patients: Path, facts: list[VolumeFacts]) -> None:
     with pytest.raises(InputError, match=r"--n_clusters must be 2 to \d+ for about \d+ slices to cluster, got 5000"):
         estimate_stages(options(patients, keys={"n_clusters": 5000}), find_cases(patients), facts)
+    assert estimate_stages(options(patients, keys={"n_clusters": None}), find_cases(patients), facts)
 
 
 def test_real_steps_are_measured_in_every_stage(patients: Path, facts: list[VolumeFacts]) -> None:

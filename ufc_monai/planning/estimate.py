@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
+from monai.bundle import ConfigParser
 
 from ufc_monai.base.bundles import BUNDLES, CONTRASTIVE, UNET, VAE
 from ufc_monai.base.chain import ALONE_FINE_TUNING, FINE_TUNING, PRETRAINING, RANDOM_FINE_TUNING, VAE_TRAINING
@@ -96,47 +97,67 @@ def estimate_training(
     options: ChainOptions, bundle: str, cases: Sequence[Case], facts: Sequence[VolumeFacts]
 ) -> StageEstimate:
     """Estimate the training of one bundle; arguments and errors are those of :func:`estimate_stages`."""
-    images, validation = _images(options, bundle, cases)
     parser = open_config(options, bundle)
     if bundle == UNET:
-        found = {int(i) for f in facts for i in f.label_voxels if i and is_id(i)} - {*parser["background_labels"]}
-        # how many there are is all that counts; MONAI would read names as configuration
-        parser["class_ids"] = {str(i): i for i in (known_labels(options) or {}).values() or sorted(found) or [1]}
-    names = ("batch_size", "epochs", "image_size", "channels", "threads", "device")
-    batch, least, image_size, channels, threads, device = map(parser.get_parsed_content, names)
-    (n, reading), (looked_at, reading_validation) = (_amount(some, facts) for some in (images, validation))
-    others = 0
+        parser["class_ids"] = _class_ids(options, facts, parser["background_labels"])
+    names = ("batch_size", "image_size", "channels", "threads", "device")
+    batch, image_size, channels, threads, device = map(parser.get_parsed_content, names)
+    training, validation = _images(options, bundle, cases)
+    every = parser.get("round_steps", 0)  # of self-training, which predicts the other volumes in each round
+    stored = _images(options, CONTRASTIVE, cases)[0] if every else training
+    (n, _), (all_of_them, reading), (looked_at, reading_validation) = (
+        _amount(images, facts) for images in (training, stored, validation)
+    )
     threads, measured = set_threads(threads), measure_step(parser)
-    batches = max(1, n // batch)
-    epochs = max(least, math.ceil(parser.get("min_steps", 0) / batches))
-    if "patch_steps" in parser:  # of local discrimination
-        epochs = math.ceil(sum(map(parser.get_parsed_content, ("patch_steps", "region_steps"))) / batches)
-    seconds = epochs * batches * measured.step
+    batches, others = max(1, n // batch), all_of_them - n
+    epochs = _epochs(parser, batches)
+    steps = epochs * batches
     validations = math.ceil(epochs / (parser.get("val_interval", 1) or usual_interval(epochs)))
-    seconds += validations * looked_at * measured.forward
-    if bundle == UNET:  # at the end, quality looks at volumes twice: whole, and by its views
-        described = [some[:MOST_VOLUMES] for some in (images, validation)]
-        seconds += sum(2 * _amount(some, facts)[0] for some in described) * measured.forward
-    if every := parser.get("round_steps", 0):  # of self-training, which predicts the other volumes in each round
-        all_of_them, reading = _amount(_images(options, CONTRASTIVE, cases)[0], facts)
-        others, rounds = all_of_them - n, max(0, epochs * batches - parser["warm_up_steps"]) / max(every, batches)
-        seconds += rounds * others * measured.forward
-    seconds += reading / reading_memory(cases, facts)[0] + reading_validation
-    memory = measured.memory
-    if bundle == VAE:
-        if (k := options.keys.get("n_clusters", 0)) > n:
-            raise InputError(f"--n_clusters must be 2 to {n} for about {n} slices to cluster, got {k}.")
-        seconds += n * measured.forward + WARD_SECONDS * min(n, Agglomerative().largest_tree) ** 2
-        memory = max(memory, PROCESS_BYTES + FEATURE_BYTES * parser["latent_size"] * n)
+    rounds = max(0, steps - parser["warm_up_steps"]) / max(every, batches) if every else 0
+    passes = validations * looked_at + rounds * others + _seen_afterwards(bundle, training, validation, facts)
+    tree, tree_bytes = _ward(options, n, parser["latent_size"]) if bundle == VAE else (0.0, 0)
+    reading = reading / reading_memory(cases, facts)[0] + reading_validation
     return StageEstimate(
         TRAININGS[bundle].title,
-        steps=epochs * batches,
-        seconds=seconds,
+        steps=steps,
+        seconds=steps * measured.step + passes * measured.forward + reading + tree,
         # float16, and uint8 for labels; of the unlabelled slices those of two rounds, and all that was predicted
         disk_bytes=image_size**2 * (n * (2 * channels + (bundle == UNET)) + others * (2 * channels + 4)),
-        memory_bytes=memory,
+        memory_bytes=max(measured.memory, tree_bytes),
         device=f"cpu, threads: {threads}" if torch.device(device).type == "cpu" else str(device),
     )
+
+
+def _class_ids(options: ChainOptions, facts: Sequence[VolumeFacts], background: Sequence[int]) -> dict[str, int]:
+    """As many as a run will have, which is all that counts; MONAI would read names as configuration."""
+    found = {int(i) for f in facts for i in f.label_voxels if i and is_id(i)} - {*background}
+    return {str(i): i for i in (known_labels(options) or {}).values() or sorted(found) or [1]}
+
+
+def _epochs(parser: ConfigParser, batches: int) -> int:
+    """The epochs of a training whose epoch has so many batches."""
+    if "patch_steps" in parser:  # of local discrimination
+        return math.ceil(sum(map(parser.get_parsed_content, ("patch_steps", "region_steps"))) / batches)
+    return max(parser.get_parsed_content("epochs"), math.ceil(parser.get("min_steps", 0) / batches))
+
+
+def _seen_afterwards(
+    bundle: str, training: Sequence[str], validation: Sequence[str], facts: Sequence[VolumeFacts]
+) -> int:
+    """Slices that pass through the network once it is trained."""
+    if bundle == VAE:  # for their features
+        return _amount(training, facts)[0]
+    if bundle == UNET:  # quality looks at volumes twice: whole, and by its views
+        return 2 * sum(_amount(some[:MOST_VOLUMES], facts)[0] for some in (training, validation))
+    return 0
+
+
+def _ward(options: ChainOptions, n: int, latent_size: int) -> tuple[float, int]:
+    """Seconds and bytes of the process for the tree of n slices; more clusters than these are refused."""
+    if (k := options.keys.get("n_clusters") or 0) > n:  # None takes the elbow
+        raise InputError(f"--n_clusters must be 2 to {n} for about {n} slices to cluster, got {k}.")
+    seconds = WARD_SECONDS * min(n, Agglomerative().largest_tree) ** 2
+    return seconds, PROCESS_BYTES + FEATURE_BYTES * latent_size * n
 
 
 def _images(options: ChainOptions, bundle: str, cases: Sequence[Case]) -> tuple[list[str], list[str]]:
