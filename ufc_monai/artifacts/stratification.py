@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ufc_monai.base.files import atomic_path
+from ufc_monai.base.tables import write_table
 from ufc_monai.clustering.patients import Stratification, stratify
 from ufc_monai.report.patients import save_patient_map
 
@@ -34,8 +32,7 @@ def save_patients(
         n_clusters: how many.
     """
     found = stratify(labels, patients, n_clusters)
-    with atomic_path(table) as temporary:
-        temporary.write_text(_csv(found), encoding="utf-8")
+    write_table(table, _rows(found))
     middle: dict[str, int] = {}
     for i in np.argsort(-np.abs(positions - 0.5), kind="stable").tolist():
         middle[patients[i]] = i  # the last one is nearest to the middle
@@ -43,16 +40,13 @@ def save_patients(
     save_patient_map(table.with_suffix(".png"), found.points, pictures, found.names)
 
 
-def _csv(found: Stratification) -> str:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    k, near = found.shares.shape[1], [(f"nearest_{i + 1}", f"distance_{i + 1}") for i in range(found.nearest.shape[1])]
-    writer.writerow(
-        ["patient", "slices", "group", *(f"cluster_{c}" for c in range(k)), *(name for pair in near for name in pair)]
-    )
+def _rows(found: Stratification) -> list[list[object]]:
+    k, near = found.shares.shape[1], range(1, found.nearest.shape[1] + 1)
+    like = [name for i in near for name in (f"nearest_{i}", f"distance_{i}")]
+    rows: list[list[object]] = [["patient", "slices", "group", *(f"cluster_{c}" for c in range(k)), *like]]
     for i, name in enumerate(found.names):
         pairs = zip(found.nearest[i].tolist(), found.distances[i].tolist(), strict=True)
-        like = [value for j, distance in pairs for value in (found.names[j], f"{distance:.4f}")]
+        others = [value for j, distance in pairs for value in (found.names[j], f"{distance:.4f}")]
         shares = [f"{share:.4f}" for share in found.shares[i]]
-        writer.writerow([name, found.sizes[i], found.groups[i], *shares, *like])
-    return text.getvalue()
+        rows.append([name, found.sizes[i], found.groups[i], *shares, *others])
+    return rows

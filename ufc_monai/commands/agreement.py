@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,7 +10,7 @@ from typing import Any
 from ufc_monai.base.bundles import VAE
 from ufc_monai.base.chain import VAE_TRAINING, data_set_of, record_of
 from ufc_monai.base.errors import InputError
-from ufc_monai.base.files import atomic_path
+from ufc_monai.base.tables import write_table
 from ufc_monai.evaluation.agreement import GROUPS, MEASURES, SPREAD, Row
 from ufc_monai.evaluation.comparison import Comparison
 from ufc_monai.report.agreement import save_agreement
@@ -83,10 +81,6 @@ def _shown(row: Row, measure: str) -> str:
 
 def _write(path: Path, rows: Mapping[str, Row]) -> None:
     columns = [name for measure in MEASURES for name in (measure, f"{measure}_low", f"{measure}_high")]
-    text = io.StringIO()
-    writer = csv.DictWriter(text, ["method", *columns, *SPREAD, GROUPS], lineterminator="\n")
-    writer.writeheader()
-    for name, row in rows.items():
-        writer.writerow({"method": name, **{key: f"{value:.4f}" for key, value in row.items()}})
-    with atomic_path(path) as temporary:
-        temporary.write_text(text.getvalue(), encoding="utf-8")
+    columns += [*SPREAD, GROUPS]
+    cells = ([name, *(f"{row[key]:.4f}" if key in row else None for key in columns)] for name, row in rows.items())
+    write_table(path, [["method", *columns], *cells])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import os
 import statistics
 from dataclasses import dataclass
@@ -17,8 +16,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from ufc_monai.artifacts.served import cleaning_beside
-from ufc_monai.base.files import atomic_path
 from ufc_monai.base.ranks import Reporter
+from ufc_monai.base.tables import read_table, write_table
 from ufc_monai.quality.known import Known, voxel_of
 from ufc_monai.quality.predict import Signs, Usual, evidence
 from ufc_monai.quality.views import VIEWS, Infer, Seen, look
@@ -121,8 +120,7 @@ def write_quality(path: Path, rows: list[tuple[Any, ...]]) -> None:
         path: the file.
         rows: below :data:`HEAD`.
     """
-    with atomic_path(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
-        csv.writer(file).writerows([HEAD, *rows])
+    write_table(path, [HEAD, *rows])
 
 
 def join_quality(new: Path, there: Path) -> None:
@@ -135,11 +133,8 @@ def join_quality(new: Path, there: Path) -> None:
 
 
 def _rows_in(path: Path) -> list[tuple[Any, ...]]:
-    if not path.is_file():
-        return []
-    with open(path, newline="", encoding="utf-8") as file:
-        head, *rows = [*map(tuple, csv.reader(file))] or [()]
-    return rows if head == HEAD else []  # else another version's, or an empty file
+    rows = read_table(path) if path.is_file() else []
+    return [tuple(row.values()) for row in rows if (*row,) == HEAD]  # else another version's
 
 
 def _note(signs: Signs, usual: Usual | None, unlike: float | None) -> str:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import csv
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from ufc_monai.base.errors import InputError
+from ufc_monai.base.tables import read_table
 from ufc_monai.report.page import aligned, counted
 
 SHOWN = 10
@@ -48,11 +48,10 @@ def read_quality(path: Path) -> list[ScanQuality]:
         return []
     scans: dict[str, list[dict[str, str]]] = {}
     try:
-        with open(path, newline="", encoding="utf-8") as file:
-            for row in csv.DictReader(file):
-                scans.setdefault(row["scan"], []).append(row)
+        for row in read_table(path):
+            scans.setdefault(row["scan"], []).append(row)
         found = [_scan(name, rows) for name, rows in scans.items()]
-    except (AttributeError, KeyError, ValueError, csv.Error) as e:
+    except (AttributeError, KeyError, ValueError) as e:
         raise InputError(
             f"{path} is damaged, or another table ({type(e).__name__}: {e}). Segment again, or delete it."
         ) from e

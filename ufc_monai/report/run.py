@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import os
 import shlex
@@ -20,6 +18,7 @@ from ufc_monai.base.chain import data_set_of, record_of, standing_record
 from ufc_monai.base.errors import InputError
 from ufc_monai.base.files import found_json, sha256_of
 from ufc_monai.base.rounds import run_of
+from ufc_monai.base.tables import read_table
 from ufc_monai.report.curves import curves_svg, read_metrics, rounds_svg
 from ufc_monai.report.page import data_uri, png, write_page
 from ufc_monai.report.quality import HEAD as QUALITY_HEAD
@@ -143,9 +142,12 @@ def _dice(folder: Path) -> dict[str, Any]:
 
 def _three_digits(path: Path) -> list[list[str]]:
     """A ``dice.csv``, worst first, to as many digits as Dice has everywhere."""
-    head, *rows = csv.reader(io.StringIO(path.read_text("utf-8")))
-    rows.sort(key=lambda row: float(row[1] or 2))
-    return [head, *([volume, *(f"{float(cell):.3f}" if cell else "-" for cell in cells)] for volume, *cells in rows)]
+    rows = sorted(read_table(path), key=lambda row: float(row["mean"] or 2))
+    return [[*rows[0]], *([name, *map(_three, cells)] for name, *cells in (row.values() for row in rows))]
+
+
+def _three(cell: str) -> str:
+    return f"{float(cell):.3f}" if cell else "-"
 
 
 def _training_dice(folder: Path, arm: str) -> dict[str, float]:
@@ -173,14 +175,14 @@ def _rounds(folder: Path, records: Mapping[str, Mapping[str, Any]]) -> list[dict
 
 def _nearest_patients(path: Path) -> list[list[str]]:
     """The table of patients without their histograms; empty if there is none."""
-    rows = list(csv.reader(io.StringIO(path.read_text("utf-8")))) if path.is_file() else [[]]
-    chosen = [i for i, name in enumerate(rows[0]) if not name.startswith("cluster_")]
-    return [[row[i] for i in chosen] for row in rows] if chosen else []
+    rows = read_table(path) if path.is_file() else []
+    chosen = [name for name in rows[0] if not name.startswith("cluster_")] if rows else []
+    return [chosen, *([row[name] for name in chosen] for row in rows)] if rows else []
 
 
 def _agreement(path: Path) -> list[list[str]]:
     """The table of agreement with an observer's labels, intervals beside the figures; empty if there is none."""
-    found = list(csv.DictReader(io.StringIO(path.read_text("utf-8")))) if path.is_file() else []
+    found = read_table(path) if path.is_file() else []
     measures = [name for name in found[0] if name != "method" and not name.endswith(("_low", "_high"))] if found else []
     rows = [[row["method"], *(_with_interval(row, measure) for measure in measures)] for row in found]
     return [["method", *(measure.replace("_", " ") for measure in measures)], *rows] if found else []

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,6 +19,7 @@ from ufc_monai.base.chain import (
     record_of,
     standing_record,
 )
+from ufc_monai.base.tables import read_table
 from ufc_monai.report.page import aligned, counted
 from ufc_monai.report.quality import quality_text, read_quality
 
@@ -82,8 +82,7 @@ def dice_table(files: Mapping[str, Path]) -> str:
 
 def column_means(path: Path) -> dict[str, float]:
     """The mean of each column of a ``dice.csv`` over the volumes that have a value there."""
-    with open(path, newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
+    rows = read_table(path)
     columns = [name for name in rows[0] if name != "volume"] if rows else []
     values = {name: [float(row[name]) for row in rows if row[name]] for name in columns}
     return {name: sum(v) / len(v) for name, v in values.items() if v}
@@ -105,10 +104,9 @@ def judgement(folder: Path) -> str:
         return f"Fine-tuned with different {', '.join(names)}: no verdict. Run them again with the same."
     means = {arm: 100 * column_means(path)["mean"] for arm, path in tables.items()}
     changes = [f"{CHANGES[arm]}: {means[OWN] - mean:+.1f}" for arm, mean in means.items() if arm != OWN]
-    with open(tables[OWN], encoding="utf-8") as file:
-        volumes = sum(1 for _ in file) - 1
+    volumes = counted(len(read_table(tables[OWN])), "test volume")
     return (
-        f"{'; '.join(changes)} points of mean Dice on {counted(volumes, 'test volume')}, same labels, steps and seed. "
+        f"{'; '.join(changes)} points of mean Dice on {volumes}, same labels, steps and seed. "
         "One run each: a few points are noise."
     )
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import csv
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ufc_monai.base.errors import InputError
+from ufc_monai.base.tables import read_table
 from ufc_monai.report.drawing import jpeg
 from ufc_monai.report.masks import Planes, draw_masks, read_planes
 from ufc_monai.report.page import data_uri
@@ -28,13 +28,12 @@ def read_structures(path: Path) -> dict[str, dict[str, Figures]]:
     """
     found: dict[str, dict[str, Figures]] = {}
     try:
-        with open(path, newline="", encoding="utf-8") as file:
-            for row in csv.DictReader(file):
-                known = {name: float(row[name]) for name in MEASURES if row.get(name)}
-                found.setdefault(row["volume"], {})[row["structure"]] = known
+        for row in read_table(path):
+            known = {name: float(row[name]) for name in MEASURES if row.get(name)}
+            found.setdefault(row["volume"], {})[row["structure"]] = known
     except FileNotFoundError:
         return {}
-    except (KeyError, TypeError, ValueError, csv.Error) as e:
+    except (KeyError, TypeError, ValueError) as e:
         raise InputError(f"{path} is damaged ({type(e).__name__}: {e}). Test again, or delete it.") from e
     return found
 
