@@ -12,6 +12,7 @@ from monai.data import MetaTensor
 from tiny_volumes import save_volume
 from torch import Tensor, nn
 
+from ufc_monai.evaluation.structures import StructureTable
 from ufc_monai.networks.vae import BetaVAE
 from ufc_monai.report import clusters, drawing
 from ufc_monai.report.masks import read_planes, save_planes
@@ -163,9 +164,12 @@ def evaluated(folder: Path, name: str, moved: int, labelled: bool = True, value:
     return {**item, "label": placed(classes)} if labelled else item
 
 
-def shown_of(folder: Path, items: list[dict[str, Any]], **options: Any) -> Any:
+def shown_of(folder: Path, items: list[dict[str, Any]], judge: Any = None, **options: Any) -> Any:
     engine = Engine(lambda _engine, batch: [items[batch]])
-    MasksPicture(folder, ["aorta"], window=(-200, 600), root=folder, **options).attach(engine)
+    if not judge:
+        judge = StructureTable(folder, ["aorta"], folder)
+        judge.attach(engine)
+    MasksPicture(folder, ["aorta"], window=(-200, 600), root=folder, judge=judge, **options).attach(engine)
     engine.run(range(len(items)), max_epochs=1)
     return read_planes(folder / "planes.npz")
 
@@ -210,11 +214,11 @@ def test_of_scans_without_labels_the_predicted_dice_tells(tmp_path: Path) -> Non
             self.left = [0.9, 0.2]
 
         @property
-        def predicted(self) -> float:
+        def mean_dice(self) -> float:
             return self.left.pop(0)
 
     items = [evaluated(tmp_path, f"{i}.nii.gz", 0, labelled=False, value=7) for i in range(2)]
-    found = shown_of(tmp_path, items, ids=[7], quality=Quality())
+    found = shown_of(tmp_path, items, ids=[7], judge=Quality())
     assert list(found) == ["1.nii.gz", "0.nii.gz"]
     cut = found["1.nii.gz"][1][0]
     assert cut.reference is None

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import csv
 import logging
+import math
 import os
 import statistics
 import warnings
@@ -19,8 +19,11 @@ from monai.metrics import compute_hausdorff_distance, compute_surface_dice
 from monai.transforms.utils import generate_spatial_bounding_box
 from torch import Tensor
 
-from ufc_monai.base.files import atomic_path
 from ufc_monai.base.ranks import Handler
+from ufc_monai.base.tables import write_table
+from ufc_monai.evaluation.dice import mean_over_present, structure_means
+from ufc_monai.report.page import aligned
+from ufc_monai.transforms.labels import Overlap
 
 logger = logging.getLogger(__name__)
 
@@ -56,12 +59,14 @@ class StructureRow(NamedTuple):
 
 @dataclass(eq=False)
 class StructureTable(Handler):
-    """Write ``structures.csv``, one row a volume and structure; empty cells are not defined.
+    """Write ``structures.csv``, one row a volume and structure, and ``dice.csv``, one row a volume, and log the means.
 
-    It reads the class maps ``pred`` and ``label`` of an evaluator, (1, H, W, D).
+    It reads the class maps ``pred`` and ``label`` of an evaluator, (1, H, W, D), and keeps the mean Dice of the latest
+    volume as ``mean_dice``. Means are taken over the structures present in a volume, then over volumes. Empty cells are
+    not defined.
 
     Args:
-        output_dir: folder of the table.
+        output_dir: folder of the tables.
         names: names of the classes 1..n.
         root: folder of the data set, which volumes are named relative to.
     """
@@ -72,19 +77,23 @@ class StructureTable(Handler):
 
     def _started(self, engine: Engine) -> None:
         self._rows: list[StructureRow] = []
+        self._dice: dict[str, list[float | None]] = {}
 
     def _iteration_completed(self, engine: Engine) -> None:
         for item in engine.state.output:
             name = Path(os.path.relpath(item["image"].meta["filename_or_obj"], self.root)).as_posix()
             predicted, reference = (torch.as_tensor(item[key])[0].cpu() for key in ("pred", "label"))
             spacing = affine_to_spacing(item["label"].affine).tolist()
-            self._rows += structure_rows(name, self.names, predicted, reference, spacing)
+            rows = structure_rows(name, self.names, predicted, reference, spacing)
+            self._rows += rows
+            self._dice[name] = [row.dice for row in rows]
+            self.mean_dice = mean_over_present([self._dice[name]])
 
     def _completed(self, engine: Engine) -> None:
+        self._write_dice(engine, Path(self.output_dir, "dice.csv"))
         path = Path(self.output_dir, "structures.csv")
-        with atomic_path(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
-            table = csv.writer(file)
-            table.writerows([StructureRow._fields, *self._rows])
+        rows = (row._replace(dice=row.dice and round(row.dice, 6)) for row in self._rows)
+        write_table(path, [StructureRow._fields, *rows])
         distances = [row.hd95_mm for row in self._rows if row.hd95_mm is not None]
         present = sum(row.reference > 0 for row in self._rows)
         pooled = [pooled_dice([row for row in self._rows if row.structure == name]) for name in self.names]
@@ -93,6 +102,21 @@ class StructureTable(Handler):
         means = {"mean_hd95_mm": distances, "pooled_dice": known}
         engine.state.metrics |= {name: statistics.fmean(values) for name, values in means.items() if values}
         logger.info("HD95 is defined for %d of the %d structures present (%s)", len(distances), present, path)
+
+    def _write_dice(self, engine: Engine, path: Path) -> None:
+        volumes = {name: [mean_over_present([dice]), *dice] for name, dice in self._dice.items()}
+        rows = ([name, *map(_six_digits, cells)] for name, cells in volumes.items())
+        write_table(path, [["volume", "mean", *self.names], *rows])
+        means = structure_means(self.names, self._dice.values())
+        mean = engine.state.metrics["mean_dice"] = mean_over_present(self._dice.values())
+        engine.state.metrics |= {f"dice_{name}": value for name, value in means.items()}
+        lines = aligned([(name, f"{value:.3f}") for name, value in means.items()])
+        logger.info("Dice of %d volumes (%s)\n%s", len(volumes), path, lines)
+        logger.info("mean Dice per volume %.3f", mean)
+
+
+def _six_digits(dice: float | None) -> str:
+    return "" if dice is None or math.isnan(dice) else f"{dice:.6f}"
 
 
 def hd95(predicted: Tensor, reference: Tensor, spacing: Sequence[float]) -> float | None:
@@ -167,10 +191,8 @@ def structure_rows(
     rows = []
     for index, name in enumerate(names, start=1):
         p, r = predicted == index, reference == index
-        # a sum would copy each mask as int64
-        both, of_p, of_r = (int(mask.count_nonzero()) for mask in (p & r, p, r))
-        dice = round(2 * both / (of_p + of_r), 6) if of_r else None
+        overlap = Overlap.of(p, r)
         distance, near = hd95(p, r, spacing), surface_dice(p, r, spacing)
         figures = (distance and round(distance, 4), near and round(near, 6))
-        rows.append(StructureRow(volume, name, dice, *figures, both, of_p, of_r))
+        rows.append(StructureRow(volume, name, overlap.dice, *figures, *overlap))
     return rows

@@ -20,7 +20,7 @@ from ufc_monai.base.files import found_json, write_json
 from ufc_monai.base.ranks import is_first
 from ufc_monai.quality.predict import Calibration, Place, Signs, Usual, calibrate, distance, evidence, farthest_usual
 from ufc_monai.quality.views import Infer, Seen, look, place
-from ufc_monai.transforms.labels import IGNORE
+from ufc_monai.transforms.labels import IGNORE, Overlap
 
 FORMAT = 1
 MOST_VOLUMES = 24
@@ -183,7 +183,7 @@ def look_at_labelled(
     predicted = torch.from_numpy(seen.classes).masked_fill(reference == IGNORE, 0)
     dice, places = [], []
     for c in range(1, n_classes + 1):
-        p, r = predicted == c, reference == c
-        dice.append(float(2 * (p & r).sum() / (p.sum() + r.sum())) if r.any() else None)
-        places.append(place(r, voxel))
+        structure = reference == c
+        dice.append(Overlap.of(predicted == c, structure).dice)
+        places.append(place(structure, voxel))
     return Labelled(seen, dice, places)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import statistics
 from dataclasses import dataclass
@@ -61,8 +62,8 @@ class QualityTable(Reporter):
     uncertainty: bool = False
 
     def __post_init__(self) -> None:
-        self.predicted = 2.0
-        """Mean predicted Dice of the latest scan; above any Dice where none is predicted."""
+        self.mean_dice = math.nan
+        """Mean predicted Dice of the latest scan; NaN where none is predicted."""
 
     @property
     def calibration(self) -> str:
@@ -94,7 +95,7 @@ class QualityTable(Reporter):
         scan = Path(path).name if below in ("", os.curdir) or below.startswith(os.pardir) else Path(below).as_posix()
         rows = self._rows_of(scan, self._seen)
         self._rows += rows
-        self.predicted = statistics.fmean([float(row[2]) for row in rows if row[2]] or [2.0])
+        self.mean_dice = statistics.fmean([float(row[2]) for row in rows if row[2]] or [math.nan])
         if self._seen.disagreement is not None:
             levels = F.one_hot(torch.from_numpy(self._seen.disagreement).long(), len(VIEWS) + 1).permute(3, 0, 1, 2)
             restored = RestoreGridd("pred")({**item, "pred": levels})["pred"]

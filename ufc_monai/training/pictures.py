@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -41,10 +42,10 @@ MOST = 10
 """Volumes whose masks are kept for the report."""
 
 
-class Predicted(Protocol):
-    """What predicts the mean Dice of the volume that an evaluator has just segmented."""
+class Judge(Protocol):
+    """What knows, or predicts, the mean Dice of the volume that was just segmented; NaN where there is none."""
 
-    predicted: float
+    mean_dice: float
 
 
 @dataclass(eq=False)
@@ -179,9 +180,9 @@ class MasksPicture(Handler):
         names: names of the classes 1..n.
         window: the Hounsfield units shown as black and white.
         root: folder of the data set, which volumes are named relative to.
+        judge: knows which are the worst; it comes before this handler.
         channels: of the images.
         ids: what stands in ``pred`` for the classes 1..n, if not these numbers.
-        quality: predicts the Dice of a volume without a label; it comes before this handler.
         beside: ``planes.npz`` of another test, if it has run; its volumes are kept then where this test has them,
             so that both can be compared.
     """
@@ -190,15 +191,15 @@ class MasksPicture(Handler):
     names: Sequence[str]
     window: Sequence[float]
     root: str | os.PathLike[str]
+    judge: Judge
     channels: int = 1
     ids: Sequence[int] | None = None
-    quality: Predicted | None = None
     beside: str | os.PathLike[str] = ""
 
     def _started(self, engine: Engine) -> None:
         from ufc_monai.report.masks import read_planes
 
-        self._volumes: dict[str, tuple[tuple[bool, float], Any]] = {}
+        self._volumes: dict[str, tuple[tuple[bool, bool, float], Any]] = {}
         own = os.path.realpath(os.path.dirname(self.beside)) == os.path.realpath(self.output_dir)
         self._wanted = {} if own else read_planes(Path(self.beside))
 
@@ -206,12 +207,12 @@ class MasksPicture(Handler):
         for item in engine.state.output:
             file = item["image"].meta["filename_or_obj"]
             to_ras = Orientation("RAS", labels=None)
-            keys = ["pred", "label"] if self.quality is None else ["pred"]
-            masks = [to_ras(item[key]).as_tensor()[0].cpu().numpy() for key in keys]
+            maps = [item[key] for key in ("pred", "label") if item.get(key) is not None]
+            masks = [to_ras(found).as_tensor()[0].cpu().numpy() for found in maps]
             masks[0] = self._classes(masks[0])
-            dice = _mean_dice(*masks) if self.quality is None else self.quality.predicted
+            dice = self.judge.mean_dice
             name = Path(os.path.relpath(file, self.root)).as_posix()
-            rank = (name not in self._wanted, dice)
+            rank = (name not in self._wanted, math.isnan(dice), dice)
             if len(self._volumes) < MOST or rank < max(self._volumes.values(), key=itemgetter(0))[0]:
                 planes = self._planes(to_ras(LoadVolume(self.channels)(file)), masks)
                 self._volumes[name] = (rank, planes)
@@ -248,15 +249,6 @@ class MasksPicture(Handler):
         save_planes(Path(self.output_dir, "planes.npz"), volumes)
         if worst := next(filter(None, volumes.values()), None):
             save(draw_masks({"prediction": worst}, min(worst), self.names), Path(self.output_dir, "overlays.png"))
-
-
-def _mean_dice(predicted: NDArray[Any], reference: NDArray[Any]) -> float:
-    """Mean Dice over the structures that a reference holds; above any Dice if it holds none."""
-    dice = []
-    for structure in np.unique(reference[reference > 0]):
-        one, other = predicted == structure, reference == structure
-        dice.append(2 * np.count_nonzero(one & other) / (np.count_nonzero(one) + np.count_nonzero(other)))
-    return float(np.mean(dice)) if dice else 2.0
 
 
 def _sample(dataset: SliceDataset) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -32,6 +32,31 @@ def few(values: Collection[Any]) -> str:
     """The first few of some numbers or names, sorted, and how many there are if there are more."""
     shown = ", ".join(value if isinstance(value, str) else f"{value:g}" for value in sorted(values)[:5])
     return shown if len(values) <= 5 else f"{shown}, ... ({len(values)} of them)"
+
+
+class Overlap(NamedTuple):
+    """Voxels of a structure in two class maps.
+
+    Attributes:
+        both: in prediction and reference.
+        predicted: in the prediction.
+        reference: in the reference.
+    """
+
+    both: int
+    predicted: int
+    reference: int
+
+    @classmethod
+    def of(cls, predicted: Tensor, reference: Tensor) -> Overlap:
+        """Count two masks of the same shape."""
+        # a sum would copy each as int64
+        return cls(*(int(mask.count_nonzero()) for mask in (predicted & reference, predicted, reference)))
+
+    @property
+    def dice(self) -> float | None:
+        """In [0, 1]; ``None`` where the reference does not hold the structure."""
+        return 2 * self.both / (self.predicted + self.reference) if self.reference else None
 
 
 class RemapLabels(Transform):
