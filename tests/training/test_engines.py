@@ -198,6 +198,6 @@ def test_a_stage_that_has_done_nothing_is_not_complete(step: str, results: dict[
 
 
 def test_mean_dice_leaves_out_absent_structures() -> None:
-    dice = [[0.5, None], [1.0, 0.0], [None, None]]
+    dice: list[list[float | None]] = [[0.5, None], [1.0, 0.0], [None, None]]
     assert mean_over_present(dice) == pytest.approx(0.5)
     assert math.isnan(mean_over_present(dice[2:]))

@@ -136,9 +136,11 @@ def _class_ids(options: ChainOptions, facts: Sequence[VolumeFacts], background: 
 
 def _epochs(parser: ConfigParser, batches: int) -> int:
     """The epochs of a training whose epoch has so many batches."""
+    parsed = parser.get_parsed_content
+    epochs: int = max(parsed("epochs"), math.ceil(parser.get("min_steps", 0) / batches))
     if "patch_steps" in parser:  # of local discrimination
-        return math.ceil(sum(map(parser.get_parsed_content, ("patch_steps", "region_steps"))) / batches)
-    return max(parser.get_parsed_content("epochs"), math.ceil(parser.get("min_steps", 0) / batches))
+        epochs = math.ceil((parsed("patch_steps") + parsed("region_steps")) / batches)
+    return epochs
 
 
 def _seen_afterwards(
