@@ -78,7 +78,7 @@ def test_train_configs_share_their_order(name: str) -> None:
 
 OVERLAYS = ("cpu", "simclr", "evaluate", "unet_encoder", "isic", "multi_gpu_train")
 OWN_KEYS = {
-    "ufc_unet_segmentation/evaluate": ["network_file"],
+    "ufc_unet_segmentation/evaluate": ["network_file", "validate::structures"],
     "ufc_feature_vae/unet_encoder": ["features", "norm"],
     "ufc_feature_vae/cpu": ["features", "norm"],
     "ufc_feature_vae/multi_gpu_train": ["+imports", "train::dataloader::sampler", "+initialize", "finalize"],

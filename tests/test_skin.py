@@ -91,7 +91,7 @@ def test_dice_is_that_of_each_picture(chain: Path, skin: Path) -> None:
     with open(chain / UNET / "eval" / "evaluate" / "dice.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     test = read(chain / VAE / "eval" / "split.json")["folds"][0]["test"]
-    assert sorted(row["volume"] for row in rows) == [f"{name}.png" for name in test]
+    assert sorted(row["volume"] for row in rows) == [f"images/{name}.png" for name in test]
     run_bundle(chain, UNET, "inference", skin)
     masks = chain / UNET / "eval" / "inference" / "images"
     for row in rows:
