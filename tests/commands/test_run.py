@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -58,14 +59,31 @@ def test_the_estimate_is_of_the_copied_configurations(pretended: RunOptions, mon
 
 
 def test_a_copy_is_whole_or_not_there(pretended: RunOptions, monkeypatch: pytest.MonkeyPatch) -> None:
-    def copy_half(source: Path, copy: Path) -> None:
-        copy.write_bytes(source.read_bytes()[:100])
+    def write_half(copy: Path, content: bytes) -> None:
+        with open(copy, "wb") as file:
+            file.write(content[:100])
         raise OSError("disk full")
 
-    monkeypatch.setattr("shutil.copyfile", copy_half)
+    monkeypatch.setattr(Path, "write_bytes", write_half)
     with pytest.raises(OSError, match="disk full"):
         run.run_all(pretended)
     assert not content(pretended.folder)
+
+
+def test_copied_pages_have_no_links_that_lead_nowhere(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    page = Path(UNET, "docs", "README.md")
+    run.copy_bundles(ROOT / "bundles", tmp_path)
+    run.copy_bundles(ROOT / "bundles", tmp_path)
+    copy = (tmp_path / page).read_text(encoding="utf-8")
+    assert "](../" not in copy
+    assert "see [Dermoscopy](#dermoscopy)" in copy
+    assert "docs/performance.md" in copy
+    shutil.copyfile(ROOT / "bundles" / page, tmp_path / page)  # as earlier versions copied it
+    run.copy_bundles(ROOT / "bundles", tmp_path)
+    assert "differs from" not in caplog.text
+    (tmp_path / page).write_text("mine", encoding="utf-8")
+    run.copy_bundles(ROOT / "bundles", tmp_path)
+    assert f"{page} differs from" in caplog.text
 
 
 def small_arguments(data: Path, folder: Path) -> list[str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import shlex
-import shutil
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -36,6 +35,7 @@ from ufc_monai.planning.plan import plan_stages, track_report
 from ufc_monai.planning.rounds import digest, known_to_round, refuse_other_options, round_to_do
 from ufc_monai.planning.stages import BEGUN, COMPLETE, Step, shown
 from ufc_monai.planning.tables import estimate_table, standing_against
+from ufc_monai.report.page import without_outer_links
 from ufc_monai.report.rounds import read_rounds, rounds_text
 from ufc_monai.report.run import write_report
 from ufc_monai.report.summary import run_summary
@@ -139,14 +139,19 @@ def _same_labels(options: ChainOptions, cases: Sequence[Case], before: str) -> d
 
 
 def copy_bundles(bundles: Path, folder: Path) -> None:
-    """Copy the bundles' files where they are missing; files that the user has changed in the copy stay."""
+    """Copy the bundles' files where they are missing, pages without links that lead out of the bundle.
+
+    Files that the user has changed in the copy stay.
+    """
     for name in BUNDLES:
         for source in files_below(bundles / name, "LICENSE", "configs/**/*", "docs/**/*", key="--bundles"):
             copy = folder / name / source.relative_to(bundles / name)
+            content = source.read_bytes()
+            copied = without_outer_links(content) if source.suffix == ".md" else content
             if not copy.is_file():
                 with atomic_path(copy) as temporary:
-                    shutil.copyfile(source, temporary)
-            elif copy.read_bytes() != source.read_bytes():
+                    temporary.write_bytes(copied)
+            elif copy.read_bytes() not in (copied, content):
                 logger.warning("%s differs from %s and is used as it is; delete it to use the latter", copy, source)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import os
+import re
 from collections.abc import Sequence
 from functools import cache
 from html import escape
@@ -78,6 +79,16 @@ def markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A table; its cells are escaped."""
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join("| " + " | ".join(map(markdown_cell, line)) + " |" for line in lines)
+
+
+def without_outer_links(page: bytes) -> bytes:
+    """A bundle's page in Markdown, with the mere text of links that lead out of the bundle.
+
+    Example:
+        >>> without_outer_links(b"[how to](../../../docs/how-to.md), [below](#keys)")
+        b'how to, [below](#keys)'
+    """
+    return re.sub(rb"\[([^\]]*)\]\((?:\.\./){3}[^)]*\)", rb"\1", page)
 
 
 def aligned(rows: Sequence[Sequence[str]], left: int = 1) -> str:

@@ -166,7 +166,7 @@ RULES: dict[str, tuple[Fits, str]] = {
     **dict.fromkeys(("epochs", "min_steps", "kl_warmup_epochs", "fold", "label_draw"), COUNT),
     "num_workers": (_number(int, lambda n: 0 <= n <= MOST_THREADS), f"a whole number of 0 to {MOST_THREADS}"),
     **dict.fromkeys(("batch_size", "latent_size", "head_hidden", "embedding_size"), AT_LEAST_1),
-    "val_interval": (lambda n: n is None or AT_LEAST_1[0](n), AT_LEAST_1[1]),
+    "val_interval": (lambda n: n is None or AT_LEAST_1[0](n), f"{AT_LEAST_1[1]}, or null"),
     **dict.fromkeys(("warm_up_steps", "region_steps"), COUNT),
     **dict.fromkeys(("round_steps", "patch_steps", "patch_grid", "regions"), AT_LEAST_1),
     **dict.fromkeys(("pixel_embedding_size", "cell_grid", "cells"), AT_LEAST_1),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import re
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,6 +14,7 @@ import numpy as np
 import ufc_monai
 from ufc_monai.base.errors import InputError
 from ufc_monai.base.files import atomic_path, files_below, inside, write_arrays
+from ufc_monai.report.page import without_outer_links
 from ufc_monai.zoo.metadata import bundle_metadata, metadata_text, model_card
 
 PARTS = (
@@ -50,7 +50,7 @@ def bundle_files(bundle: Path, *, version: str | None = None, change: str | None
     if (centroids := "models/centroids.npz") in files:
         files[centroids] = without_patients(files[centroids])
     files["configs/metadata.json"] = metadata_text(metadata).encode()
-    files["docs/README.md"] = _with_card(files["docs/README.md"].decode(), model_card(bundle)).encode()
+    files["docs/README.md"] = _with_card(files["docs/README.md"], model_card(bundle))
     return files
 
 
@@ -101,11 +101,11 @@ def _versioned(metadata: Mapping[str, Any], version: str | None, change: str | N
     return result
 
 
-def _with_card(page: str, card: str) -> str:
+def _with_card(content: bytes, card: str) -> bytes:
     """A page with the card under Performance, and without links that lead out of the bundle."""
-    page = re.sub(r"\[([^\]]*)\]\((?:\.\./){3}[^)]*\)", r"\1", page)
+    page = without_outer_links(content).decode()
     head, mark, rest = page.partition("# Performance\n")
     _, following, tail = rest.partition("\n# ")
     if not (mark and following):
         raise InputError("docs/README.md: there is no section '# Performance' with another one behind it.")
-    return f"{head}{mark}\n{card}{following}{tail}"
+    return f"{head}{mark}\n{card}{following}{tail}".encode()
