@@ -23,7 +23,6 @@ from ufc_monai.artifacts.record import RunRecord
 from ufc_monai.artifacts.transfer import save_tensors
 from ufc_monai.base.errors import InputError
 from ufc_monai.base.ranks import Handler, check_wrapped, gathered, is_first, rank, world_size
-from ufc_monai.training.loaders import CombinedLoader, loaders_of
 
 logger = logging.getLogger(__name__)
 
@@ -41,7 +40,7 @@ class TrainingCheckpoint(Handler):
     Args:
         path: the file, in the folder of the weights; its name begins with ``checkpoint``.
         parts: objects with a ``state_dict``, by name. Added are the trainer's own state, its GradScaler, and the random
-            states of Python, NumPy, PyTorch, and the loaders' generators. Parts with a ``generator`` are saved for each
+            states of Python, NumPy, PyTorch, and the loader's generators. Parts with a ``generator`` are saved for each
             rank, like the random states; all others are those of the first rank, which are everybody's.
         record: of the run; a checkpoint of another one is refused.
         resume: from the file if it is there.
@@ -145,9 +144,8 @@ class _Validation:
 class _RandomStates:
     """All random states that a training draws from beside its augmentation's, in types that load safely."""
 
-    def __init__(self, loader: DataLoader[Any] | CombinedLoader) -> None:
-        owners = (owner for one in loaders_of(loader) for owner in (one, one.sampler))
-        found = (getattr(owner, "generator", None) for owner in owners)
+    def __init__(self, loader: DataLoader[Any]) -> None:
+        found = (getattr(owner, "generator", None) for owner in (loader, loader.sampler))
         self.generators = [generator for generator in found if generator is not None]
 
     def state_dict(self) -> dict[str, Any]:
