@@ -178,7 +178,7 @@ def test_encoding_leaves_the_training_alone() -> None:
     net = nn.Sequential(nn.Flatten(), norm, nn.Dropout(0.5)).train()
     state = torch.get_rng_state()
     data = slices(10, mean=0.0)
-    features = encode(net, data, "cpu", indices=[4, 1], batch_size=1)
+    features = encode(net, data, "cpu", indices=[4, 1])
     assert features.shape == (2, 16)
     np.testing.assert_allclose(features[1], data[1]["image"].flatten(), rtol=1e-4)
     assert net.training

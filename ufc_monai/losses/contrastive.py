@@ -55,7 +55,7 @@ PRESETS = {
 
 
 class ContrastiveLoss(nn.Module):
-    """What the losses of the family share: a preset, a temperature, and what a :class:`StructuralLoss` tells.
+    """What the losses of the family share: a preset, a temperature, and what handlers ask of them.
 
     Args:
         preset: a name in :data:`PRESETS`.

@@ -1,9 +1,14 @@
-"""What handlers ask of a loss, never of its class; a loss over the batches of all ranks."""
+"""What handlers ask of a loss, never of its class; a loss over the batches of all ranks.
+
+A loss that compares two views of each image has ``views(output)``: the embeddings of the first and of the second views,
+(b, F) each, in what the network has returned. It may have ``figures``, see :func:`figures_of`, and
+``takes_joint_batch``, true of a loss of embeddings (2b, F) and groups (2b,) that several ranks may compute of all their
+batches together.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any, Protocol
 
 import torch
 import torch.distributed as dist
@@ -14,17 +19,6 @@ from ufc_monai.base.errors import InputError
 
 DROPPED = "dropped_anchors"
 """The figure of which 1 says that a batch taught nothing: no step is taken on it."""
-
-
-class StructuralLoss(Protocol):
-    """The loss of a method that compares two views of each image.
-
-    It may have two attributes: ``figures``, see :func:`figures_of`; and ``takes_joint_batch``, true of a loss of
-    embeddings (2b, F) and groups (2b,) that several ranks may compute of all their batches together.
-    """
-
-    def views(self, output: Any) -> tuple[Tensor, Tensor]:
-        """The embeddings of the first and of the second views, (b, F) each, in what the network has returned."""
 
 
 def figures_of(loss: object) -> Mapping[str, Tensor]:

@@ -13,16 +13,14 @@ from torch import Tensor
 
 @dataclass
 class PrepareBatch:
-    """A ``prepare_batch`` for MONAI's engines: move to the device, transform the batch there, pick two keys.
+    """A ``prepare_batch`` for MONAI's engines: move to the device, transform the batch there, pick image and target.
 
     Args:
-        image_key: what goes into the network.
         target_key: what the loss compares with; the image itself for an auto-encoder. Several keys give a tuple.
         transform: a batch transform such as :class:`~ufc_monai.transforms.batch.TwoViewsd`, on images in [0, 1].
         normalise: last, on the image alone; such as :class:`~ufc_monai.transforms.chain.Standardise`.
     """
 
-    image_key: str = "image"
     target_key: str | Sequence[str] = "label"
     transform: Callable[[dict[str, Tensor]], Mapping[str, Tensor]] | None = None
     normalise: Callable[[Tensor], Tensor] | None = None
@@ -32,12 +30,12 @@ class PrepareBatch:
     ) -> tuple[Tensor, Any]:
         """Return ``(image, target)`` on ``device``."""
         targets = ensure_tuple(self.target_key)
-        keys = {self.image_key, *targets}
+        keys = {"image", *targets}
         # others are made by the transform
         found = keys & batch.keys()
         moved = {key: torch.as_tensor(batch[key]).to(device, non_blocking=non_blocking) for key in found}
         ready = dict(self.transform(moved) if self.transform else moved)
         if self.normalise is not None:
-            ready[self.image_key] = self.normalise(ready[self.image_key])
+            ready["image"] = self.normalise(ready["image"])
         target = tuple(ready[key] for key in targets)
-        return ready[self.image_key], target[0] if isinstance(self.target_key, str) else target
+        return ready["image"], target[0] if isinstance(self.target_key, str) else target

@@ -92,11 +92,6 @@ class BatchAugment:
         if self.blur > 0:
             import kornia.filters  # noqa: F401, here, so that no step waits for it, and only where there is blur
 
-    def set_random_state(self, seed: int) -> BatchAugment:
-        """Start the generator anew."""
-        self.generator.manual_seed(seed)
-        return self
-
     def state_dict(self) -> dict[str, Tensor]:
         """The generator's place, for a checkpoint."""
         return {"generator": self.generator.get_state()}

@@ -150,18 +150,14 @@ class ClearIgnoredd(MapTransform):
     """Make background of the pixels that the label ignores, in label and prediction: no metric sees them then.
 
     Args:
-        keys: the label, and predictions on its grid: class indices (1, ...) or logits (C, ...).
-        label_key: key of the label, whose pixels :data:`IGNORE` are cleared.
+        keys: ``label``, whose pixels :data:`IGNORE` are cleared, and predictions on its grid: class indices (1, ...) or
+            logits (C, ...).
     """
-
-    def __init__(self, keys: KeysCollection, label_key: str = "label") -> None:
-        super().__init__(keys)
-        self.label_key = label_key
 
     def __call__(self, data: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Clear every key."""
         d = dict(data)
-        ignored = d[self.label_key] == IGNORE
+        ignored = d["label"] == IGNORE
         if ignored.any():
             for key in self.key_iterator(d):
                 d[key] = _cleared(d[key], ignored.to(d[key].device))
