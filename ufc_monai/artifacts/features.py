@@ -14,17 +14,6 @@ from tqdm import tqdm
 from ufc_monai.data.slices import SliceDataset
 
 
-def spread(n: int, most: int) -> list[int]:
-    """At most ``most`` indices spread evenly over ``range(n)``.
-
-    Example:
-        >>> spread(9, 3)
-        [1, 4, 7]
-    """
-    k = min(n, most)
-    return [(2 * i + 1) * n // (2 * k) for i in range(k)]
-
-
 @torch.inference_mode()
 def encode(
     encoder: nn.Module,

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from ufc_monai.base.bundles import CONTRASTIVE, UNET
+from ufc_monai.base.spread import spread
 from ufc_monai.data.case import Case
 from ufc_monai.data.store import read_together, stored_bytes
 from ufc_monai.report.page import aligned, counted
@@ -66,8 +67,7 @@ def measure_structures(
     Returns:
         By name, of each volume that holds the structure.
     """
-    chosen = np.linspace(0, len(cases) - 1, min(len(cases), MOST_READ), dtype=int)
-    items = [cases[i].item(dataset_dir) for i in chosen]
+    items = [cases[i].item(dataset_dir) for i in spread(len(cases), MOST_READ)]
     keys, region = ["image", "label"], config["region"]
     load = Compose(
         [
