@@ -19,6 +19,7 @@ from ufc_monai import __version__
 from ufc_monai.base.errors import InputError
 from ufc_monai.base.files import atomic_path
 from ufc_monai.base.formats import dicom_files, is_dicom
+from ufc_monai.transforms.labels import classes_of
 
 nib, _ = optional_import("nibabel")
 
@@ -189,10 +190,7 @@ def _segmentation(hd: Any, mask: Path, series: Path, ids: Sequence[int], descrip
     image = nib.load(mask)
     slices = [pydicom.dcmread(file, stop_before_pixels=True, force=True) for file in files]
     order = _frames(series, slices, np.asarray(image.affine))
-    volume = np.asarray(image.dataobj)
-    segments = np.zeros(volume.shape, np.uint8 if len(ids) < 256 else np.uint16)
-    for number, i in enumerate(ids, start=1):
-        segments[volume == i] = number
+    segments = classes_of(np.asarray(image.dataobj), ids)
     between = float(np.linalg.norm(image.affine[:3, 2]))
     for header in slices:  # what highdicom reads of them: a CT may leave out the one, or lie about the other
         header.SliceThickness = header.get("SliceThickness") or between

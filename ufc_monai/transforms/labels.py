@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,7 @@ from monai.config import KeysCollection
 from monai.data import MetaTensor
 from monai.transforms import MapTransform, Transform
 from monai.utils import convert_to_dst_type
+from numpy.typing import NDArray
 from torch import Tensor
 
 from ufc_monai.base.errors import BadFileError, InputError
@@ -98,6 +99,14 @@ class RemapLabels(Transform):
             )
         remapped = torch.from_numpy(classes)
         return MetaTensor(remapped).copy_meta_from(label) if isinstance(label, MetaTensor) else remapped
+
+
+def classes_of(mask: NDArray[Any], ids: Iterable[int]) -> NDArray[np.uint8]:
+    """Class indices from 1 in the order of the ids, 0 for all else, in the shape of a mask."""
+    classes = np.zeros(mask.shape, np.uint8)
+    for n, i in enumerate(ids, start=1):
+        classes[mask == i] = n
+    return classes
 
 
 class RemapLabelsd(Twin):
