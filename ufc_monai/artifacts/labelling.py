@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from ufc_monai.artifacts.stratification import save_patients
 from ufc_monai.base.errors import InputError
 from ufc_monai.base.files import atomic_path, read_arrays, write_arrays
-from ufc_monai.base.spread import spread
+from ufc_monai.base.sample import spread
 from ufc_monai.clustering.clusterers import cut_tree, landmark_labels
 from ufc_monai.clustering.pipeline import Clustering, ClusteringMethod, cluster_slices
 from ufc_monai.clustering.pseudo_labels import PseudoLabels

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ufc_monai.base.spread import spread
+from ufc_monai.base.sample import spread
 from ufc_monai.clustering.clusterers import Agglomerative
 from ufc_monai.clustering.space import centre_per_patient
 

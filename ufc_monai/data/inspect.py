@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from ufc_monai.base.errors import InputError
 from ufc_monai.base.formats import NIFTI, PICTURES, suffix_of
-from ufc_monai.base.spread import spread
+from ufc_monai.base.sample import spread
 from ufc_monai.data.case import Case
 from ufc_monai.data.datalist import find_cases
 from ufc_monai.data.problems import Problem, count_values, label_problems, value_problems

@@ -15,7 +15,7 @@ import numpy as np
 from ufc_monai.base.errors import InputError
 from ufc_monai.base.files import size_of
 from ufc_monai.base.formats import NIFTI, suffix_of
-from ufc_monai.base.spread import spread
+from ufc_monai.base.sample import spread
 from ufc_monai.data.case import Case
 from ufc_monai.data.names import Name, read_name
 from ufc_monai.transforms.labels import is_id

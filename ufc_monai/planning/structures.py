@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from ufc_monai.base.bundles import CONTRASTIVE, UNET
-from ufc_monai.base.spread import spread
+from ufc_monai.base.sample import spread
 from ufc_monai.data.case import Case
 from ufc_monai.data.store import read_together, stored_bytes
 from ufc_monai.report.page import aligned, counted

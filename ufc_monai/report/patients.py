@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.offsetbox import AnnotationBbox, OffsetImage
 from numpy.typing import NDArray
 
-from ufc_monai.base.spread import spread
+from ufc_monai.base.sample import spread
 from ufc_monai.report.drawing import radiological, save, shortened, unframed
 
 SHOWN = 40

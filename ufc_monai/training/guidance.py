@@ -11,7 +11,7 @@ from monai.transforms import Transform
 from torch import nn
 
 from ufc_monai.base.errors import InputError
-from ufc_monai.base.spread import spread
+from ufc_monai.base.sample import spread
 from ufc_monai.clustering.pseudo_labels import PseudoLabels
 from ufc_monai.data.slices import SliceDataset
 from ufc_monai.data.split import Split

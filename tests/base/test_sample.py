@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from ufc_monai.base.spread import spread
+from ufc_monai.base.sample import spread
 
 
 @pytest.mark.parametrize(("n", "most", "expected"), [(3, 8, [0, 1, 2]), (9, 3, [1, 4, 7]), (1, 8, [0])])
