@@ -26,13 +26,26 @@ import psutil
 import torch
 from monai.bundle import ConfigParser
 from monai.networks.nets import BasicUNet
+from monai.transforms import CropForeground
+from monai.transforms.croppad.dictionary import Cropd
 from scipy.ndimage import gaussian_filter
 
 from ufc_monai.artifacts.transfer import save_network
 from ufc_monai.base.bundles import UNET
+from ufc_monai.transforms.crop import BodyCrop
 
 BUNDLE = Path(__file__).parents[1] / "bundles" / UNET
 LABELS = {f"structure {i}": i for i in range(1, 8)}
+
+
+class BodyForeground(CropForeground):
+    """MONAI's crop, to the bundle's box."""
+
+    def compute_bounding_box(self, img: Any) -> Any:
+        """The box to crop to."""
+        return BodyCrop().compute_bounding_box(img)
+
+
 PLAIN = {
     "inferer": {
         "_target_": "SliceInferer",
@@ -48,7 +61,7 @@ USUAL = {
         "transforms": [
             {"_target_": "ufc_monai.transforms.LoadVolumed", "keys": "image"},
             {"_target_": "Orientationd", "keys": "image", "axcodes": "RAS", "labels": None},
-            {"_target_": "ufc_monai.transforms.BodyCropd", "keys": "image"},
+            Cropd("image", BodyForeground()),
             {
                 "_target_": "ScaleIntensityRanged",
                 "keys": "image",

@@ -1,6 +1,6 @@
 """The loop around the training, simulated: which strategy of ``next`` names the volumes that are worth labelling?
 
-    python benchmarks/rounds.py DATA OUT --keys KEYS.json --strategies random,coverage,quality,both --volumes 2,4,6,8
+    python benchmarks/rounds.py DATA OUT --keys KEYS.json --strategies random,coverage,quality --volumes 2,4,6,8
         [--fold 0] [--draws 3] [--unlabelled self_training] [--jobs 1] [--preset cpu] [--set BUNDLE.KEY=VALUE]
 
 The references of DATA stand in for the annotator. Each strategy begins with the same first volumes of a draw; then the
@@ -182,7 +182,7 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("out", type=Path)
     parser.add_argument("--keys", type=Path, required=True)
-    parser.add_argument("--strategies", default="random,coverage,quality,both")
+    parser.add_argument("--strategies", default="random,coverage,quality")
     parser.add_argument("--volumes", default="2,4,6,8")
     parser.add_argument("--unlabelled", default="none")
     parser.add_argument("--preset", default="cpu")

@@ -12,7 +12,7 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 from monai.networks.nets import BasicUNet
-from monai.transforms import Compose, Orientationd, Resized
+from monai.transforms import Compose
 from numpy.typing import NDArray
 from scans import make_image, write_dicom
 
@@ -21,7 +21,7 @@ from ufc_monai.artifacts.transfer import save_network
 from ufc_monai.clustering.pipeline import ClusteringMethod
 from ufc_monai.clustering.pseudo_labels import PseudoLabels
 from ufc_monai.data.slices import SliceDataset
-from ufc_monai.transforms.crop import BodyCropd
+from ufc_monai.transforms.grid import NetworkGridd
 from ufc_monai.transforms.labels import RemapLabelsd
 from ufc_monai.transforms.volume import AxialSlicesd, LoadVolumed
 
@@ -113,9 +113,7 @@ def listed(folder: Path, **lists: Any) -> Path:
 def preprocessing(keys: list[str]) -> Compose:
     """What the stages do to a volume before it is cut into slices."""
     labelled = [RemapLabelsd("label", LABELS)] if "label" in keys else []
-    resize = Resized(keys, (32, 32, -1), mode=["area", "nearest"][: len(keys)])
-    steps = [LoadVolumed(keys), Orientationd(keys, axcodes="RAS", labels=None), *labelled, BodyCropd(keys), resize]
-    return Compose(steps)
+    return Compose([LoadVolumed(keys), *labelled, NetworkGridd(keys, 32, (-250, 650))])
 
 
 def slices(folder: Path, image: Path, label: Path | None = None) -> SliceDataset:

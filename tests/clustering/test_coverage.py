@@ -38,15 +38,6 @@ def test_greedy_is_near_the_best_set(n: int, k: int, seed: int) -> None:
     assert np.all(np.diff(found.covered) >= -1e-12)
 
 
-def test_volumes_that_matter_more_are_covered_first() -> None:
-    histograms = np.array([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
-    assert choose_volumes(histograms, 1, draws=1).chosen == [0]
-    found = choose_volumes(histograms, 2, weights=np.array([0.1, 0.1, 0.8]), draws=1)
-    assert found.chosen == [2, 0]
-    assert found.covered == pytest.approx([0.8, 1.0])
-    assert choose_volumes(histograms, 1, weights=np.zeros(3), draws=1).chosen == [0], "nothing matters"
-
-
 def test_labelled_volumes_cover_from_the_start() -> None:
     histograms = np.array([[1.0, 0.0, 0.0], [0.8, 0.2, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0], [0.0, 0.1, 0.9]])
     assert choose_volumes(histograms, 1).chosen == [1]

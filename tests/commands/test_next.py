@@ -100,7 +100,7 @@ def test_a_finished_run_needs_no_other_word_and_each_strategy_has_its_file(
         assert next_of(judged, "quality") == [left[0], left[2]], "the worst first"
     assert "predicted Dice" in caplog.text
     assert "0.20" in caplog.text
-    for strategy in ("coverage", "both", "random"):
+    for strategy in ("coverage", "random"):
         assert set(next_of(judged, strategy)) < set(left)
     assert {tuple(next_of(judged, "random", "--seed", str(seed))) for seed in range(9)} > {(left[0], left[1])}
     assert "# 1 of" not in caplog.text, "no stage runs"
@@ -111,20 +111,11 @@ def test_a_finished_run_needs_no_other_word_and_each_strategy_has_its_file(
     assert json.loads((judged / "selection_quality_1.json").read_text())["chosen"] == [left[0]]
 
 
-def test_what_is_probably_good_need_not_be_covered(judged: Path) -> None:
-    """With the worst volume weighing all, the volume that covers it best is itself."""
-    left = scans_of(judged)[:3]
-    rows = [(image, "aorta", dice, *[""] * (len(HEAD) - 3)) for image, dice in zip(left, (1.0, 1.0, 0.1), strict=True)]
-    write_quality(judged / QUALITY, rows)
-    assert next_of(judged, "both")[0] == left[2]
-
-
 def test_masks_of_what_is_out_of_date_are_not_gone_by(judged: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Stage 3 was begun anew, and quality.csv judges the masks of before."""
     (judged / FINE_TUNING.record).write_text(json.dumps({"status": "started"}))
-    for strategy in ("quality", "both"):
-        assert main(["next", "--folder", str(judged), "--budget", "1", "--strategy", strategy]) == 1
-        assert "quality.csv is out of date, or says nothing of" in capsys.readouterr().err
+    assert main(["next", "--folder", str(judged), "--budget", "1", "--strategy", "quality"]) == 1
+    assert "quality.csv is out of date, or says nothing of" in capsys.readouterr().err
     assert next_of(judged, "coverage")
 
 
@@ -175,9 +166,8 @@ def test_options_that_are_not_given_are_those_of_the_run(given: dict[str, Any], 
 
 def test_masks_have_to_be_judged_before_one_goes_by_them(judged: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (judged / QUALITY).unlink()
-    for strategy in ("quality", "both"):
-        assert main(["next", "--folder", str(judged), "--budget", "1", "--strategy", strategy]) == 1
-        assert "Finish the run first, or take --strategy coverage" in capsys.readouterr().err
+    assert main(["next", "--folder", str(judged), "--budget", "1", "--strategy", "quality"]) == 1
+    assert "Finish the run first, or take --strategy coverage" in capsys.readouterr().err
     assert main(["next", "--folder", str(judged.parent), "--budget", "1"]) == 1
     assert "no run was begun in" in capsys.readouterr().err
 

@@ -21,9 +21,7 @@ from monai.transforms import (
     Orientationd,
     RandFlipd,
     RandGaussianNoised,
-    Resized,
     ScaleIntensityd,
-    ScaleIntensityRanged,
 )
 from scans import STRAIGHT, make_image, write_dicom
 from torch.utils.data import DataLoader
@@ -33,7 +31,7 @@ from ufc_monai.data.case import MMWHS_LABELS
 from ufc_monai.data.datalist import find_cases
 from ufc_monai.data.slices import SliceDataset
 from ufc_monai.data.store import SliceStore
-from ufc_monai.transforms.crop import BodyCropd
+from ufc_monai.transforms.grid import NetworkGridd
 from ufc_monai.transforms.labels import RemapLabelsd
 from ufc_monai.transforms.volume import AxialSlicesd, LoadVolumed
 
@@ -47,11 +45,8 @@ def preprocessing(root: Path, size: int = 24, behind: tuple[Any, ...] = ()) -> C
     return Compose(
         [
             LoadVolumed(BOTH),
-            Orientationd(BOTH, axcodes="RAS", labels=None),
-            BodyCropd(BOTH),
             RemapLabelsd("label", MMWHS_LABELS, background_labels=[421]),
-            ScaleIntensityRanged("image", a_min=-250, a_max=650, b_min=0.0, b_max=1.0, clip=True),
-            Resized(BOTH, (size, size, -1), mode=["area", "nearest"]),
+            NetworkGridd(BOTH, size, (-250, 650)),
             AxialSlicesd(BOTH, root=root),
             *behind,
         ]

@@ -12,7 +12,7 @@ from conftest import NAMES, refused, run_bundle
 from tiny_volumes import save_volume
 from torch import nn
 
-from ufc_monai.artifacts.features import encode, spread
+from ufc_monai.artifacts.features import encode
 from ufc_monai.base.errors import InputError
 from ufc_monai.clustering.pseudo_labels import PseudoLabels
 from ufc_monai.data.split_file import open_split
@@ -178,15 +178,9 @@ def test_encoding_leaves_the_training_alone() -> None:
     net = nn.Sequential(nn.Flatten(), norm, nn.Dropout(0.5)).train()
     state = torch.get_rng_state()
     data = slices(10, mean=0.0)
-    features = encode(net, data, "cpu", indices=[4, 1], batch_size=1)
+    features = encode(net, data, "cpu", indices=[4, 1])
     assert features.shape == (2, 16)
     np.testing.assert_allclose(features[1], data[1]["image"].flatten(), rtol=1e-4)
     assert net.training
     assert torch.equal(torch.get_rng_state(), state)
     assert norm.num_batches_tracked == 0
-
-
-@pytest.mark.parametrize(("n", "most", "expected"), [(3, 8, [0, 1, 2]), (9, 3, [1, 4, 7]), (1, 8, [0])])
-def test_spread(n: int, most: int, expected: list[int]) -> None:
-    assert spread(n, most) == expected
-    assert len(set(spread(2001, 2000))) == 2000

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ufc_monai.losses.contrastive import PRESETS, ClusterContrastiveLoss
+from ufc_monai.losses.contrastive import PRESETS, ClusterContrastiveLoss, anchor_losses
 
 LOWEST, HIGHEST = -1.0, 1.0
 IGNORE_CLUSTERS = ["simclr", "dcl"]
@@ -15,6 +15,13 @@ CLUSTERS = {
     "unique": [4, 3, 2, 1, 0],
     "one cluster but one": [7, 7, 7, 7, -1],
 }
+
+
+class PerAnchor(ClusterContrastiveLoss):
+    """Each anchor's loss, without meaning where it is not valid."""
+
+    def reduced(self, similarity: Tensor, positive: Tensor, negative: Tensor) -> Tensor:
+        return anchor_losses(similarity, positive, negative, self.preset)
 
 
 def two_views(clusters: list[int]) -> Tensor:
@@ -31,7 +38,7 @@ def value(preset: str, embeddings: Tensor, clusters: Tensor, temperature: float 
 
 
 def per_anchor(preset: str, embeddings: Tensor, clusters: Tensor) -> Tensor:
-    losses: Tensor = ClusterContrastiveLoss(preset, 0.3, reduction="none")(embeddings, clusters)
+    losses: Tensor = PerAnchor(preset, 0.3)(embeddings, clusters)
     return losses
 
 

@@ -6,7 +6,7 @@ import doctest
 
 import pytest
 import torch
-from batches import NEED_CLUSTERS, draw, figures, gradient, masks, two_views, value
+from batches import NEED_CLUSTERS, PerAnchor, draw, figures, gradient, masks, two_views, value
 from torch.nn import functional as F
 
 from ufc_monai.base.errors import InputError
@@ -127,11 +127,6 @@ def test_unknown_preset_names_the_known_ones() -> None:
         uses_groups("moco")
 
 
-def test_unknown_reduction() -> None:
-    with pytest.raises(InputError, match="reduction must be mean or none, got 'sum'"):
-        ClusterContrastiveLoss(reduction="sum")
-
-
 @pytest.mark.parametrize("preset", ["supcon_out", "ufc"])
 def test_positions_within_a_threshold_are_mates(preset: str) -> None:
     """Whole numbers less than 1 apart are equal, so a threshold has to give what clusters give."""
@@ -143,7 +138,7 @@ def test_positions_within_a_threshold_are_mates(preset: str) -> None:
 def test_pcl_is_no_equivalence() -> None:
     """0 and 0.08 are mates, and 0.08 and 0.16, but 0 and 0.16 are not."""
     f = F.normalize(draw(6), dim=1)
-    loss = ClusterContrastiveLoss("supcon_out", 0.3, threshold=0.1, reduction="none")
+    loss = PerAnchor("supcon_out", 0.3, threshold=0.1)
     s = f @ f.T / 0.3
     expected = torch.logsumexp(s[0, 1:], 0) - s[0, [1, 3, 4]].mean()
     torch.testing.assert_close(loss(f, torch.tensor([0, 0.08, 0.16]).repeat(2))[0], expected)

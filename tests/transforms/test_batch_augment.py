@@ -144,18 +144,16 @@ def test_seed_decides_and_the_global_one_does_not() -> None:
     other, _ = augment(EVERYTHING, seed=6)(image)
     assert torch.equal(one, again)
     assert not torch.equal(one, other)
-    restarted = augment(EVERYTHING, seed=6).set_random_state(5)
-    assert torch.equal(restarted(image)[0], one)
 
 
 def test_a_saved_place_goes_on_identically() -> None:
     image = images()
     first = augment(EVERYTHING)
     first(image)
-    saved = first.state_dict()
+    saved = first.generator.get_state()
     expected = [first(image)[0] for _ in range(3)]
     resumed = augment(EVERYTHING, seed=99)
-    resumed.load_state_dict(saved)
+    resumed.generator.set_state(saved)
     assert all(torch.equal(resumed(image)[0], e) for e in expected)
     assert not torch.equal(expected[0], expected[1])
 
@@ -214,4 +212,4 @@ def test_asymmetric_views_share_one_generator() -> None:
     first, _ = again(image)
     second, _ = again.changed({"blur": 0.0, "solarise": 1.0})(image)
     assert torch.equal(views, torch.cat([first, second]))
-    assert torch.equal(one.state_dict()["generator"], again.state_dict()["generator"])
+    assert torch.equal(one.generator.get_state(), again.generator.get_state())

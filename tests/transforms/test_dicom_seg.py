@@ -99,7 +99,8 @@ def test_dcmqi_reads_every_voxel_back(written: tuple[Path, Any, Path], tmp_path:
 
 
 def test_a_structure_without_a_code_is_an_error_that_says_what_to_do(tmp_path: Path) -> None:
-    assert codes_of(["Left_Ventricle", "oesophagus"])[0].value == "87878005"
+    of_list, own = codes_of(["Left_Ventricle", "oesophagus"])
+    assert (of_list.value, of_list.meaning, own.value) == ("87878005", "Left ventricle", "32849002")
     with pytest.raises(InputError, match=r"no code is known for tumour, cyst. Pass --codes FILE"):
         codes_of(["liver", "tumour", "cyst"])
     table = tmp_path / "codes.csv"

@@ -47,16 +47,6 @@ def test_boxes_have_the_area_and_aspect_asked_for() -> None:
     assert ((boxes.any(2)[:, 0]) | (boxes.any(2)[:, -1])).float().mean() < 0.2, "anywhere in the slice"
 
 
-def test_the_state_restores_the_boxes() -> None:
-    mix = MixSlices(seed=1)
-    mix.randomize(4, (8, 8))
-    state = mix.state_dict()
-    first = mix.randomize(4, (8, 8))
-    other = MixSlices(seed=2)
-    other.load_state_dict(state)
-    assert torch.equal(other.randomize(4, (8, 8)), first)
-
-
 @pytest.mark.parametrize("augment", [None, BatchAugment(brightness=0.2)])
 def test_the_twin_keeps_each_slice_and_appends_it_mixed(augment: BatchAugment | None) -> None:
     image, label = batch(4)

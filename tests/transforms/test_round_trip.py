@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
@@ -12,13 +13,13 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from monai.transforms import Compose, Orientationd, Resized, ScaleIntensityRanged, Transform
+from monai.transforms import Compose, Orientationd, Resized, ScaleIntensityRanged
 from numpy.typing import NDArray
+from test_crop import body_cropped
 from torch.nn import functional as F
 
 from ufc_monai.data.slices import SliceDataset
 from ufc_monai.transforms import crop
-from ufc_monai.transforms.crop import BodyCropd
 from ufc_monai.transforms.grid import NetworkGridd
 from ufc_monai.transforms.labels import RemapLabelsd
 from ufc_monai.transforms.save import RestoreGridd, SaveMaskd
@@ -105,7 +106,7 @@ def check_mask(stored: Stored, margin: int) -> None:
         folder = Path(place)
         item = stored.save(folder)
         remap = RemapLabelsd("label", IDS)
-        both = [LoadVolumed(BOTH), Orientationd(BOTH, axcodes="RAS", labels=None), remap, BodyCropd(BOTH)]
+        both = [LoadVolumed(BOTH), Orientationd(BOTH, axcodes="RAS", labels=None), remap, body_cropped]
         label = Compose(both)(item)["label"].as_tensor()[0].long()
         logits = F.one_hot(label, len(IDS) + 1).permute(3, 0, 1, 2).float()
         transform = Compose(
@@ -129,8 +130,8 @@ def check_grid(stored: Stored, size: int, region: list[float] | None, flips: tup
         constants.setattr(crop, "THRESHOLD", 0.5)
         item, remap = stored.save(Path(place)), RemapLabelsd("label", IDS)
         nib.save(nib.load(item["label"]).as_reoriented([[i, flip] for i, flip in enumerate(flips)]), item["label"])
-        usual: list[Transform] = [LoadVolumed(BOTH), Orientationd(BOTH, axcodes="RAS", labels=None), remap]
-        usual += [BodyCropd(BOTH, region=region)]
+        usual: list[Any] = [LoadVolumed(BOTH), Orientationd(BOTH, axcodes="RAS", labels=None), remap]
+        usual += [partial(body_cropped, region=region)]
         usual += [ScaleIntensityRanged("image", a_min=20, a_max=200, b_min=0.0, b_max=1.0, clip=True)]
         expected = Compose([*usual, Resized(BOTH, (size, size, -1), mode=["area", "nearest"])])(item)
         found = Compose([LoadVolumed(BOTH, dtype=None), remap, NetworkGridd(BOTH, size, (20, 200), region)])(item)

@@ -16,15 +16,15 @@ def test_masks_are_drawn_and_turned_by_the_generator_of_the_images() -> None:
     bank[:, :, :16] += 0.1
     augment = BatchAugment(rotation=180, field=(0.5, 1.0), shift=None, seed=1)
     add = ShapeMasksd(bank, augment)
-    state, batch = augment.state_dict(), {"image": torch.rand(12, 3, 32, 32)}
+    state, batch = augment.generator.get_state(), {"image": torch.rand(12, 3, 32, 32)}
     found = add(batch)
     assert found["image"] is batch["image"]
     assert found["masks"].shape == (6, 1, 32, 32)
     again = add(batch)["masks"]
     assert not torch.equal(again, found["masks"])
-    augment.load_state_dict(state)
+    augment.generator.set_state(state)
     assert torch.equal(add(batch)["masks"], found["masks"])
-    augment.load_state_dict(state)
+    augment.generator.set_state(state)
     chosen = torch.randint(4, (6,), generator=augment.generator)
     assert torch.equal(augment(bank[chosen])[0], found["masks"])
 

@@ -21,7 +21,6 @@ from ufc_monai.base.errors import InputError
 from ufc_monai.data.case import MMWHS_LABELS
 from ufc_monai.transforms import reader
 from ufc_monai.transforms.batch import BatchAugment, BatchAugmentd
-from ufc_monai.transforms.crop import BodyCrop, BodyCropd
 from ufc_monai.transforms.labels import ClassesToIds, ClassesToIdsd, RemapLabels, RemapLabelsd
 from ufc_monai.transforms.views import TwoViews, TwoViewsd
 from ufc_monai.transforms.volume import AxialSlices, AxialSlicesd, LoadVolume, LoadVolumed
@@ -53,12 +52,6 @@ def _batch(phantom: Path) -> torch.Tensor:
 TWINS: dict[str, tuple[Callable[[], Any], Callable[[], Any], Callable[[Path], Any]]] = {
     "LoadVolume": (LoadVolume, lambda: LoadVolumed("x"), _path),
     "AxialSlices": (AxialSlices, lambda: AxialSlicesd("x"), _image),
-    "BodyCrop": (BodyCrop, lambda: BodyCropd("x", source_key="x"), _image),
-    "BodyCrop to a region": (
-        lambda: BodyCrop(region=[0.1, 0.7, 0.2, 1.2]),
-        lambda: BodyCropd("x", source_key="x", region=[0.1, 0.7, 0.2, 1.2]),
-        _image,
-    ),
     "RemapLabels": (
         lambda: RemapLabels(MMWHS_LABELS, [421]),
         lambda: RemapLabelsd("x", MMWHS_LABELS, [421]),

@@ -14,17 +14,6 @@ from tqdm import tqdm
 from ufc_monai.data.slices import SliceDataset
 
 
-def spread(n: int, most: int) -> list[int]:
-    """At most ``most`` indices spread evenly over ``range(n)``.
-
-    Example:
-        >>> spread(9, 3)
-        [1, 4, 7]
-    """
-    k = min(n, most)
-    return [(2 * i + 1) * n // (2 * k) for i in range(k)]
-
-
 @torch.inference_mode()
 def encode(
     encoder: nn.Module,
@@ -32,7 +21,6 @@ def encode(
     device: torch.device | str,
     *,
     indices: Sequence[int] | None = None,
-    batch_size: int = 128,
     num_workers: int = 0,
     normalise: Callable[[Tensor], Tensor] | None = None,
 ) -> NDArray[np.float32]:
@@ -43,7 +31,6 @@ def encode(
         dataset: slices.
         device: where the encoder is.
         indices: which slices; ``None`` for all.
-        batch_size: slices at a time.
         num_workers: processes that load slices.
         normalise: what a batch goes through on its way into the encoder.
 
@@ -52,7 +39,7 @@ def encode(
     """
     slices = dataset if indices is None else Subset(dataset, indices)
     # a generator of its own: a loader draws from PyTorch's global one even where nothing is shuffled
-    loader = DataLoader(slices, batch_size=batch_size, num_workers=num_workers, generator=torch.Generator())
+    loader = DataLoader(slices, batch_size=128, num_workers=num_workers, generator=torch.Generator())
     training = encoder.training
     encoder.eval()
     bar = tqdm(loader, "features", unit="batch", leave=False, disable=None)

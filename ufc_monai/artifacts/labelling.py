@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from ufc_monai.artifacts.stratification import save_patients
 from ufc_monai.base.errors import InputError
 from ufc_monai.base.files import atomic_path, read_arrays, write_arrays
+from ufc_monai.base.sample import spread
 from ufc_monai.clustering.clusterers import cut_tree, landmark_labels
 from ufc_monai.clustering.pipeline import Clustering, ClusteringMethod, cluster_slices
 from ufc_monai.clustering.pseudo_labels import PseudoLabels
@@ -238,7 +239,7 @@ def _draw_examples(path: Path, slices: Slices, labels: NDArray[np.int64], n_clus
     images, titles = [], []
     for cluster in range(min(n_clusters, SHOWN)):
         members = np.flatnonzero(labels == cluster)
-        shown = members[np.linspace(0, len(members) - 1, min(EXAMPLES, len(members))).round().astype(int)]
+        shown = members[spread(len(members), EXAMPLES)]
         images.append(slices.thumbnails[shown].astype(np.float32) / 255)
         n_patients = len({slices.patients[i] for i in members.tolist()})
         titles.append(f"cluster {cluster}\n{counted(len(members), 'slice')}\n{counted(n_patients, 'patient')}")

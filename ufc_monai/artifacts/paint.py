@@ -21,6 +21,8 @@ from ufc_monai.clustering.space import ClusterSpace, load_space
 
 MOST = 255
 """Values that a mask has for clusters."""
+AT_ONCE = 16
+"""Slices that the network sees."""
 
 
 @dataclass(eq=False)
@@ -34,13 +36,11 @@ class ClusterPainter(Inferer):
         path: ``centroids.npz``; read when the first volume comes.
         model_sha256: of the network's weights, which the clusters must come from.
         normalise: what slices go through on their way into the network.
-        batch_size: slices at a time.
     """
 
     path: str | os.PathLike[str]
     model_sha256: str
     normalise: Callable[[Tensor], Tensor] | None = None
-    batch_size: int = 16
 
     def __call__(self, inputs: Tensor, network: nn.Module, *args: Any, **kwargs: Any) -> Tensor:
         """Score the clusters of a volume's slices.
@@ -60,7 +60,7 @@ class ClusterPainter(Inferer):
         """
         space = self._space()
         slices = inputs[0].float().movedim(-1, 0)
-        parts = (self.normalise(s) if self.normalise else s for s in torch.split(slices, self.batch_size))
+        parts = (self.normalise(s) if self.normalise else s for s in torch.split(slices, AT_ONCE))
         features = torch.cat([network(part) for part in parts]).double().cpu().numpy()
         clusters = space.assign(space.scaling(features - features.mean(axis=0) if space.centred else features))
         return (

@@ -43,7 +43,6 @@ def choose_volumes(
     *,
     labelled: Sequence[int] = (),
     candidates: Sequence[int] | None = None,
-    weights: NDArray[np.float64] | None = None,
     draws: int = 200,
     seed: int = 0,
 ) -> Coverage:
@@ -62,7 +61,6 @@ def choose_volumes(
         budget: how many to choose.
         labelled: volumes that have labels already; they cover from the start and are not chosen.
         candidates: volumes that may be chosen; ``None`` is all.
-        weights: how much it matters that each is covered, (n,), 0 or more; ``None`` is alike.
         draws: random orders that the comparison is averaged over.
         seed: of these.
 
@@ -71,8 +69,6 @@ def choose_volumes(
         [1, 2]
     """
     overlap = np.array([np.minimum(h, histograms).sum(axis=1) for h in histograms])
-    if weights is not None and weights.any():
-        overlap *= (weights / weights.mean())[:, None]  # whose mean is then one of the volumes that matter
     start = overlap[:, list(labelled)].max(axis=1, initial=0.0)
     left = sorted(set(range(len(histograms)) if candidates is None else candidates) - set(labelled))
     if not 1 <= budget <= len(left):

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ufc_monai.base.sample import spread
 from ufc_monai.clustering.clusterers import Agglomerative
 from ufc_monai.clustering.space import centre_per_patient
 
@@ -128,7 +129,7 @@ def raw_pixel_tree(thumbnails: NDArray[Any], patients: Sequence[str], *, centred
     Returns:
         ``tree``, SciPy's linkage matrix, and ``slices``, the indices of those clustered.
     """
-    some = np.unique(np.linspace(0, len(thumbnails) - 1, RAW_SLICES).round().astype(int))
+    some = np.array(spread(len(thumbnails), RAW_SLICES))
     pixels = raw_pixels(thumbnails[some])
     if centred:
         pixels, _ = centre_per_patient(pixels, [patients[i] for i in some])

@@ -120,7 +120,7 @@ OPTIONS = (
     Option("target", Path, "folder to write to", "sample", more={"metavar": "OUT", "nargs": "?", "default": None}),
     Option("--k", int, "number of clusters", "cut", ...),
     Option("--budget", int, "how many volumes to name", "next", ...),
-    Option("--strategy", ("coverage", "quality", "both", "random"), "by what they are chosen", "next", "coverage"),
+    Option("--strategy", ("coverage", "quality", "random"), "by what they are chosen", "next", "coverage"),
     Option("--methods", words, ARMS, "study", "random,simclr,ufc"),
     Option("--budgets", words, "labelled volumes, or shares: 5%%", "study", "1,2,4"),
     Option("--folds", int, "how many of the four (default: all)", "study"),

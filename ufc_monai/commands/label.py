@@ -9,11 +9,9 @@ import tempfile
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from monai.utils import optional_import
-from numpy.typing import NDArray
 
 from ufc_monai.artifacts.network_file import read_record
 from ufc_monai.artifacts.served import check_mask_values, named_classes
@@ -24,7 +22,7 @@ from ufc_monai.base.files import atomic_path, copy_below
 from ufc_monai.base.formats import stem_of
 from ufc_monai.base.rounds import newest_round
 from ufc_monai.report.quality import read_quality
-from ufc_monai.transforms.labels import few
+from ufc_monai.transforms.labels import classes_of, few
 from ufc_monai.transforms.save import mask_paths
 from ufc_monai.transforms.volume import Grid, label_fault
 from ufc_monai.zoo.metadata import write_metadata
@@ -109,6 +107,7 @@ def _put_drafts(folder: Path, studies: Path, values: str) -> None:
     # the folder may also hold masks of an earlier data set or fold
     masks = mask_paths((scan.scan for scan in read_quality(folder / QUALITY)), folder / MASKS.place, os.curdir).values()
     called = Counter(mask.name for mask in masks)
+    labels = read_record(folder / UNET / "models" / "network.json", "--folder")["labels"]
     done, left_out = 0, list[str]()
     for mask in masks:
         name = f"{stem_of(mask).removesuffix('_seg')}.nii.gz"
@@ -121,7 +120,7 @@ def _put_drafts(folder: Path, studies: Path, values: str) -> None:
         image = nib.load(mask)
         voxels = np.asarray(image.dataobj)
         if values == "channels":
-            voxels = _as_channels(voxels, folder)
+            voxels = classes_of(voxels, labels.values())
         with atomic_path(draft) as temporary:
             nib.save(nib.Nifti1Image(voxels, image.affine), temporary)
         done += 1
@@ -129,14 +128,6 @@ def _put_drafts(folder: Path, studies: Path, values: str) -> None:
         named = few(sorted({*left_out}))
         logger.warning("no draft of %s: several scans of the run have this name, or its mask has another grid", named)
     logger.info("drafts: %d, in %s", done, studies / "labels" / "original")
-
-
-def _as_channels(mask: NDArray[Any], folder: Path) -> NDArray[np.uint8]:
-    labels = read_record(folder / UNET / "models" / "network.json", "--folder")["labels"]
-    channels = np.zeros(mask.shape, np.uint8)
-    for channel, i in enumerate(labels.values(), start=1):
-        channels[mask == i] = channel
-    return channels
 
 
 def _is_mask_of(scan: Path, mask: Path) -> bool:

@@ -27,7 +27,6 @@ from ufc_monai.report.page import aligned
 from ufc_monai.report.quality import read_quality
 
 logger = logging.getLogger(__name__)
-STRATEGIES = ("coverage", "quality", "both", "random")
 
 
 @dataclass(frozen=True)
@@ -56,8 +55,7 @@ def next_volumes(options: RunOptions, budget: int, strategy: str = "coverage") -
             that stand are taken as they are.
         budget: how many volumes to name.
         strategy: ``"coverage"`` names those that together, and with the labelled ones, cover the clusters best;
-            ``"quality"`` those whose masks are probably worst; ``"both"`` those that best cover what is probably bad;
-            ``"random"`` any, by ``seed``.
+            ``"quality"`` those whose masks are probably worst; ``"random"`` any, by ``seed``.
 
     Returns:
         ``selection_STRATEGY.json``, or ``selection_STRATEGY_1.json`` of ``rounds/1``; beside it lies a picture of what
@@ -81,7 +79,7 @@ def next_volumes(options: RunOptions, budget: int, strategy: str = "coverage") -
     images = sorted(labels.clusters)
     left = [image for image in images if image not in has_label]
     _check_budget(budget, len(left), path)
-    dice = _predicted_dice(options.folder, left) if strategy in ("quality", "both") else {}
+    dice = _predicted_dice(options.folder, left) if strategy == "quality" else {}
     found = choose(strategy, labels, has_label, budget, dice, seed=seed, picture=picture)
     about = {"format": 1, "strategy": strategy, "chosen": found.images, **found.content}
     about["labelled_before"] = [image for image in images if image in has_label]
@@ -129,11 +127,11 @@ def choose(
     """Choose among the volumes of a clustering that have no label.
 
     Args:
-        strategy: one of :data:`STRATEGIES`, see :func:`next_volumes`.
+        strategy: see :func:`next_volumes`.
         labels: the clusters.
         has_label: images that have one.
         budget: how many to choose.
-        dice: predicted, of each image without a label; only ``"quality"`` and ``"both"`` go by it.
+        dice: predicted, of each image without a label; only ``"quality"`` goes by it.
         seed: of ``"random"``.
         picture: where what is covered is drawn, if the strategy covers.
     """
@@ -144,22 +142,15 @@ def choose(
         worst = sorted(left, key=dice.__getitem__)[:budget]
         shown = [f"{dice[image]:.2f}" for image in worst]
         return Chosen(worst, {"predicted Dice": shown}, {"predicted_dice": [dice[image] for image in worst]})
-    return _covering(labels, has_label, budget, picture, dice if strategy == "both" else None)
+    return _covering(labels, has_label, budget, picture)
 
 
-def _covering(
-    labels: PseudoLabels,
-    has_label: Collection[str],
-    budget: int,
-    picture: Path | None,
-    dice: Mapping[str, float] | None,
-) -> Chosen:
-    """Cover the clusters of all volumes, or of those whose masks are probably bad the more."""
+def _covering(labels: PseudoLabels, has_label: Collection[str], budget: int, picture: Path | None) -> Chosen:
+    """Cover the clusters of all volumes."""
     images = sorted(labels.clusters)
     labelled = [i for i, image in enumerate(images) if image in has_label]
     histograms = cluster_histograms([labels.clusters[image] for image in images], labels.n_clusters)
-    weights = None if dice is None else np.array([1 - dice.get(image, 1.0) for image in images])
-    found = choose_volumes(histograms, budget, labelled=labelled, weights=weights)
+    found = choose_volumes(histograms, budget, labelled=labelled)
     rows = {f"all {len(images)} volumes": histograms.mean(axis=0)}
     rows |= {f"labelled before ({len(labelled)})": histograms[labelled].mean(axis=0)} if labelled else {}
     rows |= {f"{n}. {images[i]}": histograms[i] for n, i in enumerate(found.chosen, start=1)}
@@ -168,7 +159,6 @@ def _covering(
     chosen = [images[i] for i in found.chosen]
     columns = {"covered with it": found.covered, "as many at random": found.random}
     shown = {title: [f"{100 * share:.0f} %" for share in shares] for title, shares in columns.items()}
-    shown |= {} if dice is None else {"predicted Dice": [f"{dice[image]:.2f}" for image in chosen]}
     return Chosen(chosen, shown, {"covered": found.covered, "covered_at_random": found.random})
 
 

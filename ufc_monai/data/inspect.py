@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from ufc_monai.base.errors import InputError
 from ufc_monai.base.formats import NIFTI, PICTURES, suffix_of
+from ufc_monai.base.sample import spread
 from ufc_monai.data.case import Case
 from ufc_monai.data.datalist import find_cases
 from ufc_monai.data.problems import Problem, count_values, label_problems, value_problems
@@ -114,7 +115,7 @@ def inspect_cases(
     """
     cases = find_cases(dataset_dir) if cases is None else cases
     claimed = None if labels is None else RemapLabels(labels, background_labels, ignore_id).class_of
-    shown = set(np.linspace(0, len(cases) - 1, min(previews, len(cases)), dtype=int).tolist())
+    shown = set(spread(len(cases), previews))
 
     def inspect(index: int) -> VolumeFacts:
         return _inspect(Path(dataset_dir), cases[index], claimed, index in shown, channels)

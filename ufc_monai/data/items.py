@@ -6,7 +6,7 @@ from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, chain
-from typing import Any, overload
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +15,7 @@ Item = dict[str, Any]
 
 
 class Items(Sequence[Item]):
-    """A sequence of dictionaries that are made when they are asked for; a slice of it is a list."""
+    """A sequence of dictionaries that are made when they are asked for."""
 
     def column(self, key: str) -> NDArray[Any]:
         """The values under one key, (n,); text as objects, so that equal ones are stored once.
@@ -28,13 +28,8 @@ class Items(Sequence[Item]):
     def _at(self, index: int) -> Item:
         raise NotImplementedError
 
-    @overload
-    def __getitem__(self, index: int) -> Item: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[Item]: ...
-    def __getitem__(self, index: int | slice) -> Item | list[Item]:
-        places = range(len(self))[index]
-        return self._at(places) if isinstance(places, int) else [self._at(place) for place in places]
+    def __getitem__(self, index: int) -> Item:  # type: ignore[override]
+        return self._at(range(len(self))[index])
 
     def __iter__(self) -> Iterator[Item]:
         return map(self._at, range(len(self)))

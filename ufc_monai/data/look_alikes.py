@@ -15,6 +15,7 @@ import numpy as np
 from ufc_monai.base.errors import InputError
 from ufc_monai.base.files import size_of
 from ufc_monai.base.formats import NIFTI, suffix_of
+from ufc_monai.base.sample import spread
 from ufc_monai.data.case import Case
 from ufc_monai.data.names import Name, read_name
 from ufc_monai.transforms.labels import is_id
@@ -74,7 +75,7 @@ def _called_alike(scans: Sequence[Name]) -> Iterator[tuple[str, str]]:
 
 def _some(pairs: Sequence[tuple[str, str]], most: int) -> list[tuple[str, str]]:
     """At most so many of them, evenly spread: where folders and names hold a rule, a few show it."""
-    return [pairs[i] for i in sorted({*np.linspace(0, len(pairs) - 1, min(most, len(pairs)), dtype=int).tolist()})]
+    return [pairs[i] for i in spread(len(pairs), most)]
 
 
 def _voxels(path: Path) -> object:

@@ -20,7 +20,7 @@ logger = logging.getLogger(__name__)
 def resolve_region(
     region: Sequence[float] | str | None, data: Sequence[Mapping[str, Any]], remap: RemapLabelsd | None = None
 ) -> list[float] | None:
-    """The region that ``BodyCropd`` shall cut out.
+    """The region that ``BodyCrop`` shall find.
 
     Args:
         region: ``None`` for the whole body; four fractions of the body's box; or ``"labels"`` for the region that holds

@@ -19,6 +19,9 @@ from ufc_monai.data.store import SliceStore, StoreEntry
 from ufc_monai.transforms.clean import largest_share
 from ufc_monai.transforms.volume import AxialSlicesd
 
+ONE_PIECE = 0.95
+"""What the largest piece must hold of a class that is one piece of tissue, in every volume that has it."""
+
 
 class SliceDataset(Dataset[dict[str, Any]]):
     """The axial slices of volumes, read from a store on disk.
@@ -84,35 +87,32 @@ class SliceDataset(Dataset[dict[str, Any]]):
         """Number of slices of every image, by its name in the slice ids."""
         return {entry.items[0]["id"].rpartition("#")[0]: len(entry) for entry in self.entries}
 
-    def class_counts(self, n_classes: int, key: str = "label") -> torch.Tensor:
+    def class_counts(self, n_classes: int) -> torch.Tensor:
         """Pixels of each class in each slice, (number of slices, ``n_classes``) int64; ignored ones count nowhere.
 
         Args:
-            n_classes: classes including background.
-            key: the label, integers 0 to ``n_classes - 1``, and 255 where it is ignored.
+            n_classes: classes including background; 255 is ignored.
         """
         volumes = tqdm(self.entries, "labels", unit="volume", leave=False, disable=None)
-        labels = (label.ravel().astype(np.int64) for entry in volumes for label in entry.array(key))
+        labels = (label.ravel().astype(np.int64) for entry in volumes for label in entry.array("label"))
         counts = [np.bincount(label, minlength=n_classes)[:n_classes] for label in labels]
         return torch.from_numpy(np.stack(counts))
 
-    def connected_classes(self, n_classes: int, share: float = 0.95, key: str = "label") -> list[int]:
-        """Classes that are one piece of tissue: what a prediction shows elsewhere is wrong.
+    def connected_classes(self, n_classes: int) -> list[int]:
+        """Classes whose largest piece holds :data:`ONE_PIECE` of them: what a prediction shows elsewhere is wrong.
 
         Args:
             n_classes: classes including background.
-            share: what the largest piece must hold of a class, in every volume that has it.
-            key: the label, integers 0 to ``n_classes - 1``.
 
         Returns:
             Those that occur, in rising order; none of pictures, which have no third axis.
         """
         occurring, apart = set[int](), set[int]()
         for entry in tqdm(self.entries, "pieces", unit="volume", leave=False, disable=None):
-            label = np.moveaxis(entry.array(key)[:, 0], 0, -1)
+            label = np.moveaxis(entry.array("label")[:, 0], 0, -1)
             found = [c for c in np.flatnonzero(np.bincount(label.ravel())).tolist() if 0 < c < n_classes]
             occurring.update(found if len(entry) > 1 else ())
-            apart.update(c for c in found if c not in apart and largest_share(label == c) < share)
+            apart.update(c for c in found if c not in apart and largest_share(label == c) < ONE_PIECE)
         return sorted(occurring - apart)
 
     def foreground_weights(self, n_classes: int, base: float = 0.1) -> torch.Tensor:

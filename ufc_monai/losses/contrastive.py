@@ -55,13 +55,12 @@ PRESETS = {
 
 
 class ContrastiveLoss(nn.Module):
-    """What the losses of the family share: a preset, a temperature, and what a :class:`StructuralLoss` tells.
+    """What the losses of the family share: a preset, a temperature, and what handlers ask of them.
 
     Args:
         preset: a name in :data:`PRESETS`.
         temperature: tau, above 0, typically 0.05 to 0.5; the paper takes 0.1.
         threshold: slices are mates if their groups differ by less; ``None``: if they are equal.
-        reduction: ``"mean"`` of the valid anchors, or ``"none"`` for each anchor's loss, 0 where it is not valid.
 
     Attributes:
         figures: of the last batch. ``chance`` is the loss if all embeddings coincided, as they do in a collapsed
@@ -70,26 +69,17 @@ class ContrastiveLoss(nn.Module):
             that had no positive or no negative, and count in neither.
 
     Raises:
-        InputError: at an unknown preset or reduction, or a temperature or threshold of 0 or less.
+        InputError: at an unknown preset, or a temperature or threshold of 0 or less.
     """
 
-    def __init__(
-        self,
-        preset: str = "ufc",
-        temperature: float = 0.1,
-        threshold: float | None = None,
-        reduction: str = "mean",
-    ) -> None:
+    def __init__(self, preset: str = "ufc", temperature: float = 0.1, threshold: float | None = None) -> None:
         super().__init__()
         for name, value in (("temperature", temperature), ("threshold", threshold)):
             if value is not None and not (isinstance(value, int | float) and value > 0):
                 raise InputError(f"{name} must be above 0, got {value!r}.")
-        if reduction not in ("mean", "none"):
-            raise InputError(f"reduction must be mean or none, got {reduction!r}.")
         self.preset = _preset(preset)
         self.temperature = temperature
         self.threshold = threshold
-        self.reduction = reduction
         self.figures: dict[str, Tensor] = {}
 
     def views(self, output: Any) -> tuple[Tensor, Tensor]:
@@ -98,7 +88,7 @@ class ContrastiveLoss(nn.Module):
         return first, second
 
     def reduced(self, similarity: Tensor, positive: Tensor, negative: Tensor) -> Tensor:
-        """Reduce :func:`anchor_losses` of any set of keys, and note the batch's figures."""
+        """The mean :func:`anchor_losses` of valid anchors, of any set of keys; note the batch's figures."""
         valid = positive.any(dim=1) & negative.any(dim=1)
         share = valid.to(similarity.dtype) / valid.sum().clamp(min=1)
         losses = anchor_losses(similarity, positive, negative, self.preset)
@@ -107,7 +97,7 @@ class ContrastiveLoss(nn.Module):
             negatives = share @ negative.sum(dim=1).to(share.dtype)
             self.figures = {"chance": share @ collapsed, "negatives": negatives, DROPPED: 1 - valid.float().mean()}
         # where no anchor is valid, a 0 that hangs on the graph: every rank of a distributed run must have gradients
-        return share @ losses if self.reduction == "mean" else losses * valid
+        return share @ losses
 
 
 class ClusterContrastiveLoss(ContrastiveLoss):
@@ -142,7 +132,7 @@ class ClusterContrastiveLoss(ContrastiveLoss):
             groups: (2b,) the pseudo-label, partition or position of each row.
 
         Returns:
-            A scalar, or (2b,) without reduction, in float32 at least; 0, with gradients, if no anchor is valid.
+            A scalar, in float32 at least; 0, with gradients, if no anchor is valid.
 
         Raises:
             ValueError: at shapes other than these.

@@ -1,9 +1,14 @@
-"""What handlers ask of a loss, never of its class; several losses as one; a loss over the batches of all ranks."""
+"""What handlers ask of a loss, never of its class; a loss over the batches of all ranks.
+
+A loss that compares two views of each image has ``views(output)``: the embeddings of the first and of the second views,
+(b, F) each, in what the network has returned. It may have ``figures``, see :func:`figures_of`, and
+``takes_joint_batch``, true of a loss of embeddings (2b, F) and groups (2b,) that several ranks may compute of all their
+batches together.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any, Protocol
 
 import torch
 import torch.distributed as dist
@@ -16,17 +21,6 @@ DROPPED = "dropped_anchors"
 """The figure of which 1 says that a batch taught nothing: no step is taken on it."""
 
 
-class StructuralLoss(Protocol):
-    """The loss of a method that compares two views of each image.
-
-    It may have two attributes: ``figures``, see :func:`figures_of`; and ``takes_joint_batch``, true of a loss of
-    embeddings (2b, F) and groups (2b,) that several ranks may compute of all their batches together.
-    """
-
-    def views(self, output: Any) -> tuple[Tensor, Tensor]:
-        """The embeddings of the first and of the second views, (b, F) each, in what the network has returned."""
-
-
 def figures_of(loss: object) -> Mapping[str, Tensor]:
     """What a loss tells of its last batch in its attribute ``figures``; nothing, if it has none.
 
@@ -35,46 +29,6 @@ def figures_of(loss: object) -> Mapping[str, Tensor]:
     """
     found: Mapping[str, Tensor] = getattr(loss, "figures", {})
     return found
-
-
-class CombinedLoss(nn.Module):
-    """The weighted sum of a loss for each loader of a training.
-
-    Args:
-        terms: losses by the name of a loader.
-        weights: of the terms, 1 where none is given.
-
-    Attributes:
-        figures: of the last batch: each term by its name, unweighted, and its own figures behind that name.
-
-    Raises:
-        InputError: at a weight for a term that is missing.
-    """
-
-    def __init__(self, terms: Mapping[str, nn.Module], weights: Mapping[str, float] | None = None) -> None:
-        super().__init__()
-        self.terms = nn.ModuleDict(terms)
-        self.weights = dict.fromkeys(terms, 1.0) | dict(weights or {})
-        if unknown := self.weights.keys() - terms.keys():
-            raise InputError(f"weights: unknown term {min(unknown)}; the terms are {', '.join(terms)}.")
-        self.figures: dict[str, Tensor] = {}
-
-    def forward(self, output: Tensor, targets: Mapping[str, Any]) -> Tensor:
-        """The total of a batch.
-
-        Args:
-            output: of the network, the parts of all loaders behind each other.
-            targets: by name, in the order of the parts; each as long as its part, or a tuple of such.
-
-        Returns:
-            A scalar.
-        """
-        sizes = [len(target[0] if isinstance(target, tuple) else target) for target in targets.values()]
-        parts = dict(zip(targets, torch.split(output, sizes), strict=True))
-        values = {name: term(parts[name], targets[name]) for name, term in self.terms.items()}
-        own = {f"{name}_{key}": v for name, term in self.terms.items() for key, v in figures_of(term).items()}
-        self.figures = {name: value.detach() for name, value in values.items()} | own
-        return torch.stack([self.weights[name] * value for name, value in values.items()]).sum()
 
 
 def of_joint_batches(loss: nn.Module) -> nn.Module:

@@ -11,6 +11,9 @@ from torch.nn import functional as F
 
 from ufc_monai.networks.encoder import LEAKY_RELU, UNetEncoder
 
+MIXING = (0.2, 0.8)
+"""Range of the share of the first slice in a mixed one."""
+
 
 class UNetDecoder(nn.Module):
     """The decoder of MONAI's 2D ``BasicUNet`` and the 1x1 convolution behind it, under the same parameter names.
@@ -74,17 +77,13 @@ class LocalDiscriminationNetwork(nn.Module):
         encoder: of the UNet.
         decoder: of the same widths, with ``embedding_size`` and as many channels more as there are regions.
         embedding_size: of a pixel.
-        mixing: range of the share of the first slice in a mixed one.
     """
 
-    def __init__(
-        self, encoder: UNetEncoder, decoder: UNetDecoder, embedding_size: int, mixing: Sequence[float] = (0.2, 0.8)
-    ) -> None:
+    def __init__(self, encoder: UNetEncoder, decoder: UNetDecoder, embedding_size: int) -> None:
         super().__init__()
         self.encoder = encoder
         self.decoder = decoder
         self.embedding_size = embedding_size
-        self.mixing = mixing
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Look at two views of each slice, and at mixed slices: the first view of slice i with that of i + b // 2.
@@ -98,7 +97,7 @@ class LocalDiscriminationNetwork(nn.Module):
             share of the first slice in each of these, (b // 2,).
         """
         n = len(x) // 4
-        low, high = self.mixing
+        low, high = MIXING
         shares = torch.rand(n).mul(high - low).add(low).to(x.device)
         mixed = torch.lerp(x[n : 2 * n], x[:n], shares[:, None, None, None].to(x.dtype))
         pixels = self.decoder(self.encoder.feature_maps(torch.cat([x, mixed])))

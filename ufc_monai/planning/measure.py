@@ -79,14 +79,13 @@ class _Step:
             self.parsed(f"{trainer}::{key}")
             for key in ("network", "loss_function", "optimizer", "inferer", "prepare_batch")
         )
-        loader = parser[f"{trainer}::train_data_loader"]
-        self.loaders: Mapping[str, str] = loader["loaders"] if isinstance(loader, Mapping) else {"": loader}
+        self.loader: str = parser[f"{trainer}::train_data_loader"].removeprefix("@")
         self.device, self.batch_size = torch.device(self.parsed("device")), self.parsed("batch_size")
         self.loss.to(self.device)
 
     def measure(self) -> Measured:
         began = time.monotonic()
-        batch = {name: self.batch(reference.removeprefix("@")) for name, reference in self.loaders.items()}
+        batch = self.batch()
         loading = time.monotonic() - began
         if self.device.type == "cpu":  # native code that finds no memory may end the program without a word
             refuse_too_little(self.memory(batch, 2, self.batch_size / 2))
@@ -104,13 +103,13 @@ class _Step:
         forward = (time.monotonic() - began) / self.passed  # a batch may hold several views of a slice
         return Measured(loading + share * statistics.median(times), loading / self.batch_size + forward, memory)
 
-    def batch(self, loader: str) -> dict[str, Any]:
-        """A batch as the loader that is configured under a key makes it from the slice store."""
-        dataset = self.parser[f"{loader}::dataset"].removeprefix("@")
+    def batch(self) -> dict[str, Any]:
+        """A batch as the loader makes it from the slice store."""
+        dataset = self.parser[f"{self.loader}::dataset"].removeprefix("@")
         dataset = self.parser.get(f"{dataset}::labelled", dataset).removeprefix("@")  # of two kinds of slices
         steps = self.parsed(f"{dataset}::transform").flatten().transforms
         cut = next(i for i, step in enumerate(steps) if isinstance(step, AxialSlicesd))
-        size, channels, b = (self.parsed(key) for key in ("image_size", "channels", f"{loader}::batch_size"))
+        size, channels, b = self.parsed("image_size"), self.parsed("channels"), self.batch_size
         generator = torch.Generator().manual_seed(0)
         classes = self.parsed("n_classes") if "n_classes" in self.parser else 1
         image = torch.rand(b, channels, size, size, generator=generator).half()
@@ -120,11 +119,9 @@ class _Step:
         samples = [behind({"image": x, "label": y, "id": f"#{i}", "position": i / b}) for i, (x, y) in slices]
         return {**list_data_collate(samples), "cluster": torch.randint(20, (b,), generator=generator)}
 
-    def forward(self, batches: Mapping[str, Any], n: int) -> Any:
-        """The loss of the first ``n`` slices of a batch; of several loaders an equal share of each."""
-        sizes = {name: -(-len(batch["id"]) * n // self.batch_size) for name, batch in batches.items()}
-        part = {name: {key: x[: sizes[name]] for key, x in batch.items()} for name, batch in batches.items()}
-        image, target = self.prepare(part.get("", part), self.device)
+    def forward(self, batch: Mapping[str, Any], n: int) -> Any:
+        """The loss of the first ``n`` slices of a batch."""
+        image, target = self.prepare({key: x[:n] for key, x in batch.items()}, self.device)
         self.passed = len(image)
         return self.loss(self.inferer(image, self.network), target)
 

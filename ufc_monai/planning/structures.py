@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from ufc_monai.base.bundles import CONTRASTIVE, UNET
+from ufc_monai.base.sample import spread
 from ufc_monai.data.case import Case
 from ufc_monai.data.store import read_together, stored_bytes
 from ufc_monai.report.page import aligned, counted
-from ufc_monai.transforms.crop import BodyCropd
+from ufc_monai.transforms.crop import BodyCrop
 from ufc_monai.transforms.volume import Grid, LoadVolumed
 
 MOST_READ = 24
@@ -66,31 +67,35 @@ def measure_structures(
     Returns:
         By name, of each volume that holds the structure.
     """
-    chosen = np.linspace(0, len(cases) - 1, min(len(cases), MOST_READ), dtype=int)
-    items = [cases[i].item(dataset_dir) for i in chosen]
+    items = [cases[i].item(dataset_dir) for i in spread(len(cases), MOST_READ)]
     keys, region = ["image", "label"], config["region"]
     load = Compose(
         [
             LoadVolumed(keys, channels=config["channels"]),
             Orientationd(keys, axcodes="RAS", labels=None),
-            BodyCropd(keys, region=None if isinstance(region, str) else region),
         ]
     )
+    crop = BodyCrop(None if isinstance(region, str) else region)
     sizes = [stored_bytes(item["image"], True) for item in items]
 
     def measure(k: int) -> dict[str, Extent]:
         volume = load(dict(items[k]))
         image, label = (np.asarray(volume[key]) for key in keys)
         spacing = Grid.of(volume["image"].affine, label.shape[1:]).spacing[0]
-        found = {name: label[0] == i for name, i in labels.items()}
-        return {name: _extent(image, mask, spacing, config) for name, mask in found.items() if mask.any()}
+        start, end = crop.box_around(image, [label])
+        inside = tuple(slice(max(a, 0), max(b, 0)) for a, b in zip(start, end, strict=True))
+        image, side = image[:, *inside], int(end[0] - start[0])
+        found = {name: label[0][inside] == i for name, i in labels.items()}
+        return {name: _extent(image, mask, side, spacing, config) for name, mask in found.items() if mask.any()}
 
     volumes = read_together(measure, sizes, "structures", leave=False)
     return {name: [volume[name] for volume in volumes if name in volume] for name in labels}
 
 
-def _extent(image: NDArray[Any], mask: NDArray[np.bool_], spacing: float, config: Mapping[str, Any]) -> Extent:
-    """Measure one structure; image (C, H, W, D), mask (H, W, D), both cropped to the body."""
+def _extent(
+    image: NDArray[Any], mask: NDArray[np.bool_], side: int, spacing: float, config: Mapping[str, Any]
+) -> Extent:
+    """Measure one structure; image (C, H, W, D), mask (H, W, D), both cropped to the body, whose box is so wide."""
     values = image[:, mask]
     low, high = config["window"]
     darkest, brightest = np.percentile(values, [1, 99]).tolist()
@@ -102,8 +107,8 @@ def _extent(image: NDArray[Any], mask: NDArray[np.bool_], spacing: float, config
         darkest,
         brightest,
         millimetres=width * spacing,
-        pixels=width * config["image_size"] / mask.shape[0],
-        finest=mask.shape[0],
+        pixels=width * config["image_size"] / side,
+        finest=side,
     )
 
 

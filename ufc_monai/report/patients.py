@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.offsetbox import AnnotationBbox, OffsetImage
 from numpy.typing import NDArray
 
+from ufc_monai.base.sample import spread
 from ufc_monai.report.drawing import radiological, save, shortened, unframed
 
 SHOWN = 40
@@ -31,7 +32,7 @@ def save_patient_map(
     figure = Figure(figsize=(10, 7), layout="constrained")
     axes = figure.add_subplot()
     axes.scatter(points[:, 0], points[:, 1], s=8, color="tab:grey")
-    for i in np.unique(np.linspace(0, len(names) - 1, min(len(names), SHOWN)).round().astype(int)):
+    for i in spread(len(names), SHOWN):
         picture = OffsetImage(radiological(pictures[i]), cmap="gray", zoom=48 / pictures.shape[1])
         axes.add_artist(AnnotationBbox(picture, tuple(points[i]), frameon=False))
         text = shortened(names[i], 16)

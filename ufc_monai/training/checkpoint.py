@@ -7,7 +7,7 @@ import logging
 import os
 import random
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
@@ -23,7 +23,6 @@ from ufc_monai.artifacts.record import RunRecord
 from ufc_monai.artifacts.transfer import save_tensors
 from ufc_monai.base.errors import InputError
 from ufc_monai.base.ranks import Handler, check_wrapped, gathered, is_first, rank, world_size
-from ufc_monai.training.loaders import CombinedLoader, loaders_of
 
 logger = logging.getLogger(__name__)
 
@@ -40,9 +39,9 @@ class TrainingCheckpoint(Handler):
 
     Args:
         path: the file, in the folder of the weights; its name begins with ``checkpoint``.
-        parts: objects with a ``state_dict``, by name. Added are the trainer's own state, its GradScaler, and the random
-            states of Python, NumPy, PyTorch, and the loaders' generators. Parts with a ``generator`` are saved for each
-            rank, like the random states; all others are those of the first rank, which are everybody's.
+        parts: objects with a ``state_dict``, a ``generator`` or both, by name. Added are the trainer's own state, its
+            GradScaler, and the random states of Python, NumPy, PyTorch, and the loader. Random states, those of the
+            parts' generators too, are saved for each rank; all else is the first rank's, and everybody's.
         record: of the run; a checkpoint of another one is refused.
         resume: from the file if it is there.
         seconds: between two saves, at the least; the end of the training is saved always.
@@ -93,7 +92,10 @@ class TrainingCheckpoint(Handler):
                 f"resume: {path} was written on {len(ranks)} rank(s), and now there are {world_size()}. Start as "
                 "many as before, or begin anew with another --output_dir and --ckpt_dir."
             )
-        Checkpoint.load_objects(self._shared(engine) | self._own(engine), checkpoint | ranks[rank()])
+        drawn = {
+            "random": _RandomStates(engine.data_loader, self.parts.values())
+        }  # last: a loss may keep its place, too
+        Checkpoint.load_objects({**self._shared(engine), **drawn}, {**checkpoint, "random": ranks[rank()]})
         logger.info("resumes after epoch %d of %d (%s)", engine.state.epoch, engine.state.max_epochs, path)
 
     def _dataloader_stop_iteration(self, engine: Engine) -> None:
@@ -102,7 +104,7 @@ class TrainingCheckpoint(Handler):
             self._completed(engine)
 
     def _completed(self, engine: Engine) -> None:
-        ranks = gathered({name: part.state_dict() for name, part in self._own(engine).items()})
+        ranks = gathered(_RandomStates(engine.data_loader, self.parts.values()).state_dict())
         self._saved = monotonic()
         if not is_first():
             return
@@ -111,14 +113,9 @@ class TrainingCheckpoint(Handler):
         of_run = {"run": json.dumps(self.record.identity), "seconds": monotonic() - self.record.began}
         save_tensors(self.path, {**states, "ranks": ranks, **of_run})
 
-    def _own(self, engine: Engine) -> dict[str, Any]:
-        """What each rank draws from."""
-        drawing = {name: part for name, part in self.parts.items() if hasattr(part, "generator")}
-        return {**drawing, "random": _RandomStates(engine.data_loader)}
-
     def _shared(self, engine: Engine) -> dict[str, Any]:
         """What is the same on all ranks."""
-        shared = {name: part for name, part in self.parts.items() if not hasattr(part, "generator")}
+        shared = {name: part for name, part in self.parts.items() if hasattr(part, "state_dict")}
         added = {
             "trainer": engine,
             "scaler": engine.scaler,
@@ -143,11 +140,10 @@ class _Validation:
 
 
 class _RandomStates:
-    """All random states that a training draws from beside its augmentation's, in types that load safely."""
+    """All random states that a training draws from, in types that load safely."""
 
-    def __init__(self, loader: DataLoader[Any] | CombinedLoader) -> None:
-        owners = (owner for one in loaders_of(loader) for owner in (one, one.sampler))
-        found = (getattr(owner, "generator", None) for owner in owners)
+    def __init__(self, loader: DataLoader[Any], parts: Iterable[Any]) -> None:
+        found = (getattr(owner, "generator", None) for owner in (loader, loader.sampler, *parts))
         self.generators = [generator for generator in found if generator is not None]
 
     def state_dict(self) -> dict[str, Any]:

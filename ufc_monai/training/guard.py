@@ -79,8 +79,7 @@ def _is_fused(engine: Engine) -> bool:
 def _check_of(engine: Engine, loss: Tensor) -> Callable[[], None]:
     """What waits for a step's loss, on its way from the device, and refuses one that is not finite."""
     step, epoch, batch = engine.state.iteration, engine.state.epoch, engine.state.batch
-    parts: dict[str, Sequence[str]] = {"": batch["id"]} if "id" in batch else {n: of["id"] for n, of in batch.items()}
-    figures = figures_of(engine.loss_function)
+    ids: Sequence[str] = batch["id"]
     fetched = loss.to("cpu", non_blocking=True)
     there = torch.cuda.current_stream(loss.device).record_event() if loss.is_cuda else None
 
@@ -89,13 +88,10 @@ def _check_of(engine: Engine, loss: Tensor) -> Callable[[], None]:
             there.synchronize()
         if fetched.isfinite():
             return
-        # of several loaders, those whose terms are not finite
-        names = [name for name in parts if name in figures and not figures[name].isfinite()] or list(parts)
-        kind, ids = f"{' and '.join(names)} ".lstrip(), [of for name in names for of in parts[name]]
-        logger.error("the batch's %sslices: %s", kind, ", ".join(ids))
+        logger.error("the batch's slices: %s", ", ".join(ids))
         more = f" and {len(ids) - NAMED} more (see the log)" if len(ids) > NAMED else ""
         raise InputError(
-            f"the loss is {fetched.item():g} at step {step} (epoch {epoch}), on the {kind}slices "
+            f"the loss is {fetched.item():g} at step {step} (epoch {epoch}), on the slices "
             f"{', '.join(ids[:NAMED])}{more}. Look at them, or lower learning_rate; the last checkpoint stands."
         )
 

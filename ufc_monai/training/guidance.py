@@ -10,8 +10,8 @@ from typing import Any
 from monai.transforms import Transform
 from torch import nn
 
-from ufc_monai.artifacts.features import spread
 from ufc_monai.base.errors import InputError
+from ufc_monai.base.sample import spread
 from ufc_monai.clustering.pseudo_labels import PseudoLabels
 from ufc_monai.data.slices import SliceDataset
 from ufc_monai.data.split import Split

@@ -105,7 +105,7 @@ class LatentMonitor(Reporter):
 class ContrastiveMonitor(Reporter):
     """Effective rank, alignment and uniformity of the last batch of an epoch, in the views that the loss compares.
 
-    For trainers with a :class:`~ufc_monai.losses.protocol.StructuralLoss`.
+    For trainers whose loss has ``views`` (see :mod:`ufc_monai.losses.protocol`).
     """
 
     def _epoch_completed(self, engine: Engine) -> None:

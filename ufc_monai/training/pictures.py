@@ -21,8 +21,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils.data import default_collate
 
-from ufc_monai.artifacts.features import encode, spread
+from ufc_monai.artifacts.features import encode
 from ufc_monai.base.ranks import Handler, Reporter
+from ufc_monai.base.sample import spread
 from ufc_monai.data.slices import SliceDataset
 from ufc_monai.losses.discrimination import memberships_of
 from ufc_monai.training.loaders import PrepareBatch

@@ -92,19 +92,6 @@ class BatchAugment:
         if self.blur > 0:
             import kornia.filters  # noqa: F401, here, so that no step waits for it, and only where there is blur
 
-    def set_random_state(self, seed: int) -> BatchAugment:
-        """Start the generator anew."""
-        self.generator.manual_seed(seed)
-        return self
-
-    def state_dict(self) -> dict[str, Tensor]:
-        """The generator's place, for a checkpoint."""
-        return {"generator": self.generator.get_state()}
-
-    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Go on from a saved place."""
-        self.generator.set_state(state["generator"])
-
     def changed(self, attributes: Mapping[str, Any]) -> BatchAugment:
         """The same augmentation, drawing from the same generator, but for some attributes."""
         other = copy.copy(self)

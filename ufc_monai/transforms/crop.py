@@ -1,14 +1,11 @@
-"""Cropping a CT volume in-plane: to the body, and, if wanted, to a region of interest within the body."""
+"""Where to crop a CT volume in-plane: to the body, and, if wanted, to a region of interest within the body."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from monai.config import KeysCollection
-from monai.transforms import CropForeground
-from monai.transforms.croppad.dictionary import Cropd
 from monai.utils import optional_import
 from numpy.typing import NDArray
 from torch import Tensor
@@ -37,15 +34,15 @@ Box = tuple[NDArray[np.int64], NDArray[np.int64]]
 """Start and end (exclusive) of a box in voxels, three numbers each; it may reach beyond the image."""
 
 
-class BodyCrop(CropForeground):
-    """Crop all slices of a CT volume to one square box around the patient's body. Can be inverted.
+class BodyCrop:
+    """Find one square box around the patient's body for all slices of a CT volume.
 
     The body is found by intensity alone, never from labels: the largest piece of what is denser than
     :data:`THRESHOLD`, seen along the body's axis, once the couch and cables are worn away. The box is square, so that
-    resizing keeps the shape of organs, and filled with the image's smallest value where it reaches beyond the image.
-    The whole slice is taken where no body is found or where the box would cut some of it (legs, or arms beside the
-    body), and where there is but one slice: that is a picture or a radiograph, where intensity tells nothing. A picture
-    in colours is not even padded to a square, since bars beside it would tell cameras apart.
+    resizing keeps the shape of organs, and may reach beyond the image. The whole slice is taken where no body is found
+    or where the box would cut some of it (legs, or arms beside the body), and where there is but one slice: that is a
+    picture or a radiograph, where intensity tells nothing. The box of a picture in colours is not even square, since
+    bars beside it would tell cameras apart.
 
     Args:
         region: region of interest as fractions (x start, x end, y start, y end) of the body's square box, e.g. from
@@ -56,18 +53,11 @@ class BodyCrop(CropForeground):
     """
 
     def __init__(self, region: Sequence[float] | None = None) -> None:
-        super().__init__(allow_smaller=False)
         if region is not None and not (len(region) == 4 and region[0] < region[1] and region[2] < region[3]):
             raise InputError(
                 f"region must be null or 4 fractions [x start, x end, y start, y end] of the body's box, got {region}."
             )
         self.region = region
-
-    def __call__(self, img: Tensor) -> Tensor:
-        """Crop a volume, (1, H, W, D) in Hounsfield units, or a picture, (3, H, W, 1)."""
-        start, end = self.compute_bounding_box(img)
-        cropped: Tensor = self.crop_pad(img, start, end, mode="constant", value=float(img.min()))
-        return cropped
 
     def compute_bounding_box(self, img: Any) -> Box:
         """The box to crop to.
@@ -117,40 +107,6 @@ class BodyCrop(CropForeground):
         """The smallest square box that holds whole slices."""
         shape = np.array(img.shape[1:])
         return _squared(np.zeros(3, dtype=np.int64), shape, shape)
-
-
-class BodyCropd(Cropd):
-    """Dictionary twin of :class:`BodyCrop`: the box is found on one image and cuts all keys.
-
-    Where the box would cut a labelled voxel of a label under ``keys``, the whole slice is taken (unless a ``region``
-    asked for the cut).
-
-    Args:
-        keys: keys of image and labels.
-        source_key: key of the image that the body is found on, in Hounsfield units.
-        region: as in :class:`BodyCrop`.
-        allow_missing_keys: leave out keys that an item lacks.
-    """
-
-    def __init__(
-        self,
-        keys: KeysCollection,
-        source_key: str = "image",
-        region: Sequence[float] | None = None,
-        allow_missing_keys: bool = False,
-    ) -> None:
-        super().__init__(keys, cropper=BodyCrop(region), allow_missing_keys=allow_missing_keys)
-        self.source_key = source_key
-
-    def __call__(self, data: Mapping[str, Tensor], lazy: bool | None = None) -> dict[str, Tensor]:
-        """Crop every key."""
-        d = dict(data)
-        image = d[self.source_key]
-        start, end = self.cropper.box_around(image, [d[k] for k in self.key_iterator(d) if k != self.source_key])
-        for key in self.key_iterator(d):
-            fill = float(d[key].min()) if key == self.source_key else 0.0
-            d[key] = self.cropper.crop_pad(d[key], start, end, mode="constant", value=fill)
-        return d
 
 
 def label_region(images: Sequence[Tensor], labels: Sequence[Tensor], margin: float = 0.1) -> list[float]:

@@ -19,6 +19,7 @@ from ufc_monai import __version__
 from ufc_monai.base.errors import InputError
 from ufc_monai.base.files import atomic_path
 from ufc_monai.base.formats import dicom_files, is_dicom
+from ufc_monai.transforms.labels import classes_of
 
 nib, _ = optional_import("nibabel")
 
@@ -39,45 +40,17 @@ class Code(NamedTuple):
 
 
 SNOMED = {
-    "spleen": "78961009",
-    "kidney": "64033007",
     "right kidney": "9846003",
     "left kidney": "18639004",
-    "gallbladder": "28231008",
     "oesophagus": "32849002",
-    "esophagus": "32849002",
-    "liver": "10200004",
-    "stomach": "69695003",
-    "aorta": "15825003",
-    "inferior vena cava": "64131007",
-    "portal vein": "32764006",
-    "splenic vein": "35819009",
-    "pancreas": "15776009",
-    "adrenal gland": "23451007",
     "right adrenal gland": "29392005",
     "left adrenal gland": "12003004",
-    "duodenum": "38848004",
-    "small intestine": "30315005",
-    "colon": "71854001",
-    "rectum": "34402009",
     "urinary bladder": "89837001",
-    "bladder": "89837001",
-    "prostate": "41216001",
-    "uterus": "35039007",
-    "heart": "80891009",
-    "left ventricle": "87878005",
-    "right ventricle": "53085002",
-    "left atrium": "82471001",
-    "right atrium": "73829009",
     "myocardium": "74281007",
-    "pulmonary artery": "81040000",
-    "trachea": "44567001",
-    "lung": "39607008",
     "right lung": "3341006",
     "left lung": "44029006",
-    "brain": "12738006",
 }
-"""SNOMED CT's codes of the usual organs, by their names in small letters."""
+"""SNOMED CT's codes of usual organs that DICOM's list of anatomical structures (CID 7192) lacks, in small letters."""
 COLUMNS = ("structure", "code", "scheme", "meaning")
 """Of a table of further codes, which may also have ``category``, for what is no organ."""
 OFF_GRID = (0.01, 0.01, 0.5)
@@ -117,7 +90,7 @@ def codes_for(scans: Sequence[str], names: Sequence[str], table: Path | None = N
 
 
 def codes_of(names: Sequence[str], table: Path | None = None) -> list[Code]:
-    """The code of each structure: of a table, or SNOMED's.
+    """The code of each structure: of a table, of :data:`SNOMED`, or of DICOM's list of anatomical structures.
 
     Args:
         names: of the structures, in any case, with spaces, ``_`` or ``-``.
@@ -126,15 +99,22 @@ def codes_of(names: Sequence[str], table: Path | None = None) -> list[Code]:
     Raises:
         InputError: if the table cannot be read, or a structure has no code.
     """
-    known = {name: Code(value, "SCT", name.capitalize()) for name, value in SNOMED.items()}
-    if table is not None:
-        known |= _read_codes(table)
-    if missing := [name for name in names if _plain(name) not in known]:
+    of_table = {} if table is None else _read_codes(table)
+    found = [of_table.get(plain) or _code_of(plain) for plain in map(_plain, names)]
+    if missing := [name for name, code in zip(names, found, strict=True) if code is None]:
         raise InputError(
             f"--format dicom_seg: no code is known for {', '.join(missing)}. Pass --codes FILE, a CSV with the first "
             f"line {','.join(COLUMNS)} and a line for each, e.g. {missing[0]},10200004,SCT,Liver."
         )
-    return [known[_plain(name)] for name in names]
+    return [code for code in found if code is not None]
+
+
+def _code_of(name: str) -> Code | None:
+    if name in SNOMED:
+        return Code(SNOMED[name], "SCT", name.capitalize())
+    codes, _ = optional_import("pydicom.sr.codedict", name="codes")
+    found = getattr(codes.cid7192, "".join(map(str.capitalize, name.split())), None)
+    return found and Code(found.value, found.scheme_designator, found.meaning)
 
 
 def _read_codes(table: Path) -> dict[str, Code]:
@@ -210,10 +190,7 @@ def _segmentation(hd: Any, mask: Path, series: Path, ids: Sequence[int], descrip
     image = nib.load(mask)
     slices = [pydicom.dcmread(file, stop_before_pixels=True, force=True) for file in files]
     order = _frames(series, slices, np.asarray(image.affine))
-    volume = np.asarray(image.dataobj)
-    segments = np.zeros(volume.shape, np.uint8 if len(ids) < 256 else np.uint16)
-    for number, i in enumerate(ids, start=1):
-        segments[volume == i] = number
+    segments = classes_of(np.asarray(image.dataobj), ids)
     between = float(np.linalg.norm(image.affine[:3, 2]))
     for header in slices:  # what highdicom reads of them: a CT may leave out the one, or lie about the other
         header.SliceThickness = header.get("SliceThickness") or between

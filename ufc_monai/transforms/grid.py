@@ -111,9 +111,10 @@ class Place:
 class NetworkGridd(MapTransform):
     """Turn to RAS, crop to the body, window and resize every axial slice: what a network sees of a volume.
 
-    The same as ``Orientationd``, ``BodyCropd``, ``ScaleIntensityRanged`` and ``Resized`` (area for the image, nearest
-    for labels) behind each other. But each slice goes through all of it while it is in the processor's cache, and no
-    copy of the volume is made, which stays as its file has it: two bytes a voxel as a rule.
+    The same as ``Orientationd``, a crop to :class:`~ufc_monai.transforms.crop.BodyCrop`'s box, filled with air beyond
+    the image, ``ScaleIntensityRanged`` and ``Resized`` (area for the image, nearest for labels) behind each other. But
+    each slice goes through all of it while it is in the processor's cache, and no copy of the volume is made, which
+    stays as its file has it: two bytes a voxel as a rule.
 
     Args:
         keys: the image, then labels on its grid, whose values are classes.

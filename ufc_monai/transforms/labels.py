@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,6 +11,7 @@ from monai.config import KeysCollection
 from monai.data import MetaTensor
 from monai.transforms import MapTransform, Transform
 from monai.utils import convert_to_dst_type
+from numpy.typing import NDArray
 from torch import Tensor
 
 from ufc_monai.base.errors import BadFileError, InputError
@@ -125,6 +126,14 @@ class RemapLabels(Transform):
         return MetaTensor(remapped).copy_meta_from(label) if isinstance(label, MetaTensor) else remapped
 
 
+def classes_of(mask: NDArray[Any], ids: Iterable[int]) -> NDArray[np.uint8]:
+    """Class indices from 1 in the order of the ids, 0 for all else, in the shape of a mask."""
+    classes = np.zeros(mask.shape, np.uint8)
+    for n, i in enumerate(ids, start=1):
+        classes[mask == i] = n
+    return classes
+
+
 class RemapLabelsd(Twin):
     """Dictionary twin of :class:`RemapLabels`, whose arguments follow ``keys``."""
 
@@ -175,18 +184,14 @@ class ClearIgnoredd(MapTransform):
     """Make background of the pixels that the label ignores, in label and prediction: no metric sees them then.
 
     Args:
-        keys: the label, and predictions on its grid: class indices (1, ...) or logits (C, ...).
-        label_key: key of the label, whose pixels :data:`IGNORE` are cleared.
+        keys: ``label``, whose pixels :data:`IGNORE` are cleared, and predictions on its grid: class indices (1, ...) or
+            logits (C, ...).
     """
-
-    def __init__(self, keys: KeysCollection, label_key: str = "label") -> None:
-        super().__init__(keys)
-        self.label_key = label_key
 
     def __call__(self, data: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Clear every key."""
         d = dict(data)
-        ignored = d[self.label_key] == IGNORE
+        ignored = d["label"] == IGNORE
         if ignored.any():
             for key in self.key_iterator(d):
                 d[key] = _cleared(d[key], ignored.to(d[key].device))

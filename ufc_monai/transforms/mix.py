@@ -37,14 +37,6 @@ class MixSlices(Transform):
         self.aspect = aspect
         self.generator = torch.Generator().manual_seed(seed)
 
-    def state_dict(self) -> dict[str, Tensor]:
-        """The state of the random numbers, for a checkpoint."""
-        return {"generator": self.generator.get_state()}
-
-    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Go on where ``state_dict`` was taken."""
-        self.generator.set_state(state["generator"])
-
     def randomize(self, batch: int, size: Sequence[int]) -> Tensor:
         """Draw a box for each slice.
 

@@ -57,25 +57,20 @@ def upsample_argmax(logits: Tensor, size: tuple[int, int], slices: int = 16) -> 
 
 
 class RestoreGridd(MapTransform):
-    """Undo :class:`~ufc_monai.transforms.grid.NetworkGridd` on logits that were computed from its image.
+    """Undo :class:`~ufc_monai.transforms.grid.NetworkGridd` on logits that were computed from its ``image``.
 
     Resizing is undone smoothly, on logits; crop and orientation exactly, on the mask that they make.
 
     Args:
         keys: keys of the logits, (C, h, w, D).
-        orig_key: key of the preprocessed image, which remembers what was done to it.
     """
-
-    def __init__(self, keys: KeysCollection, orig_key: str = "image") -> None:
-        super().__init__(keys)
-        self.orig_key = orig_key
 
     def __call__(self, data: Mapping[str, Any]) -> dict[str, Any]:
         """Restore every key to the grid, orientation and affine of the image's file; (1, H, W, D) uint8."""
         d = dict(data)
-        place = Place.of(d[self.orig_key])
+        place = Place.of(d["image"])
         for key in self.key_iterator(d):
-            d[key] = place.restored(upsample_argmax(d[key], place.size), d[self.orig_key])
+            d[key] = place.restored(upsample_argmax(d[key], place.size), d["image"])
         return d
 
 
