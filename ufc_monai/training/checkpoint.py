@@ -92,10 +92,12 @@ class TrainingCheckpoint(Handler):
                 f"resume: {path} was written on {len(ranks)} rank(s), and now there are {world_size()}. Start as "
                 "many as before, or begin anew with another --output_dir and --ckpt_dir."
             )
-        drawn = {
-            "random": _RandomStates(engine.data_loader, self.parts.values())
-        }  # last: a loss may keep its place, too
-        Checkpoint.load_objects({**self._shared(engine), **drawn}, {**checkpoint, "random": ranks[rank()]})
+        states = _RandomStates(engine.data_loader, self.parts.values())
+        own = ranks[rank()]
+        if len(own["generators"]) != len(states.generators):
+            raise InputError(f"resume: {path} was written by another version. Delete it to begin anew.")
+        # random states last: a loss may keep its generator's place, too
+        Checkpoint.load_objects({**self._shared(engine), "random": states}, {**checkpoint, "random": own})
         logger.info("resumes after epoch %d of %d (%s)", engine.state.epoch, engine.state.max_epochs, path)
 
     def _dataloader_stop_iteration(self, engine: Engine) -> None:
