@@ -31,7 +31,6 @@ from ufc_monai.self_training.choose import LEVELS, Choice, Cuts, Predicted, chos
 from ufc_monai.self_training.handler import SelfTraining
 from ufc_monai.self_training.rounds import Round
 from ufc_monai.self_training.slices import JoinedSlices
-from ufc_monai.transforms.labels import IGNORE
 
 NEAR = 0.1
 """Of a volume: how far from a labelled slice that shows a structure it is still believed."""
@@ -55,19 +54,6 @@ class LessOfUnstable(SelfTraining):
         self.choice = Choice(shares[:, None], usual.least)  # type: ignore[arg-type]  # one a class
         super()._write(folder, engine)
         self.choice = usual
-
-
-@dataclass(eq=False)
-class FewerSlices(SelfTraining):
-    """Unlabelled slices are drawn by the structures that they show, each counted by its agreement."""
-
-    def _open(self, found: Round) -> None:
-        super()._open(found)
-        n, counted = len(self.names), agreement(found, len(self.names))
-        labels = (label.ravel() for entry in found.entries() for label in entry.array("label"))
-        shown = np.array([np.bincount(label, minlength=IGNORE + 1)[:n] > 0 for label in labels])
-        weights = 0.1 + shown[:, 1:] @ counted[1:] / (n - 1)
-        self.sampler.partner_weights = torch.cat([torch.zeros(len(self.slices.labelled)), torch.from_numpy(weights)])
 
 
 @dataclass(eq=False)

@@ -37,10 +37,7 @@ LAST = {"val_interval": 10**6}
 """Validate once, at the end: the last weights are kept, and nothing is chosen by these volumes."""
 
 
-STRONG = {"brightness": 0.2, "contrast": [0.6, 1.4], "gamma": [0.6, 1.6], "noise": 0.08}
-WIDE = {"rotation": 20, "scale": [0.7, 1.3], "shift": 0.1}
 MIXED_WIDE = {"mixed_augment::rotation": 20, "mixed_augment::field": [0.7, 1.3], "mixed_augment::shift": 0.1}
-PLAINLY = {"brightness": 0.0, "contrast": [1.0, 1.0], "gamma": [1.0, 1.0], "noise": 0.0}
 STILL = {"elastic": 0}
 SYMMETRIC = {**STILL, "min_steps": 1500, "missing": 0}
 """Self-training as it was when the guards were tried."""
@@ -65,16 +62,11 @@ def partners(clusters: str) -> tuple[list[str], dict[str, Any]]:
 
 VARIANTS: dict[str, tuple[list[str], dict[str, Any]]] = {
     "today": (["paper"], {"min_steps": 800}),
-    "longer": (["paper"], {"min_steps": 1600}),
-    "strong": (["paper"], {**STRONG, **WIDE, "min_steps": 1600}),
     "mixed": ([], {**STILL, "min_steps": 1200}),
-    "mixed_plainly": ([], {**STILL, **{f"mixed_augment::{k}": v for k, v in PLAINLY.items()}, "min_steps": 1200}),
-    "mixed_longer": ([], {**STILL, "min_steps": 2000}),
+    "mixed_longer": ([], {"min_steps": 2400}),
     "mixed_wide": ([], {**STILL, **MIXED_WIDE, "min_steps": 1200}),
-    "mixed_all_wide": ([], {**STILL, **WIDE, "min_steps": 1200}),
     "mixed_1600": ([], {**STILL, "min_steps": 1600}),
     "mixed_elastic": ([], {"min_steps": 1200}),
-    "mixed_all_elastic": ([], {"mixed_augment::elastic": 0.03, "min_steps": 1200}),
     "mixed_more_elastic": ([], {"elastic": 0.06, "min_steps": 1200}),
     "mixed_most_elastic": ([], {"elastic": 0.09, "min_steps": 1200}),
     "mixed_averaged": (
@@ -86,8 +78,6 @@ VARIANTS: dict[str, tuple[list[str], dict[str, Any]]] = {
         },
     ),
     "mixed_elastic_16": ([], {"batch_size": 16, "min_steps": 1200}),
-    "mixed_16": ([], {**STILL, "batch_size": 16, "min_steps": 800}),
-    "mixed_small_boxes": ([], {**STILL, "mix::area": [0.02, 0.3], "min_steps": 1200}),
     "self_elastic": (["self_training"], TODAYS),
     "self_more_elastic": (["self_training"], {"elastic": 0.06, "min_steps": 1500}),
     "self_training": (["self_training"], {**STILL, "min_steps": 1500}),
@@ -103,13 +93,9 @@ VARIANTS: dict[str, tuple[list[str], dict[str, Any]]] = {
     ),
     "self_symmetric": (["self_training"], SYMMETRIC),
     "self_wide": (["self_training"], {**SYMMETRIC, **MIXED_WIDE}),
-    "self_longer": (["self_training"], {**SYMMETRIC, "min_steps": 2400}),
-    "self_early": (["self_training"], {**SYMMETRIC, "warm_up_steps": 400, "round_steps": 200}),
-    "self_sure": (["self_training"], {**SYMMETRIC, "keep": 0.6}),
-    "self_all": (["self_training"], {**SYMMETRIC, "keep": 0.95}),
+    "self_longer": (["self_training"], {"min_steps": 2400}),
     "self_each_epoch": (["self_training"], {**TODAYS, "round_steps": 1}),
     "less_of_unstable": guard("LessOfUnstable"),
-    "fewer_slices": guard("FewerSlices"),
     "by_position": guard("Plausible"),
     "by_cluster": guard("Plausible", clusters=CLUSTERS),
     "by_cluster_random": guard("Plausible", clusters=DEALT_ANEW),
@@ -122,6 +108,11 @@ VARIANTS: dict[str, tuple[list[str], dict[str, Any]]] = {
 """A variant: the configurations over train.json and cpu.json, and keys."""
 
 
+def by_clusters(name: str) -> bool:
+    """Whether a variant needs those of stage 1."""
+    return "@pseudo_labels_path" in str(VARIANTS[name])
+
+
 def train(data: Path, out: Path, keys: Mapping[str, Any], name: str, fold: int, draw: int) -> Path:
     """Train a variant in a process of its own, unless it is there; returns its folder."""
     folder = out / f"{name}_{fold}_{draw}"
@@ -129,7 +120,7 @@ def train(data: Path, out: Path, keys: Mapping[str, Any], name: str, fold: int, 
         return folder
     config = {**keys, **LAST, **VARIANTS[name][1], "fold": fold, "label_draw": draw, "seed": draw, "threads": 1}
     config |= {"output_dir": str(folder), "ckpt_dir": str(folder / "models"), "pretrained_path": "none"}
-    if "self_training" in VARIANTS[name][0]:
+    if by_clusters(name):
         config["pseudo_labels_path"] = str(out / f"stage1_{fold}" / "clusters" / "pseudo_labels.json")
     write(folder / "variant.json", data, out, config)
     began = time.monotonic()
@@ -228,7 +219,7 @@ def main() -> None:
     keys = {"labelled_volumes": a.volumes, **(json.loads(a.keys.read_text()) if a.keys else {})}
     runs = [(v, int(f), int(d)) for v in a.variants.split(",") for f in a.folds.split(",") for d in a.draws.split(",")]
 
-    for fold in {f for v, f, _ in runs if "self_training" in VARIANTS[v][0]}:
+    for fold in {f for v, f, _ in runs if by_clusters(v)}:
         stage_1(data, out, keys, fold)
 
     def one(run: tuple[str, int, int]) -> dict[str, Any]:
