@@ -25,8 +25,9 @@ from monai.bundle import ConfigParser
 from torch import Tensor, nn
 
 from ufc_monai.base.bundles import UNET
-from ufc_monai.base.chain import SPLIT, data_set_of_run
+from ufc_monai.base.chain import SPLIT
 from ufc_monai.base.files import read_json
+from ufc_monai.base.rounds import data_set_of_run
 
 
 def keep_in_float32(layer: nn.Module, device: str) -> None:

@@ -141,6 +141,11 @@ def test_an_unfinished_run_is_not_lost_by_mistake(
         train(chain, tmp_path, VAE, phantom, "train", resume="yes")
     assert "resume must be True or False, got 'yes'" in message[0]
     assert checkpoint.read_bytes() == content
+    saved = torch.load(checkpoint, weights_only=True)
+    torch.save({**saved, "ranks": [{"random": states} for states in saved["ranks"]]}, checkpoint)
+    with refused() as message:
+        train(chain, tmp_path, VAE, phantom, "train", resume=True)
+    assert "was written by another version" in message[0]
     checkpoint.write_bytes(content[:1000])
     with refused() as message:
         train(chain, tmp_path, VAE, phantom, "train", resume=True)

@@ -9,8 +9,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import MISSING, fields
 from pathlib import Path
 
-import numpy as np
-
 from ufc_monai.base.bundles import UNET
 from ufc_monai.base.errors import InputError
 from ufc_monai.base.machine import size
@@ -25,6 +23,7 @@ from ufc_monai.planning.stages import shown
 from ufc_monai.planning.structures import measure_structures, structure_remarks, structure_table
 from ufc_monai.report.page import counted
 from ufc_monai.report.slices import Overlay, save_preview
+from ufc_monai.transforms.labels import classes_of
 
 logger = logging.getLogger(__name__)
 
@@ -129,9 +128,8 @@ class _Findings:
         names, overlays = self.labels or self.unnamed, []
         for patient, preview in ((f.patient, f.preview) for f in self.facts if f.preview):
             image, classes = ((preview.image - low) / (high - low)).clip(0, 1), None
-            if preview.label is not None:  # 1..n in the order of the ids, 0 for all else
-                chosen = [preview.label == i for i in (0, *names.values())]
-                classes = np.select(chosen, range(len(chosen)), 0).astype(np.uint8)
+            if preview.label is not None:
+                classes = classes_of(preview.label, names.values())
             overlays.append(Overlay(patient, image, classes, None, preview.aspect))
         save_preview(output, overlays, list(names))
         return f"preview of {len(overlays)} volumes: {output}"

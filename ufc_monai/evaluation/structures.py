@@ -61,9 +61,9 @@ class StructureRow(NamedTuple):
 class StructureTable(Handler):
     """Write ``structures.csv``, one row a volume and structure, and ``dice.csv``, one row a volume, and log the means.
 
-    It reads the class maps ``pred`` and ``label`` of an evaluator, (1, H, W, D), and keeps the mean Dice of the latest
-    volume as ``mean_dice``. Means are taken over the structures present in a volume, then over volumes. Empty cells are
-    not defined.
+    It reads the class maps ``pred`` and ``label`` of an evaluator whose batches are single volumes, (1, H, W, D), and
+    keeps the mean Dice of the latest as ``mean_dice``. Means are taken over the structures present in a volume, then
+    over volumes. Empty cells are not defined.
 
     Args:
         output_dir: folder of the tables.
@@ -80,14 +80,14 @@ class StructureTable(Handler):
         self._dice: dict[str, list[float | None]] = {}
 
     def _iteration_completed(self, engine: Engine) -> None:
-        for item in engine.state.output:
-            name = Path(os.path.relpath(item["image"].meta["filename_or_obj"], self.root)).as_posix()
-            predicted, reference = (torch.as_tensor(item[key])[0].cpu() for key in ("pred", "label"))
-            spacing = affine_to_spacing(item["label"].affine).tolist()
-            rows = structure_rows(name, self.names, predicted, reference, spacing)
-            self._rows += rows
-            self._dice[name] = [row.dice for row in rows]
-            self.mean_dice = mean_over_present([self._dice[name]])
+        (item,) = engine.state.output
+        name = Path(os.path.relpath(item["image"].meta["filename_or_obj"], self.root)).as_posix()
+        predicted, reference = (torch.as_tensor(item[key])[0].cpu() for key in ("pred", "label"))
+        spacing = affine_to_spacing(item["label"].affine).tolist()
+        rows = structure_rows(name, self.names, predicted, reference, spacing)
+        self._rows += rows
+        self._dice[name] = [row.dice for row in rows]
+        self.mean_dice = mean_over_present([self._dice[name]])
 
     def _completed(self, engine: Engine) -> None:
         self._write_dice(engine, Path(self.output_dir, "dice.csv"))

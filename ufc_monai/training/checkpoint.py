@@ -94,7 +94,7 @@ class TrainingCheckpoint(Handler):
             )
         states = _RandomStates(engine.data_loader, self.parts.values())
         own = ranks[rank()]
-        if len(own["generators"]) != len(states.generators):
+        if len(own.get("generators", ())) != len(states.generators):
             raise InputError(f"resume: {path} was written by another version. Delete it to begin anew.")
         # random states last: a loss may keep its generator's place, too
         Checkpoint.load_objects({**self._shared(engine), "random": states}, {**checkpoint, "random": own})

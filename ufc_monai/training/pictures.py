@@ -29,6 +29,7 @@ from ufc_monai.losses.discrimination import memberships_of
 from ufc_monai.training.loaders import PrepareBatch
 from ufc_monai.transforms.chain import Standardise
 from ufc_monai.transforms.crop import BodyCrop
+from ufc_monai.transforms.labels import classes_of
 from ufc_monai.transforms.volume import LoadVolume
 
 if TYPE_CHECKING:
@@ -205,28 +206,20 @@ class MasksPicture(Handler):
         self._wanted = {} if own else read_planes(Path(self.beside))
 
     def _iteration_completed(self, engine: Engine) -> None:
-        for item in engine.state.output:
-            file = item["image"].meta["filename_or_obj"]
-            to_ras = Orientation("RAS", labels=None)
-            maps = [item[key] for key in ("pred", "label") if item.get(key) is not None]
-            masks = [to_ras(found).as_tensor()[0].cpu().numpy() for found in maps]
-            masks[0] = self._classes(masks[0])
-            dice = self.judge.mean_dice
-            name = Path(os.path.relpath(file, self.root)).as_posix()
-            rank = (name not in self._wanted, math.isnan(dice), dice)
-            if len(self._volumes) < MOST or rank < max(self._volumes.values(), key=itemgetter(0))[0]:
-                planes = self._planes(to_ras(LoadVolume(self.channels)(file)), masks)
-                self._volumes[name] = (rank, planes)
-                self._volumes = dict(sorted(self._volumes.items(), key=lambda entry: entry[1][0])[:MOST])
-
-    def _classes(self, mask: NDArray[Any]) -> NDArray[Any]:
-        """The classes of a mask that may hold ids."""
-        if self.ids is None:
-            return mask
-        classes = np.zeros(mask.shape, np.uint8)
-        for structure, i in enumerate(self.ids, start=1):
-            classes[mask == i] = structure
-        return classes
+        (item,) = engine.state.output
+        file = item["image"].meta["filename_or_obj"]
+        to_ras = Orientation("RAS", labels=None)
+        maps = [item[key] for key in ("pred", "label") if item.get(key) is not None]
+        masks = [to_ras(found).as_tensor()[0].cpu().numpy() for found in maps]
+        if self.ids is not None:
+            masks[0] = classes_of(masks[0], self.ids)
+        dice = self.judge.mean_dice
+        name = Path(os.path.relpath(file, self.root)).as_posix()
+        rank = (name not in self._wanted, math.isnan(dice), dice)
+        if len(self._volumes) < MOST or rank < max(self._volumes.values(), key=itemgetter(0))[0]:
+            planes = self._planes(to_ras(LoadVolume(self.channels)(file)), masks)
+            self._volumes[name] = (rank, planes)
+            self._volumes = dict(sorted(self._volumes.items(), key=lambda entry: entry[1][0])[:MOST])
 
     def _planes(self, image: MetaTensor, masks: Sequence[NDArray[Any]]) -> Planes:
         from ufc_monai.report.masks import planes_through
