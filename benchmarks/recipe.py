@@ -94,6 +94,7 @@ VARIANTS: dict[str, tuple[list[str], dict[str, Any]]] = {
     "self_symmetric": (["self_training"], SYMMETRIC),
     "self_wide": (["self_training"], {**SYMMETRIC, **MIXED_WIDE}),
     "self_longer": (["self_training"], {"min_steps": 2400}),
+    "self_later": (["self_training"], {"min_steps": 2400, "warm_up_steps": 1200, "round_steps": 400}),
     "self_each_epoch": (["self_training"], {**TODAYS, "round_steps": 1}),
     "less_of_unstable": guard("LessOfUnstable"),
     "by_position": guard("Plausible"),
